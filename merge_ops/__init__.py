@@ -1,1 +1,44 @@
-"""To be filled."""
+"""Recipes, checkpoints, merge methods, materializing. Knows nothing of search or scores."""
+
+from .bank import ModelBank
+from .checkpoint import Checkpoint, CheckpointWarning
+from .digest import WeightsDigest
+from .live import LiveModel
+from .materialize import MergeError, materialize
+from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
+from .plan import MergePlan, plan_merge
+from .recipe import Recipe, Rule, Setting, Slice, Source
+from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
+from .resolve import resolve_reference
+from .write import Written, tokenizer_folder, write_merge
+
+__all__ = [
+    "METHODS",
+    "Checkpoint",
+    "CheckpointWarning",
+    "LiveModel",
+    "MergeError",
+    "MergeMethod",
+    "MergePlan",
+    "ModelBank",
+    "Parameter",
+    "Range",
+    "Recipe",
+    "RecipeWarning",
+    "Rule",
+    "Scope",
+    "Setting",
+    "Slice",
+    "Source",
+    "WeightsDigest",
+    "Written",
+    "get_method",
+    "materialize",
+    "parse_recipe",
+    "plan_merge",
+    "read_recipe",
+    "recipe_from_document",
+    "resolve_reference",
+    "tokenizer_folder",
+    "write_merge",
+]

@@ -1,4 +1,4 @@
-"""What a user's mistake looks like everywhere in mergesmith: one message that says where, the law, the value, the fix."""
+"""What a user's mistake looks like: one message that says where, the law, the value, the fix."""
 
 from __future__ import annotations
 

@@ -1,1 +1,76 @@
-"""To be filled."""
+"""The merge methods: one file per method or family, registered by being in this folder.
+
+A file declares `METHODS`, a tuple of `MergeMethod`. Nothing else needs to be edited to add one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from mergesmith.errors import UserError, unknown
+
+from .method import (
+    Base,
+    Custom,
+    KeepAll,
+    KeepLargest,
+    KeepRandom,
+    LinearCombination,
+    MaskedSum,
+    MergeMethod,
+    Numbers,
+    Parameter,
+    Plan,
+    PlanError,
+    Range,
+    Scope,
+    SourceRule,
+    Statistics,
+)
+
+__all__ = [
+    "METHODS",
+    "Base",
+    "Custom",
+    "KeepAll",
+    "KeepLargest",
+    "KeepRandom",
+    "LinearCombination",
+    "MaskedSum",
+    "MergeMethod",
+    "Numbers",
+    "Parameter",
+    "Plan",
+    "PlanError",
+    "Range",
+    "Scope",
+    "SourceRule",
+    "Statistics",
+    "get_method",
+]
+
+
+def _discover() -> dict[str, MergeMethod]:
+    found: dict[str, MergeMethod] = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for method in getattr(module, "METHODS", ()):
+            if method.name in found:
+                raise ValueError(f"two files in {__name__} declare the merge method '{method.name}'")
+            found[method.name] = method
+    return dict(sorted(found.items()))
+
+
+METHODS: dict[str, MergeMethod] = _discover()
+
+
+def get_method(name: str) -> MergeMethod:
+    """The method of that name.
+
+    Raises:
+        UserError: there is none; the message names the nearest.
+    """
+    if name not in METHODS:
+        raise UserError(unknown("merge method", name, METHODS))
+    return METHODS[name]

@@ -1,0 +1,100 @@
+"""What a model's configuration says of its checkpoint: names, shapes, ties, layers; no weight is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.core_model_loading import revert_weight_conversion
+
+from mergesmith.errors import UserError
+
+from .quiet import quiet_transformers
+
+LAYER = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")  # a tensor's first number between dots is its layer
+EMBEDDINGS = ("embed", "wte", "wpe")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The checkpoint that a configuration describes.
+
+    `shapes` maps every checkpoint name, as `save_pretrained` writes them, to its shape. `ties` maps a name that is
+    not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    ties: dict[str, str]
+    prefix: str
+    ignored: tuple[str, ...]
+    num_layers: int
+    layer_key: str
+
+    def canonical(self, name: str) -> str | None:
+        """The name that `save_pretrained` would write for a stored name; None for a tensor that loading ignores."""
+        bare, prefixed = name.removeprefix(f"{self.prefix}."), f"{self.prefix}.{name}"
+        for candidate in (name, prefixed, bare):
+            if candidate in self.shapes:
+                return candidate
+        return None if any(re.search(pattern, name) for pattern in self.ignored) else name
+
+
+def architecture_of(folder: Path, reference: str) -> Architecture:
+    """The architecture that a checkpoint folder's config.json describes.
+
+    Raises:
+        UserError: there is no config.json, or it describes no causal language model known to transformers.
+    """
+    config = load_config(folder, reference)
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+            shapes = {name: tuple(t.shape) for name, t in revert_weight_conversion(model, model.state_dict()).items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"model '{reference}': config.json describes no causal language model: {str(error).splitlines()[0]}"
+        ) from None
+    ties = dict(getattr(model, "all_tied_weights_keys", None) or {})
+    return Architecture(
+        shapes={name: shape for name, shape in shapes.items() if name not in ties},
+        ties=ties,
+        prefix=model.base_model_prefix,
+        ignored=(*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"),
+        num_layers=int(config.num_hidden_layers),
+        layer_key=config.attribute_map.get("num_hidden_layers", "num_hidden_layers"),
+    )
+
+
+def load_config(folder: Path, reference: str) -> Any:
+    """The transformers configuration in a checkpoint folder.
+
+    Raises:
+        UserError: it is missing or not to be read.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model '{reference}': no config.json in {folder}; a checkpoint folder has one")
+    try:
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds here, all of them about this file
+        raise UserError(f"model '{reference}': config.json cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a tensor belongs to; None for embeddings, final norm, head."""
+    match = LAYER.search(name)
+    return int(match.group()) if match else None
+
+
+def with_layer(name: str, layer: int) -> str:
+    """The name of the same tensor in another layer."""
+    return LAYER.sub(str(layer), name, count=1)
+
+
+def is_before_layers(name: str) -> bool:
+    """Whether a tensor outside the layers comes before them (embeddings), not after (final norm, head)."""
+    return any(part in name for part in EMBEDDINGS)

@@ -1,0 +1,44 @@
+"""The model card of a merged checkpoint."""
+
+from __future__ import annotations
+
+import yaml
+
+from .bank import ModelBank
+from .plan import MergePlan
+from .resolve import HUB_ID
+
+
+def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:
+    """README.md: metadata for the hub, sources with their digests, the recipe."""
+    recipe = plan.recipe
+    models = [ref for ref in recipe.references() if ref in bank.references]
+    on_hub = [ref.partition("@")[0] for ref in models if HUB_ID.fullmatch(ref.partition("@")[0]) and "/" in ref]
+    meta = {"library_name": "transformers", "tags": ["merge", "mergekit", "mergesmith"]}
+    if on_hub:
+        meta["base_model"] = on_hub
+    base = "" if recipe.base_model is None else f" over the base model `{recipe.base_model}`"
+    lines = [
+        "---",
+        yaml.safe_dump(meta, sort_keys=False).strip(),
+        "---",
+        f"# {plan.method.name} merge",
+        "",
+        f"Made with [mergesmith](https://pypi.org/project/mergesmith/) by the method **{plan.method.name}**{base}.",
+        plan.method.summary,
+        f"Paper: {plan.method.paper}.",
+        "",
+        "## Models merged",
+        "",
+        *(f"* `{ref}`" for ref in models),
+        "",
+        f"Digest of the merged weights (SHA-256): `{digest}`",
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        recipe.to_yaml().strip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

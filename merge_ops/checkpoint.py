@@ -1,0 +1,194 @@
+"""A checkpoint folder, opened for reading: safetensors files, their index, configuration and tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from mergesmith.errors import Faults, UserError
+
+from .architecture import Architecture, architecture_of
+from .digest import WeightsDigest
+from .resolve import resolve_reference
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# What decides how text becomes token ids, best first: the first that exists is compared between sources.
+VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint holds something that is not used."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one tensor lies and what it is."""
+
+    file: Path
+    stored_name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Checkpoint:
+    """One source model. Tensors are memory-mapped and read when asked for, by their canonical checkpoint name."""
+
+    def __init__(self, reference: str, *, roots: Sequence[Path] = ()) -> None:
+        """Open the folder that `reference` names and read the headers of its files.
+
+        Raises:
+            UserError: the folder, its config.json or a shard is missing, damaged, or they disagree.
+        """
+        self.reference = reference
+        self.folder = resolve_reference(reference, roots)
+        self.architecture: Architecture = architecture_of(self.folder, reference)
+        self._files = {path: _open(path, reference) for path in _weight_files(self.folder, reference)}
+        self.entries = self._read_entries()
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor of that canonical name, as stored, memory-mapped."""
+        entry = self.entries[name]
+        return self._files[entry.file].get_tensor(entry.stored_name)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json as it stands."""
+        return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 over all tensors, independent of sharding (`digest.py`)."""
+        digest = WeightsDigest()
+        for name in self.entries:
+            digest.add(name, self.tensor(name))
+        return digest.hex
+
+    @cached_property
+    def tokenizer_digest(self) -> str | None:
+        """SHA-256 of the files that define the vocabulary; None where there are none."""
+        for names in VOCABULARY_FILES:
+            paths = [self.folder / name for name in names]
+            if all(path.is_file() for path in paths):
+                return hashlib.sha256(b"\0".join(_vocabulary(path) for path in paths)).hexdigest()
+        return None
+
+    def _read_entries(self) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        ties: list[tuple[str, Entry]] = []
+        unused: list[str] = []
+        for name, entry in self._stored():
+            canonical = self.architecture.canonical(name)
+            if canonical in self.architecture.ties:
+                ties.append((canonical, entry))
+            elif canonical in self.architecture.shapes:
+                entries[canonical] = entry
+            elif canonical is not None:
+                unused.append(canonical)
+        self._check(entries, ties)
+        if unused:
+            warnings.warn(
+                f"model '{self.reference}': {len(unused)} tensors that its configuration does not know are left out: "
+                + _some(unused),
+                CheckpointWarning,
+                stacklevel=3,
+            )
+        return dict(sorted(entries.items()))
+
+    def _stored(self) -> Iterator[tuple[str, Entry]]:
+        for path, file in self._files.items():
+            for name in file.keys():  # noqa: SIM118 - a safetensors file, not a mapping
+                part = file.get_slice(name)
+                yield name, Entry(path, name, tuple(part.get_shape()), _DTYPES[part.get_dtype()])
+
+    def _check(self, entries: dict[str, Entry], ties: list[tuple[str, Entry]]) -> None:
+        faults = Faults(f"model '{self.reference}'")
+        missing = [name for name in self.architecture.shapes if name not in entries]
+        if missing:
+            faults.add("", f"{len(missing)} tensors that config.json describes are not in its files: {_some(missing)}")
+        for name, entry in entries.items():
+            if entry.shape != self.architecture.shapes[name]:
+                wanted = self.architecture.shapes[name]
+                faults.add(name, f"has shape {list(entry.shape)}, but config.json describes {list(wanted)}")
+        faults.raise_if_any()
+        for name, entry in ties:
+            # Some writers store a shared tensor twice; equal copies are one tensor.
+            target = entries[self.architecture.ties[name]]
+            copies = [self._files[e.file].get_tensor(e.stored_name) for e in (entry, target)]
+            if not torch.equal(*copies):
+                faults.add(
+                    name,
+                    f"differs from '{self.architecture.ties[name]}', but config.json ties them; "
+                    "set tie_word_embeddings: false there if they are meant to differ",
+                )
+        faults.raise_if_any()
+
+
+def _weight_files(folder: Path, reference: str) -> list[Path]:
+    if (folder / INDEX).is_file():
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            names = sorted(set(index["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"model '{reference}': {folder / INDEX} cannot be read: {error}") from None
+        lost = [name for name in names if not (folder / name).is_file()]
+        if lost:
+            raise UserError(f"model '{reference}': {folder / INDEX} names files that do not exist: {_some(lost)}")
+        return [folder / name for name in names]
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    others = sorted(path.name for path in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.safetensors"))
+    hint = f" (it holds {_some(others)})" if others else ""
+    raise UserError(
+        f"model '{reference}': no {SINGLE} and no {INDEX} in {folder}{hint}. "
+        "Checkpoints are read from safetensors files, as save_pretrained writes them."
+    )
+
+
+def _open(path: Path, reference: str) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"model '{reference}': {path} is damaged or cut short: {error}. Fetch it again.") from None
+
+
+def _vocabulary(path: Path) -> bytes:
+    """The part of a tokenizer file that maps text to ids: truncation and padding settings are not part of it."""
+    data = path.read_bytes()
+    if path.name != "tokenizer.json":
+        return data
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return data
+    kept = {key: content.get(key) for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
+    return json.dumps(kept, sort_keys=True).encode()
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}

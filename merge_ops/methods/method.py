@@ -1,0 +1,172 @@
+"""How a merge method declares itself, and the plans it may answer with.
+
+A method never touches tensors: it turns numbers (and, where it asked for them, statistics of the inputs) into a plan,
+and an executor runs the plan. A faster executor therefore serves every method at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+
+class Base(Enum):
+    """What the base model is to a method."""
+
+    REQUIRED = "required"
+    IGNORED = "ignored"  # the base model, where one is named, is an input like any other
+
+
+class Scope(Enum):
+    """Of what a parameter has one value."""
+
+    TENSOR = "tensor"  # one per output tensor
+    INPUT = "input"  # one per input model, the base included
+    NON_BASE = "non_base"  # one per input model that is not the base
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a search looks for a parameter by default."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a method: its scope, default, law and default search range.
+
+    `default=None` with `required=False` means "not applied". `low` and `high` are the closed bounds of what is legal.
+    `kind` is bool for switches. A parameter without `effect` is accepted (mergekit has it) and changes nothing.
+    """
+
+    name: str
+    scope: Scope
+    default: float | bool | None = None
+    required: bool = False
+    kind: type = float
+    low: float = -np.inf
+    high: float = np.inf
+    search: Range | None = None
+    effect: bool = True
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The resolved parameters of one output tensor.
+
+    `tensor` holds TENSOR parameters; `inputs` holds one mapping per input, in order, with its INPUT or NON_BASE
+    parameters (empty for the base where the method has only NON_BASE ones); `base` is the base's place among inputs.
+    """
+
+    tensor: Mapping[str, Any]
+    inputs: tuple[Mapping[str, Any], ...]
+    base: int | None
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The places of the inputs that are not the base, in order."""
+        return tuple(i for i in range(len(self.inputs)) if i != self.base)
+
+
+class Statistics(Protocol):
+    """What a plan may ask of the inputs of one output tensor; computed when asked, once per run."""
+
+    def gram(self) -> np.ndarray:
+        """Inner products of the flattened inputs, (N, N) float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearCombination:
+    """out = sum_i coefficients[i] * x_i over all inputs, base included; zero coefficients are left out."""
+
+    coefficients: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class KeepAll:
+    """Every element of a task vector stays."""
+
+
+@dataclass(frozen=True)
+class KeepLargest:
+    """The max(1, int(density * n)) elements of largest magnitude stay (none at density 0); ties go to low indices."""
+
+    density: float
+
+
+@dataclass(frozen=True)
+class KeepRandom:
+    """Each element stays with this probability, by the counter-based hash of `hashing.py`."""
+
+    probability: float
+
+
+@dataclass(frozen=True)
+class SourceRule:
+    """What happens to one task vector before the sum: keep rule, L1-norm rescale, weight; in this order."""
+
+    weight: float
+    keep: KeepAll | KeepLargest | KeepRandom = KeepAll()
+    rescale: bool = False
+
+
+@dataclass(frozen=True)
+class MaskedSum:
+    """out = base + scale * sum_i weight_i * masked task vector_i, with optional sign consensus and normalization.
+
+    One rule per non-base input, in order. With `consensus` only elements whose sign agrees with the sign of the
+    weighted sum count (a sum of 0 elects +); with `normalize` the sum is divided by the sum of the weights that count.
+    """
+
+    rules: tuple[SourceRule, ...]
+    consensus: bool = False
+    normalize: bool = False
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Custom:
+    """out = function(inputs, base place), for methods that fit neither form; inputs are in the working dtype."""
+
+    function: Callable[[tuple[torch.Tensor, ...], int | None], torch.Tensor]
+
+
+Plan = LinearCombination | MaskedSum | Custom
+
+
+@dataclass(frozen=True)
+class MergeMethod:
+    """A merge method as data: declaration, paper, and the planner.
+
+    `min_inputs` and `max_inputs` count all inputs of a slice, the base included. `statistics` names what `plan` asks
+    for. `random` says that the result depends on the seed.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    base: Base
+    parameters: tuple[Parameter, ...]
+    plan: Callable[[Numbers, Statistics], Plan]
+    min_inputs: int = 1
+    max_inputs: int | None = None
+    statistics: tuple[str, ...] = ()
+    random: bool = False
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The declaration of a parameter, or None."""
+        return next((p for p in self.parameters if p.name == name), None)
+
+
+class PlanError(ValueError):
+    """Numbers that are each legal but that together define no tensor, such as weights whose sum is 0."""

@@ -1,0 +1,177 @@
+"""From a recipe to what happens to every output tensor: its inputs, its base, its numbers. Reads no weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mergesmith.errors import UserError
+
+from .architecture import Architecture, is_before_layers, layer_of, with_layer
+from .bank import InputKey, ModelBank
+from .fit import check_fit
+from .methods import Base, MergeMethod, Numbers, Scope, get_method
+from .recipe import Number, Recipe, Slice, Source
+
+
+@dataclass(frozen=True)
+class TensorTask:
+    """One output tensor: canonical output name, inputs in order, the base's place among them, resolved parameters."""
+
+    name: str
+    inputs: tuple[InputKey, ...]
+    numbers: Numbers
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """All output tensors of a recipe, sorted by name.
+
+    `donor` is the model whose configuration and other files the output takes over; `layers` says for every output
+    layer which layer of the donor's slice-mates it came from: (reference, layer), the first source's.
+    """
+
+    recipe: Recipe
+    method: MergeMethod
+    tasks: tuple[TensorTask, ...]
+    donor: str
+    layers: tuple[tuple[str, int], ...]
+
+
+def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
+    """The plan of a recipe over models that the bank has open.
+
+    Raises:
+        UserError: the sources do not fit each other or the recipe; everything that differs is listed.
+    """
+    planner = _Planner(recipe, bank)
+    check_fit(recipe, bank, planner.tensor_inputs(), planner.slices)
+    return MergePlan(
+        recipe=recipe,
+        method=planner.method,
+        tasks=tuple(sorted(planner.tasks(), key=lambda task: task.name)),
+        donor=planner.donor,
+        layers=tuple(
+            (part.sources[0].model, layer)
+            for part in planner.slices
+            for layer in range(*(part.sources[0].layer_range or (0, 0)))
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an output tensor stands: its slice and its relative depth in it (0 outside the layers)."""
+
+    part: Slice
+    offset: int | None  # layer within the slice
+    depth: float
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, bank: ModelBank) -> None:
+        self.recipe, self.bank = recipe, bank
+        self.method = get_method(recipe.merge_method)
+        self.donor = recipe.base_model or (recipe.models or recipe.slices[0].sources)[0].model
+
+    @cached_property
+    def slices(self) -> tuple[Slice, ...]:
+        """The recipe's slices; `models:` is one slice over all layers, with the base appended when not listed."""
+        if self.recipe.slices:
+            return self.recipe.slices
+        sources = list(self.recipe.models)
+        base = self.recipe.base_model
+        if base is not None and self.method.base is not Base.IGNORED and all(s.model != base for s in sources):
+            sources.append(Source(base))
+        layers = self.architecture.num_layers
+        return (Slice(tuple(Source(s.model, (0, layers), s.parameters) for s in sources)),)
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.bank[self.donor].architecture
+
+    def tensor_inputs(self) -> Iterator[tuple[str, tuple[InputKey, ...]]]:
+        """Every output name with its inputs."""
+        for name, place in self._places():
+            yield name, tuple((source.model, _input_name(name, source, place)) for source in place.part.sources)
+
+    def tasks(self) -> Iterator[TensorTask]:
+        for name, place in self._places():
+            inputs = tuple((s.model, _input_name(name, s, place)) for s in place.part.sources)
+            yield TensorTask(name, inputs, self._numbers(name, place, inputs))
+
+    def _places(self) -> Iterator[tuple[str, _Place]]:
+        """Every output tensor and its place. Embeddings belong to the first slice, final norm and head to the last."""
+        template: dict[int, list[str]] = {}
+        for name in self.architecture.shapes:
+            layer = layer_of(name)
+            if layer is None:
+                yield name, _Place(self.slices[0 if is_before_layers(name) else -1], None, 0.0)
+            else:
+                template.setdefault(layer, []).append(name)
+        output = 0
+        for part in self.slices:
+            start, stop = part.sources[0].layer_range or (0, 0)
+            for offset in range(stop - start):
+                depth = 1.0 if stop - start == 1 else offset / (stop - start - 1)
+                # Layers may differ in kind (dense and expert layers): the source layer says which tensors there are.
+                for name in template.get(start + offset, ()):
+                    yield with_layer(name, output), _Place(part, offset, depth)
+                output += 1
+
+    def _numbers(self, name: str, place: _Place, inputs: tuple[InputKey, ...]) -> Numbers:
+        base_name = place.part.base_model or self.recipe.base_model
+        base: int | None = None
+        if self.method.base is not Base.IGNORED:
+            base = next((i for i, source in enumerate(place.part.sources) if source.model == base_name), None)
+        above = (place.part.parameters, self.recipe.parameters)
+        tensor = {
+            p.name: self._value(p.name, p.default, above, name, place.depth)
+            for p in self.method.parameters
+            if p.scope is Scope.TENSOR
+        }
+        per_input: list[dict[str, Any]] = []
+        for i, (source, (_, input_name)) in enumerate(zip(place.part.sources, inputs, strict=True)):
+            levels = (source.parameters, *above)
+            per_input.append(
+                {
+                    p.name: self._value(p.name, p.default, levels, input_name, place.depth, required=p.required)
+                    for p in self.method.parameters
+                    if p.scope is Scope.INPUT or (p.scope is Scope.NON_BASE and i != base)
+                }
+            )
+        return Numbers(tensor, tuple(per_input), base)
+
+    def _value(
+        self,
+        name: str,
+        default: Number | None,
+        levels: tuple[Any, ...],
+        tensor_name: str,
+        depth: float,
+        *,
+        required: bool = False,
+    ) -> Number | None:
+        """The first level that has a matching rule decides; then the default."""
+        for level in levels:
+            setting = level.get(name)
+            value = None if setting is None else setting.at(tensor_name, depth)
+            if value is not None:
+                return value
+        if required or (default is None and self._is_required(name)):
+            raise UserError(
+                f"recipe: no rule gives {name} for '{tensor_name}': add a rule without filter as the last of the list"
+            )
+        return default
+
+    def _is_required(self, name: str) -> bool:
+        parameter = self.method.parameter(name)
+        return parameter is not None and parameter.required
+
+
+def _input_name(name: str, source: Source, place: _Place) -> str:
+    if place.offset is None or source.layer_range is None:
+        return name
+    return with_layer(name, source.layer_range[0] + place.offset)

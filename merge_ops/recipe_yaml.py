@@ -1,0 +1,278 @@
+"""Reads mergekit's YAML into a `Recipe`: mergekit's meaning, strict where mergekit is silent.
+
+Every fault is collected with the path of its key. Keys that mergekit knows but that change nothing are warnings
+(`RecipeWarning`), so that recipes from the wild load; with `lenient` unknown keys are warnings too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mergesmith.errors import Faults, UserError, unknown
+
+from .methods import METHODS, Base, MergeMethod
+from .recipe import Recipe, Slice, Source
+from .recipe_values import ParameterReader
+
+TOP_KEYS = (
+    *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
+    *("tokenizer_source", "tokenizer", "chat_template", "name", "mergesmith"),
+)
+SLICE_KEYS = ("sources", "base_model", "parameters", "residual_weight")
+SOURCE_KEYS = ("model", "layer_range", "parameters")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+NOT_YET = {
+    "modules": "multi-part models are not supported yet",
+    "tokenizer": "per-token rules are not supported yet; tokenizer_source: base or a model's name is",
+}
+
+
+class RecipeWarning(UserWarning):
+    """Something in a recipe has no effect."""
+
+
+def read_recipe(path: str | Path, *, lenient: bool = False) -> Recipe:
+    """The recipe in a YAML file.
+
+    Raises:
+        UserError: the file cannot be read, or holds faults (all of them are listed).
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    return parse_recipe(text, where=str(path), lenient=lenient)
+
+
+def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> Recipe:
+    """The recipe in YAML text; `where` names it in messages.
+
+    Raises:
+        UserError: the text holds faults (all of them are listed).
+    """
+    try:
+        document = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+    return recipe_from_document(document, where=where, lenient=lenient)
+
+
+def recipe_from_document(document: object, *, where: str = "recipe", lenient: bool = False) -> Recipe:
+    """The recipe in a parsed YAML document (mappings, lists, scalars)."""
+    if not isinstance(document, dict):
+        raise UserError(f"{where}: a recipe is a mapping with the key merge_method, but this is {_kind(document)}")
+    faults = Faults(where)
+    recipe = _Reader(faults, where, lenient).recipe(document)
+    faults.raise_if_any()
+    assert recipe is not None, "Should not reach."
+    return recipe
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loading that refuses a key given twice, where YAML's last one would silently win."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _kind(value: object) -> str:
+    return "empty" if value is None else f"a {type(value).__name__}"
+
+
+class _Reader:
+    """Walks one document; every method returns what it could read and records what it could not."""
+
+    def __init__(self, faults: Faults, where: str, lenient: bool) -> None:
+        self.faults, self.where, self.lenient = faults, where, lenient
+
+    def recipe(self, document: dict[str, Any]) -> Recipe | None:
+        self.keys(document, TOP_KEYS, "")
+        for key, reason in NOT_YET.items():
+            if key in document:
+                self.faults.add(key, reason)
+        method = self.method(document.get("merge_method"))
+        if ("models" in document) == ("slices" in document):
+            self.faults.add("", "exactly one of the keys models and slices must be given")
+        if method is None:
+            return None
+        reader = ParameterReader(method, self.faults, self.warn, self.unknown)
+        base = self.reference(document.get("base_model"), "base_model")
+        models = tuple(
+            self.source(entry, f"models[{i}]", reader, base, sliced=False)
+            for i, entry in enumerate(self.entries(document, "models", ""))
+        )
+        slices = tuple(
+            self.slice(entry, f"slices[{i}]", reader, base)
+            for i, entry in enumerate(self.entries(document, "slices", ""))
+        )
+        block = self.block(document.get("mergesmith", {}))
+        parameters = reader.read(document.get("parameters"), "parameters")
+        self.contract(method, models, slices, base)
+        reader.check_required(models, slices, parameters, base)
+        return Recipe(
+            merge_method=method.name,
+            models=models,
+            slices=slices,
+            base_model=base,
+            parameters=parameters,
+            dtype=self.dtype(document.get("dtype"), "dtype"),
+            out_dtype=self.dtype(document.get("out_dtype"), "out_dtype"),
+            tokenizer_source=self.text(document.get("tokenizer_source"), "tokenizer_source"),
+            chat_template=self.text(document.get("chat_template"), "chat_template"),
+            seed=block.pop("seed", 0),
+            facts=block,
+        )
+
+    def method(self, name: object) -> MergeMethod | None:
+        if name is None:
+            self.faults.add("merge_method", "is missing; it names the merge method")
+        elif name not in METHODS:
+            self.faults.add("merge_method", unknown("merge method", name, METHODS))
+        return METHODS.get(str(name))
+
+    def slice(self, entry: Any, place: str, reader: ParameterReader, base: str | None) -> Slice:
+        if not self.is_mapping(entry, place):
+            return Slice(())
+        self.keys(entry, SLICE_KEYS, place)
+        if "residual_weight" in entry:
+            self.warn(f"{place}.residual_weight", "has no effect")
+        own_base = self.reference(entry.get("base_model"), f"{place}.base_model")
+        sources = tuple(
+            self.source(source, f"{place}.sources[{i}]", reader, own_base or base, sliced=True)
+            for i, source in enumerate(self.entries(entry, "sources", place))
+        )
+        if not sources:
+            self.faults.add(f"{place}.sources", "must list at least one source")
+        lengths = {s.layer_range[1] - s.layer_range[0] for s in sources if s.layer_range}
+        if len(lengths) > 1:
+            self.faults.add(place, f"its sources must cover equally many layers, but cover {sorted(lengths)}")
+        parameters = reader.read(entry.get("parameters"), f"{place}.parameters")
+        return Slice(sources, own_base, parameters)
+
+    def source(self, entry: Any, place: str, reader: ParameterReader, base: str | None, *, sliced: bool) -> Source:
+        if not self.is_mapping(entry, place):
+            return Source("")
+        self.keys(entry, SOURCE_KEYS, place)
+        model = self.reference(entry.get("model"), f"{place}.model")
+        if model is None:
+            self.faults.add(f"{place}.model", "is missing; it names a folder or hub id")
+        layers = entry.get("layer_range")
+        if layers is not None and not sliced:
+            self.warn(f"{place}.layer_range", "has no effect under models; layer ranges belong under slices")
+            layers = None
+        parameters = reader.read_source(
+            entry.get("parameters"), f"{place}.parameters", is_base=model is not None and model == base
+        )
+        return Source(model or "", self.layers(layers, f"{place}.layer_range") if sliced else None, parameters)
+
+    def layers(self, value: object, place: str) -> tuple[int, int] | None:
+        if value is None:
+            self.faults.add(place, "is missing; a slice takes layers [start, stop)")
+            return None
+        if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)):
+            self.faults.add(place, f"must be [start, stop), two whole numbers, but is {value!r}")
+            return None
+        if not 0 <= value[0] < value[1]:
+            self.faults.add(place, f"must satisfy 0 <= start < stop, but is {value!r}")
+        return value[0], value[1]
+
+    def contract(
+        self, method: MergeMethod, models: tuple[Source, ...], slices: tuple[Slice, ...], base: str | None
+    ) -> None:
+        """The method's demands on the number of inputs and on the base."""
+        groups = [("models", models, base)] if models else []
+        groups += [(f"slices[{i}]", s.sources, s.base_model or base) for i, s in enumerate(slices) if s.sources]
+        for place, sources, group_base in groups:
+            names = [source.model for source in sources]
+            for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+                self.faults.add(place, f"'{name}' is listed twice; a model may be an input once")
+            if method.base is Base.REQUIRED and group_base is None:
+                self.faults.add("base_model", f"is missing; {method.name} needs one")
+                continue
+            listed = group_base is None or group_base in names
+            if not listed and place == "models" and method.base is Base.REQUIRED:
+                names.append(str(group_base))
+            elif not listed and method.base is Base.REQUIRED:
+                self.faults.add(
+                    place, f"the base model '{group_base}' must be one of the slice's sources, with its layer_range"
+                )
+            elif not listed and place == "models":
+                self.faults.add(
+                    "base_model",
+                    f"{method.name} has no base: '{group_base}' would silently become a further input. List it under "
+                    "models with its parameters, or remove base_model",
+                )
+            self.count(method, place, len(names))
+
+    def count(self, method: MergeMethod, place: str, inputs: int) -> None:
+        low, high = method.min_inputs, method.max_inputs
+        if inputs < low or (high is not None and inputs > high):
+            law = f"exactly {low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
+            also = " (the base model included)" if method.base is Base.REQUIRED else ""
+            self.faults.add(place, f"{method.name} takes {law} models{also}, but here are {inputs}")
+
+    def block(self, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.faults.add("mergesmith", f"must be a mapping, but is {_kind(value)}")
+            return {}
+        block = {key: entry for key, entry in value.items() if key != "schema_version"}
+        if type(block.get("seed", 0)) is not int:
+            self.faults.add("mergesmith.seed", f"must be a whole number, but is {block['seed']!r}")
+            del block["seed"]
+        return block
+
+    def dtype(self, value: object, place: str) -> str | None:
+        name = str(value).removeprefix("torch.")
+        if value is not None and name not in DTYPES:
+            self.faults.add(place, unknown("dtype", value, DTYPES))
+        return None if value is None else name
+
+    def text(self, value: object, place: str) -> str | None:
+        if value is not None and not isinstance(value, str):
+            self.faults.add(place, f"must be text, but is {_kind(value)}")
+            return None
+        return value
+
+    def reference(self, value: object, place: str) -> str | None:
+        if isinstance(value, str) and "+" in Path(value).name and not Path(value).exists():
+            self.faults.add(place, f"'{value}' names a LoRA adapter, which is not supported yet; merge it first")
+        return self.text(value, place)
+
+    def entries(self, document: dict[str, Any], key: str, place: str) -> list[Any]:
+        value = document.get(key, [])
+        path = f"{place}.{key}" if place else key
+        if key in document and (not isinstance(value, list) or not value):
+            self.faults.add(path, "must be a list with at least one entry")
+            return []
+        return value
+
+    def is_mapping(self, value: object, place: str) -> bool:
+        if not isinstance(value, dict):
+            self.faults.add(place, f"must be a mapping, but is {_kind(value)}")
+        return isinstance(value, dict)
+
+    def keys(self, value: dict[Any, Any], known: tuple[str, ...], place: str) -> None:
+        for key in value:
+            if key not in known:
+                self.unknown(f"{place}.{key}" if place else str(key), unknown("key", key, known))
+
+    def unknown(self, place: str, message: str) -> None:
+        if self.lenient:
+            self.warn(place, message)
+        else:
+            self.faults.add(place, message)
+
+    def warn(self, place: str, message: str) -> None:
+        warnings.warn(f"{self.where}: {place}: {message}", RecipeWarning, stacklevel=2)

@@ -1,0 +1,101 @@
+"""Checkpoint names as writable views of a live model's storage.
+
+transformers renames and fuses tensors when it loads a checkpoint (the experts of a mixture become one tensor) and
+undoes it on saving. Here its own way back runs over element *indices* instead of weights; the result says which live
+element every checkpoint element is, and that becomes strided views. Writing through them updates the model in place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+
+GROUP = re.compile(r"^(.*?\.\d+)\.")  # tensors are mapped one layer at a time, which bounds the memory for indices
+
+
+@dataclass(frozen=True)
+class View:
+    """`target` is the live storage of `rows` of a checkpoint tensor (its first dimension; all of it for a scalar)."""
+
+    rows: slice
+    target: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The indices [start, stop) stand for the elements of one live tensor."""
+
+    start: int
+    stop: int
+    live: torch.Tensor
+
+
+def checkpoint_views(model: PreTrainedModel) -> dict[str, tuple[View, ...]]:
+    """The views of every checkpoint tensor of a model, by checkpoint name.
+
+    Raises:
+        ValueError: a checkpoint tensor is no set of strided views of the live ones.
+    """
+    state = model.state_dict()
+    groups: dict[str, list[str]] = {}
+    for name in state:
+        match = GROUP.match(name)
+        groups.setdefault(match.group(1) if match else "", []).append(name)
+    views: dict[str, tuple[View, ...]] = {}
+    for names in groups.values():
+        spans, indices = _index_tensors({name: state[name] for name in names})
+        for name, index in revert_weight_conversion(model, indices).items():
+            views[name] = tuple(_views(name, index, spans))
+    return views
+
+
+def _index_tensors(tensors: dict[str, torch.Tensor]) -> tuple[list[_Span], dict[str, torch.Tensor]]:
+    spans: list[_Span] = []
+    indices: dict[str, torch.Tensor] = {}
+    start = 0
+    for name, live in tensors.items():
+        stop = start + live.numel()
+        spans.append(_Span(start, stop, live))
+        indices[name] = torch.arange(start, stop).reshape(live.shape)
+        start = stop
+    return spans, indices
+
+
+def _views(name: str, index: torch.Tensor, spans: list[_Span]) -> Iterator[View]:
+    whole = _view(index, spans)
+    if whole is not None:
+        yield View(slice(None), whole)
+        return
+    # Rows of one checkpoint tensor may lie in several live ones: cut where the owner changes.
+    first = index.reshape(index.shape[0], -1)[:, 0]
+    owner = torch.bucketize(first, torch.tensor([span.stop for span in spans]), right=True)
+    changes = (torch.nonzero(owner[1:] != owner[:-1]).flatten() + 1).tolist()
+    cuts = [0, *changes, len(owner)]
+    for start, stop in pairwise(cuts):
+        view = _view(index[start:stop], spans)
+        if view is None:
+            raise ValueError(f"checkpoint tensor '{name}' cannot be expressed as strided views of the live model")
+        yield View(slice(start, stop), view)
+
+
+def _view(index: torch.Tensor, spans: list[_Span]) -> torch.Tensor | None:
+    """The strided view of one live tensor whose elements `index` names, or None where there is none."""
+    first = int(index.reshape(-1)[0])
+    span = next(span for span in spans if span.start <= first < span.stop)
+    strides = [int(index.select(d, 1).reshape(-1)[0]) - first if index.shape[d] > 1 else 0 for d in range(index.dim())]
+    expected = torch.full((), first)
+    for dimension, stride in enumerate(strides):
+        shape = [1] * index.dim()
+        shape[dimension] = -1
+        expected = expected + (torch.arange(index.shape[dimension]) * stride).reshape(shape)
+    if not torch.equal(expected.expand_as(index), index):
+        return None
+    if int(index.max()) >= span.stop or not span.live.is_contiguous():
+        return None
+    return torch.as_strided(span.live, index.shape, strides, span.live.storage_offset() + first - span.start)

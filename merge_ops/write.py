@@ -1,0 +1,174 @@
+"""Writes a merged model as an ordinary checkpoint folder; it appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from mergesmith.errors import UserError
+
+from .bank import ModelBank
+from .card import model_card
+from .checkpoint import INDEX, SINGLE
+from .config_json import merged_config
+from .digest import WeightsDigest
+from .materialize import materialize
+from .plan import MergePlan, plan_merge
+from .recipe import Recipe
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe
+DEFAULT_SHARD = "5GB"
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: the folder and the digest of its weights."""
+
+    folder: Path
+    digest: str
+
+
+def write_merge(
+    recipe: Recipe, bank: ModelBank, folder: Path, *, max_shard_size: str = DEFAULT_SHARD, overwrite: bool = False
+) -> Written:
+    """Merge a recipe into a checkpoint folder: shards, index, config.json, tokenizer, model card, recipe.
+
+    At most one shard of merged tensors is in memory. Nothing stands under `folder` before everything is on disk.
+
+    Raises:
+        UserError: the recipe's sources do not fit, `folder` exists and is not empty, or the disk refuses.
+        MergeError: a method's numbers define no tensor.
+    """
+    limit = parse_size(max_shard_size)
+    if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"output folder {folder} exists and is not empty; name another one or give --overwrite")
+    plan = plan_merge(recipe, bank)
+    digest = WeightsDigest()
+    with _complete_or_absent(folder) as partial:
+        names = _write_shards(digest.watch(materialize(plan, bank)), partial, limit)
+        _write_companions(plan, bank, partial)
+        card = model_card(plan, bank, digest.hex)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        _sync(partial / name for name in (*names, "README.md", "config.json"))
+    return Written(folder, digest.hex)
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a size such as 5GB, 200MB or 1GiB.
+
+    Raises:
+        UserError: the text is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match.group(2).upper() not in UNITS or float(match.group(1)) <= 0:
+        raise UserError(f"max shard size must be a size such as 5GB or 200MB, but is '{text}'")
+    return max(1, int(float(match.group(1)) * UNITS[match.group(2).upper()]))
+
+
+@contextmanager
+def _complete_or_absent(folder: Path) -> Iterator[Path]:
+    """A sibling folder to write to, renamed to `folder` at the end, removed when anything fails."""
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"output folder {folder} could not be written: {error}; nothing was left there") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_shards(stream: Iterable[tuple[str, torch.Tensor]], folder: Path, limit: int) -> list[str]:
+    """Write tensors in order, a new shard whenever the next tensor would pass `limit`; returns the file names."""
+    shard: dict[str, torch.Tensor] = {}
+    shards: list[list[str]] = []
+    size = total = 0
+
+    def flush() -> None:
+        # Contiguous copies: a source's memory-mapped view must not be saved as if it shared storage.
+        save_file({n: t.contiguous().cpu() for n, t in shard.items()}, _part(folder, len(shards)), {"format": "pt"})
+        shards.append(list(shard))
+        shard.clear()
+
+    for name, tensor in stream:
+        nbytes = tensor.numel() * tensor.element_size()
+        if shard and size + nbytes > limit:
+            flush()
+            size = 0
+        shard[name] = tensor
+        size += nbytes
+        total += nbytes
+    flush()
+    return _name_shards(folder, shards, total)
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"part-{number}.safetensors"
+
+
+def _name_shards(folder: Path, shards: list[list[str]], total: int) -> list[str]:
+    if len(shards) == 1:
+        _part(folder, 0).rename(folder / SINGLE)
+        return [SINGLE]
+    weight_map: dict[str, str] = {}
+    for i, names in enumerate(shards):
+        final = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        _part(folder, i).rename(folder / final)
+        weight_map.update(dict.fromkeys(names, final))
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return [*dict.fromkeys(weight_map.values()), INDEX]
+
+
+def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
+    recipe, donor = plan.recipe, bank[plan.donor].folder
+    config = merged_config(plan, bank)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
+    tokenizer = tokenizer_folder(recipe, bank)
+    for source, names in ((donor, ("generation_config.json",)), (tokenizer, TOKENIZER_FILES)):
+        for name in names:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+    if recipe.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(recipe.chat_template, encoding="utf-8")
+
+
+def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
+    """The folder whose tokenizer a recipe's output takes over: tokenizer_source, else the base or first model."""
+    source = recipe.tokenizer_source
+    if source in (None, "base", "union"):
+        source = recipe.base_model or recipe.references()[0]
+    return bank[source].folder
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
