@@ -10,6 +10,7 @@ from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
 from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .resolve import resolve_reference
+from .tokenizer import load_tokenizer
 from .write import Written, tokenizer_folder, write_merge
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "WeightsDigest",
     "Written",
     "get_method",
+    "load_tokenizer",
     "materialize",
     "parse_recipe",
     "plan_merge",

@@ -31,7 +31,8 @@ class ModelBank:
         """Open every reference; see `Checkpoint` for what can go wrong."""
         self.device = torch.device(device)
         self.roots = tuple(roots)
-        self._resident: dict[InputKey, torch.Tensor] | None = {} if resident else None
+        self.resident = resident
+        self._kept: dict[InputKey, torch.Tensor] = {}
         self._grams: dict[tuple[tuple[InputKey, ...], torch.dtype | None], np.ndarray] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self.open(references)
@@ -52,11 +53,11 @@ class ModelBank:
 
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
-        if self._resident is None:
+        if not self.resident:
             return self._checkpoints[key[0]].tensor(key[1]).to(self.device)
-        if key not in self._resident:
-            self._resident[key] = self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
-        return self._resident[key]
+        if key not in self._kept:
+            self._kept[key] = self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
+        return self._kept[key]
 
     def gram(self, keys: tuple[InputKey, ...], dtype: torch.dtype | None) -> np.ndarray:
         """Inner products of the tensors, each cast to `dtype` first (None: as stored), (N, N) float64; cached."""

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ class Checkpoint:
     def config(self) -> dict[str, Any]:
         """config.json as it stands."""
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, as stored."""
+        return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
 
     @cached_property
     def weights_digest(self) -> str:

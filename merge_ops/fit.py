@@ -39,7 +39,8 @@ def _check_layers(recipe: Recipe, bank: ModelBank, slices: Sequence[Slice], faul
             if source.layer_range and source.layer_range[1] > counts[source.model]:
                 faults.add(
                     f"slices[{i}]",
-                    f"layer_range {list(source.layer_range)} ends after the {counts[source.model]} layers of '{source.model}'",
+                    f"layer_range {list(source.layer_range)} of '{source.model}' needs more than its "
+                    f"{counts[source.model]} layers",
                 )
 
 

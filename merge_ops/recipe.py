@@ -139,9 +139,12 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe as YAML that mergekit reads too; seed and facts stand under `mergesmith:`, which it ignores."""
+        return yaml.dump(self.to_document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+    def to_document(self) -> dict[str, Any]:
+        """The recipe as plain mappings and lists, in the form of its YAML."""
         block = {"schema_version": SCHEMA_VERSION, "seed": self.seed, **self.facts}
-        document = {**self._document(), "mergesmith": block}
-        return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        return {**self._document(), "mergesmith": block}
 
     def _document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"merge_method": self.merge_method}

@@ -1,1 +1,1 @@
-"""To be filled."""
+"""The search: study, samplers, worker pools, verdict, command line, demo."""

@@ -1,1 +1,26 @@
-"""To be filled."""
+"""From what an optimizer moves to recipes and back. Knows nothing of scores."""
+
+from .baselines import BASE, UNIFORM, baselines, parent_name, single
+from .branch import OutsideSpaceError
+from .config import ParameterConfig, SpaceConfig
+from .dimensions import Choice, Dimension, Float, Params, Value
+from .space import METHOD, SearchSpace, Subject
+
+__all__ = [
+    "BASE",
+    "METHOD",
+    "UNIFORM",
+    "Choice",
+    "Dimension",
+    "Float",
+    "OutsideSpaceError",
+    "ParameterConfig",
+    "Params",
+    "SearchSpace",
+    "SpaceConfig",
+    "Subject",
+    "Value",
+    "baselines",
+    "parent_name",
+    "single",
+]

@@ -44,7 +44,9 @@ class Parameter:
     """A parameter of a method: its scope, default, law and default search range.
 
     `default=None` with `required=False` means "not applied". `low` and `high` are the closed bounds of what is legal.
-    `kind` is bool for switches. A parameter without `effect` is accepted (mergekit has it) and changes nothing.
+    `kind` is bool for switches. A search moves parameters that have a `search` range and holds the others at
+    `search_fixed`, else at their default. A parameter without `effect` is accepted, as mergekit has it, and changes
+    nothing.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Parameter:
     low: float = -np.inf
     high: float = np.inf
     search: Range | None = None
+    search_fixed: float | bool | None = None
     effect: bool = True
     doc: str = ""
 

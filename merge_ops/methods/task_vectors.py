@@ -79,7 +79,14 @@ def _parameters(*, normalize: bool, rescale: bool, sparse: bool) -> tuple[Parame
             effect=sparse,
             doc="share of the task vector's elements that are kept",
         ),
-        Parameter("normalize", Scope.TENSOR, default=normalize, kind=bool, doc="divide by the weights that count"),
+        Parameter(
+            "normalize",
+            Scope.TENSOR,
+            default=normalize,
+            kind=bool,
+            search_fixed=False,  # with it only ratios of weights count, and the scale is lost to the search
+            doc="divide by the weights that count",
+        ),
         Parameter(
             "rescale",
             Scope.TENSOR,

@@ -1,1 +1,43 @@
-"""To be filled."""
+"""The samplers: one file each, registered by being in this folder.
+
+A file declares `NAME` and `make(space, seed) -> Sampler`. Nothing else needs to be edited to add one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from mergesmith.errors import UserError, unknown
+
+from ...search_spaces import SearchSpace
+from .sampler import Observation, Sampler, derived_seed
+
+__all__ = ["SAMPLERS", "Observation", "Sampler", "derived_seed", "make_sampler"]
+
+
+def _discover() -> dict[str, Callable[[SearchSpace, int], Sampler]]:
+    found: dict[str, Callable[[SearchSpace, int], Sampler]] = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        name = getattr(module, "NAME", None)
+        if name in found:
+            raise ValueError(f"two files in {__name__} declare the sampler '{name}'")
+        if name is not None:
+            found[name] = module.make
+    return dict(sorted(found.items()))
+
+
+SAMPLERS = _discover()
+
+
+def make_sampler(name: str, space: SearchSpace, seed: int) -> Sampler:
+    """The sampler of that name.
+
+    Raises:
+        UserError: there is none, or it cannot search this space.
+    """
+    if name not in SAMPLERS:
+        raise UserError(f"search.sampler: {unknown('sampler', name, SAMPLERS)}")
+    return SAMPLERS[name](space, seed)

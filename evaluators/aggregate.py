@@ -1,0 +1,120 @@
+"""From per-item values to an entry's value and standard error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import unknown
+from .objectives import load_function
+from .records import BlockScores, Entry, ItemScores, Leaf, Score, Scores
+
+RESAMPLES = 200
+
+
+def join(blocks: Sequence[BlockScores]) -> Scores:
+    """Merge the scores of blocks of one part; each leaf's items come out in ascending order of their ids.
+
+    Raises:
+        ValueError: no blocks, blocks of different parts, or an item that occurs twice.
+    """
+    if len({block.part for block in blocks}) != 1:
+        raise ValueError(f"join needs blocks of one part, but got parts {[block.part for block in blocks]}")
+    pieces: dict[str, list[ItemScores]] = {}
+    for block in blocks:
+        for leaf, items in block.items.items():
+            pieces.setdefault(leaf, []).append(items)
+    return Scores(part=blocks[0].part, items={leaf: _merged(leaf, found) for leaf, found in pieces.items()})
+
+
+def entry_score(entry: Entry, scores: Scores) -> Score:
+    """An entry's value with its standard error over items.
+
+    The error of a mean is the closed form; of any other aggregation, the spread over 200 bootstrap resamples with a
+    fixed seed. A group adds its leaves' variances by the squares of their shares; a leaf of one item borrows the
+    other leaves' variance per item.
+
+    Raises:
+        ValueError: the scores hold none of the entry's leaves.
+    """
+    leaves = _present(entry, scores)
+    n = sum(len(scores.items[leaf.name].ids) for leaf, _ in leaves)
+    per_item = [_variance_per_item(leaf, scores.items[leaf.name].values) for leaf, _ in leaves]
+    known = [variance for variance in per_item if not math.isnan(variance)]
+    borrowed = sum(known) / len(known) if known else math.nan
+    total = 0.0
+    for (leaf, share), variance in zip(leaves, per_item, strict=True):
+        total += share**2 * (borrowed if math.isnan(variance) else variance) / len(scores.items[leaf.name].ids)
+    return Score(value=entry_value(entry, scores), stderr=math.sqrt(total), n=n)
+
+
+def entry_value(entry: Entry, scores: Scores, indices: Mapping[str, np.ndarray] | None = None) -> float:
+    """An entry's value over all its items, or over chosen ones.
+
+    `indices` is leaf name -> (m,) integers into that leaf's items, with repetitions as in a bootstrap resample.
+
+    Raises:
+        ValueError: the scores hold none of the entry's leaves.
+    """
+    total = 0.0
+    for leaf, share in _present(entry, scores):
+        values = scores.items[leaf.name].values
+        total += share * leaf_value(leaf, values if indices is None else values[indices[leaf.name]])
+    return total
+
+
+def leaf_value(leaf: Leaf, values: np.ndarray) -> float:
+    """A leaf's aggregated value; `values` is (n,), or (n, k) for metrics that keep k numbers per item."""
+    if leaf.aggregation == "mean" and values.ndim == 1:
+        return float(values.mean())
+    rows = values.tolist() if values.ndim == 1 else [tuple(row) for row in values.tolist()]
+    return float(_aggregation(leaf.aggregation)(rows))
+
+
+def _present(entry: Entry, scores: Scores) -> list[tuple[Leaf, float]]:
+    """The leaves that have items, with shares that sum to 1: a small leaf may have none in a part or a first block."""
+    found = [leaf for leaf in entry.leaves if leaf.name in scores.items and scores.items[leaf.name].ids]
+    if not found:
+        raise ValueError(f"the scores hold no items of '{entry.name}'")
+    total = sum(leaf.share for leaf in found)
+    return [(leaf, leaf.share / total) for leaf in found]
+
+
+def _variance_per_item(leaf: Leaf, values: np.ndarray) -> float:
+    """The number of items times the variance of the leaf's value; NaN for a single item."""
+    n = len(values)
+    if n < 2:
+        return math.nan
+    if leaf.aggregation == "mean" and values.ndim == 1:
+        return float(values.var(ddof=1))
+    generator = np.random.Generator(np.random.PCG64(0))
+    resampled = [leaf_value(leaf, values[generator.integers(0, n, n)]) for _ in range(RESAMPLES)]
+    return n * float(np.var(resampled, ddof=1))
+
+
+def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
+    pieces = list(pieces)
+    ids = [item for piece in pieces for item in piece.ids]
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"'{leaf}': the blocks score an item twice")
+    values = np.concatenate([piece.values for piece in pieces])
+    numeric = all(item.isdecimal() for item in ids)
+    order = sorted(range(len(ids)), key=lambda i: (int(ids[i]) if numeric else 0, ids[i]))
+    return ItemScores(ids=tuple(ids[i] for i in order), values=values[order])
+
+
+@cache
+def _aggregation(name: str) -> Callable[[list], float]:
+    if ":" in name:
+        return load_function(name, root=Path())
+    import lm_eval.api.metrics  # noqa: F401  (fills the registry)
+    from lm_eval.api.registry import get_aggregation
+
+    found = get_aggregation(name)
+    if found is None:
+        raise ValueError(unknown("aggregation", name, ()))
+    return found

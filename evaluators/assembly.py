@@ -1,0 +1,170 @@
+"""Assembles a suite: loads every task, splits its items, seals its few-shot examples, builds its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import Faults, UserError
+from .catalog import Catalog
+from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from .content import Content, LeafTask
+from .documents import check_counts, numbered, part_of
+from .entries import OpenedEntry, direction, objective_entry, public_test_warning, task_entry
+from .fewshot import needed_pool
+from .live_lm import LiveLM
+from .measures import check_numeric, measure
+from .objectives import Objective, load_objective
+from .surroundings import inside_lm_eval, quiet
+from .task_items import build_requests, cut_alike, read_items, set_shots, task_digest
+
+
+class Assembly:
+    """Builds a Content step by step, collecting the faults of each step over all tasks before the next one."""
+
+    def __init__(
+        self,
+        configs: Sequence[TaskConfig],
+        *,
+        tokenizer: Any,
+        root: Path,
+        chat: ChatConfig,
+        split: SplitConfig,
+        batch_size: int,
+        max_length: int | None,
+        allow_code_execution: bool,
+    ) -> None:
+        if chat.apply_template and not getattr(tokenizer, "chat_template", None):
+            raise UserError("chat.apply_template: the tokenizer has no chat template; set apply_template to false")
+        self.configs = tuple(configs)
+        self.root = root
+        self.chat = chat
+        self.split = split
+        self.allow_code_execution = allow_code_execution
+        with quiet():
+            self.lm = LiveLM(tokenizer, batch_size=batch_size, max_length=max_length)
+        self.faults = Faults("tasks")
+        self.warnings: list[str] = []
+        self.objectives: dict[str, Objective] = {}
+
+    def build(self, task_path: Sequence[Path]) -> Content:
+        """All steps in order.
+
+        Raises:
+            UserError: all faults of the first step that finds any.
+        """
+        self._check_names()
+        names = [config.name for config in self.configs if config.python is None]
+        catalog = Catalog([self.root / folder for folder in task_path], names) if names else None
+        opened = self._opened(catalog)
+        self._check_split(opened)
+        leaves = self._leaves(opened)
+        if catalog is not None:
+            self.warnings += [f"{path} is not a readable task: {why}" for path, why in catalog.unreadable.items()]
+        by_name = {one.config.name: task_entry(one) for one in opened}
+        return Content(
+            configs=self.configs,
+            entries=tuple(by_name.get(config.name) or objective_entry(config) for config in self.configs),
+            leaves=leaves,
+            objectives=self.objectives,
+            catalog=catalog,
+            lm=self.lm,
+            share_logits=cut_alike([request for leaf in leaves.values() for request in leaf.all_requests()]),
+            chat=self.chat,
+            split=self.split,
+            warnings=tuple(self.warnings),
+        )
+
+    def _check_names(self) -> None:
+        if not self.configs:
+            self.faults.add("", "name at least one task")
+        names = [config.name for config in self.configs]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.faults.add(name, "is listed twice; list a task once, with one metric")
+        self.faults.raise_if_any()
+
+    def _opened(self, catalog: Catalog | None) -> list[OpenedEntry]:
+        opened = []
+        for config in self.configs:
+            try:
+                if config.python is not None:
+                    self.objectives[config.name] = load_objective(config.name, config.python, root=self.root)
+                elif catalog is not None:
+                    opened.append(self._open(config, catalog))
+            except UserError as error:
+                self.faults.add(config.name, str(error))
+        seen = dict.fromkeys(self.objectives, "a Python objective")
+        for one in opened:
+            for leaf in one.items:
+                if leaf in seen:
+                    self.faults.add(one.config.name, f"task '{leaf}' is already part of {seen[leaf]}")
+                seen[leaf] = f"'{one.config.name}'"
+        self.faults.raise_if_any()
+        return opened
+
+    def _open(self, config: TaskConfig, catalog: Catalog) -> OpenedEntry:
+        if not self.allow_code_execution and catalog.runs_code(config.name):
+            raise UserError(
+                "runs code that the model writes, on this machine; pass --allow-code-execution if you want that"
+            )
+        loaded = catalog.load(config.name)
+        measures, items = {}, {}
+        for name, task in loaded.tasks.items():
+            if getattr(task, "MULTIMODAL", False):
+                raise UserError(f"{name} asks about images or sound; only text tasks can be scored")
+            first = next(iter(measures.values()), None)
+            measures[name] = measure(
+                task, config.metric or (first and first.metric), config.filter or (first and first.filter)
+            )
+            with inside_lm_eval():
+                items[name] = read_items(task, config.limit)
+            if (warning := public_test_warning(task)) is not None:
+                self.warnings.append(warning)
+        one = OpenedEntry(config, loaded, measures, items)
+        direction(one)
+        return one
+
+    def _check_split(self, opened: Sequence[OpenedEntry]) -> None:
+        counts: dict[str, dict[Part, int]] = {}
+        for one in opened:
+            digests = [digest for items in one.items.values() for digest in items.digests]
+            counts[one.config.name] = {part: len(numbered(digests, self.split, part)) for part in PARTS}
+        self.warnings += check_counts(counts, self.split, self.faults)
+        self.faults.raise_if_any()
+
+    def _leaves(self, opened: Sequence[OpenedEntry]) -> dict[str, LeafTask]:
+        every = [digest for one in opened for items in one.items.values() for digest in items.digests]
+        held_out = frozenset(digest for digest in every if part_of(digest, self.split) != "search")
+        leaves = {}
+        for one in opened:
+            for name in one.items:
+                try:
+                    leaves[name] = self._leaf(one, name, held_out)
+                except UserError as error:
+                    self.faults.add(one.config.name, str(error))
+                except Exception as error:  # templates and functions of the task
+                    reason = f"{type(error).__name__}: {error}"
+                    self.faults.add(one.config.name, f"{name}: its prompts cannot be built: {reason}")
+        self.faults.raise_if_any()
+        generated = [r for leaf in leaves.values() for r in leaf.all_requests() if r.is_generation]
+        self.lm.remember([request.arguments[0] for request in generated])
+        return leaves
+
+    def _leaf(self, one: OpenedEntry, name: str, held_out: frozenset[str]) -> LeafTask:
+        task, items, chosen = one.loaded.tasks[name], one.items[name], one.measures[name]
+        shots, ignored = set_shots(task, one.config.num_fewshot)
+        if ignored:
+            self.warnings.append(f"{name}: the task fixes num_fewshot to 0, so {one.config.num_fewshot} is ignored")
+        pool = needed_pool(task, items, shots=shots, held_out=held_out, split=self.split)
+        if pool is not None:
+            pool.apply(task)
+            self.warnings.append(
+                f"{name}: few-shot examples are drawn from {len(pool.docs)} documents outside the select and report "
+                f"parts, so its prompts differ from those of a plain lm-eval run"
+            )
+        with inside_lm_eval():
+            requests = build_requests(task, self.lm, limit=one.config.limit, chat=self.chat)
+            check_numeric(task, chosen, [request.instance for request in requests[0]])
+            fingerprint = task_digest(task, items, requests, chosen)
+        return LeafTask(task, items, chosen, pool, requests, fingerprint)

@@ -1,0 +1,135 @@
+"""Finds and loads lm-eval tasks by name, with the user's folders first and lm-eval's own tasks only when needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.group import Group
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from ..errors import UserError, unknown
+from .surroundings import inside_lm_eval, quiet
+
+_CODE_METRICS = ("code_eval", "pass_at")
+
+
+@dataclass(frozen=True)
+class LoadedEntry:
+    """The lm-eval tasks behind one name: a task, a group's or a tag's members; `group` is None but for groups."""
+
+    tasks: Mapping[str, ConfigurableTask]
+    group: Group | None
+
+
+class Catalog:
+    """lm-eval's tasks by name.
+
+    Reading the index of lm-eval's own 14,000 names takes seconds, so it is read only when a name, or a member of a
+    group, is not found in the user's folders, and then once per process.
+    """
+
+    def __init__(self, folders: Iterable[Path], names: Iterable[str]) -> None:
+        self.folders = tuple(folders)
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise UserError(f"task_path: there is no folder '{folder}'")
+        with quiet():
+            self.manager = TaskManager(include_path=[str(folder) for folder in self.folders], include_defaults=False)
+            self.unreadable = dict(self._unreadable_files())
+            missing = [name for name in names if name not in self.manager.task_index]
+            broken = any(self._broken_definition(name) for name in missing)
+            if not broken and (missing or any(self._foreign_members(name) for name in names)):
+                for name, entry in built_in_tasks().task_index.items():
+                    self.manager.task_index.setdefault(name, entry)
+
+    def load(self, name: str) -> LoadedEntry:
+        """Fresh task objects, datasets included.
+
+        Raises:
+            UserError: an unknown name, a broken YAML file, or data that cannot be read or fetched.
+        """
+        if name not in self.manager.task_index:
+            raise UserError(self._broken_definition(name) or unknown("task", name, self.manager.task_index))
+        try:
+            with inside_lm_eval():
+                loaded = self.manager.load([name])
+        except Exception as error:
+            place = self.manager.task_index[name].yaml_path or "its members"
+            raise UserError(f"cannot be loaded from {place}: {type(error).__name__}: {error}") from error
+        others = [task for task, made in loaded["tasks"].items() if not isinstance(made, ConfigurableTask)]
+        if others or not loaded["tasks"]:
+            raise UserError(f"is not made of lm-eval's configurable tasks: {', '.join(others) or 'no tasks at all'}")
+        return LoadedEntry(tasks=loaded["tasks"], group=loaded.get("groups", {}).get(name))  # type: ignore[arg-type]
+
+    def runs_code(self, name: str) -> bool:
+        """Whether a task, or a member of a group or tag, executes generated code; asked before anything is loaded.
+
+        Loading such a task may already execute code, in its metric's module.
+        """
+        return any(_executes_code(config) for config in self._configs(name, set()))
+
+    def _configs(self, name: str, seen: set[str]) -> Iterator[Mapping[str, Any]]:
+        entry = self.manager.task_index.get(name)
+        if entry is None or name in seen:
+            return
+        seen.add(name)
+        for tagged in sorted(entry.tags) if entry.cfg is None else ():
+            yield from self._configs(tagged, seen)
+        if entry.cfg is not None:
+            yield from self._nested(entry.cfg, seen)
+
+    def _nested(self, config: Mapping[str, Any], seen: set[str]) -> Iterator[Mapping[str, Any]]:
+        yield config
+        members = config.get("task")
+        for member in members if isinstance(members, list) else ():
+            if isinstance(member, str):
+                yield from self._configs(member, seen)
+            else:
+                yield from self._nested(member, seen)
+                yield from self._configs(str(member.get("group") or member.get("task")), seen)
+
+    def _foreign_members(self, name: str) -> bool:
+        """Whether a group of the user's names tasks that only lm-eval itself can know."""
+        for config in self._configs(name, set()):
+            members = config.get("task")
+            for member in members if isinstance(members, list) else ():
+                named = member if isinstance(member, str) else member.get("task")
+                inline = isinstance(member, dict) and ("dataset_path" in member or "custom_dataset" in member)
+                if isinstance(named, str) and not inline and named not in self.manager.task_index:
+                    return True
+        return False
+
+    def _unreadable_files(self) -> Iterator[tuple[Path, str]]:
+        # The task manager skips such files in silence.
+        for folder in self.folders:
+            for path in sorted(folder.glob("**/*.yaml")):
+                try:
+                    load_yaml(path, resolve_func=False)
+                except Exception as error:
+                    yield path, " ".join(f"{type(error).__name__}: {error}".split())
+
+    def _broken_definition(self, name: str) -> str | None:
+        pattern = re.compile(rf"^\s*-?\s*(task|group|tag)\s*:\s*[\"']?{re.escape(name)}\b", re.MULTILINE)
+        for path, reason in self.unreadable.items():
+            if pattern.search(path.read_text(encoding="utf-8", errors="replace")):
+                return f"is defined in {path}, which cannot be read: {reason}"
+        return None
+
+
+@lru_cache(maxsize=1)
+def built_in_tasks() -> TaskManager:
+    """The index of the tasks that come with lm-eval."""
+    return TaskManager(include_defaults=True)
+
+
+def _executes_code(config: Mapping[str, Any]) -> bool:
+    metrics = config.get("metric_list")
+    names = [str(metric.get("metric")) for metric in metrics or () if isinstance(metric, Mapping)]
+    return bool(config.get("unsafe_code")) or any(code in name for name in names for code in _CODE_METRICS)

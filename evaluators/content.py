@@ -1,0 +1,60 @@
+"""What a suite holds once everything that no candidate changes has been computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lm_eval.api.task import ConfigurableTask
+
+from .catalog import Catalog
+from .config import ChatConfig, Part, SplitConfig, TaskConfig
+from .documents import numbered
+from .fewshot import Pool
+from .live_lm import LiveLM
+from .measures import Measure
+from .objectives import Objective
+from .records import Entry
+from .task_items import Request, TaskItems
+
+
+@dataclass(frozen=True)
+class LeafTask:
+    """Everything about one lm-eval task that no candidate changes."""
+
+    task: ConfigurableTask
+    items: TaskItems
+    measure: Measure
+    pool: Pool | None
+    requests: Mapping[int, tuple[Request, ...]]
+    digest: str
+
+    def all_requests(self) -> list[Request]:
+        """The requests of all documents."""
+        return [request for found in self.requests.values() for request in found]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a Suite holds.
+
+    Attributes:
+        leaves: lm-eval task name -> its items and requests, in the order of the configuration.
+        objectives: entry name -> Python objective.
+        share_logits: no two log-likelihood requests cut the same tokens at different points.
+    """
+
+    configs: tuple[TaskConfig, ...]
+    entries: tuple[Entry, ...]
+    leaves: Mapping[str, LeafTask]
+    objectives: Mapping[str, Objective]
+    catalog: Catalog | None
+    lm: LiveLM
+    share_logits: bool
+    chat: ChatConfig
+    split: SplitConfig
+    warnings: tuple[str, ...]
+
+    def numbered(self, leaf: str, part: Part) -> tuple[int, ...]:
+        """Ids of a leaf's documents in one part, ascending."""
+        return numbered(self.leaves[leaf].items.digests, self.split, part)

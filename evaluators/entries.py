@@ -1,0 +1,95 @@
+"""From a configured and loaded task to the Entry that the search sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lm_eval.api.task import ConfigurableTask
+
+from ..errors import UserError
+from .catalog import LoadedEntry
+from .config import TaskConfig
+from .measures import Measure
+from .records import Entry, Leaf
+from .task_items import TaskItems
+
+_LOCAL_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset"})
+
+
+@dataclass(frozen=True)
+class OpenedEntry:
+    """One configured lm-eval entry after loading and before the split."""
+
+    config: TaskConfig
+    loaded: LoadedEntry
+    measures: Mapping[str, Measure]
+    items: Mapping[str, TaskItems]
+
+
+def task_entry(one: OpenedEntry) -> Entry:
+    """The entry of a task, group or tag."""
+    first = next(iter(one.measures.values()))
+    sizes = {name: len(items.docs) for name, items in one.items.items()}
+    if not _weights_by_size(one.loaded, first.metric):
+        sizes = dict.fromkeys(sizes, 1)
+    total = sum(sizes.values())
+    return Entry(
+        name=one.config.name,
+        weight=one.config.weight,
+        metric=first.metric,
+        filter=first.filter,
+        sign=1 if direction(one) else -1,
+        bounded=all(chosen.bounded for chosen in one.measures.values()),
+        max_drop=one.config.max_drop,
+        leaves=tuple(Leaf(name, sizes[name] / total, chosen.aggregation) for name, chosen in one.measures.items()),
+    )
+
+
+def objective_entry(config: TaskConfig) -> Entry:
+    """The entry of a Python objective; higher is better unless the configuration says otherwise."""
+    return Entry(
+        name=config.name,
+        weight=config.weight,
+        metric="value",
+        filter="none",
+        sign=-1 if config.higher_is_better is False else 1,
+        bounded=False,
+        max_drop=config.max_drop,
+        leaves=(Leaf(config.name, 1.0, "mean"),),
+        python=True,
+    )
+
+
+def _weights_by_size(loaded: LoadedEntry, metric: str) -> bool:
+    aggregates = [] if loaded.group is None else loaded.group.aggregate_metric_list or []
+    return any(aggregate.weight_by_size for aggregate in aggregates if aggregate.metric == metric)
+
+
+def direction(one: OpenedEntry) -> bool:
+    """Whether higher is better, by the configuration or by all of the entry's tasks.
+
+    Raises:
+        UserError: neither says so.
+    """
+    if one.config.higher_is_better is not None:
+        return one.config.higher_is_better
+    found = {chosen.higher_is_better for chosen in one.measures.values()}
+    if len(found) != 1 or None in found:
+        metric = next(iter(one.measures.values())).metric
+        raise UserError(f"say higher_is_better: its tasks do not state one direction for metric '{metric}'")
+    return bool(found.pop())
+
+
+def public_test_warning(task: ConfigurableTask) -> str | None:
+    """A warning for a task that is scored on the test split of a dataset from the hub."""
+    path, split_name = task.config.dataset_path, task.config.test_split
+    if task.config.custom_dataset is not None or path is None or path in _LOCAL_FORMATS or Path(path).exists():
+        return None
+    if split_name is None or "test" not in split_name.lower():
+        return None
+    return (
+        f"{task.task_name}: it is scored on split '{split_name}' of the public dataset '{path}'; tuning a merge on a "
+        f"benchmark's test set makes its score there meaningless as a comparison with other models"
+    )

@@ -1,0 +1,86 @@
+"""Keeps few-shot examples out of the select and report parts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.api.samplers import ContextSampler
+from lm_eval.api.task import ConfigurableTask
+
+from ..errors import UserError
+from .config import SplitConfig
+from .documents import digest, part_of
+from .task_items import TaskItems
+
+
+class SearchPartSampler(ContextSampler):
+    """Draws each document's examples by a hash of that document, never the document itself.
+
+    lm-eval's default sampler draws from one generator document after document, so a prompt depends on which documents
+    came before; here it depends on the document and the pool alone.
+    """
+
+    def sample(self, n: int, eval_doc: Any = None, df: Any = None, **kwargs: Any) -> Sequence[dict[str, Any]]:
+        """`n` examples for `eval_doc`, in an order that the document fixes."""
+        key = digest(eval_doc)
+        pool = dict(sorted((digest(doc), doc) for doc in self.df))
+        pool.pop(key, None)
+        return random.Random(int(key, 16)).sample(list(pool.values()), n)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The documents that a task's few-shot examples are drawn from, instead of its own choice."""
+
+    docs: tuple[dict[str, Any], ...]
+    hashed: bool
+
+    def apply(self, task: ConfigurableTask) -> None:
+        """Make the task draw from this pool and keep each scored document out of its own prompt."""
+        if self.hashed and type(task.sampler) is ContextSampler:
+            task.sampler = SearchPartSampler(list(self.docs))
+        else:
+            task.sampler.replace_df(list(self.docs))
+        # lm-eval tells the sampler which document is asked about only when these two are equal.
+        task.fewshot_cfg.split = task.config.test_split
+
+
+def needed_pool(
+    task: ConfigurableTask, items: TaskItems, *, shots: int, held_out: frozenset[str], split: SplitConfig
+) -> Pool | None:
+    """The pool that keeps held-out documents out of the prompts, or None where the task's own choice already does.
+
+    A task with a few-shot split of its own loses only the examples that equal a held-out document.
+
+    `shots` is the task's number of examples, `held_out` the digests of all select and report documents of the suite.
+
+    Raises:
+        UserError: fewer documents remain than the task needs.
+    """
+    if shots == 0:
+        return None
+    docs: list[dict[str, Any]] = list(task.sampler.df)
+    own = _source_split(task) != items.split_name
+    if own:
+        kept = [doc for doc in docs if digest(doc) not in held_out]
+    else:
+        raw = items.all_digests if len(items.all_digests) == len(docs) else tuple(digest(doc) for doc in docs)
+        kept = [doc for doc, key in zip(docs, raw, strict=True) if part_of(key, split) == "search"]
+    if len(kept) <= shots:
+        raise UserError(
+            f"{task.task_name} needs {shots} few-shot examples besides the question, but only {len(kept)} documents "
+            f"remain outside the select and report parts; lower num_fewshot or give the task a few-shot split"
+        )
+    return None if own and len(kept) == len(docs) else Pool(docs=tuple(kept), hashed=not own)
+
+
+def _source_split(task: ConfigurableTask) -> str | None:
+    """The dataset split that lm-eval draws examples from; None where they stand in the configuration."""
+    if task.fewshot_cfg.split is not None:
+        return task.fewshot_cfg.split
+    if task.fewshot_cfg.samples is not None:
+        return None
+    return task.config.training_split or task.config.validation_split or task.config.test_split

@@ -1,0 +1,137 @@
+"""Which number of a task is scored: metric, filter, direction and aggregation."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import AGGREGATION_REGISTRY
+from lm_eval.api.task import ConfigurableTask
+
+from ..errors import UserError, unknown
+
+_PREFERRED = ("acc", "exact_match")
+# Means of these lie in [0, 1] item by item; a value outside is a scoring error, so a misnamed metric cannot pass.
+_BOUNDED = frozenset(
+    {
+        "acc",
+        "acc_norm",
+        "acc_bytes",
+        "acc_mutual_info",
+        "exact_match",
+        "em",
+        "f1",
+        "exact",
+        "contains",
+        "pass_at_1",
+        "pass_at_k",
+    }
+    | {"prompt_level_strict_acc", "prompt_level_loose_acc", "mc1", "mc2"}
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The scored number of one lm-eval task."""
+
+    metric: str
+    filter: str
+    aggregation: str
+    higher_is_better: bool | None
+    bounded: bool
+
+
+def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Measure:
+    """Resolve the metric and the filter against the task's own.
+
+    Raises:
+        UserError: an unknown metric or filter, or an aggregation that cannot be named for another process.
+    """
+    aggregations = task.aggregation()
+    filters = [ensemble.name for ensemble in task._filters]
+    if metric is None:
+        metric = next((name for name in _PREFERRED if name in aggregations), next(iter(aggregations), ""))
+    if metric not in aggregations:
+        raise UserError(unknown(f"metric of {task.task_name}", metric, aggregations))
+    if filter_name is not None and filter_name not in filters:
+        raise UserError(unknown(f"filter of {task.task_name}", filter_name, filters))
+    aggregation = _reference(aggregations[metric], metric, task.task_name)
+    return Measure(
+        metric=metric,
+        filter=filter_name or filters[0],
+        aggregation=aggregation,
+        higher_is_better=task.higher_is_better().get(metric),
+        bounded=aggregation == "mean" and metric in _BOUNDED,
+    )
+
+
+def filtered(task: ConfigurableTask, filter_name: str, instances: list[Instance]) -> None:
+    """Apply one of the task's filters to these instances alone; fills `filtered_resps`."""
+    next(ensemble for ensemble in task._filters if ensemble.name == filter_name).apply(instances)
+
+
+def picked(result: Mapping[str, Any], metric: str) -> Any:
+    """The metric's value in what `process_results` returned.
+
+    A metric that reports under names of its own, as pass@k does, is taken when it reports one number only.
+
+    Raises:
+        KeyError: the metric is not there.
+    """
+    return next(iter(result.values())) if metric not in result and len(result) == 1 else result[metric]
+
+
+def as_numbers(value: Any) -> float | tuple[float, ...] | None:
+    """A per-item value as one number or as a tuple of numbers; None where it is neither."""
+    if isinstance(value, (numbers.Real, np.number, np.bool_)):
+        return float(value)
+    if isinstance(value, tuple) and value and all(isinstance(v, (numbers.Real, np.number, np.bool_)) for v in value):
+        return tuple(float(v) for v in value)
+    return None
+
+
+def check_numeric(task: ConfigurableTask, chosen: Measure, instances: list[Instance]) -> None:
+    """Refuse a metric whose per-item value is not numeric, by processing one document with made-up answers.
+
+    A task that fails on made-up answers passes: nothing is known about it before a model has answered.
+
+    Raises:
+        UserError: the metric keeps texts or lists per item, as corpus metrics such as BLEU do.
+    """
+    stand_in = {"loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0, "generate_until": "1"}
+    try:
+        for instance in instances:
+            instance.resps = [stand_in[instance.request_type]] * (instance.repeats or 1)
+        filtered(task, chosen.filter, instances)
+        answers = [instance.filtered_resps[chosen.filter] for instance in instances]
+        value = picked(task.process_results(instances[0].doc, answers), chosen.metric)
+    except Exception:
+        return
+    finally:
+        for instance in instances:
+            instance.resps, instance.filtered_resps = [], {}
+    if as_numbers(value) is None:
+        raise UserError(
+            f"metric '{chosen.metric}' of {task.task_name} has no numeric value per item (it keeps a "
+            f"{type(value).__name__} and computes one number for the whole corpus); candidates are compared item by "
+            f"item, so choose another metric"
+        )
+
+
+def _reference(function: Callable[..., Any], metric: str, task_name: str) -> str:
+    for name, registered in AGGREGATION_REGISTRY.items():
+        if registered is function:
+            return name
+    if isinstance(function, FunctionType) and function.__qualname__.isidentifier():
+        return f"{Path(inspect.getfile(function)).resolve()}:{function.__name__}"
+    raise UserError(
+        f"the aggregation of metric '{metric}' of {task_name} is not a plain function of a module, so worker processes "
+        f"cannot find it; choose another metric"
+    )

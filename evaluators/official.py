@@ -1,0 +1,112 @@
+"""The independent re-score: lm-eval's own `simple_evaluate` on a written checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .aggregate import join
+from .config import Part, TaskConfig
+from .records import BlockScores, Entry, ItemScores, Scores
+from .suite import Suite
+
+if TYPE_CHECKING:
+    from .content import Content, LeafTask
+    from .live_lm import LiveLM
+
+
+def official_scores(
+    suite: Suite, checkpoint_folder: Path, part: Part, *, device: str = "cpu", dtype: Any = None
+) -> Scores:
+    """Score a written checkpoint with lm-eval's own evaluation loop, on freshly loaded tasks.
+
+    Shared with `Suite.score` are the tasks' names, the split and the few-shot pools; task objects, prompts, tokens,
+    batches and the loop are lm-eval's. It evaluates all documents and picks the part's out of the logged samples.
+
+    Args:
+        suite: the suite whose items are wanted.
+        checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used; where it has none, the suite's.
+        part: the part whose items are wanted.
+        device: where the model is put.
+        dtype: of the weights; None is the checkpoint's own.
+
+    Raises:
+        ScoringError: as in `Suite.score`.
+        RuntimeError: lm-eval builds other prompts, or finds other documents, than the suite has scored.
+    """
+    from .live_lm import LiveLM
+    from .surroundings import inside_lm_eval, pinned_generation, quiet
+
+    started, content = time.perf_counter(), suite.content
+    with quiet():
+        model, tokenizer = _loaded(checkpoint_folder, content.lm.tokenizer, device, dtype)
+        lm = LiveLM(tokenizer, batch_size=content.lm.batch_size, max_length=content.lm.given_max_length)
+        lm.attach(model)
+    items: dict[str, ItemScores] = {}
+    with inside_lm_eval(), pinned_generation(model, lm.tokenizer):
+        for config, entry in zip(content.configs, content.entries, strict=True):
+            if entry.python:
+                items[entry.name] = content.objectives[entry.name].score(model, lm.tokenizer, part)
+            else:
+                items |= _entry_items(content, config, entry, lm, part)
+    return join([BlockScores(part=part, index=0, items=items, seconds=time.perf_counter() - started)])
+
+
+def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto")
+    model.to(device)
+    own = (Path(folder) / "tokenizer_config.json").is_file()
+    return model, AutoTokenizer.from_pretrained(folder) if own else tokenizer
+
+
+def _entry_items(content: Content, config: TaskConfig, entry: Entry, lm: LiveLM, part: Part) -> dict[str, ItemScores]:
+    from lm_eval import evaluator
+
+    simple_evaluate: Any = evaluator.simple_evaluate  # its decorator hides its signature from type checkers
+    assert content.catalog is not None  # an entry that is not Python came out of it
+    fresh = content.catalog.load(entry.name).tasks
+    for name, task in fresh.items():
+        if (pool := content.leaves[name].pool) is not None:
+            pool.apply(task)
+    results = simple_evaluate(
+        model=lm,
+        tasks=list(fresh.values()),
+        num_fewshot=config.num_fewshot,
+        limit=config.limit,
+        bootstrap_iters=0,
+        log_samples=True,
+        system_instruction=content.chat.system,
+        apply_chat_template=content.chat.apply_template,
+        fewshot_as_multiturn=content.chat.fewshot_as_multiturn,
+        task_manager=content.catalog.manager,  # without one, lm-eval indexes its 14,000 names
+        confirm_run_unsafe_code=True,  # Suite.load has asked already
+    )
+    samples = results["samples"]
+    return {
+        name: _picked_items(name, content.leaves[name], samples[name], content.numbered(name, part)) for name in fresh
+    }
+
+
+def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
+    from .documents import canonical
+    from .loop import checked_value, item_scores
+    from .measures import picked
+
+    wanted = set(ids)
+    rows = {}
+    for sample in samples:
+        doc = sample["doc_id"]
+        if sample["filter"] != leaf.measure.filter or doc not in wanted:
+            continue
+        ours = [request.arguments for request in leaf.requests[doc]]
+        if canonical([sample["doc"], sample["arguments"]]) != canonical([leaf.items.docs[doc], ours]):
+            raise RuntimeError(
+                f"task '{name}', item {doc}: lm-eval's document or prompt is not the one that was scored"
+            )
+        values = {metric: sample[metric] for metric in sample["metrics"]}
+        rows[doc] = checked_value(picked(values, leaf.measure.metric), leaf.measure, f"task '{name}', item {doc}")
+    return item_scores(ids, [rows[doc] for doc in ids], name)

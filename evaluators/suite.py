@@ -1,0 +1,145 @@
+"""The suite: the configured tasks, ready to score one candidate after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .blocks import make_blocks
+from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from .records import Block, BlockScores, Entry
+
+if TYPE_CHECKING:
+    from .content import Content
+
+
+class Suite:
+    """Tasks, their prompts and tokens, their split and their blocks: everything that no candidate changes.
+
+    Build one with `Suite.load`; score a part by scoring each of `blocks(part)` and joining what comes out. The blocks
+    are the evaluation: the same items in the same batches, whether or not a search stops early.
+    """
+
+    def __init__(self, content: Content, blocks: Mapping[Part, tuple[Block, ...]]) -> None:
+        self.content = content
+        self._blocks = blocks
+        self._checked_length: int | None = None
+
+    @classmethod
+    def load(
+        cls,
+        tasks: Sequence[TaskConfig],
+        *,
+        tokenizer: Any,
+        root: Path,
+        task_path: Sequence[Path] = (),
+        chat: ChatConfig | None = None,
+        split: SplitConfig | None = None,
+        seed: int = 0,
+        block_items: int = 64,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        allow_code_execution: bool = False,
+    ) -> Suite:
+        """Load tasks, build and tokenize all their requests, split their items and cut them into blocks.
+
+        Args:
+            tasks: the entries of `tasks:`.
+            tokenizer: the tokenizer that every candidate shares; it is copied.
+            root: the folder that relative paths (`task_path`, Python objectives) start from.
+            task_path: folders with lm-eval task YAML; their names come before lm-eval's own.
+            chat: how prompts become chats; unset, they do not.
+            split: the shares of the parts; unset, 60, 20 and 20 %.
+            seed: orders the blocks. The split does not depend on it.
+            block_items: about how many items a block holds, over all tasks.
+            batch_size: rows per forward pass.
+            max_length: positions per row; unset, the model's own.
+            allow_code_execution: let tasks run code that the model wrote.
+
+        Raises:
+            UserError: unknown names, files or data that cannot be read, metrics or filters that a task does not have,
+                parts with too few items, tasks that run code without permission.
+        """
+        # lm-eval and transformers take seconds to import; a configuration must be readable without them.
+        from .assembly import Assembly
+        from .surroundings import own_generators
+
+        assembly = Assembly(
+            tasks,
+            tokenizer=tokenizer,
+            root=Path(root),
+            chat=chat or ChatConfig(),
+            split=split or SplitConfig(),
+            batch_size=batch_size,
+            max_length=max_length,
+            allow_code_execution=allow_code_execution,
+        )
+        with own_generators():  # lm-eval draws random numbers in places as unlikely as a task's name
+            content = assembly.build([Path(folder) for folder in task_path])
+        blocks: dict[Part, tuple[Block, ...]] = {
+            part: make_blocks(
+                part,
+                {leaf: content.numbered(leaf, part) for leaf in content.leaves},
+                tuple(content.objectives),
+                seed=seed,
+                block_items=block_items,
+            )
+            for part in PARTS
+        }
+        return cls(content, blocks)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """One per configured task, in that order."""
+        return self.content.entries
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know about the tasks, one sentence each."""
+        return self.content.warnings
+
+    def counts(self, part: Part) -> dict[str, int]:
+        """Entry name -> number of its items in a part; 0 for a Python objective, whose items are not known before."""
+        return {
+            entry.name: sum(len(self.content.numbered(leaf.name, part)) for leaf in entry.leaves if not entry.python)
+            for entry in self.entries
+        }
+
+    def digests(self) -> dict[str, str]:
+        """Leaf name -> SHA-256 of its configuration, prompts and documents, or of an objective's source file."""
+        found = {name: leaf.digest for name, leaf in self.content.leaves.items()}
+        return found | {name: objective.digest for name, objective in self.content.objectives.items()}
+
+    def blocks(self, part: Part) -> tuple[Block, ...]:
+        """The part's blocks, in the order to score them in."""
+        return self._blocks[part]
+
+    def check(self, model: Any) -> tuple[str, ...]:
+        """Warnings for prompts that are longer than the model takes.
+
+        Raises:
+            UserError: a task that this model cannot be scored on at all, because an answer is longer than it takes.
+        """
+        from .loop import check_fits
+
+        self.content.lm.attach(model)
+        warnings = check_fits(self.content)
+        self._checked_length = self.content.lm.max_length
+        return warnings
+
+    def score(self, model: Any, block: Block) -> BlockScores:
+        """Score one block with the model's present weights.
+
+        The model may be overwritten in place between calls; nothing of a former candidate is kept.
+
+        Raises:
+            ScoringError: this candidate cannot be scored: non-finite outputs, or a metric or objective that fails.
+            UserError: see `check`; raised before the first block of a model.
+        """
+        from .loop import score_block
+
+        self.content.lm.attach(model)
+        if self._checked_length != self.content.lm.max_length:
+            self.check(model)
+        return score_block(self.content, model, block)

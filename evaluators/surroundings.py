@@ -1,0 +1,109 @@
+"""What a call into lm-eval must not leave behind: bars, log lines, reseeded generators, generation settings."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval import utils
+from tqdm.std import tqdm
+from transformers import GenerationConfig
+
+_NOISY = ("lm_eval", "transformers", "datasets", "huggingface_hub", "accelerate", "evaluate", "fsspec")
+# simple_evaluate's own defaults, so that tasks with random preprocessing see the same numbers as in a run of lm-eval.
+_PYTHON_SEED, _OTHER_SEED = 0, 1234
+
+
+@contextlib.contextmanager
+def inside_lm_eval() -> Iterator[None]:
+    """Everything a call into lm-eval needs: quiet, its own generators, and templates that are compiled once."""
+    with quiet(), own_generators(), _templates_compiled_once():
+        yield
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no log lines below ERROR from lm-eval and the libraries under it, until the block ends."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    original = tqdm.__init__
+
+    def disabled(self: tqdm, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "disable": True})
+
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    tqdm.__init__ = disabled  # the one place that every library's bar goes through; lm-eval has no switch of its own
+    try:
+        yield
+    finally:
+        tqdm.__init__ = original
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def own_generators() -> Iterator[None]:
+    """Seed the global random generators as lm-eval does, and give the caller's state back at the end."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(_PYTHON_SEED)
+        np.random.seed(_OTHER_SEED)
+        torch.manual_seed(_OTHER_SEED)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str) -> Any:
+    return _compile(source)
+
+
+_compile: Callable[[str], Any] = utils.env.from_string
+
+
+@contextlib.contextmanager
+def _templates_compiled_once() -> Iterator[None]:
+    # lm-eval compiles a task's template again for every document and every candidate: half the time of a small run.
+    before = utils.env.from_string
+    utils.env.from_string = _compiled
+    try:
+        yield
+    finally:
+        utils.env.from_string = before
+
+
+@contextlib.contextmanager
+def pinned_generation(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Greedy generation from special tokens alone, whatever the checkpoint's generation_config says.
+
+    Otherwise a repetition penalty there changes scores, a max_new_tokens there overrides the task's limit, and a
+    model built from its config scores differently from the same weights loaded from disk.
+    """
+    before = model.generation_config
+    model.generation_config = generation_config(model, tokenizer)
+    try:
+        yield
+    finally:
+        model.generation_config = before
+
+
+def generation_config(model: Any, tokenizer: Any) -> GenerationConfig:
+    """The one GenerationConfig that everything is scored with; a model may have several end tokens."""
+    ends = model.config.get_text_config().eos_token_id
+    named = [*(ends if isinstance(ends, (list, tuple)) else [ends]), tokenizer.eos_token_id]
+    return GenerationConfig(
+        do_sample=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=list(dict.fromkeys(end for end in named if end is not None)),
+        pad_token_id=tokenizer.pad_token_id,
+    )

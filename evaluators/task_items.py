@@ -1,0 +1,152 @@
+"""The scored documents of one lm-eval task, with digests of their raw form, and the requests they turn into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+
+from ..errors import UserError
+from .config import ChatConfig
+from .documents import digest
+from .live_lm import LiveLM, Pair
+
+# lm-eval's own default; simple_evaluate sets it on every run.
+FEWSHOT_SEED = 1234
+_ROW = "__mergesmith_row"
+# What says where a task's data lies, not what it asks: left out of digests, which must hold on any machine.
+_LOCATION_KEYS = ("dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "metadata")
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """The documents of the split that a task is scored on.
+
+    Attributes:
+        docs: the first `limit` documents, as the task sees them.
+        digests: of the same documents as they lie in the dataset, before the task's preprocessing.
+        all_digests: of all documents of the split.
+        split_name: the dataset split.
+    """
+
+    docs: tuple[dict[str, Any], ...]
+    digests: tuple[str, ...]
+    all_digests: tuple[str, ...]
+    split_name: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One lm-eval instance with its tokens: a pair for log-likelihoods, a document's tokens for rolling ones."""
+
+    instance: Instance
+    pair: Pair | None = None
+    tokens: list[int] | None = None
+
+    @property
+    def is_generation(self) -> bool:
+        """Whether the model is to write text."""
+        return self.pair is None and self.tokens is None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The strings and settings that lm-eval hands to the model; a prompt stands first."""
+        return self.instance.args
+
+
+def read_items(task: ConfigurableTask, limit: int | None) -> TaskItems:
+    """Read and digest a task's documents."""
+    split_name = task.config.test_split or task.config.validation_split
+    if split_name is None:  # lm-eval's own eval_docs raises the same way
+        raise UserError(f"{task.task_name} has neither a test_split nor a validation_split")
+    docs = tuple(dict(doc) for doc in task.eval_docs)
+    digests = tuple(digest(doc) for doc in _raw_documents(task, split_name, docs))
+    return TaskItems(docs=docs[:limit], digests=digests[:limit], all_digests=digests, split_name=split_name)
+
+
+def set_shots(task: ConfigurableTask, num_fewshot: int | None) -> tuple[int, bool]:
+    """Set a task's number of examples by lm-eval's rules; returns it, and whether the task's own 0 won."""
+    own = task.config.num_fewshot
+    if own is None or (num_fewshot is not None and own != 0):
+        task.set_config(key="num_fewshot", value=num_fewshot or 0)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    return task.config.num_fewshot or 0, own == 0 and bool(num_fewshot)
+
+
+def build_requests(
+    task: ConfigurableTask, lm: LiveLM, *, limit: int | None, chat: ChatConfig
+) -> dict[int, tuple[Request, ...]]:
+    """Document id -> its requests, built over all documents at once so that prompts equal those of a full run."""
+    template: Callable | None = lm.apply_chat_template if chat.apply_template else None
+    task.build_all_requests(
+        limit=limit,
+        system_instruction=chat.system,
+        apply_chat_template=chat.apply_template,
+        fewshot_as_multiturn=chat.fewshot_as_multiturn,
+        chat_template=template,
+    )
+    by_doc: dict[int, list[Request]] = {}
+    for request in _tokenized(task.instances, lm):
+        if request.instance.doc_id is None:
+            raise UserError(f"{task.task_name}: lm-eval gave a request without a document id")
+        by_doc.setdefault(request.instance.doc_id, []).append(request)
+    return {doc: tuple(sorted(found, key=lambda request: request.instance.idx)) for doc, found in by_doc.items()}
+
+
+def task_digest(
+    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], measure: object
+) -> str:
+    """SHA-256 over configuration, documents, prompts and the scored metric; the same in every process."""
+    config = {key: value for key, value in task.dump_config().items() if key not in _LOCATION_KEYS}
+    prompts = [[request.arguments for request in found] for _, found in sorted(requests.items())]
+    return digest([config, items.digests, items.docs, prompts, str(measure)])
+
+
+def cut_alike(requests: Sequence[Request]) -> bool:
+    """Whether log-likelihood requests with the same tokens (but the last) all cut them at the same point."""
+    cuts: dict[tuple[int, ...], int] = {}
+    pairs = [request.pair for request in requests if request.pair is not None]
+    return all(cuts.setdefault((*before, *after[:-1]), len(after)) == len(after) for _, before, after in pairs)
+
+
+def _tokenized(instances: list[Instance], lm: LiveLM) -> list[Request]:
+    pairs = iter(lm.tokenize([one for one in instances if one.request_type == "loglikelihood"]))
+    made = []
+    for instance in instances:
+        if instance.request_type == "loglikelihood":
+            made.append(Request(instance, pair=_scorable(next(pairs), instance)))
+        elif instance.request_type == "loglikelihood_rolling":
+            made.append(Request(instance, tokens=lm.tok_encode(instance.args[0])))
+        else:
+            made.append(Request(instance))
+    return made
+
+
+def _scorable(pair: Pair, instance: Instance) -> Pair:
+    if not pair[2]:
+        raise UserError(f"{instance.task_name}: an answer of document {instance.doc_id} is empty, or has no tokens")
+    return pair
+
+
+def _raw_documents(
+    task: ConfigurableTask, split_name: str, docs: tuple[dict[str, Any], ...]
+) -> tuple[dict[str, Any], ...]:
+    """The dataset rows behind the documents, or the documents themselves where preprocessing hides its rows.
+
+    Two tasks may preprocess one dataset differently; only the rows show that they ask about the same document.
+    """
+    preprocess = task.config.process_docs
+    if preprocess is None:
+        return docs
+    try:
+        rows = task.dataset[split_name]
+        marked = [dict(doc) for doc in preprocess(rows.add_column(_ROW, list(range(len(rows)))))]
+        numbers = [doc.pop(_ROW) for doc in marked]
+    except Exception:  # the user's function need not bear an unknown column, or keep it
+        return docs
+    if tuple(marked) != docs:
+        return docs
+    return tuple(dict(rows[number]) for number in numbers)

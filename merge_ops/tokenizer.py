@@ -1,0 +1,28 @@
+"""The tokenizer of a checkpoint folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from mergesmith.errors import UserError
+
+from .quiet import quiet_transformers
+
+
+def load_tokenizer(folder: Path, reference: str) -> Any:
+    """The folder's tokenizer, as transformers loads it.
+
+    Raises:
+        UserError: there is none, or it cannot be loaded.
+    """
+    if not (folder / "tokenizer_config.json").is_file():
+        raise UserError(f"model '{reference}': no tokenizer_config.json in {folder}; scoring needs its tokenizer")
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds here, all of them about these files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {reason}") from None

@@ -1,0 +1,200 @@
+"""`mergesmith merge`, `verify` and `eval`: a recipe or model outside a search."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from mergesmith.errors import UserError
+
+from ..evaluators import Entry, Part, Scores, official_scores
+from ..merge_ops import ModelBank, Recipe, Source, Written, read_recipe, write_merge
+from .best import PACKAGES, package_version
+from .config import load_config
+from .objective import Objective, scores_of
+from .rundir import CONFIG, RunDir
+from .session import Options, Session
+from .table import add_scores, score_table
+
+FLIPPED = 0.02  # the share of items that rounding may flip below float32, where margins are as small as the rounding
+
+
+@dataclass(frozen=True)
+class MergeCheck:
+    """Whether a merge gave the weights that the recipe claims; `claim` None: it claims nothing."""
+
+    written: Written
+    claim: str | None
+    differs: tuple[str, ...]
+
+    @property
+    def reproduced(self) -> bool:
+        """The digests agree."""
+        return self.claim == self.written.digest
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        if self.claim is None:
+            return f"weights digest {self.written.digest}"
+        if self.reproduced:
+            return f"reproduced bit for bit: weights digest {self.written.digest}"
+        because = "; ".join(self.differs) or "the sources or versions are the recorded ones: please report this"
+        return f"NOT the recorded weights (digest {self.written.digest}, recorded {self.claim}): {because}"
+
+
+def run_merge(
+    path: Path, out: Path, *, seed: int | None, lenient: bool, device: str, overwrite: bool, max_shard_size: str
+) -> MergeCheck:
+    """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
+    from dataclasses import replace
+
+    recipe = read_recipe(path, lenient=lenient)
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
+    bank = ModelBank(recipe.references(), roots=(path.parent,), device=device)
+    written = write_merge(recipe, bank, out, max_shard_size=max_shard_size, overwrite=overwrite)
+    claim = recipe.facts.get("weights_digest")
+    return MergeCheck(written, claim, () if claim is None else _what_differs(recipe, bank))
+
+
+def _what_differs(recipe: Recipe, bank: ModelBank) -> tuple[str, ...]:
+    """How this merge's circumstances differ from the recorded ones."""
+    found: list[str] = []
+    for name, recorded in recipe.facts.get("versions", {}).items():
+        here = package_version(name)
+        if name in PACKAGES[:2] and recorded and here and _minor(recorded) != _minor(here):
+            found.append(f"{name} is {here}, was {recorded}")
+    device = torch.cuda.get_device_name(bank.device) if bank.device.type == "cuda" else bank.device.type
+    if recipe.facts.get("device") not in (None, device):
+        found.append(f"device is {device}, was {recipe.facts['device']}")
+    for reference, digests in recipe.facts.get("sources", {}).items():
+        if reference in bank.references and bank[reference].weights_digest != digests["weights_digest"]:
+            found.append(f"the weights of '{reference}' are not the recorded ones")
+    return tuple(found)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split("+")[0].split(".")[:2])
+
+
+@dataclass(frozen=True)
+class ScoreCheck:
+    """One task's claimed value against the independent re-score on the same items."""
+
+    entry: Entry
+    claimed: float
+    found: float
+    items: int
+    flipped: int
+    exact: bool
+
+    @property
+    def passed(self) -> bool:
+        """Every item agrees; below float32 a stated share may differ."""
+        return self.flipped <= (0 if self.exact else FLIPPED * self.items)
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        verdict = "ok" if self.passed else "DIFFERS"
+        return (
+            f"{verdict}: {self.entry.name} {self.entry.metric} {self.found:.6f}, recorded {self.claimed:.6f}; "
+            f"{self.flipped} of {self.items} items differ"
+        )
+
+
+def run_verify(path: Path, *, config: Path | None, options: Options, console: Console) -> bool:
+    """Re-merge a best.yaml, re-score the written checkpoint with lm-eval's own loop, and compare with its claims.
+
+    Raises:
+        UserError: the recipe records no run, or the run is gone and no --config is given.
+    """
+    recipe = read_recipe(path)
+    rundir = _recorded_run(recipe, path)
+    if config is None and rundir is None:
+        raise UserError(f"{path}: the run that it records is not there; name its search.yaml with --config")
+    settings = load_config(config) if config is not None else _present(rundir).config
+    session = Session(settings, config.parent if config is not None else _present(rundir).root, options)
+    with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
+        merged = run_merge(
+            path,
+            Path(folder) / "model",
+            seed=None,
+            lenient=False,
+            device=str(session.device),
+            overwrite=False,
+            max_shard_size="5GB",
+        )
+        console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
+        official = official_scores(session.suite, merged.written.folder, "report", device=str(session.device))
+    trial = recipe.facts.get("found_by", {}).get("trial")
+    recorded = None if rundir is None or trial is None else rundir.items(trial, "report")
+    exact = (recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
+    checks = [_score_check(e, recipe.facts, official, recorded, exact=exact) for e in session.suite.entries]
+    for check in checks:
+        console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
+    return merged.reproduced and all(check.passed for check in checks)
+
+
+def _recorded_run(recipe: Recipe, path: Path) -> RunDir | None:
+    """The run folder that a recipe records, or the one that it lies in."""
+    places = [path.parent, *(Path(run) for run in [recipe.facts.get("found_by", {}).get("run")] if run)]
+    return next((RunDir(place) for place in places if (place / CONFIG).is_file()), None)
+
+
+def _present(rundir: RunDir | None) -> RunDir:
+    assert rundir is not None, "Should not reach."
+    return rundir
+
+
+def _score_check(
+    entry: Entry, facts: Mapping[str, Any], official: Scores, recorded: Scores | None, *, exact: bool
+) -> ScoreCheck:
+    found = scores_of([entry], official)[entry.name]
+    try:
+        claimed = facts["scores"]["report"]["tasks"][entry.name]["value"]
+    except (KeyError, TypeError):
+        raise UserError(f"the recipe records no report score for the task '{entry.name}'") from None
+    if recorded is None:  # the items are gone: as many as the two values must differ by at least
+        flipped = round(abs(found.value - claimed) * found.n)
+    else:
+        flipped = sum(
+            _flipped(official.items[leaf.name].values, recorded.items[leaf.name].values) for leaf in entry.leaves
+        )
+    return ScoreCheck(entry, claimed, found.value, found.n, flipped, exact)
+
+
+def _flipped(first: np.ndarray, second: np.ndarray) -> int:
+    """Items whose values differ by more than rounding."""
+    if first.shape != second.shape:
+        return max(len(first), len(second))
+    close = np.isclose(first, second, rtol=1e-4, atol=1e-6)
+    return int((~close.reshape(len(close), -1).all(axis=1)).sum())
+
+
+def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
+    """Score a model or a recipe on the tasks of a search.yaml, and print a table."""
+    settings = load_config(config)
+    session = Session(settings, config.parent, options)
+    path = Path(target)
+    if path.is_file():
+        recipe = read_recipe(path)
+        session.bank.roots = (path.parent, *session.bank.roots)
+    else:
+        recipe = Recipe("passthrough", models=(Source(target),))
+    session.bank.open(recipe.references())
+    scores = scores_of(session.suite.entries, session.evaluate(recipe, part))
+    objective = Objective(session.suite.entries)
+    table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
+    unscaled = all(entry.bounded for entry in session.suite.entries)
+    value, stderr = objective.value(scores), objective.stderr(scores)
+    add_scores(table, target, session.suite.entries, scores, value if unscaled else float("nan"), stderr)
+    console.print(table)

@@ -1,0 +1,215 @@
+"""The command line. Exit codes: 0 done, 1 a check failed, 2 the input is wrong, 130 interrupted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mergesmith.errors import UserError
+
+app = typer.Typer(
+    name="mergesmith",
+    help="Finds good merge recipes for language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+CHECK_FAILED, WRONG_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+SearchFile = Annotated[Path, typer.Argument(help="The run's search.yaml.", metavar="SEARCH.YAML")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code-execution", help="Let tasks run code that the model wrote (HumanEval and others).")
+]
+Trials = Annotated[int | None, typer.Option(min=0, help="Candidates to propose, instead of search.yaml's.")]
+TimeLimit = Annotated[float | None, typer.Option(min=0.001, help="Seconds after which none is proposed any more.")]
+Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of search.yaml's.")]
+
+
+def main() -> None:
+    """Run the command line; turns the user's mistakes into one message and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _show_warning
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        _fail(str(error), WRONG_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept: go on with --resume", INTERRUPTED)
+    except RuntimeError as error:
+        if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
+            raise
+        _fail(str(error), CHECK_FAILED)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"mergesmith: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _terminate(*_: object) -> None:
+    sys.exit(TERMINATED)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Our own warnings are for the user; other libraries' are not."""
+    if category.__module__.startswith("mergesmith"):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _console() -> Console:
+    console = Console()
+    # Piped output is read by programs and logs: tables must not be cut to a terminal's 80 columns.
+    return console if console.is_terminal else Console(width=max(console.width, 140))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's models, tasks and run go.")] = Path("demo"),
+    trials: Trials = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Train a tiny zoo of models, then search for their best merge. Needs no network."""
+    from .demo import make_demo
+    from .run import Overrides, run_search
+    from .session import Options
+
+    console = _console()
+    search = make_demo(folder, threads=threads, log=lambda text: console.print(text, highlight=False))
+    resume = (folder / "runs" / "demo" / "search.yaml").is_file()
+    run_search(search, resume=resume, overrides=Overrides(trials=trials), options=Options(), console=console)
+    console.print(f"Next: mergesmith verify {folder}/runs/demo/best.yaml", highlight=False, soft_wrap=True)
+    console.print(
+        f"      mergesmith merge {folder}/runs/demo/best.yaml {folder}/merged", highlight=False, soft_wrap=True
+    )
+
+
+@app.command()
+def search(
+    path: SearchFile,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    trials: Trials = None,
+    time_limit: TimeLimit = None,
+    output: Output = None,
+    allow_code_execution: AllowCode = False,
+) -> None:
+    """Search for the best merge of the models in a search.yaml."""
+    from .run import Overrides, run_search
+    from .session import Options
+
+    run_search(
+        path,
+        resume=resume,
+        overrides=Overrides(trials, time_limit, output),
+        options=Options(allow_code_execution),
+        console=_console(),
+    )
+
+
+@app.command()
+def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCode = False) -> None:
+    """Check a search.yaml without searching: faults, dimensions, memory, time."""
+    from .preflight import run_plan
+    from .run import Overrides
+    from .session import Options
+
+    run_plan(path, overrides=Overrides(trials), options=Options(allow_code_execution), console=_console())
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML.")],
+    out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
+    seed: Annotated[int | None, typer.Option(help="Seed of random masks, instead of the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in OUT.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Unknown keys are warnings.")] = False,
+) -> None:
+    """Merge a recipe into a checkpoint, and say whether it is the one that the recipe records."""
+    from .checks import run_merge
+
+    check = run_merge(
+        recipe, out, seed=seed, lenient=lenient, device=device, overwrite=overwrite, max_shard_size=max_shard_size
+    )
+    print(f"wrote {check.written.folder}")
+    print(check.sentence)
+    if check.claim is not None and not check.reproduced:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command(name="eval")
+def evaluate(
+    target: Annotated[str, typer.Argument(help="A checkpoint folder, hub id, or recipe file.")],
+    config: Annotated[Path, typer.Option(help="The search.yaml whose tasks are scored.")],
+    part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
+    allow_code_execution: AllowCode = False,
+) -> None:
+    """Score a model or a recipe on the tasks of a search.yaml."""
+    from .checks import run_eval
+    from .session import Options
+
+    run_eval(target, config=config, part=part, options=Options(allow_code_execution), console=_console())
+
+
+@app.command()
+def verify(
+    recipe: Annotated[Path, typer.Argument(help="A run's best.yaml.")],
+    config: Annotated[Path | None, typer.Option(help="The search.yaml, when the run's folder is gone.")] = None,
+    allow_code_execution: AllowCode = False,
+) -> None:
+    """Merge a best.yaml anew, re-score it with lm-eval's own loop, and compare digests and scores."""
+    from .checks import run_verify
+    from .session import Options
+
+    if not run_verify(recipe, config=config, options=Options(allow_code_execution), console=_console()):
+        print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)
+        raise typer.Exit(CHECK_FAILED)
+    print("verified: the recipe gives the recorded weights and scores")
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
+    trial: Annotated[int | None, typer.Option(help="A trial's number; the winner if not given.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write; printed if not given.")] = None,
+) -> None:
+    """Write the recipe of any trial of a run."""
+    from .export import exported_recipe
+    from .rundir import write_text
+
+    text = exported_recipe(run_dir, trial)
+    if output is None:
+        print(text, end="")
+    else:
+        write_text(output, text)
+
+
+@app.command()
+def methods() -> None:
+    """List the merge methods, their parameters and what a search tries."""
+    from ..merge_ops import METHODS
+
+    console = _console()
+    for method in METHODS.values():
+        table = Table(title=f"{method.name}: {method.summary}\n{method.paper}", title_justify="left")
+        for column in ("parameter", "per", "default", "legal", "searched", "meaning"):
+            table.add_column(column)
+        for p in method.parameters:
+            default = "required" if p.required else str(p.default).lower() if p.default is not None else "none"
+            legal = "true, false" if p.kind is bool else f"[{p.low:g}, {p.high:g}]"
+            searched = f"[{p.search.low:g}, {p.search.high:g}]" if p.search else ""
+            meaning = p.doc if p.effect else f"no effect: {p.doc}"
+            table.add_row(p.name, p.scope.value.replace("_", "-"), default, legal, searched, meaning)
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""search.yaml: what a run is about. Everything after `tasks` has a default."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mergesmith.errors import Faults, UserError, unknown
+
+from ..evaluators import ChatConfig, SplitConfig, TaskConfig
+from ..search_spaces import SpaceConfig
+
+RESUMABLE = ("trials", "time_limit", "workers", "output")  # what may change when a run is resumed
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearchSection(_Section):
+    """How candidates are proposed and when the search stops; `time_limit` is in seconds per session."""
+
+    sampler: str = "tpe"
+    trials: Annotated[int, Field(ge=0)] = 100
+    time_limit: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = DURATION.fullmatch(value.strip())
+        if not match:
+            raise ValueError("must be seconds, or a time such as 90s, 30m, 8h, 2d")
+        return float(match[1]) * SECONDS[match[2]]
+
+
+class WorkersSection(_Section):
+    """Who scores candidates. `threads`: CPU threads of torch; unset, torch's own choice."""
+
+    pool: Literal["local"] = "local"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    device: str = "auto"
+
+
+class ScoringSection(_Section):
+    """How items are batched. `block_items`: items that are scored between two looks at a candidate."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    block_items: Annotated[int, Field(ge=1)] = 256
+    max_length: Annotated[int, Field(ge=1)] | None = None
+
+
+class RunConfig(_Section):
+    """A whole search.yaml. Model references and paths stand as the user wrote them, relative to its folder."""
+
+    version: Literal[1] = 1
+    base_model: str
+    models: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    task_path: tuple[str, ...] = ()
+    chat: ChatConfig = ChatConfig()
+    split: SplitConfig = SplitConfig()
+    space: SpaceConfig = SpaceConfig()
+    baselines: tuple[str, ...] = ()
+    search: SearchSection = SearchSection()
+    scoring: ScoringSection = ScoringSection()
+    workers: WorkersSection = WorkersSection()
+    bank: Literal["auto", "device", "host"] = "auto"
+    output: str = "./runs/search"
+
+    @field_validator("task_path", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> RunConfig:
+        names = [self.base_model, *self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"'{twice[0]}' stands twice among base_model and models")
+        tasks = [task.name for task in self.tasks]
+        twice = sorted({name for name in tasks if tasks.count(name) > 1})
+        if twice:
+            raise ValueError(f"the task '{twice[0]}' stands twice")
+        return self
+
+    def difference(self, other: RunConfig) -> list[str]:
+        """The dotted keys whose values differ, among those that a resumed run must keep."""
+        return sorted(_differences(_fixed(self), _fixed(other)))
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a search.yaml.
+
+    Raises:
+        UserError: the file cannot be read, or holds faults (all of them are listed, each with its key).
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: must be a mapping with base_model, models and tasks")
+    return parse_config(document, where=str(path))
+
+
+def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
+    """The configuration in a parsed document; `where` names it in messages."""
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        faults = Faults(where)
+        for fault in error.errors():
+            place, message = _told(fault)
+            faults.add(place, message)
+        faults.raise_if_any()
+        raise
+
+
+def dump_config(config: RunConfig) -> str:
+    """The configuration as YAML, every default spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _told(fault: Any) -> tuple[str, str]:
+    """(key path, message) of one of pydantic's faults, in the words of the rest of the program."""
+    location = [str(part) for part in fault["loc"]]
+    place = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        return place, unknown("key", location[-1], _keys(location[:-1]))
+    if fault["type"] == "missing":
+        return place, "is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    value = fault.get("input")
+    return place, message if isinstance(value, dict) else f"{message}, but is {value!r}"
+
+
+def _keys(location: list[str]) -> list[str]:
+    """The known keys of the section at a location."""
+    model: Any = RunConfig
+    for part in location:
+        if part == "tasks":
+            model = TaskConfig
+        elif not part.isdigit() and part in getattr(model, "model_fields", {}):
+            model = model.model_fields[part].annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _fixed(config: RunConfig) -> dict[str, Any]:
+    document = config.model_dump(mode="json")
+    search = document["search"]
+    for key in RESUMABLE:
+        document.pop(key, None)
+        search.pop(key, None)
+    return document
+
+
+def _differences(left: Any, right: Any, path: str = "") -> list[str]:
+    if isinstance(left, dict) and isinstance(right, dict):
+        keys = dict.fromkeys([*left, *right])
+        return [d for k in keys for d in _differences(left.get(k), right.get(k), f"{path}.{k}" if path else k)]
+    return [] if left == right else [path]

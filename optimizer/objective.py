@@ -1,0 +1,114 @@
+"""From the scores of the tasks to the one number that is maximized, and the limits on single tasks.
+
+    objective = sum_k w_k s_k m_k / r_k / sum_k w_k
+
+m_k is the metric, s_k = +1 or -1 by its direction, and r_k = 1 for metrics within [0, 1], else the magnitude of the
+best parent's value on the search part, fixed before the first candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..evaluators import Entry, Score, Scores, entry_score, entry_value
+
+RESAMPLES = 2000
+INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The entries with their scales; `parents` holds the best parent's value per entry, for `max_drop`."""
+
+    entries: tuple[Entry, ...]
+    scales: Mapping[str, float] = field(default_factory=dict)
+    parents: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def fixed_by(cls, entries: tuple[Entry, ...], parents: Iterable[Mapping[str, Score]]) -> Objective:
+        """Scales and limits from the parents' scores on the search part."""
+        scores = list(parents)
+        best: dict[str, float] = {}
+        for entry in entries:
+            values = [score[entry.name].value for score in scores]
+            if values:
+                best[entry.name] = max(values) if entry.sign > 0 else min(values)
+        scales = {e.name: abs(best[e.name]) or 1.0 for e in entries if not e.bounded and e.name in best}
+        return cls(entries, scales, best)
+
+    def value(self, scores: Mapping[str, Score]) -> float:
+        """The objective of a candidate's scores."""
+        return self._combined({entry.name: scores[entry.name].value for entry in self.entries})
+
+    def stderr(self, scores: Mapping[str, Score]) -> float:
+        """Its standard error, the tasks taken as independent; NaN where one is unknown."""
+        total = sum(entry.weight for entry in self.entries)
+        parts = [e.weight * scores[e.name].stderr / self.scales.get(e.name, 1.0) / total for e in self.entries]
+        return math.sqrt(sum(part**2 for part in parts))
+
+    def violations(self, scores: Mapping[str, Score]) -> dict[str, float]:
+        """By how much each entry with `max_drop` falls below its limit; at most 0 is allowed."""
+        return {
+            entry.name: entry.sign * (self.parents[entry.name] - scores[entry.name].value) - entry.max_drop
+            for entry in self.entries
+            if entry.max_drop is not None and entry.name in self.parents
+        }
+
+    def feasible(self, scores: Mapping[str, Score]) -> bool:
+        """Whether no entry falls below its limit."""
+        return all(excess <= 0 for excess in self.violations(scores).values())
+
+    def difference(self, first: Scores, second: Scores) -> Difference:
+        """The objective of `first` minus that of `second` on the same items, with a paired bootstrap interval.
+
+        Items are resampled within each task (Efron and Tibshirani 1993, chapter 13), the same ones for both.
+        """
+        rng = np.random.Generator(np.random.PCG64(0))
+        sizes = {leaf: len(items.ids) for leaf, items in first.items.items()}
+        for leaf, items in first.items.items():
+            if items.ids != second.items[leaf].ids:
+                raise ValueError(f"'{leaf}': the two candidates were scored on different items")
+        draws = []
+        for _ in range(RESAMPLES):
+            chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
+            draws.append(self._resampled(first, chosen) - self._resampled(second, chosen))
+        low, high = np.percentile(draws, INTERVAL)
+        known = all(size > 1 for size in sizes.values())  # a task of one number has no interval
+        return Difference(
+            self._resampled(first, None) - self._resampled(second, None),
+            float(low) if known else math.nan,
+            float(high) if known else math.nan,
+            sum(sizes.values()),
+        )
+
+    def _resampled(self, scores: Scores, chosen: Mapping[str, np.ndarray] | None) -> float:
+        return self._combined({entry.name: entry_value(entry, scores, chosen) for entry in self.entries})
+
+    def _combined(self, values: Mapping[str, float]) -> float:
+        total = sum(entry.weight for entry in self.entries)
+        terms = (e.weight * e.sign * values[e.name] / self.scales.get(e.name, 1.0) for e in self.entries)
+        return sum(terms) / total
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of objectives with its 95 % interval (NaN where there is none), over `n` items."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+def scores_of(entries: Sequence[Entry], scores: Scores) -> dict[str, Score]:
+    """Entry name -> score."""
+    return {entry.name: entry_score(entry, scores) for entry in entries}

@@ -1,0 +1,94 @@
+"""`mergesmith plan`: everything that can be known without searching."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ..evaluators import PARTS
+from ..search_spaces import OutsideSpaceError
+from .config import load_config
+from .progress import duration
+from .run import Overrides
+from .samplers import make_sampler
+from .session import Options, Session
+
+
+def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Console) -> None:
+    """Check a search.yaml and print what its run would be: tasks, space, baselines, memory, time.
+
+    The time is measured: one candidate is merged and its first block of items scored.
+
+    Raises:
+        UserError: the configuration, a source or a task is at fault.
+    """
+    config = overrides.apply(load_config(path))
+    session = Session(config, path.parent, options)
+    make_sampler(config.search.sampler, session.space, config.search.seed)
+    console.print(_tasks(session))
+    console.print(_space(session))
+    _baselines(session, console)
+    for warning in session.suite.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    _costs(session, console)
+
+
+def _tasks(session: Session) -> Table:
+    table = Table(title="Tasks", title_justify="left")
+    for column in ("task", "metric", "weight", *(f"{part} items" for part in PARTS)):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+    counts = {part: session.suite.counts(part) for part in PARTS}
+    for entry in session.suite.entries:
+        arrow = "higher" if entry.sign > 0 else "lower"
+        items = ["?" if entry.python else str(counts[part][entry.name]) for part in PARTS]
+        table.add_row(entry.name, f"{entry.metric} ({arrow} is better)", f"{entry.weight:g}", *items)
+    return table
+
+
+def _space(session: Session) -> Table:
+    table = Table(title="Search space", title_justify="left")
+    table.add_column("method")
+    table.add_column("dimensions", justify="right")
+    table.add_column("of which")
+    for method in session.space.methods:
+        dimensions = session.space.dimensions(method)
+        kinds = Counter(dimension.name.partition("[")[0].split(".")[1] for dimension in dimensions)
+        table.add_row(method, str(len(dimensions)), ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+    return table
+
+
+def _baselines(session: Session, console: Console) -> None:
+    console.print("Scored first:")
+    for name, recipe in session.baselines():
+        try:
+            session.space.params(recipe)
+            note = ""
+        except OutsideSpaceError as reason:
+            note = f" (not told to the sampler: {reason})"
+        console.print(f"  {name}{note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _costs(session: Session, console: Console) -> None:
+    first = session.baselines()[0][1]
+    session.timed_load(first)  # builds the model, which happens once
+    merge = max(session.timed_load(recipe) for _, recipe in session.baselines())
+    blocks = session.suite.blocks("search")
+    session.suite.score(session.live.model, blocks[0])  # what is slow only once
+    start = time.perf_counter()
+    session.suite.score(session.live.model, blocks[0])
+    per_item = (time.perf_counter() - start) / max(1, len(blocks[0]))
+    score = per_item * sum(len(block) for block in blocks)
+    trials = session.config.search.trials + len(session.baselines())
+    source = session.source_bytes() / 1e9
+    model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
+    where = "kept on the device" if session.bank.resident else "memory-mapped"
+    for line in (
+        f"Device: {session.device}. Sources: {source:.2f} GB, {where}; live model: {model:.2f} GB.",
+        f"A candidate: {merge:.2f} s to merge, {score:.2f} s to score.",
+        f"{trials} trials: about {duration(trials * (merge + score))}.",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)

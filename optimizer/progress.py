@@ -1,0 +1,105 @@
+"""How a running search is shown: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .trial import Trial
+
+RECENT = 20  # trials over which speed is measured
+
+
+class Pace:
+    """Items per second and the time that is left, from the recent trials."""
+
+    def __init__(self) -> None:
+        self.ends: deque[float] = deque([time.monotonic()], maxlen=RECENT + 1)
+        self.items: deque[int] = deque(maxlen=RECENT)
+        self._current = 0
+
+    def block(self, items: int) -> None:
+        """So many items more."""
+        self._current += items
+
+    def finished(self) -> None:
+        """A trial is over."""
+        self.ends.append(time.monotonic())
+        self.items.append(self._current)
+        self._current = 0
+
+    def text(self, left: int) -> str:
+        """'812 items/s, 1 min 20 s left'."""
+        seconds = self.ends[-1] - self.ends[0]
+        if not self.items or seconds <= 0:
+            return ""
+        return f"{sum(self.items) / seconds:.0f} items/s, {duration(left * seconds / len(self.items))} left"
+
+
+class Report:
+    """Tells of a search as it runs; a context manager. `every`: plain lines are at least so many seconds apart."""
+
+    def __init__(self, console: Console, *, every: float = 5.0) -> None:
+        self.console, self.every = console, every
+        self.pace = Pace()
+        self.done = self.total = 0
+        self._last_line = -every
+        self._bar = Progress(
+            TextColumn("[bold]search"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Report:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, done: int, total: int) -> None:
+        """So many of so many trials are finished already."""
+        self.done, self.total = done, total
+        self._bar.update(self._task, completed=done, total=total)
+        if done:
+            self.says(f"resuming after {done} finished trials")
+
+    def block(self, items: int) -> None:
+        """So many items more are scored."""
+        self.pace.block(items)
+
+    def finished(self, trial: Trial, best: Trial | None) -> None:
+        """A trial is over."""
+        self.done += 1
+        self.pace.finished()
+        top = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
+        pace = self.pace.text(self.total - self.done)
+        self._bar.update(self._task, completed=self.done, description=", ".join(filter(None, (top, pace))))
+        if trial.error is not None:
+            self.says(f"{trial.label} failed: {trial.error}")
+        last = self.done == self.total
+        if not self.console.is_terminal and (last or time.monotonic() - self._last_line >= self.every):
+            self._last_line = time.monotonic()
+            self.says(", ".join(filter(None, (f"{self.done}/{self.total} trials", top, pace))))
+
+    def says(self, message: str) -> None:
+        """A line of its own."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """'1 h 5 min', '2 min 5 s', '3 s'."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole % 60} s"

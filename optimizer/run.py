@@ -1,0 +1,85 @@
+"""`mergesmith search`: from search.yaml to best.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..evaluators import Part, Scores
+from .best import best_recipe
+from .config import RunConfig, load_config
+from .pools import LocalPool
+from .progress import Report
+from .rundir import BEST, RunDir, write_text
+from .session import Options, Session
+from .study import Plan, Study
+from .table import print_verdict
+from .trial import Trial
+from .verdict import Final, Verdict
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes in search.yaml; None leaves it."""
+
+    trials: int | None = None
+    time_limit: float | None = None
+    output: Path | None = None
+
+    def apply(self, config: RunConfig) -> RunConfig:
+        """The configuration with the changes."""
+        search: dict[str, Any] = {}
+        if self.trials is not None:
+            search["trials"] = self.trials
+        if self.time_limit is not None:
+            search["time_limit"] = self.time_limit
+        update: dict[str, Any] = {"search": config.search.model_copy(update=search)}
+        if self.output is not None:
+            update["output"] = str(self.output.resolve())
+        return config.model_copy(update=update)
+
+
+def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
+    """Run or resume a search and print its result.
+
+    Raises:
+        UserError: the configuration, a source or a task is at fault, or the disk refuses.
+        RunFailedError: nothing could be scored.
+    """
+    config = overrides.apply(load_config(path))
+    root = path.parent
+    output = root / config.output
+    # Whether the folder can be used is known before minutes go into loading models and tasks.
+    rundir = RunDir.resume(output, config) if resume else RunDir.create(output, config, root)
+    try:
+        return _run(config, root, rundir, options, console)
+    except BaseException:
+        if not resume and not rundir.trials():
+            rundir.discard()  # a run that never began is no run: correct the fault and start again
+        raise
+    finally:
+        rundir.close()
+
+
+def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
+    session = Session(config, root, options)
+    plan = Plan(config, session.space, session.suite.entries, session.baselines())
+    for warning in session.suite.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    study = Study(plan, rundir, LocalPool(session), report := Report(console))
+    with report:
+        study.run()
+        report.says("choosing the winner on the select items, then opening the report items")
+
+        def evaluate(trial: Trial, part: Part) -> Scores:
+            return session.evaluate(trial.recipe, part)
+
+        final = Final(study, evaluate)
+        verdict = final.run()
+    best = rundir.path / BEST
+    write_text(best, best_recipe(verdict, session, final.objective, rundir).to_yaml())
+    print_verdict(console, verdict, session.suite.entries, best)
+    return verdict

@@ -1,0 +1,262 @@
+"""A run's folder: everything that a run leaves behind, written so that a crash at any byte loses nothing finished.
+
+search.yaml       the configuration, every default spelled out
+environment.json  versions and machine
+trials.jsonl      one line per finished trial: the truth
+items/            per-item scores, one .npz per trial and part
+study.journal     an Optuna journal for optuna-dashboard; derived, rebuilt on every start
+verdict.json      the final phase: scores on select and report, intervals
+best.yaml         the winner
+lock              held by the running driver; a dead one holds nothing
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mergesmith.errors import UserError
+
+from ..evaluators import ItemScores, Part, Scores
+from .config import RunConfig, dump_config, load_config
+from .trial import Trial
+
+CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
+ENVIRONMENT = "environment.json"
+LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes", "safetensors")
+
+
+class RunDir:
+    """One run's folder. Use `create`, `resume` (both take the lock) or `open` (read only)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, root: Path) -> RunDir:
+        """Start a new run; `root` is the folder that the configuration's relative paths start from.
+
+        Raises:
+            UserError: the folder already holds something, or another process works in it.
+        """
+        run = cls(path)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        if (path / CONFIG).exists():
+            raise UserError(
+                f"output {path} already holds a run; go on with it by --resume, or name another folder with --output"
+            )
+        if strangers := sorted(p.name for p in path.iterdir() if p.name != "lock"):
+            raise UserError(f"output {path} is not empty (it holds {strangers[0]}); name another folder with --output")
+        run._take_lock()
+        with writing(path):
+            (path / "items").mkdir()
+            write_json(path / ENVIRONMENT, {**environment(), "root": str(root.resolve())})
+            write_text(path / CONFIG, dump_config(config))
+        return run
+
+    @classmethod
+    def resume(cls, path: Path, config: RunConfig) -> RunDir:
+        """Go on with a run.
+
+        Raises:
+            UserError: there is no run, it is another one, or another process works on it.
+        """
+        run = cls.open(path)
+        different = run.config.difference(config)
+        if different:
+            raise UserError(
+                f"output {path} already holds a different run: {', '.join(different)} changed. On resume only trials, "
+                "time_limit, workers and output may change; name another folder with --output for a new run"
+            )
+        run._take_lock()
+        run._cut_torn_tail()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """A run to read from.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not (path / CONFIG).is_file():
+            raise UserError(f"{path} holds no run (no {CONFIG} in it)")
+        return cls(path)
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's configuration."""
+        return load_config(self.path / CONFIG)
+
+    @property
+    def root(self) -> Path:
+        """The folder that the configuration's relative paths start from."""
+        return Path(json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))["root"])
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def discard(self) -> None:
+        """Remove the folder's files of a run without trials; what was there before the run stays."""
+        shutil.rmtree(self.path / "items", ignore_errors=True)
+        for name in (CONFIG, ENVIRONMENT, TRIALS, "study.journal", "lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else's files are in it
+            self.path.rmdir()
+
+    def trials(self) -> list[Trial]:
+        """All finished trials, in the order in which they finished.
+
+        Raises:
+            UserError: a line that is not the last one is damaged.
+        """
+        found: list[Trial] = []
+        lines = (self.path / TRIALS).read_bytes().split(b"\n") if (self.path / TRIALS).is_file() else [b""]
+        for i, line in enumerate(lines[:-1]):  # what follows the last line's end is torn or empty
+            try:
+                found.append(Trial.from_line(line.decode("utf-8")))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{self.path / TRIALS}: line {i + 1} is damaged: {error}") from None
+        return found
+
+    def append(self, trial: Trial, scores: Scores | None) -> None:
+        """Record a finished trial: its items first, then its line; on return both are on disk.
+
+        Raises:
+            UserError: the disk refuses; the line is then not in the file.
+        """
+        if scores is not None:
+            self.save_items(trial.number, scores)
+        path = self.path / TRIALS
+        with writing(path):
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                size = os.fstat(file).st_size
+                try:
+                    _write_all(file, (trial.to_line() + "\n").encode())
+                    os.fsync(file)
+                except OSError:
+                    os.ftruncate(file, size)
+                    raise
+            finally:
+                os.close(file)
+
+    def save_items(self, number: int, scores: Scores) -> None:
+        """Write the per-item scores of a trial on one part."""
+        arrays: dict[str, np.ndarray] = {}
+        for leaf, items in scores.items.items():
+            arrays[f"{leaf}/ids"] = np.array(items.ids, dtype=np.str_)
+            arrays[f"{leaf}/values"] = items.values
+        path = self._items(number, scores.part)
+        with writing(path), replacing(path) as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    def items(self, number: int, part: Part) -> Scores | None:
+        """The per-item scores of a trial on a part; None where it was not scored."""
+        path = self._items(number, part)
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            leaves = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
+            items = {
+                leaf: ItemScores(tuple(arrays[f"{leaf}/ids"].tolist()), arrays[f"{leaf}/values"]) for leaf in leaves
+            }
+        return Scores(part, items)
+
+    def _items(self, number: int, part: Part) -> Path:
+        suffix = "" if part == "search" else f"-{part}"
+        return self.path / "items" / f"{number:04d}{suffix}.npz"
+
+    def _take_lock(self) -> None:
+        file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise UserError(f"{self.path}: another process is working on this run; wait for it or stop it") from None
+        self._lock = file
+
+    def _cut_torn_tail(self) -> None:
+        path = self.path / TRIALS
+        if path.is_file():
+            data = path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                os.truncate(path, whole)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell a full or forbidden disk as the user's matter."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}. What was finished is kept; "
+            "make room (or mend the permissions) and go on with --resume"
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Any]:
+    """A binary file that appears under `path` only when it is complete and on disk."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file: it is there complete, or as it was."""
+    with writing(path), replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a whole JSON file."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    versions: dict[str, str | None] = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # a bare checkout
+            versions[name] = None
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "schema_version": 1,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": device,
+        "versions": versions,
+    }
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]

@@ -1,0 +1,37 @@
+"""Independent uniform draws: the control that every other sampler has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...search_spaces import METHOD, Choice, Dimension, Params, SearchSpace, Value
+from .sampler import Observation, derived_seed
+
+NAME = "random"
+
+
+class RandomSampler:
+    """Draws the method, then each of its dimensions, uniformly (on a log scale where the dimension says so)."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space, self.seed = space, seed
+
+    def tell(self, observation: Observation) -> None:
+        """Learns nothing."""
+
+    def ask(self, index: int, pending: Sequence[Params]) -> Params:
+        """A draw that depends on the seed and the index alone."""
+        rng = np.random.Generator(np.random.PCG64(derived_seed(self.seed, NAME, index)))
+        method = str(_draw(self.space.root, rng))
+        return {METHOD: method, **{d.name: _draw(d, rng) for d in self.space.dimensions(method)}}
+
+
+def _draw(dimension: Dimension, rng: np.random.Generator) -> Value:
+    if isinstance(dimension, Choice):
+        return dimension.options[int(rng.integers(len(dimension.options)))]
+    return dimension.from_unit(float(rng.random()))
+
+
+make = RandomSampler

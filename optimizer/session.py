@@ -1,0 +1,180 @@
+"""Everything that scoring candidates of one run needs, opened once: sources, tokenizer, tasks, live model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mergesmith.errors import Faults, UserError
+
+from ..evaluators import BlockScores, Part, Scores, Suite, join
+from ..merge_ops import LiveModel, ModelBank, Recipe, Setting, Source, WeightsDigest, load_tokenizer, read_recipe
+from ..merge_ops.config_json import output_dtype
+from ..merge_ops.plan import plan_merge
+from ..search_spaces import SearchSpace, Subject, baselines
+from .config import RunConfig
+
+ROOM = 0.8  # the share of a device's free memory that resident sources may take
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user allows on the command line rather than in search.yaml."""
+
+    allow_code_execution: bool = False
+
+
+class Session:
+    """The opened run: `bank`, `suite`, `live`, `space`. Built the same way by the search, plan, eval and verify."""
+
+    def __init__(self, config: RunConfig, root: Path, options: Options | None = None) -> None:
+        """Open the sources and read their headers; tasks and weights follow when asked for.
+
+        `root` is the folder that relative paths start from.
+
+        Raises:
+            UserError: a source is missing or damaged, or the sources do not fit each other.
+        """
+        self.config, self.root, self.options = config, root, options or Options()
+        if config.workers.threads is not None:
+            torch.set_num_threads(config.workers.threads)
+        self.device = _device(config.workers.device)
+        references = (config.base_model, *config.models)
+        self.bank = ModelBank(references, roots=(root,), device=self.device, resident=False)
+        self.bank.resident = self._resident()
+        self._check_fit()
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What is merged; candidates are in the base model's dtype."""
+        base = Recipe("passthrough", models=(Source(self.config.base_model),))
+        dtype = output_dtype(plan_merge(base, self.bank), self.bank)
+        return Subject(self.config.base_model, self.config.models, dtype, self.config.search.seed)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space; every filter must match some tensor."""
+        space = SearchSpace(self.config.space, self.subject)
+        names = self.bank[self.config.base_model].entries
+        faults = Faults("space.filters")
+        for pattern in self.config.space.filters:
+            if not any(pattern in name for name in names):
+                faults.add("", f"'{pattern}' is part of no tensor name; a name here is '{next(iter(names))}'")
+        faults.raise_if_any()
+        return space
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer, with which everything is scored."""
+        return load_tokenizer(self.bank[self.config.base_model].folder, self.config.base_model)
+
+    @cached_property
+    def suite(self) -> Suite:
+        """The tasks."""
+        config = self.config
+        if config.chat.apply_template and not getattr(self.tokenizer, "chat_template", None):
+            raise UserError(f"chat.apply_template: the tokenizer of '{config.base_model}' has no chat template")
+        return Suite.load(
+            config.tasks,
+            tokenizer=self.tokenizer,
+            root=self.root,
+            task_path=[self.root / folder for folder in config.task_path],
+            chat=config.chat,
+            split=config.split,
+            seed=config.search.seed,
+            block_items=config.scoring.block_items,
+            batch_size=config.scoring.batch_size,
+            max_length=config.scoring.max_length,
+            allow_code_execution=self.options.allow_code_execution,
+        )
+
+    @cached_property
+    def live(self) -> LiveModel:
+        """The model that candidates are written into."""
+        return LiveModel(self.bank)
+
+    def baselines(self) -> list[tuple[str, Recipe]]:
+        """The named candidates that are scored first, the user's own recipes last.
+
+        Raises:
+            UserError: a recipe cannot be read, or its sources do not fit.
+        """
+        found = list(baselines(self.subject))
+        for text in self.config.baselines:
+            path = self.root / text
+            recipe = self._local_names(read_recipe(path), path)
+            self.bank.open(recipe.references())
+            plan_merge(recipe, self.bank)
+            found.append((path.name, recipe))
+        return found
+
+    def evaluate(self, recipe: Recipe, part: Part, *, digest: WeightsDigest | None = None) -> Scores:
+        """Merge a recipe and score it on a whole part.
+
+        Raises:
+            MergeError: a method's numbers define no tensor.
+            ScoringError: the merged model cannot be scored.
+        """
+        self.live.load(recipe, digest=digest)
+        return join(list(self.blocks(part)))
+
+    def blocks(self, part: Part) -> Iterator[BlockScores]:
+        """Score the live model block by block."""
+        for block in self.suite.blocks(part):
+            yield self.suite.score(self.live.model, block)
+
+    def timed_load(self, recipe: Recipe) -> float:
+        """Merge a recipe into the live model; returns seconds."""
+        start = time.perf_counter()
+        self.live.load(recipe)
+        return time.perf_counter() - start
+
+    def _resident(self) -> bool:
+        """Whether the sources are kept on the device."""
+        if self.device.type != "cuda" or self.config.bank == "host":
+            return False
+        free, _ = torch.cuda.mem_get_info(self.device)
+        fits = self.source_bytes() <= ROOM * free
+        if self.config.bank == "device" and not fits:
+            raise UserError(
+                f"bank: device: the sources need {self.source_bytes() / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free "
+                f"on {self.device}; use bank: host"
+            )
+        return fits
+
+    def source_bytes(self) -> int:
+        """Bytes of all sources' tensors."""
+        return sum(self.bank[reference].nbytes for reference in self.bank.references)
+
+    def _check_fit(self) -> None:
+        models = tuple(Source(model) for model in (self.config.base_model, *self.config.models))
+        plan_merge(Recipe("linear", models=models, parameters={"weight": Setting.constant(1.0)}), self.bank)
+
+    def _local_names(self, recipe: Recipe, path: Path) -> Recipe:
+        """The recipe with references that mean one of the run's models spelled as the run spells them."""
+        known = {self.bank[ref].folder.resolve(): ref for ref in self.bank.references}
+        names: dict[str, str] = {}
+        for reference in recipe.references():
+            for place in (path.parent, self.root, Path()):
+                match = known.get((place / reference).resolve())
+                if match is not None:
+                    names[reference] = match
+                    break
+        return recipe.renamed(names)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"workers.device: '{name}' cannot be used: {str(error).splitlines()[0]}") from None
+    return device

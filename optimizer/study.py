@@ -1,0 +1,219 @@
+"""The search loop: baselines, then proposals until the budget is spent; every finished trial is on disk at once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from ..evaluators import BlockScores, Entry, Scores, join
+from ..merge_ops import Recipe
+from ..search_spaces import OutsideSpaceError, SearchSpace, parent_name
+from .config import RunConfig
+from .journal import Journal
+from .objective import Objective, scores_of
+from .pools import BlockDone, Failed, Job, Pool
+from .rundir import RunDir
+from .samplers import Observation, make_sampler
+from .trial import Trial
+
+ALL_FAILED = 10  # so many failures before the first success end the run
+
+
+class RunFailedError(RuntimeError):
+    """The run cannot give a result; what is finished is kept."""
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes."""
+
+    def started(self, done: int, total: int) -> None:
+        """So many of so many trials are finished already."""
+
+    def block(self, items: int) -> None:
+        """So many items more are scored."""
+
+    def finished(self, trial: Trial, best: Trial | None) -> None:
+        """A trial is over; `best` is the best so far."""
+
+    def says(self, message: str) -> None:
+        """Something worth a line."""
+
+
+@dataclass
+class _Pending:
+    """A candidate that is being scored."""
+
+    trial: Trial  # as far as it is known
+    blocks: list[BlockScores] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run consists of before its first trial: the baselines, the space, the entries."""
+
+    config: RunConfig
+    space: SearchSpace
+    entries: tuple[Entry, ...]
+    baselines: Sequence[tuple[str, Recipe]]
+
+
+class Study:
+    """One search. `trials` are the finished ones in the order in which they finished."""
+
+    def __init__(self, plan: Plan, rundir: RunDir, pool: Pool, watcher: Watcher) -> None:
+        self.plan, self.rundir, self.pool, self.watcher = plan, rundir, pool, watcher
+        self.trials: list[Trial] = []
+        self.objective: Objective | None = None
+        self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
+        self.journal = Journal(rundir.path / "study.journal", plan.space)
+        self._pending: dict[int, _Pending] = {}
+
+    def run(self) -> None:
+        """Score what is left of the baselines, then of the trials.
+
+        Raises:
+            RunFailedError: no parent or no candidate can be scored.
+            UserError: the disk refuses.
+        """
+        search = self.plan.config.search
+        baselines = len(self.plan.baselines)
+        recorded = self.rundir.trials()
+        done = {trial.number for trial in recorded}
+        self.watcher.started(len(done), baselines + search.trials)
+        self.trials = [trial for trial in recorded if trial.name]
+        self._score(self._baseline(i) for i in range(baselines) if i not in done)
+        self._fix_objective()
+        for trial in recorded:
+            if not trial.name:
+                self._take(trial)
+        left = (i for i in range(search.trials) if baselines + i not in done)
+        self._score(self._proposals(left, time.monotonic()))
+        self._raise_if_nothing_worked(finished=True)
+
+    @property
+    def best(self) -> Trial | None:
+        """The feasible complete trial of the highest value, the earliest of equals."""
+        return max(self.feasible(), key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+
+    def feasible(self) -> list[Trial]:
+        """The complete trials that pass no limit."""
+        objective = self.objective
+        if objective is None:
+            return []
+        return [trial for trial in self.trials if trial.complete and objective.feasible(trial.scores)]
+
+    def named(self, name: str) -> Trial | None:
+        """The complete baseline of that name."""
+        return next((trial for trial in self.trials if trial.name == name and trial.complete), None)
+
+    def parents(self) -> list[Trial]:
+        """The fine-tunes themselves, those that could be scored."""
+        found = (self.named(parent_name(model)) for model in self.plan.config.models)
+        return [trial for trial in found if trial is not None]
+
+    def _baseline(self, number: int) -> Trial:
+        name, recipe = self.plan.baselines[number]
+        trial = Trial(number, recipe, "failed", name=name, after=len(self.trials))
+        try:
+            return replace(trial, params=self.plan.space.params(recipe))
+        except OutsideSpaceError as reason:
+            return replace(trial, outside=str(reason))
+
+    def _proposals(self, indices: Iterator[int], start: float) -> Iterator[Trial]:
+        limit = self.plan.config.search.time_limit
+        for index in indices:
+            if limit is not None and time.monotonic() - start >= limit:
+                self.watcher.says(f"time limit of {limit:g} s reached after {len(self.trials)} trials")
+                return
+            pending = [p.trial.params for p in self._pending.values() if p.trial.params is not None]
+            params = self.sampler.ask(index, pending)
+            number = len(self.plan.baselines) + index
+            yield Trial(number, self.plan.space.recipe(params), "failed", params=params, after=len(self.trials))
+
+    def _score(self, candidates: Iterator[Trial]) -> None:
+        """Keep the pool busy until the candidates are used up and all of them are finished."""
+        more = True
+        while more or self._pending:
+            while more and self.pool.free:
+                trial = next(candidates, None)
+                if trial is None:
+                    more = False
+                    break
+                self._pending[trial.number] = _Pending(trial)
+                self.pool.submit(Job(trial.number, trial.recipe, "search"))
+            if self._pending:
+                self._handle_event()
+
+    def _handle_event(self) -> None:
+        event = self.pool.next_event()
+        if isinstance(event, BlockDone):
+            pending = self._pending[event.number]
+            pending.blocks.append(event.scores)
+            pending.trial = replace(pending.trial, merge_seconds=event.merge_seconds)
+            self.watcher.block(sum(len(items.ids) for items in event.scores.items.values()))
+            self.pool.answer(event.number, go_on=True)
+            return
+        pending = self._pending.pop(event.number)
+        if isinstance(event, Failed):
+            self._record(replace(pending.trial, error=event.error), None)
+        else:
+            self._record(*self._completed(pending))
+
+    def _completed(self, pending: _Pending) -> tuple[Trial, Scores]:
+        items = join(pending.blocks)
+        scores = scores_of(self.plan.entries, items)
+        trial = replace(pending.trial, scores=scores, score_seconds=sum(block.seconds for block in pending.blocks))
+        strange = [name for name, score in scores.items() if not math.isfinite(score.value)]
+        if strange:
+            return replace(trial, scores={}, error=f"task '{strange[0]}' scored {scores[strange[0]].value}"), items
+        return replace(trial, state="complete"), items
+
+    def _record(self, trial: Trial, scores: Scores | None) -> None:
+        if trial.complete and self._scales_known():
+            trial = replace(trial, value=self._objective_now().value(trial.scores))
+        self.rundir.append(trial, scores)
+        self._take(trial)
+        self.watcher.finished(trial, self.best)
+        self._raise_if_nothing_worked(finished=False)
+
+    def _take(self, trial: Trial) -> None:
+        """A trial is finished, now or in an earlier session; baselines are told once the objective is fixed."""
+        self.trials.append(trial)
+        if self.objective is not None:
+            self._tell(trial)
+
+    def _fix_objective(self) -> None:
+        """Scales and limits come from the parents; then the sampler hears of the baselines."""
+        parents = self.parents()
+        if not parents:
+            errors = [f"{trial.name}: {trial.error}" for trial in self.trials if trial.name and not trial.complete]
+            raise RunFailedError("no fine-tune could be scored:\n" + "\n".join(f"  - {error}" for error in errors))
+        self.objective = self._objective_now()
+        self.trials = [replace(t, value=self.objective.value(t.scores)) if t.complete else t for t in self.trials]
+        for trial in self.trials:
+            self._tell(trial)
+
+    def _scales_known(self) -> bool:
+        return self.objective is not None or all(entry.bounded for entry in self.plan.entries)
+
+    def _objective_now(self) -> Objective:
+        return self.objective or Objective.fixed_by(self.plan.entries, [trial.scores for trial in self.parents()])
+
+    def _tell(self, trial: Trial) -> None:
+        assert self.objective is not None, "Should not reach."
+        violations = self.objective.violations(trial.scores) if trial.complete else {}
+        self.journal.add(trial, violations)
+        if trial.params is not None:
+            self.sampler.tell(Observation(trial.params, trial.value, violations, warm_start=bool(trial.name)))
+
+    def _raise_if_nothing_worked(self, *, finished: bool) -> None:
+        """End a run in which every proposal failed, early when there are many."""
+        proposals = [trial for trial in self.trials if not trial.name]
+        failed = [trial for trial in proposals if not trial.complete]
+        if proposals and len(failed) == len(proposals) and (finished or len(failed) >= ALL_FAILED):
+            raise RunFailedError(
+                f"every candidate failed ({len(failed)} of {len(proposals)}); the first one with: {failed[0].error}"
+            )

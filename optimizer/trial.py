@@ -1,0 +1,84 @@
+"""The record of one scored candidate, and its line in trials.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ..evaluators import Score
+from ..merge_ops import Recipe, recipe_from_document
+from ..search_spaces import Params
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished candidate.
+
+    Attributes:
+        number: its place in the run, baselines first, from 0.
+        name: a baseline's name; empty for a candidate that the sampler proposed.
+        params: its point of the search space; None for a baseline outside it, and `outside` says why.
+        value: the objective on the search part; None for a failed trial.
+        scores: entry name -> score on the search part.
+        error: why it failed; None when complete.
+        after: how many trials had finished when it was asked for: with it the sampler's view can be rebuilt.
+    """
+
+    number: int
+    recipe: Recipe
+    state: Literal["complete", "failed"]
+    name: str = ""
+    params: Params | None = None
+    outside: str | None = None
+    value: float | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    error: str | None = None
+    after: int = 0
+    merge_seconds: float = 0.0
+    score_seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was scored in full."""
+        return self.state == "complete"
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.name or f"trial {self.number} ({self.recipe.merge_method})"
+
+    def to_line(self) -> str:
+        """One line of JSON, without the line's end."""
+        document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "number": self.number, "state": self.state}
+        document |= {"name": self.name, "method": self.recipe.merge_method, "value": self.value}
+        document["scores"] = {name: asdict(score) for name, score in self.scores.items()}
+        document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
+        document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
+        document["recipe_digest"] = self.recipe.digest
+        document["recipe"] = self.recipe.to_document()
+        return json.dumps(document, ensure_ascii=False)
+
+    @classmethod
+    def from_line(cls, line: str) -> Trial:
+        """The record of a line; ValueError or KeyError where it is none."""
+        document = json.loads(line)
+        if document["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {document['schema_version']}, but this program reads {SCHEMA_VERSION}")
+        return cls(
+            number=document["number"],
+            recipe=recipe_from_document(document["recipe"], where=f"trial {document['number']}", lenient=True),
+            state=document["state"],
+            name=document["name"],
+            params=document["params"],
+            outside=document["outside"],
+            value=document["value"],
+            scores={name: Score(**score) for name, score in document["scores"].items()},
+            error=document["error"],
+            after=document["after"],
+            merge_seconds=document["seconds"]["merge"],
+            score_seconds=document["seconds"]["score"],
+        )

@@ -1,0 +1,161 @@
+"""The final phase: choose the winner on items the search never saw, then open the report items once.
+
+The best few candidates by search score are scored on the select part; the best there wins. Winner and best parent are
+fixed before the report part is opened. Winner, base, parents and uniform average are scored on it; the differences
+come with paired bootstrap intervals, and the sentence follows from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..evaluators import Part, Score, Scores
+from ..search_spaces import BASE, UNIFORM
+from .objective import Difference, Objective, scores_of
+from .rundir import VERDICT, write_json
+from .study import RunFailedError, Study
+from .trial import Trial
+
+FINALISTS = 5
+Evaluate = Callable[[Trial, Part], Scores]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result: a candidate's scores on the report part, and the objective with its standard error."""
+
+    trial: Trial
+    role: str
+    scores: dict[str, Score]
+    value: float
+    stderr: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The winner against another candidate on the report part."""
+
+    against: str
+    difference: Difference
+
+    @property
+    def sentence(self) -> str:
+        """What the interval allows to say."""
+        d = self.difference
+        if d.low != d.low:
+            return f"The winner scores {d.value:+.4f} against {self.against}; there is no interval for it."
+        interval = f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] on {d.n} report items"
+        if not d.distinguishable:
+            return f"The winner is not distinguishable from {self.against}: {interval}."
+        return f"The winner is {'better' if d.low > 0 else 'worse'} than {self.against}: {interval}."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a run. `looks`: how often its report part has been opened, this time included."""
+
+    winner: Trial
+    best_parent: Trial
+    rows: tuple[Row, ...]
+    finalists: tuple[tuple[Trial, float], ...]
+    comparisons: tuple[Comparison, ...]
+    looks: int
+
+
+class Final:
+    """Carries out the final phase of a study whose trials are done."""
+
+    def __init__(self, study: Study, evaluate: Evaluate) -> None:
+        assert study.objective is not None, "Should not reach."
+        self.study, self.evaluate = study, evaluate
+        self.objective: Objective = study.objective
+
+    def run(self) -> Verdict:
+        """Choose, open the report part, compare, write verdict.json.
+
+        Raises:
+            RunFailedError: no candidate keeps within the limits that the tasks set.
+        """
+        finalists = self._finalists()
+        winner = max(finalists, key=lambda pair: (pair[1], -pair[0].number))[0]
+        best_parent = max(self.study.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
+        looks = self._look()
+        rows = tuple(self._row(trial, role) for trial, role in self._on_report(winner))
+        comparisons = tuple(
+            Comparison(
+                against, self.objective.difference(self._scores(winner, "report"), self._scores(other, "report"))
+            )
+            for against, other in (
+                (f"the best parent ({best_parent.name.removeprefix('parent ')})", best_parent),
+                ("the uniform average", self.study.named(UNIFORM)),
+            )
+            if other is not None and other.number != winner.number
+        )
+        verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks)
+        write_json(self.study.rundir.path / VERDICT, verdict_document(verdict))
+        return verdict
+
+    def _finalists(self) -> list[tuple[Trial, float]]:
+        """The best few by search score, each with its objective on select; equal recipes count once."""
+        ranked = sorted(self.study.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
+        if not ranked:
+            raise RunFailedError("no candidate keeps within every max_drop; loosen the limits or search longer")
+        distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
+        chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
+        entries = self.study.plan.entries
+        return [(t, self.objective.value(scores_of(entries, self._scores(t, "select")))) for t in chosen]
+
+    def _on_report(self, winner: Trial) -> list[tuple[Trial, str]]:
+        study = self.study
+        named = [(study.named(BASE), "base"), *((trial, "parent") for trial in study.parents())]
+        named += [(study.named(UNIFORM), "uniform"), (winner, "winner")]
+        return [(trial, role) for trial, role in named if trial is not None]
+
+    def _row(self, trial: Trial, role: str) -> Row:
+        scores = scores_of(self.study.plan.entries, self._scores(trial, "report"))
+        return Row(trial, role, scores, self.objective.value(scores), self.objective.stderr(scores))
+
+    def _scores(self, trial: Trial, part: Part) -> Scores:
+        """Scores of a trial on a part, from the run's folder where they are there already."""
+        found = self.study.rundir.items(trial.number, part)
+        if found is None:
+            found = self.evaluate(trial, part)
+            self.study.rundir.save_items(trial.number, found)
+        return found
+
+    def _look(self) -> int:
+        """Count this opening of the report part, before it happens."""
+        path = self.study.rundir.path / VERDICT
+        looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
+        write_json(path, {"schema_version": 1, "report_looks": looks})
+        return looks
+
+
+def verdict_document(verdict: Verdict) -> dict[str, Any]:
+    """verdict.json."""
+    return {
+        "schema_version": 1,
+        "report_looks": verdict.looks,
+        "winner": {"trial": verdict.winner.number, "name": verdict.winner.label},
+        "best_parent": {"trial": verdict.best_parent.number, "name": verdict.best_parent.label},
+        "finalists": [
+            {"trial": trial.number, "name": trial.label, "select": value} for trial, value in verdict.finalists
+        ],
+        "report": [
+            {
+                "role": row.role,
+                "trial": row.trial.number,
+                "name": row.trial.label,
+                "objective": row.value,
+                "stderr": row.stderr,
+                "scores": {name: asdict(score) for name, score in row.scores.items()},
+            }
+            for row in verdict.rows
+        ],
+        "comparisons": [
+            {"against": c.against, **asdict(c.difference), "sentence": c.sentence} for c in verdict.comparisons
+        ],
+    }

@@ -1,0 +1,18 @@
+"""lm-eval's own index, read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mergesmith.errors import UserError
+from mergesmith.evaluators import catalog
+from tests.evaluators.tiny_tasks import load
+
+
+def test_nearest_of_all_names_and_one_reading(root: Path) -> None:
+    for name, near in (("gsm8kk", "gsm8k"), ("hellaswg", "hellaswag")):
+        with pytest.raises(UserError, match=f"Did you mean '{near}'"):
+            load(root, [name])
+    assert catalog.built_in_tasks.cache_info().misses == 1

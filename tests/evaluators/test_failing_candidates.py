@@ -1,0 +1,56 @@
+"""A candidate that cannot be scored raises ScoringError with the task and the item, and never gets a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mergesmith.evaluators import ScoringError, SplitConfig
+from mergesmith.evaluators.documents import digest, part_of
+from tests.evaluators.tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
+
+DOCS = documents(150, seed=1)
+
+
+@pytest.mark.parametrize("kind", ["choice", "likelihood", "rolling", "generation"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_outputs(root: Path, kind: str, value: float) -> None:
+    write_task(root / "tasks", "task", kind, docs=DOCS)
+    suite, model = load(root, ["task"]), make_model()
+    with torch.no_grad():
+        model.lm_head.weight[7].fill_(value)
+    with pytest.raises(ScoringError, match=r"task 'task', item \d+: .*(not finite|nan|inf)"):
+        score_part(suite, model, "select")
+
+
+def test_one_bad_generation_is_named(root: Path) -> None:
+    marked = [{**doc, "question": doc["question"] + "|"} for doc in DOCS]  # a token that no other prompt holds
+    bad = next(i for i in range(20, 150) if part_of(digest(marked[i]), SplitConfig()) == "search")
+    write_task(root / "tasks", "task", "generation", docs=[*DOCS[:bad], marked[bad], *DOCS[bad + 1 :]], **graded())
+    suite, model = load(root, ["task"]), make_model()
+    with torch.no_grad():
+        model.model.embed_tokens.weight[make_tokenizer().encode("|")[0]].fill_(float("nan"))
+    with pytest.raises(ScoringError, match=rf"task 'task', item {bad}: the model's logits are not finite"):
+        for block in suite.blocks("search"):
+            suite.score(model, block)
+
+
+def test_a_metric_that_fails_on_an_answer(root: Path) -> None:
+    metric = {"metric": "graded", "aggregation": "mean", "higher_is_better": True}
+    write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(metric_list=[metric]))
+    (root / "tasks" / "scoring.py").write_text(
+        "def graded(doc, results):\n    if results[0] != '1':\n        raise KeyError('x')\n    return {'graded': 1.0}\n"
+    )
+    suite = load(root, ["task"])
+    with pytest.raises(ScoringError, match=r"task 'task', item \d+: the metric failed: KeyError"):
+        score_part(suite, make_model(), "select")
+
+
+def test_a_metric_called_acc_outside_its_range(root: Path) -> None:
+    metric = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
+    write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(metric_list=[metric]))
+    (root / "tasks" / "scoring.py").write_text("def graded(doc, results):\n    return {'acc': 100.0}\n")
+    with pytest.raises(ScoringError, match=r"metric 'acc' must lie in \[0, 1\], but is 100"):
+        score_part(load(root, ["task"]), make_model(), "select")
