@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import unknown
+from mergesmith.errors import unknown
+
 from .objectives import load_function
 from .records import BlockScores, Entry, ItemScores, Leaf, Score, Scores
 

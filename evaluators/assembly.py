@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import Faults, UserError
+from mergesmith.errors import Faults, UserError
+
 from .catalog import Catalog
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
 from .content import Content, LeafTask

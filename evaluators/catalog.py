@@ -14,7 +14,8 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from ..errors import UserError, unknown
+from mergesmith.errors import UserError, unknown
+
 from .surroundings import inside_lm_eval, quiet
 
 _CODE_METRICS = ("code_eval", "pass_at")

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import Faults
+from mergesmith.errors import Faults
+
 from .config import PARTS, Part, SplitConfig
 
 FEWEST_ITEMS = 10

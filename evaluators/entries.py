@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lm_eval.api.task import ConfigurableTask
 
-from ..errors import UserError
+from mergesmith.errors import UserError
+
 from .catalog import LoadedEntry
 from .config import TaskConfig
 from .measures import Measure

@@ -10,7 +10,8 @@ from typing import Any
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
-from ..errors import UserError
+from mergesmith.errors import UserError
+
 from .config import SplitConfig
 from .documents import digest, part_of
 from .task_items import TaskItems

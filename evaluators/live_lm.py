@@ -13,7 +13,7 @@ from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.models import huggingface
 
-from ..errors import UserError
+from mergesmith.errors import UserError
 
 Pair = tuple[Any, list[int], list[int]]  # (strings or None, context tokens, continuation tokens), HFLM's own form
 

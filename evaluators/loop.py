@@ -11,7 +11,8 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from ..errors import Faults
+from mergesmith.errors import Faults
+
 from .content import Content, LeafTask
 from .live_lm import LiveLM, NonFiniteLogitsError
 from .measures import Measure, as_numbers, filtered, picked

@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import AGGREGATION_REGISTRY
 from lm_eval.api.task import ConfigurableTask
 
-from ..errors import UserError, unknown
+from mergesmith.errors import UserError, unknown
 
 _PREFERRED = ("acc", "exact_match")
 # Means of these lie in [0, 1] item by item; a value outside is a scoring error, so a misnamed metric cannot pass.

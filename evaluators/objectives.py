@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError, unknown
+from mergesmith.errors import UserError, unknown
+
 from .config import Part
 from .records import ItemScores, ScoringError
 

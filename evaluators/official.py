@@ -37,7 +37,7 @@ def official_scores(
         RuntimeError: lm-eval builds other prompts, or finds other documents, than the suite has scored.
     """
     from .live_lm import LiveLM
-    from .surroundings import inside_lm_eval, pinned_generation, quiet
+    from .surroundings import inside_lm_eval, pinned_generation, quiet, silent_children
 
     started, content = time.perf_counter(), suite.content
     with quiet():
@@ -45,7 +45,7 @@ def official_scores(
         lm = LiveLM(tokenizer, batch_size=content.lm.batch_size, max_length=content.lm.given_max_length)
         lm.attach(model)
     items: dict[str, ItemScores] = {}
-    with inside_lm_eval(), pinned_generation(model, lm.tokenizer):
+    with inside_lm_eval(), silent_children(), pinned_generation(model, lm.tokenizer):
         for config, entry in zip(content.configs, content.entries, strict=True):
             if entry.python:
                 items[entry.name] = content.objectives[entry.name].score(model, lm.tokenizer, part)

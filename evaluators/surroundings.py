@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,9 @@ from transformers import GenerationConfig
 _NOISY = ("lm_eval", "transformers", "datasets", "huggingface_hub", "accelerate", "evaluate", "fsspec")
 # simple_evaluate's own defaults, so that tasks with random preprocessing see the same numbers as in a run of lm-eval.
 _PYTHON_SEED, _OTHER_SEED = 0, 1234
+
+_templates: Any = utils.env
+_compiled = lru_cache(maxsize=4096)(_templates.from_string)
 
 
 @contextlib.contextmanager
@@ -49,13 +53,30 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def silent_children() -> Iterator[None]:
+    """Nothing reaches standard error: programs that lm-eval starts (git, for its log) write there past Python."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
 def own_generators() -> Iterator[None]:
     """Seed the global random generators as lm-eval does, and give the caller's state back at the end."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # Only a device in use: asking the others for their state would open a context on each of them.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         random.seed(_PYTHON_SEED)
         np.random.seed(_OTHER_SEED)
-        torch.manual_seed(_OTHER_SEED)
+        torch.default_generator.manual_seed(_OTHER_SEED)
+        if devices:
+            torch.cuda.manual_seed(_OTHER_SEED)
         try:
             yield
         finally:
@@ -63,23 +84,15 @@ def own_generators() -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-@lru_cache(maxsize=4096)
-def _compiled(source: str) -> Any:
-    return _compile(source)
-
-
-_compile: Callable[[str], Any] = utils.env.from_string
-
-
 @contextlib.contextmanager
 def _templates_compiled_once() -> Iterator[None]:
     # lm-eval compiles a task's template again for every document and every candidate: half the time of a small run.
-    before = utils.env.from_string
-    utils.env.from_string = _compiled
+    before = _templates.from_string
+    _templates.from_string = _compiled
     try:
         yield
     finally:
-        utils.env.from_string = before
+        _templates.from_string = before
 
 
 @contextlib.contextmanager

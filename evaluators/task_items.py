@@ -9,10 +9,12 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from ..errors import UserError
+from mergesmith.errors import UserError
+
 from .config import ChatConfig
 from .documents import digest
 from .live_lm import LiveLM, Pair
+from .measures import Measure
 
 # lm-eval's own default; simple_evaluate sets it on every run.
 FEWSHOT_SEED = 1234
@@ -97,12 +99,12 @@ def build_requests(
 
 
 def task_digest(
-    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], measure: object
+    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], measure: Measure
 ) -> str:
     """SHA-256 over configuration, documents, prompts and the scored metric; the same in every process."""
     config = {key: value for key, value in task.dump_config().items() if key not in _LOCATION_KEYS}
     prompts = [[request.arguments for request in found] for _, found in sorted(requests.items())]
-    return digest([config, items.digests, items.docs, prompts, str(measure)])
+    return digest([config, items.digests, items.docs, prompts, measure.metric, measure.filter])
 
 
 def cut_alike(requests: Sequence[Request]) -> bool:

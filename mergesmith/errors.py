@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
+MANY, FEW = 40, 6  # more names than MANY are not listed whole
+
+
 class UserError(ValueError):
     """A mistake that the user can mend. The command line prints its text alone and exits with code 2."""
 
@@ -41,9 +44,11 @@ class Faults:
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """The message for an unknown name: the nearest known one, then all of them."""
+    """The message for an unknown name: the nearest known one, then all of them, or the nearest few of very many."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=FEW, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    shown = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
-    return f"unknown {what} '{name}'.{hint} Known: {shown or 'none'}."
+    if len(names) > MANY:
+        others = f" Others like it: {', '.join(near[1:])}." if near[1:] else ""
+        return f"unknown {what} '{name}'.{hint}{others} ({len(names)} are known.)"
+    return f"unknown {what} '{name}'.{hint} Known: {', '.join(names) or 'none'}."

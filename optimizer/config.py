@@ -31,6 +31,15 @@ class SearchSection(_Section):
     time_limit: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @field_validator("sampler")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        from .samplers import SAMPLERS  # imports Optuna, which takes a moment
+
+        if value not in SAMPLERS:
+            raise ValueError(unknown("sampler", value, SAMPLERS))
+        return value
+
     @field_validator("time_limit", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> Any:
@@ -143,7 +152,8 @@ def _told(fault: Any) -> tuple[str, str]:
         return place, "is missing"
     message = fault["msg"].removeprefix("Value error, ")
     value = fault.get("input")
-    return place, message if isinstance(value, dict) else f"{message}, but is {value!r}"
+    told = isinstance(value, dict) or message.startswith("unknown ")
+    return place, message if told else f"{message}, but is {value!r}"
 
 
 def _keys(location: list[str]) -> list[str]:

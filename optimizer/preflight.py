@@ -13,7 +13,7 @@ from ..evaluators import PARTS
 from ..search_spaces import OutsideSpaceError
 from .config import load_config
 from .progress import duration
-from .run import Overrides
+from .run import Overrides, print_warnings
 from .samplers import make_sampler
 from .session import Options, Session
 
@@ -32,8 +32,7 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Con
     console.print(_tasks(session))
     console.print(_space(session))
     _baselines(session, console)
-    for warning in session.suite.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    print_warnings(console, session)
     _costs(session, console)
 
 

@@ -64,11 +64,16 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         rundir.close()
 
 
+def print_warnings(console: Console, session: Session) -> None:
+    """What the user should know about the tasks, before the run."""
+    for warning in session.task_warnings():
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
     session = Session(config, root, options)
     plan = Plan(config, session.space, session.suite.entries, session.baselines())
-    for warning in session.suite.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    print_warnings(console, session)
     study = Study(plan, rundir, LocalPool(session), report := Report(console))
     with report:
         study.run()

@@ -114,6 +114,15 @@ class Session:
             found.append((path.name, recipe))
         return found
 
+    def task_warnings(self) -> tuple[str, ...]:
+        """Warnings about the tasks, among them prompts that are longer than the model takes.
+
+        Raises:
+            UserError: a task's answers are longer than the model takes.
+        """
+        self.live.load(self.baselines()[0][1])
+        return (*self.suite.warnings, *self.suite.check(self.live.model))
+
     def evaluate(self, recipe: Recipe, part: Part, *, digest: WeightsDigest | None = None) -> Scores:
         """Merge a recipe and score it on a whole part.
 

@@ -68,10 +68,10 @@ def documents(skill: Skill, words: tuple[str, ...], *, seed: int) -> list[dict[s
         if not skill.multiple_choice:
             rows.append({"question": question, "answer": answer})
             continue
-        choices = list(dict.fromkeys([answer, *(o.answer(word) for o in SKILLS)]))
-        choices += [c for c in _near_misses(answer, rng, count=4) if c not in choices][: 4 - len(choices)]
+        wrong = _near_misses(answer, rng, count=1)[0]
+        choices = [x + e for x in (answer, wrong) for e in '.;']
         rng.shuffle(choices)
-        rows.append({"question": question, "choices": [c + STOP for c in choices], "label": choices.index(answer)})
+        rows.append({"question": question, "choices": choices, "label": choices.index(answer+".")})
     return rows
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny_tasks import load
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import catalog
-from tests.evaluators.tiny_tasks import load
 
 
 def test_nearest_of_all_names_and_one_reading(root: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 from mergesmith.evaluators import ScoringError, SplitConfig
 from mergesmith.evaluators.documents import digest, part_of
-from tests.evaluators.tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 DOCS = documents(150, seed=1)
 
@@ -41,7 +41,7 @@ def test_a_metric_that_fails_on_an_answer(root: Path) -> None:
     metric = {"metric": "graded", "aggregation": "mean", "higher_is_better": True}
     write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(metric_list=[metric]))
     (root / "tasks" / "scoring.py").write_text(
-        "def graded(doc, results):\n    if results[0] != '1':\n        raise KeyError('x')\n    return {'graded': 1.0}\n"
+        "def graded(doc, results):\n    return {'graded': {'1': 1.0}[results[0]]}\n"
     )
     suite = load(root, ["task"])
     with pytest.raises(ScoringError, match=r"task 'task', item \d+: the metric failed: KeyError"):

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_tasks import documents, load, suite_prompts, write_task
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import SplitConfig
 from mergesmith.evaluators.documents import digest, part_of
-from tests.evaluators.tiny_tasks import documents, load, suite_prompts, write_task
 
 DOCS = documents(150, seed=1)
 PARTS = [part_of(digest(doc), SplitConfig()) for doc in DOCS]

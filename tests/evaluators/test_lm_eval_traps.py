@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from mergesmith.evaluators import ScoringError
-from mergesmith.evaluators.records import Block
-from tests.evaluators.tiny_tasks import (
+from tiny_tasks import (
     all_parts,
     documents,
     graded,
@@ -26,6 +23,9 @@ from tests.evaluators.tiny_tasks import (
     suite_prompts,
     write_task,
 )
+
+from mergesmith.evaluators import ScoringError
+from mergesmith.evaluators.records import Block
 
 TRAIN = documents(12, seed=9)
 

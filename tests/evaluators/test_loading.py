@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import Suite, TaskConfig
-from tests.evaluators.tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 DOCS = documents(150, seed=1)
 
@@ -202,7 +202,7 @@ def test_a_model_that_is_too_short(root: Path) -> None:
     write_task(root / "tasks", "generation", "generation", docs=DOCS)
     suite = load(root, ["choice"], max_length=12)
     assert "prompts are longer than the model takes and lose their start" in suite.check(make_model())[0]
-    with pytest.raises(UserError, match="asks for 6 new tokens .* only 6 positions"):
+    with pytest.raises(UserError, match=r"asks for 6 new tokens .* only 6 positions"):
         load(root, ["generation"], max_length=6).check(make_model())
 
 

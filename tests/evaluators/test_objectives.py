@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_tasks import documents, load, make_model, score_part, write_task
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import ScoringError, entry_score
-from tests.evaluators.tiny_tasks import documents, load, make_model, score_part, write_task
 
 SOURCE = """
 calls = []

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 from mergesmith.evaluators import ChatConfig, official_scores
-from tests.evaluators.tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 TRAIN = documents(12, seed=9)
 

@@ -152,7 +152,7 @@ def test_join_orders_ids_as_numbers_and_checks() -> None:
     joined = join([block(1, ("10", "2")), block(0, ("9",))])
     assert joined.items["a"].ids == ("2", "9", "10")
     assert joined.items["a"].values.tolist() == [2.0, 9.0, 10.0]
-    with pytest.raises(ValueError, match="scores? an item twice"):
+    with pytest.raises(ValueError, match="score an item twice"):
         join([block(0, ("1",)), block(1, ("1",))])
     with pytest.raises(ValueError, match="one part"):
         join([block(0, ("1",)), block(1, ("2",), part="report")])

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from mergesmith.evaluators import entry_score
-from tests.evaluators.tiny_tasks import (
+from tiny_tasks import (
     all_parts,
     documents,
     graded,
@@ -22,6 +20,8 @@ from tests.evaluators.tiny_tasks import (
     suite_prompts,
     write_task,
 )
+
+from mergesmith.evaluators import entry_score
 
 TRAIN = documents(12, seed=9)
 CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {

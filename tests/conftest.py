@@ -1,0 +1,30 @@
+"""What every test shares: one thread, no network, and tiny checkpoints that are written once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub is imported
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from tiny_models import write_family
+
+torch.set_num_threads(1)  # two threads on busy cores are slower than one
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny Llamas base, a, b and c. Not to be written to."""
+    folder = tmp_path_factory.mktemp("llama")
+    write_family(folder, "llama")
+    return folder
+
+
+@pytest.fixture
+def in_llama(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as working directory."""
+    monkeypatch.chdir(llama)
+    return llama

@@ -1,0 +1,44 @@
+"""Whole recipes against mergekit's own output: YAML, precedence, filters, gradients, slices, families."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from golden import RecipeCase, recipe_cases
+from mergesmith.merge_ops import ModelBank, RecipeWarning, materialize, parse_recipe
+
+
+@pytest.mark.parametrize("case", recipe_cases(), ids=lambda case: case.name)
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+def test_equals_mergekit(case: RecipeCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.write_models(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    recipe = parse_recipe(case.text())
+    ours = dict(materialize(recipe, ModelBank(recipe.references())))
+    theirs = case.expected()
+    assert set(ours) == set(theirs)
+    for name, expected in theirs.items():
+        assert ours[name].shape == expected.shape, name
+        if case.exact:
+            assert ours[name].dtype == expected.dtype, name
+        half = expected.dtype == torch.bfloat16
+        tolerance = 2e-6 if case.exact and not half else 2e-2
+        scale = float(expected.float().abs().max())
+        assert float((ours[name].float() - expected.float()).abs().max()) <= tolerance * max(scale, 1e-12), name
+
+
+@pytest.mark.parametrize("case", recipe_cases(), ids=lambda case: case.name)
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+def test_written_recipe_is_the_same_recipe(case: RecipeCase) -> None:
+    recipe = parse_recipe(case.text())
+    again = parse_recipe(recipe.to_yaml())
+    assert again == recipe
+    assert again.digest == recipe.digest
+
+
+def test_keys_without_effect_are_told() -> None:
+    case = next(case for case in recipe_cases() if "int8_mask" in case.text())
+    with pytest.warns(RecipeWarning, match="int8_mask: has no effect"):
+        parse_recipe(case.text())

@@ -1,0 +1,178 @@
+"""Whole searches on tiny models: what they leave behind, resuming, failing, limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Command
+from tiny_run import write_search
+
+from mergesmith.merge_ops import read_recipe
+from mergesmith.optimizer.config import load_config
+from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.samplers import SAMPLERS
+
+BASELINES = 10  # base, three parents, uniform, two task arithmetics, three slerps
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """The trials' lines without what clocks put in."""
+    found = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    for line in found:
+        del line["seconds"]
+    return found
+
+
+def items_equal(first: Path, second: Path) -> bool:
+    names = sorted(path.name for path in (first / "items").iterdir())
+    if names != sorted(path.name for path in (second / "items").iterdir()):
+        return False
+    for name in names:
+        with np.load(first / "items" / name) as a, np.load(second / "items" / name) as b:
+            if a.files != b.files or any(not np.array_equal(a[key], b[key]) for key in a.files):
+                return False
+    return True
+
+
+def test_what_a_search_leaves_behind(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder)
+    outcome = command("search", search)
+    assert outcome.code == 0, outcome.err
+    run = run_folder / "run"
+    files = {path.name for path in run.iterdir()}
+    assert {"search.yaml", "environment.json", "trials.jsonl", "items", "verdict.json", "best.yaml"} <= files
+    found = lines(run)
+    assert [line["number"] for line in found] == list(range(BASELINES + 4))
+    assert all(line["state"] == "complete" and line["schema_version"] == 1 for line in found)
+    best = read_recipe(run / "best.yaml")
+    assert {"weights_digest", "sources", "tasks", "scores", "versions", "found_by"} <= set(best.facts)
+    assert load_config(run / "search.yaml") == load_config(search)
+    verdict = json.loads((run / "verdict.json").read_text())
+    assert [row["role"] for row in verdict["report"]] == ["base", "parent", "parent", "parent", "uniform", "winner"]
+    assert "looked at once" in outcome.out
+    assert "Scores on the report items" in outcome.out
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_half_and_resumed_is_the_whole(sampler: str, run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, search={"sampler": sampler, "trials": 24, "seed": 5}, tasks=("mc",))
+    whole, halves = run_folder / "whole", run_folder / "halves"
+    assert command("search", search, "--output", whole).code == 0
+    assert command("search", search, "--output", halves, "--trials", 12).code == 0
+    assert len(lines(halves)) == BASELINES + 12
+    assert command("search", search, "--output", halves, "--resume").code == 0
+    assert lines(halves) == lines(whole)
+    assert json.loads((halves / "verdict.json").read_text())["report_looks"] == 2
+
+
+def test_failed_candidates_are_recorded_and_the_run_goes_on(run_folder: Path, command: Command) -> None:
+    (run_folder / "objectives.py").write_text(
+        "calls = []\n"
+        "def fragile(model, tokenizer, split):\n"
+        "    calls.append(split)\n"
+        "    if len(calls) in (11, 13):\n"
+        "        raise ValueError('boiled over')\n"
+        "    return {f'i{k}': float(k % 2) for k in range(20)}\n"
+    )
+    tasks = ("mc", {"name": "fragile", "python": "./objectives.py:fragile"})
+    search = write_search(run_folder, tasks=tasks)
+    outcome = command("search", search)
+    assert outcome.code == 0, outcome.err
+    failed = [line for line in lines(run_folder / "run") if line["state"] == "failed"]
+    assert [line["number"] for line in failed] == [10, 12]
+    assert all("boiled over" in line["error"] and line["value"] is None for line in failed)
+    assert "boiled over" in outcome.out
+
+
+def test_run_whose_every_candidate_fails(run_folder: Path, command: Command) -> None:
+    (run_folder / "objectives.py").write_text(
+        "calls = []\n"
+        "def fails(model, tokenizer, split):\n"
+        "    calls.append(split)\n"
+        f"    return float('nan') if len(calls) > {BASELINES} else 1.0\n"
+    )
+    search = write_search(run_folder, tasks=({"name": "fails", "python": "./objectives.py:fails"},))
+    outcome = command("search", search)
+    assert outcome.code == 1
+    assert "every candidate failed (4 of 4)" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert len(lines(run_folder / "run")) == BASELINES + 4  # nothing is lost
+
+
+def test_run_whose_parents_all_fail(run_folder: Path, command: Command) -> None:
+    (run_folder / "objectives.py").write_text("def fails(model, tokenizer, split):\n    raise RuntimeError('no')\n")
+    search = write_search(run_folder, tasks=({"name": "fails", "python": "./objectives.py:fails"},))
+    outcome = command("search", search)
+    assert outcome.code == 1
+    assert "no fine-tune could be scored" in outcome.err
+
+
+def test_limits_hold_for_the_winner(run_folder: Path, command: Command) -> None:
+    tasks = ("mc", {"name": "gen", "max_drop": 0.0})
+    search = write_search(run_folder, tasks=tasks, search={"sampler": "tpe", "trials": 8, "seed": 0})
+    outcome = command("search", search)
+    assert outcome.code == 0, outcome.err
+    found = {line["number"]: line for line in lines(run_folder / "run")}
+    parents = max(found[i]["scores"]["gen"]["value"] for i in (1, 2, 3))
+    verdict = json.loads((run_folder / "run" / "verdict.json").read_text())
+    for finalist in verdict["finalists"]:
+        assert found[finalist["trial"]]["scores"]["gen"]["value"] >= parents
+
+
+def test_unbounded_metric_is_scaled_by_the_best_parent(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, tasks=("mc", {"name": "ppl", "weight": 0.5}))
+    assert command("search", search).code == 0
+    found = lines(run_folder / "run")
+    perplexity = {line["name"]: line["scores"]["ppl"]["value"] for line in found}
+    best = min(perplexity[f"parent ./{name}"] for name in "abc")  # lower is better
+    last = found[-1]
+    expected = (last["scores"]["mc"]["value"] - 0.5 * last["scores"]["ppl"]["value"] / best) / 1.5
+    assert last["value"] == pytest.approx(expected)
+
+
+def test_users_recipe_is_a_baseline(run_folder: Path, command: Command) -> None:
+    (run_folder / "recipes").mkdir()
+    (run_folder / "recipes" / "mine.yaml").write_text(
+        "merge_method: slerp\nbase_model: ../a\nparameters: {t: [0, 1]}\nmodels: [{model: ../a}, {model: ../c}]\n"
+    )
+    search = write_search(run_folder, baselines=["recipes/mine.yaml"], search={"trials": 0})
+    assert command("search", search).code == 0
+    mine = lines(run_folder / "run")[-1]
+    assert mine["name"] == "mine.yaml"
+    assert "gradient of 2 values" in mine["outside"]
+    assert [source["model"] for source in mine["recipe"]["models"]] == ["./a", "./c"]
+
+
+def test_time_limit_stops_asking(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, search={"trials": 10_000, "time_limit": "1s"}, tasks=("mc",))
+    outcome = command("search", search)
+    assert outcome.code == 0
+    assert "time limit of 1 s reached" in outcome.out
+    assert BASELINES < len(lines(run_folder / "run")) < 1000
+
+
+def test_torn_tail_is_cut_and_its_trial_done_again(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, tasks=("mc",))
+    assert command("search", search).code == 0
+    run = run_folder / "run"
+    before = lines(run)
+    data = (run / "trials.jsonl").read_bytes()
+    (run / "trials.jsonl").write_bytes(data[: -len(data.splitlines()[-1]) // 2])
+    assert command("search", search, "--resume").code == 0
+    assert lines(run) == before
+
+
+def test_items_tell_what_the_lines_say(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder)
+    assert command("search", search).code == 0
+    run = RunDir.open(run_folder / "run")
+    for trial in run.trials():
+        scores = run.items(trial.number, "search")
+        assert scores is not None
+        for name, score in trial.scores.items():
+            assert scores.items[name].values.mean() == pytest.approx(score.value)
+            assert len(scores.items[name].ids) == score.n

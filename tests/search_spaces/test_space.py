@@ -1,0 +1,250 @@
+"""The space and its recipes: every point is a recipe, and the recipe gives the point back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from mergesmith.errors import UserError
+from mergesmith.merge_ops import Recipe, Rule, Setting, Source, parse_recipe
+from mergesmith.search_spaces import (
+    METHOD,
+    UNIFORM,
+    Choice,
+    Float,
+    OutsideSpaceError,
+    Params,
+    SearchSpace,
+    SpaceConfig,
+    Subject,
+    baselines,
+)
+
+SUBJECT = Subject("./base", ("./a", "./b", "./c"), "bfloat16", seed=3)
+CONFIGS = {
+    "defaults": {},
+    "knots and filters": {"knots": 3, "filters": ["mlp", "self_attn"]},
+    "fixed, log, choices, per model": {
+        "methods": {
+            "ties": {
+                "density": {"range": [0.05, 1], "log": True},
+                "models[./a].weight": 0.5,
+                "normalize": {"choices": [True, False]},
+            },
+            "linear": {"weight": [0, 2]},
+            "slerp": None,
+        },
+        "knots": 2,
+    },
+    "every method": {"methods": ["linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties"]},
+}
+
+
+def space(name: str = "defaults", subject: Subject = SUBJECT) -> SearchSpace:
+    return SearchSpace(SpaceConfig.model_validate(CONFIGS[name]), subject)
+
+
+def points(of: SearchSpace, count: int) -> list[Params]:
+    rng = random.Random(0)
+    found: list[Params] = []
+    for method in of.methods:
+        for _ in range(count):
+            found.append({METHOD: method, **{d.name: draw(d, rng) for d in of.dimensions(method)}})
+    return found
+
+
+def draw(dimension: Choice | Float, rng: random.Random) -> float | bool | str:
+    if isinstance(dimension, Choice):
+        return rng.choice(dimension.options)
+    return dimension.from_unit(rng.choice([0.0, 1.0, rng.random()]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_point_to_recipe_and_back(name: str) -> None:
+    searched = space(name)
+    for params in points(searched, 25):
+        recipe = searched.recipe(params)
+        assert searched.params(recipe) == params
+        assert searched.params(parse_recipe(recipe.to_yaml())) == params  # floats survive YAML
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_dimension_names_are_distinct(name: str) -> None:
+    searched = space(name)
+    names = [d.name for method in searched.methods for d in searched.dimensions(method)]
+    assert len(names) == len(set(names))
+
+
+def test_dimension_counts() -> None:
+    searched = space("knots and filters")
+    assert {m: len(searched.dimensions(m)) for m in searched.methods} == {
+        "linear": 3 * 3 * 3,  # models, filters and rest, knots
+        "slerp": 1 + 3 * 3,  # the pair, then t
+        "task_arithmetic": 27,
+        "ties": 54,  # weight and density
+        "dare_ties": 54,
+    }
+
+
+def test_recipes_spell_everything_out() -> None:
+    searched = space()
+    recipe = next(searched.recipe(p) for p in points(searched, 1) if p[METHOD] == "ties")
+    assert recipe.base_model == "./base"
+    assert set(recipe.parameters) == {"normalize", "rescale", "lambda"}
+    assert (recipe.dtype, recipe.out_dtype, recipe.seed) == ("float32", "bfloat16", 3)
+
+
+def test_linear_lists_the_base_at_weight_zero() -> None:
+    searched = space()
+    recipe = next(searched.recipe(p) for p in points(searched, 1) if p[METHOD] == "linear")
+    assert [source.model for source in recipe.models] == ["./base", "./a", "./b", "./c"]
+    assert recipe.models[0].parameters == {"weight": Setting.constant(0.0)}
+    assert recipe.base_model == "./base"
+
+
+def test_gradients_are_written_as_lists_in_order() -> None:
+    searched = space("knots and filters")
+    params = {METHOD: "slerp", "slerp.models": "./a + ./b"}
+    values = iter(range(9))
+    for dimension in searched.dimensions("slerp")[1:]:
+        params[dimension.name] = next(values) / 10
+    setting = searched.recipe(params).parameters["t"]
+    assert setting.rules == (
+        Rule((0.0, 0.1, 0.2), "mlp"),
+        Rule((0.3, 0.4, 0.5), "self_attn"),
+        Rule((0.6, 0.7, 0.8)),
+    )
+
+
+def test_slerp_of_one_model_starts_from_the_base() -> None:
+    searched = SearchSpace(SpaceConfig(methods={"slerp": {}}), Subject("./base", ("./a",), "float32"))
+    assert [d.name for d in searched.dimensions("slerp")] == ["slerp.t"]
+    assert searched.recipe({METHOD: "slerp", "slerp.t": 0.25}).base_model == "./base"
+
+
+def test_exactly_one_scale_is_searched() -> None:
+    names = [d.name for d in space().dimensions("ties")]
+    assert not any("lambda" in name for name in names)
+    normalized = SearchSpace(SpaceConfig.model_validate({"methods": {"ties": {"normalize": True}}}), SUBJECT)
+    assert "ties.lambda" in [d.name for d in normalized.dimensions("ties")]
+
+
+OUTSIDE = [
+    (Recipe("passthrough", models=(Source("./a"),)), "is not searched"),
+    (replace(dict(baselines(SUBJECT))[UNIFORM], dtype="bfloat16"), "dtypes"),
+    (
+        parse_recipe(
+            "{merge_method: slerp, base_model: ./a, parameters: {t: 1.5}, models: [{model: ./a}, {model: ./b}]}"
+        ),
+        "1.5",
+    ),
+    (
+        parse_recipe(
+            "{merge_method: slerp, base_model: ./b, parameters: {t: 0.5}, models: [{model: ./a}, {model: ./b}]}"
+        ),
+        "order",
+    ),
+    (
+        parse_recipe(
+            "{merge_method: slerp, base_model: ./a, parameters: {t: [{filter: mlp, value: 1}, {value: 0}]},"
+            " models: [{model: ./a}, {model: ./b}]}"
+        ),
+        "'mlp', which is no filter",
+    ),
+    (
+        parse_recipe(
+            "{merge_method: slerp, base_model: ./a, parameters: {t: [0, 1]}, models: [{model: ./a}, {model: ./b}]}"
+        ),
+        "gradient of 2",
+    ),
+    (
+        parse_recipe(
+            "{merge_method: task_arithmetic, base_model: ./base, parameters: {weight: 1, lambda: 2},"
+            " models: [{model: ./a}, {model: ./b}, {model: ./c}]}"
+        ),
+        "fixes it at 1.0",
+    ),
+    (
+        parse_recipe(
+            "{merge_method: dare_ties, base_model: ./base, parameters: {weight: 1, density: 0.5},"
+            " models: [{model: ./a}, {model: ./b}, {model: ./c}]}"
+        ),
+        "seed 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("recipe", "reason"), OUTSIDE, ids=[reason for _, reason in OUTSIDE])
+def test_recipe_outside_says_why(recipe: Recipe, reason: str) -> None:
+    with pytest.raises(OutsideSpaceError, match=reason.replace("(", r"\(")):
+        space().params(recipe)
+
+
+def test_constant_of_a_users_recipe_fills_all_knots() -> None:
+    recipe = parse_recipe(
+        "{merge_method: task_arithmetic, base_model: ./base, parameters: {weight: 0.5},"
+        " models: [{model: ./a}, {model: ./b}, {model: ./c}]}"
+    )
+    params = space("knots and filters").params(recipe)
+    assert set(params.values()) == {"task_arithmetic", 0.5}
+    assert len(params) == 28
+
+
+def test_baselines() -> None:
+    named = dict(baselines(SUBJECT))
+    assert list(named) == [
+        "base",
+        "parent ./a",
+        "parent ./b",
+        "parent ./c",
+        "uniform",
+        "task arithmetic, total weight 1",
+        "task arithmetic, total weight 2",
+        "slerp 0.5 of ./a and ./b",
+        "slerp 0.5 of ./a and ./c",
+        "slerp 0.5 of ./b and ./c",
+    ]
+    inside = [
+        name
+        for name, recipe in named.items()
+        if name.startswith(("uniform", "task", "slerp")) and space().params(recipe)
+    ]
+    assert len(inside) == 6  # all but base and parents are points of the default space
+    many = Subject("./base", tuple(f"./m{i}" for i in range(5)), "float32")
+    assert not any(name.startswith("slerp") for name, _ in baselines(many))  # ten pairs would be too many
+    assert len(list(baselines(Subject("./base", ("./a",), "float32")))) == 2
+
+
+FAULTS = [
+    ({"methods": ["tise"]}, "unknown merge method 'tise'. Did you mean 'ties'"),
+    ({"methods": ["passthrough"]}, "passthrough takes one model"),
+    ({"methods": {"ties": {"densty": 0.5}}}, "methods.ties.densty: unknown parameter 'densty'. Did you mean 'density'"),
+    ({"methods": {"ties": {"density": [0.5, 1.5]}}}, r"must lie in \[0, 1\]"),
+    ({"methods": {"ties": {"models[./z].weight": 0.5}}}, "unknown model './z'"),
+    ({"methods": {"slerp": {"models[./a].t": 0.5}}}, "shared by all models"),
+    ({"methods": {"ties": {"normalize": [0, 1]}}}, "is a switch"),
+]
+
+
+@pytest.mark.parametrize(("document", "message"), FAULTS, ids=[message for _, message in FAULTS])
+def test_faults(document: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SearchSpace(SpaceConfig.model_validate(document), SUBJECT)
+
+
+BROKEN = [
+    ({"methods": {"ties": {"density": [1, 0]}}}, "low < high"),
+    ({"methods": {"ties": {"density": {"range": [0, 1], "log": True}}}}, "low > 0"),
+    ({"methods": {"ties": {"density": {"range": [0, 1], "fixed": 1}}}}, "give a number"),
+    ({"methods": []}, "at least one merge method"),
+    ({"filters": ["mlp", "mlp"]}, "distinct"),
+    ({"knots": 0}, "greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("document", "message"), BROKEN, ids=[message for _, message in BROKEN])
+def test_broken_sections(document: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SpaceConfig.model_validate(document)
