@@ -19,7 +19,7 @@ from ..merge_ops import ModelBank, Recipe, Source, Written, read_recipe, write_m
 from .best import PACKAGES, package_version
 from .config import load_config
 from .objective import Objective, scores_of
-from .rundir import CONFIG, RunDir
+from .rundir import RunDir, is_run
 from .session import Options, Session
 from .table import add_scores, score_table
 
@@ -147,7 +147,7 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
 def _recorded_run(recipe: Recipe, path: Path) -> RunDir | None:
     """The run folder that a recipe records, or the one that it lies in."""
     places = [path.parent, *(Path(run) for run in [recipe.facts.get("found_by", {}).get("run")] if run)]
-    return next((RunDir(place) for place in places if (place / CONFIG).is_file()), None)
+    return next((RunDir(place) for place in places if is_run(place)), None)
 
 
 def _present(rundir: RunDir | None) -> RunDir:

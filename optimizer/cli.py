@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 a check failed, 2 the input is wrong, 130 interrupted."""
+"""The command line. Exit codes: 0 done, 1 a check failed, 2 the input is wrong, 130 or 143 stopped by a signal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-CHECK_FAILED, WRONG_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+CHECK_FAILED, WRONG_INPUT = 1, 2
+STOPPED_BY = {signal.SIGINT: 130, signal.SIGTERM: 143}  # signal: exit code
 
 SearchFile = Annotated[Path, typer.Argument(help="The run's search.yaml.", metavar="SEARCH.YAML")]
 AllowCode = Annotated[
@@ -35,14 +36,15 @@ Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of 
 
 def main() -> None:
     """Run the command line; turns the user's mistakes into one message and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in STOPPED_BY:
+        signal.signal(number, _stop)
     warnings.showwarning = _show_warning
     try:
         app(standalone_mode=True)
     except UserError as error:
         _fail(str(error), WRONG_INPUT)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept: go on with --resume", INTERRUPTED)
+    except _StoppedError as stop:
+        _fail("interrupted; what was finished is kept: go on with --resume", stop.code)
     except RuntimeError as error:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
             raise
@@ -54,8 +56,15 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _terminate(*_: object) -> None:
-    sys.exit(TERMINATED)
+class _StoppedError(BaseException):
+    """A signal asked us to stop. No KeyboardInterrupt: the command-line library has its own answer to that."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise _StoppedError(STOPPED_BY[signal.Signals(number)])
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -55,7 +55,7 @@ class RunDir:
         run = cls(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        if (path / CONFIG).exists():
+        if is_run(path):
             raise UserError(
                 f"output {path} already holds a run; go on with it by --resume, or name another folder with --output"
             )
@@ -93,8 +93,8 @@ class RunDir:
         Raises:
             UserError: there is none.
         """
-        if not (path / CONFIG).is_file():
-            raise UserError(f"{path} holds no run (no {CONFIG} in it)")
+        if not is_run(path):
+            raise UserError(f"{path} holds no run (no {ENVIRONMENT} and {CONFIG} in it)")
         return cls(path)
 
     @property
@@ -200,6 +200,11 @@ class RunDir:
             whole = data.rfind(b"\n") + 1
             if whole < len(data):
                 os.truncate(path, whole)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's; a search.yaml alone may be the user's own."""
+    return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()
 
 
 @contextmanager

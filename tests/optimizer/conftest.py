@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
     """`command("merge", recipe, out)`: the command line, with its exit code and what it printed."""
 
     def run(*arguments: object) -> Outcome:
+        handlers = {number: signal.getsignal(number) for number in cli.STOPPED_BY}
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
         monkeypatch.setattr(sys, "argv", ["mergesmith", *map(str, arguments)])
         capfd.readouterr()
         code = 0
@@ -35,6 +39,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             cli.main()
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:  # the command line is made for a process of its own
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         captured = capfd.readouterr()
         return Outcome(code, captured.out, captured.err)
 

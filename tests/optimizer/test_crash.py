@@ -1,0 +1,120 @@
+"""Runs that end badly: killed, interrupted, on a full disk, two at once. Nothing finished is lost."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Command
+from tiny_run import write_search
+
+ROOT = Path(__file__).resolve().parents[2]
+TRIALS = 30
+
+
+def start(*arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
+    """`mergesmith ARGUMENTS` as a process of its own; `limit`: bytes that a file of it may hold."""
+    code = "from mergesmith.optimizer.cli import main; main()"
+    if limit is not None:
+        code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); " + code
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_trials(run: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while len(finished(run)) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def finished(run: Path) -> list[dict[str, Any]]:
+    path = run / "trials.jsonl"
+    text = path.read_text() if path.is_file() else ""
+    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    for line in found:
+        del line["seconds"]
+    return found
+
+
+@pytest.fixture
+def search(run_folder: Path) -> Path:
+    return write_search(run_folder, tasks=("mc",), search={"sampler": "tpe", "trials": TRIALS, "seed": 2})
+
+
+def test_killed_at_any_moment_and_resumed_is_the_same_run(search: Path, run_folder: Path, command: Command) -> None:
+    killed, whole = run_folder / "killed", run_folder / "whole"
+    for count in (4, 19):  # among the baselines, and among the proposals
+        process = start("search", search, "--output", killed, *(["--resume"] if killed.exists() else []))
+        wait_for_trials(killed, count, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert count <= len(finished(killed)) < 10 + TRIALS
+    outcome = command("search", search, "--output", killed, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert command("search", search, "--output", whole).code == 0
+    assert finished(killed) == finished(whole)
+    best = [(run / "best.yaml").read_text().replace(f"/{run.name}\n", "") for run in (killed, whole)]
+    assert best[0] == best[1]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_says_how_to_go_on(
+    sent: signal.Signals, code: int, search: Path, run_folder: Path, command: Command
+) -> None:
+    run = run_folder / "run"
+    process = start("search", search)
+    wait_for_trials(run, 12, process)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "--resume" in err
+    assert "Traceback" not in err
+    kept = len(finished(run))
+    assert command("search", search, "--resume").code == 0
+    assert len(finished(run)) == 10 + TRIALS > kept
+
+
+def test_full_disk_keeps_what_is_finished(search: Path, run_folder: Path, command: Command) -> None:
+    run = run_folder / "run"
+    process = start("search", search, limit=15_000)  # trials.jsonl reaches it after some trials
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "cannot be written" in err
+    assert "--resume" in err
+    assert "Traceback" not in err
+    kept = finished(run)
+    assert 0 < len(kept) < 10 + TRIALS
+    assert (run / "trials.jsonl").read_bytes().endswith(b"\n")  # no half line
+    assert not list(run.glob(".*"))  # no half file
+    assert command("search", search, "--resume").code == 0
+    assert finished(run)[: len(kept)] == kept
+    assert len(finished(run)) == 10 + TRIALS
+
+
+def test_one_driver_at_a_time(search: Path, run_folder: Path, command: Command) -> None:
+    assert command("search", search, "--trials", 1).code == 0
+    with (run_folder / "run" / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = command("search", search, "--resume")
+        assert outcome.code == 2
+        assert "another process is working on this run" in outcome.err
+    assert command("search", search, "--resume", "--trials", 1).code == 0  # a lock that nobody holds is no obstacle
+
+
+def test_stale_optuna_lock_does_not_block(search: Path, run_folder: Path, command: Command) -> None:
+    assert command("search", search, "--trials", 1).code == 0
+    (run_folder / "run" / "study.journal.lock").touch()
+    began = time.monotonic()
+    assert command("search", search, "--trials", 2, "--resume").code == 0
+    assert time.monotonic() - began < 25  # Optuna would wait 30 s for the lock
