@@ -17,6 +17,7 @@ from .quiet import quiet_transformers
 
 LAYER = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")  # a tensor's first number between dots is its layer
 EMBEDDINGS = ("embed", "wte", "wpe")
+HEADS = ("embed_out",)  # GPT-NeoX's head
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Architecture:
     """The checkpoint that a configuration describes.
 
     `shapes` maps every checkpoint name, as `save_pretrained` writes them, to its shape. `ties` maps a name that is
-    not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers.
+    not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers. `quantized`
+    says that the weights are codes, not numbers.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -33,6 +35,8 @@ class Architecture:
     ignored: tuple[str, ...]
     num_layers: int
     layer_key: str
+    vocab_size: int
+    quantized: bool
 
     def canonical(self, name: str) -> str | None:
         """The name that `save_pretrained` would write for a stored name; None for a tensor that loading ignores."""
@@ -54,10 +58,15 @@ def architecture_of(folder: Path, reference: str) -> Architecture:
         with quiet_transformers(), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
             shapes = {name: tuple(t.shape) for name, t in revert_weight_conversion(model, model.state_dict()).items()}
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # transformers raises many kinds here, all of them about this configuration
         raise UserError(
-            f"model '{reference}': config.json describes no causal language model: {str(error).splitlines()[0]}"
+            f"model '{reference}': config.json describes no causal language model: {first_line(error)}"
         ) from None
+    if getattr(config, "num_hidden_layers", None) is None:
+        raise UserError(
+            f"model '{reference}': its configuration ({config.model_type}) has no num_hidden_layers; models of several "
+            "parts are not supported yet, their text models alone are"
+        )
     ties = dict(getattr(model, "all_tied_weights_keys", None) or {})
     return Architecture(
         shapes={name: shape for name, shape in shapes.items() if name not in ties},
@@ -66,6 +75,8 @@ def architecture_of(folder: Path, reference: str) -> Architecture:
         ignored=(*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"),
         num_layers=int(config.num_hidden_layers),
         layer_key=config.attribute_map.get("num_hidden_layers", "num_hidden_layers"),
+        vocab_size=int(getattr(config, "vocab_size", None) or 0),
+        quantized=getattr(config, "quantization_config", None) is not None,
     )
 
 
@@ -81,7 +92,12 @@ def load_config(folder: Path, reference: str) -> Any:
         with quiet_transformers():
             return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here, all of them about this file
-        raise UserError(f"model '{reference}': config.json cannot be used: {str(error).splitlines()[0]}") from None
+        raise UserError(f"model '{reference}': config.json cannot be used: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def layer_of(name: str) -> int | None:
@@ -97,4 +113,4 @@ def with_layer(name: str, layer: int) -> str:
 
 def is_before_layers(name: str) -> bool:
     """Whether a tensor outside the layers comes before them (embeddings), not after (final norm, head)."""
-    return any(part in name for part in EMBEDDINGS)
+    return any(part in name for part in EMBEDDINGS) and not any(part in name for part in HEADS)

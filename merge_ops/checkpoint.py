@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -52,6 +52,11 @@ class Checkpoint:
         self.reference = reference
         self.folder = resolve_reference(reference, roots)
         self.architecture: Architecture = architecture_of(self.folder, reference)
+        if self.architecture.quantized:
+            raise UserError(
+                f"model '{reference}': its weights are quantized (config.json has a quantization_config), and codes "
+                "cannot be averaged; take the checkpoint it was made from, or write a dequantized one"
+            )
         self._files = {path: _open(path, reference) for path in _weight_files(self.folder, reference)}
         self.entries = self._read_entries()
 
@@ -80,25 +85,37 @@ class Checkpoint:
 
     @cached_property
     def tokenizer_digest(self) -> str | None:
-        """SHA-256 of the files that define the vocabulary; None where there are none."""
-        for names in VOCABULARY_FILES:
-            paths = [self.folder / name for name in names]
-            if all(path.is_file() for path in paths):
-                return hashlib.sha256(b"\0".join(_vocabulary(path) for path in paths)).hexdigest()
-        return None
+        """SHA-256 of the files that turn text into token ids; None where there are none."""
+        return next((_sha256(map(_rules, paths)) for paths in self._vocabulary_files().values()), None)
+
+    @cached_property
+    def vocabularies(self) -> dict[str, str]:
+        """SHA-256 of which token each id stands for, by the kind of file that says so, the best kind first."""
+        return {kind: _sha256(map(_tokens, paths)) for kind, paths in self._vocabulary_files().items()}
+
+    def _vocabulary_files(self) -> dict[str, list[Path]]:
+        found = {names[0]: [self.folder / name for name in names] for names in VOCABULARY_FILES}
+        return {kind: paths for kind, paths in found.items() if all(path.is_file() for path in paths)}
 
     def _read_entries(self) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         ties: list[tuple[str, Entry]] = []
         unused: list[str] = []
+        twice: list[str] = []
         for name, entry in self._stored():
             canonical = self.architecture.canonical(name)
             if canonical in self.architecture.ties:
                 ties.append((canonical, entry))
             elif canonical in self.architecture.shapes:
+                twice += [canonical] if canonical in entries else []
                 entries[canonical] = entry
             elif canonical is not None:
                 unused.append(canonical)
+        if twice:
+            raise UserError(f"model '{self.reference}': its files hold these tensors twice: {_some(twice)}")
+        for canonical, entry in ties:
+            # A shared tensor may be stored under either of its names.
+            entries.setdefault(self.architecture.ties[canonical], entry)
         self._check(entries, ties)
         if unused:
             warnings.warn(
@@ -113,7 +130,12 @@ class Checkpoint:
         for path, file in self._files.items():
             for name in file.keys():  # noqa: SIM118 - a safetensors file, not a mapping
                 part = file.get_slice(name)
-                yield name, Entry(path, name, tuple(part.get_shape()), _DTYPES[part.get_dtype()])
+                dtype = _DTYPES.get(part.get_dtype())
+                if dtype is None:
+                    raise UserError(
+                        f"model '{self.reference}': tensor '{name}' is of dtype {part.get_dtype()}, which is not merged"
+                    )
+                yield name, Entry(path, name, tuple(part.get_shape()), dtype)
 
     def _check(self, entries: dict[str, Entry], ties: list[tuple[str, Entry]]) -> None:
         faults = Faults(f"model '{self.reference}'")
@@ -128,6 +150,8 @@ class Checkpoint:
         for name, entry in ties:
             # Some writers store a shared tensor twice; equal copies are one tensor.
             target = entries[self.architecture.ties[name]]
+            if target == entry:
+                continue
             copies = [self._files[e.file].get_tensor(e.stored_name) for e in (entry, target)]
             if not torch.equal(*copies):
                 faults.add(
@@ -139,11 +163,16 @@ class Checkpoint:
 
 
 def _weight_files(folder: Path, reference: str) -> list[Path]:
+    if (folder / INDEX).is_file() and (folder / SINGLE).is_file():
+        raise UserError(
+            f"model '{reference}': {folder} holds both {SINGLE} and {INDEX}, and programs differ in which they read; "
+            "remove the one that is out of date"
+        )
     if (folder / INDEX).is_file():
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             names = sorted(set(index["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"model '{reference}': {folder / INDEX} cannot be read: {error}") from None
         lost = [name for name in names if not (folder / name).is_file()]
         if lost:
@@ -166,17 +195,39 @@ def _open(path: Path, reference: str) -> Any:
         raise UserError(f"model '{reference}': {path} is damaged or cut short: {error}. Fetch it again.") from None
 
 
-def _vocabulary(path: Path) -> bytes:
+def _sha256(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _rules(path: Path) -> bytes:
     """The part of a tokenizer file that maps text to ids: truncation and padding settings are not part of it."""
-    data = path.read_bytes()
-    if path.name != "tokenizer.json":
-        return data
-    try:
-        content = json.loads(data)
-    except ValueError:
-        return data
+    content = _tokenizer_json(path)
+    if content is None:
+        return path.read_bytes()
     kept = {key: content.get(key) for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
     return json.dumps(kept, sort_keys=True).encode()
+
+
+def _tokens(path: Path) -> bytes:
+    """The part of a tokenizer file that says what each id stands for, whatever library version wrote it."""
+    content = _tokenizer_json(path)
+    if content is None:
+        return path.read_bytes()
+    model = content.get("model") or {}
+    vocabulary = model.get("vocab") or {}
+    if isinstance(vocabulary, list):  # unigram models list [token, score]
+        vocabulary = {token: i for i, (token, _) in enumerate(vocabulary)}
+    vocabulary = {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens") or ()}}
+    return json.dumps(sorted(vocabulary.items())).encode()
+
+
+def _tokenizer_json(path: Path) -> dict[str, Any] | None:
+    if path.name != "tokenizer.json":
+        return None
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

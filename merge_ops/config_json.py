@@ -22,7 +22,8 @@ def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
     for key, value in donor.config.items():
         # A list with one entry per layer (layer_types, sliding windows) follows the layers.
         if isinstance(value, list) and len(value) == own_depth and key.endswith(("layer_types", "_per_layer")):
-            config[key] = [bank[model].config.get(key, value)[layer] for model, layer in plan.layers]
+            lists = {model: bank[model].config.get(key) or value for model, _ in plan.layers}
+            config[key] = [lists[model][layer] for model, layer in plan.layers if layer < len(lists[model])]
     config.pop("torch_dtype", None)
     config["dtype"] = output_dtype(plan, bank)
     return config

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mergesmith.errors import Faults
 
+from .architecture import is_before_layers, layer_of
 from .bank import InputKey, ModelBank
 from .recipe import Recipe, Slice
 
@@ -25,7 +25,7 @@ def check_fit(
     _check_layers(recipe, bank, slices, faults)
     _check_vocabulary(recipe, bank, faults)
     if not faults.found:
-        _check_tensors(bank, tensors, faults)
+        _check_tensors(bank, list(tensors), slices, faults)
     faults.raise_if_any()
 
 
@@ -46,19 +46,24 @@ def _check_layers(recipe: Recipe, bank: ModelBank, slices: Sequence[Slice], faul
 
 def _check_vocabulary(recipe: Recipe, bank: ModelBank, faults: Faults) -> None:
     references = recipe.references()
-    sizes = {ref: int(bank[ref].config.get("vocab_size") or 0) for ref in references}
+    sizes = {ref: bank[ref].architecture.vocab_size for ref in references}
     if len(set(sizes.values())) > 1:
         faults.add("vocabulary", f"the models have {_listed(sizes)} tokens; merging vocabularies is not supported yet")
-    digests = {ref: bank[ref].tokenizer_digest for ref in references}
-    known = Counter(digest for digest in digests.values() if digest is not None)
-    if len(known) > 1:
-        usual = known.most_common(1)[0][0]
-        others = [ref for ref, digest in digests.items() if digest not in (None, usual)]
-        usual_ref = next(ref for ref, digest in digests.items() if digest == usual)
-        faults.add("tokenizer", f"that of {', '.join(map(repr, others))} differs from that of '{usual_ref}'")
+    known = [ref for ref in references if bank[ref].vocabularies]
+    others = [ref for ref in known if not _same_tokens(bank[known[0]].vocabularies, bank[ref].vocabularies)]
+    if others:
+        faults.add("tokenizer", f"that of {', '.join(map(repr, others))} gives other tokens than that of '{known[0]}'")
 
 
-def _check_tensors(bank: ModelBank, tensors: Iterable[tuple[str, tuple[InputKey, ...]]], faults: Faults) -> None:
+def _same_tokens(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two tokenizers agree in the best kind of file that both have; nothing is known where there is none."""
+    kind = next((kind for kind in one if kind in other), None)
+    return kind is None or one[kind] == other[kind]
+
+
+def _check_tensors(
+    bank: ModelBank, tensors: Sequence[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice], faults: Faults
+) -> None:
     missing: dict[str, list[str]] = {}
     shapes: list[str] = []
     for name, inputs in tensors:
@@ -71,27 +76,33 @@ def _check_tensors(bank: ModelBank, tensors: Iterable[tuple[str, tuple[InputKey,
                 found[model] = entry.shape
         if len(set(found.values())) > 1:
             shapes.append(f"{name} is " + ", ".join(f"{list(shape)} in '{model}'" for model, shape in found.items()))
-    first = next(iter(bank.references))
     for model, names in missing.items():
         tied = [n for n in names if n in bank[model].architecture.ties]
         why = " (it ties them to its embeddings, the others do not)" if tied == names else ""
         faults.add(f"'{model}'", f"lacks {_some(names)}, which others have{why}")
-    extra = _extra(bank, first)
-    for model, names in extra.items():
-        if not missing:
-            faults.add(f"'{model}'", f"has {_some(names)}, which '{first}' lacks")
+    for model, names in _unused(bank, tensors, slices).items():
+        faults.add(f"'{model}'", f"has {_some(names)}, which the merged model would lack")
     if shapes:
         faults.add("shapes", _some(shapes, separator="; "))
 
 
-def _extra(bank: ModelBank, first: str) -> dict[str, list[str]]:
-    """Tensors outside the layers that only some models have (an untied head beside a tied one)."""
-    own = bank[first].entries
-    return {
-        model: names
-        for model in bank.references
-        if (names := [n for n in bank[model].entries if n not in own and n in bank[first].architecture.ties])
-    }
+def _unused(
+    bank: ModelBank, tensors: Sequence[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice]
+) -> dict[str, list[str]]:
+    """Tensors by model that its slices should contribute, but no output takes (an untied head, biases)."""
+    used = {key for _, inputs in tensors for key in inputs}
+    unused: dict[str, dict[str, None]] = {}
+    for i, part in enumerate(slices):
+        for source in part.sources:
+            for name in bank[source.model].entries:
+                layer = layer_of(name)
+                if layer is None:
+                    counts = i == (0 if is_before_layers(name) else len(slices) - 1)
+                else:
+                    counts = source.layer_range is not None and layer in range(*source.layer_range)
+                if counts and (source.model, name) not in used:
+                    unused.setdefault(source.model, {})[name] = None
+    return {model: list(names) for model, names in unused.items()}
 
 
 def _listed(values: dict[str, int]) -> str:

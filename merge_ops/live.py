@@ -66,11 +66,12 @@ class LiveModel:
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32
-        self._model, self._views = None, {}  # frees the old one first
+        self._model, self._views, self._built_for = None, {}, None  # frees the old one first
         with quiet_transformers():
-            if len(plan.layers) == donor.architecture.num_layers:
-                # Not from_config: loading remembers how this checkpoint's names map to the model's.
+            if _without_dtype(config) == _without_dtype(donor.config):
                 model = AutoModelForCausalLM.from_pretrained(donor.folder, dtype=dtype)
+                # What loading remembers of this folder's names would bring those back; ours are the canonical ones.
+                vars(model).pop("_weight_conversions", None)
             else:
                 model = _empty_model(config, dtype)
         model = cast("PreTrainedModel", cast("torch.nn.Module", model).to(self.bank.device))
@@ -78,6 +79,10 @@ class LiveModel:
         views = checkpoint_views(model)
         self._views = {name: views[name] for name in views if name not in donor.architecture.ties}
         self._model, self._built_for = model, key
+
+
+def _without_dtype(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
 
 
 def _empty_model(config: dict[str, Any], dtype: torch.dtype) -> Any:

@@ -12,8 +12,8 @@ from mergesmith.errors import UserError
 from .architecture import Architecture, is_before_layers, layer_of, with_layer
 from .bank import InputKey, ModelBank
 from .fit import check_fit
-from .methods import Base, MergeMethod, Numbers, Scope, get_method
-from .recipe import Number, Recipe, Slice, Source
+from .methods import Base, MergeMethod, Numbers, Parameter, Scope, get_method
+from .recipe import Number, Parameters, Recipe, Slice, Source
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,12 @@ class _Planner:
 
     def _places(self) -> Iterator[tuple[str, _Place]]:
         """Every output tensor and its place. Embeddings belong to the first slice, final norm and head to the last."""
-        template: dict[int, list[str]] = {}
         for name in self.architecture.shapes:
-            layer = layer_of(name)
-            if layer is None:
+            if layer_of(name) is None:
                 yield name, _Place(self.slices[0 if is_before_layers(name) else -1], None, 0.0)
-            else:
-                template.setdefault(layer, []).append(name)
         output = 0
         for part in self.slices:
+            template = self._layer_names[part.sources[0].model]
             start, stop = part.sources[0].layer_range or (0, 0)
             for offset in range(stop - start):
                 depth = 1.0 if stop - start == 1 else offset / (stop - start - 1)
@@ -121,6 +118,18 @@ class _Planner:
                     yield with_layer(name, output), _Place(part, offset, depth)
                 output += 1
 
+    @cached_property
+    def _layer_names(self) -> dict[str, dict[int, list[str]]]:
+        """The tensor names of every layer, by the model that a slice takes its layers from."""
+        found: dict[str, dict[int, list[str]]] = {}
+        for model in dict.fromkeys(part.sources[0].model for part in self.slices):
+            layers = found.setdefault(model, {})
+            for name in self.bank[model].architecture.shapes:
+                layer = layer_of(name)
+                if layer is not None:
+                    layers.setdefault(layer, []).append(name)
+        return found
+
     def _numbers(self, name: str, place: _Place, inputs: tuple[InputKey, ...]) -> Numbers:
         base_name = place.part.base_model or self.recipe.base_model
         base: int | None = None
@@ -128,16 +137,14 @@ class _Planner:
             base = next((i for i, source in enumerate(place.part.sources) if source.model == base_name), None)
         above = (place.part.parameters, self.recipe.parameters)
         tensor = {
-            p.name: self._value(p.name, p.default, above, name, place.depth)
-            for p in self.method.parameters
-            if p.scope is Scope.TENSOR
+            p.name: self._value(p, above, name, place.depth) for p in self.method.parameters if p.scope is Scope.TENSOR
         }
         per_input: list[dict[str, Any]] = []
         for i, (source, (_, input_name)) in enumerate(zip(place.part.sources, inputs, strict=True)):
             levels = (source.parameters, *above)
             per_input.append(
                 {
-                    p.name: self._value(p.name, p.default, levels, input_name, place.depth, required=p.required)
+                    p.name: self._value(p, levels, input_name, place.depth)
                     for p in self.method.parameters
                     if p.scope is Scope.INPUT or (p.scope is Scope.NON_BASE and i != base)
                 }
@@ -145,30 +152,20 @@ class _Planner:
         return Numbers(tensor, tuple(per_input), base)
 
     def _value(
-        self,
-        name: str,
-        default: Number | None,
-        levels: tuple[Any, ...],
-        tensor_name: str,
-        depth: float,
-        *,
-        required: bool = False,
+        self, parameter: Parameter, levels: tuple[Parameters, ...], tensor_name: str, depth: float
     ) -> Number | None:
         """The first level that has a matching rule decides; then the default."""
         for level in levels:
-            setting = level.get(name)
+            setting = level.get(parameter.name)
             value = None if setting is None else setting.at(tensor_name, depth)
             if value is not None:
                 return value
-        if required or (default is None and self._is_required(name)):
+        if parameter.required:
             raise UserError(
-                f"recipe: no rule gives {name} for '{tensor_name}': add a rule without filter as the last of the list"
+                f"recipe: no rule gives {parameter.name} for '{tensor_name}': "
+                "add a rule without filter as the last of the list"
             )
-        return default
-
-    def _is_required(self, name: str) -> bool:
-        parameter = self.method.parameter(name)
-        return parameter is not None and parameter.required
+        return parameter.default
 
 
 def _input_name(name: str, source: Source, place: _Place) -> str:

@@ -12,6 +12,8 @@ import yaml
 
 Number = float | bool
 SCHEMA_VERSION = 1
+AUTO_TEMPLATE = "auto"  # the chat template that most of the models have
+TOKENIZER_WORDS = ("base", "union")  # tokenizer sources that are no model references
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class Rule:
 
     values: tuple[Number, ...]
     filter: str | None = None
+
+    def __post_init__(self) -> None:
+        # Equal rules must be written alike: 1, 1.0 and numpy's 1.0 become one float, and -0.0 becomes 0.0.
+        plain = tuple(v if isinstance(v, bool) else float(v) + 0.0 for v in self.values)
+        object.__setattr__(self, "values", plain)
 
     def matches(self, tensor_name: str) -> bool:
         """Whether this rule applies to a tensor of that checkpoint name (plain substring, as in mergekit)."""
@@ -108,7 +115,7 @@ class Recipe:
                 yield part.base_model
             yield from (source.model for source in part.sources)
         yield from (source.model for source in self.models)
-        if self.tokenizer_source not in (None, "base", "union"):
+        if self.tokenizer_source is not None and self.tokenizer_source not in TOKENIZER_WORDS:
             yield self.tokenizer_source
 
     def renamed(self, names: Mapping[str, str]) -> Recipe:
@@ -120,6 +127,7 @@ class Recipe:
         def sources(old: tuple[Source, ...]) -> tuple[Source, ...]:
             return tuple(replace(source, model=name(source.model)) for source in old)
 
+        source = self.tokenizer_source
         return replace(
             self,
             models=sources(self.models),
@@ -128,7 +136,7 @@ class Recipe:
                 for s in self.slices
             ),
             base_model=self.base_model and name(self.base_model),
-            tokenizer_source=self.tokenizer_source and name(self.tokenizer_source),
+            tokenizer_source=source if source is None or source in TOKENIZER_WORDS else name(source),
         )
 
     @property

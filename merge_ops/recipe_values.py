@@ -69,8 +69,8 @@ class ParameterReader:
             rules = [self._rule(entry, parameter, f"{place}[{i}]") for i, entry in enumerate(value)]
         else:
             rules = [Rule(self._values(value, parameter, place))]
-        rules = [rule for rule in rules if rule is not None and rule.values]
-        return Setting(tuple(rules)) if rules else None
+        # A faulty value is still a given one: it must not be called missing as well.
+        return Setting(tuple(rule for rule in rules if rule is not None and rule.values))
 
     def _rule(self, entry: Any, parameter: Parameter, place: str) -> Rule | None:
         if not isinstance(entry, dict) or "value" not in entry or set(entry) - {"filter", "value"}:

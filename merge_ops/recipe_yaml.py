@@ -15,7 +15,7 @@ import yaml
 from mergesmith.errors import Faults, UserError, unknown
 
 from .methods import METHODS, Base, MergeMethod
-from .recipe import Recipe, Slice, Source
+from .recipe import AUTO_TEMPLATE, Recipe, Slice, Source
 from .recipe_values import ParameterReader
 
 TOP_KEYS = (
@@ -29,6 +29,7 @@ NOT_YET = {
     "modules": "multi-part models are not supported yet",
     "tokenizer": "per-token rules are not supported yet; tokenizer_source: base or a model's name is",
 }
+MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 class RecipeWarning(UserWarning):
@@ -67,6 +68,7 @@ def recipe_from_document(document: object, *, where: str = "recipe", lenient: bo
         raise UserError(f"{where}: a recipe is a mapping with the key merge_method, but this is {_kind(document)}")
     faults = Faults(where)
     recipe = _Reader(faults, where, lenient).recipe(document)
+    faults.found = list(dict.fromkeys(faults.found))  # several slices may share one fault
     faults.raise_if_any()
     assert recipe is not None, "Should not reach."
     return recipe
@@ -77,7 +79,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    # "<<" takes in another mapping's keys, which may stand again beside it.
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE_TAG]
     for key in keys:
         if keys.count(key) > 1:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
@@ -105,6 +108,7 @@ class _Reader:
         method = self.method(document.get("merge_method"))
         if ("models" in document) == ("slices" in document):
             self.faults.add("", "exactly one of the keys models and slices must be given")
+        rest = self.rest(document)
         if method is None:
             return None
         reader = ParameterReader(method, self.faults, self.warn, self.unknown)
@@ -117,7 +121,6 @@ class _Reader:
             self.slice(entry, f"slices[{i}]", reader, base)
             for i, entry in enumerate(self.entries(document, "slices", ""))
         )
-        block = self.block(document.get("mergesmith", {}))
         parameters = reader.read(document.get("parameters"), "parameters")
         self.contract(method, models, slices, base)
         reader.check_required(models, slices, parameters, base)
@@ -127,18 +130,25 @@ class _Reader:
             slices=slices,
             base_model=base,
             parameters=parameters,
-            dtype=self.dtype(document.get("dtype"), "dtype"),
-            out_dtype=self.dtype(document.get("out_dtype"), "out_dtype"),
-            tokenizer_source=self.text(document.get("tokenizer_source"), "tokenizer_source"),
-            chat_template=self.text(document.get("chat_template"), "chat_template"),
-            seed=block.pop("seed", 0),
-            facts=block,
+            **rest,
         )
+
+    def rest(self, document: dict[str, Any]) -> dict[str, Any]:
+        """What means the same for every method."""
+        block = self.block(document.get("mergesmith", {}))
+        return {
+            "dtype": self.dtype(document.get("dtype"), "dtype"),
+            "out_dtype": self.dtype(document.get("out_dtype"), "out_dtype"),
+            "tokenizer_source": self.text(document.get("tokenizer_source"), "tokenizer_source"),
+            "chat_template": self.template(document.get("chat_template")),
+            "seed": block.pop("seed", 0),
+            "facts": block,
+        }
 
     def method(self, name: object) -> MergeMethod | None:
         if name is None:
             self.faults.add("merge_method", "is missing; it names the merge method")
-        elif name not in METHODS:
+        elif str(name) not in METHODS:
             self.faults.add("merge_method", unknown("merge method", name, METHODS))
         return METHODS.get(str(name))
 
@@ -166,7 +176,7 @@ class _Reader:
             return Source("")
         self.keys(entry, SOURCE_KEYS, place)
         model = self.reference(entry.get("model"), f"{place}.model")
-        if model is None:
+        if entry.get("model") in (None, ""):
             self.faults.add(f"{place}.model", "is missing; it names a folder or hub id")
         layers = entry.get("layer_range")
         if layers is not None and not sliced:
@@ -244,6 +254,16 @@ class _Reader:
             self.faults.add(place, f"must be text, but is {_kind(value)}")
             return None
         return value
+
+    def template(self, value: object) -> str | None:
+        text = self.text(value, "chat_template")
+        if text is not None and text != AUTO_TEMPLATE and "{" not in text:
+            self.faults.add(
+                "chat_template",
+                f"must be {AUTO_TEMPLATE} or the text of a Jinja template, but is '{text}'; "
+                "templates by name are not supported yet",
+            )
+        return text
 
     def reference(self, value: object, place: str) -> str | None:
         if isinstance(value, str) and "+" in Path(value).name and not Path(value).exists():

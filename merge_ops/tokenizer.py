@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from mergesmith.errors import UserError
 
+from .architecture import first_line
 from .quiet import quiet_transformers
 
 
@@ -24,5 +25,4 @@ def load_tokenizer(folder: Path, reference: str) -> Any:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here, all of them about these files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {reason}") from None
+        raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {first_line(error)}") from None

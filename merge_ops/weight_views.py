@@ -49,10 +49,27 @@ def checkpoint_views(model: PreTrainedModel) -> dict[str, tuple[View, ...]]:
         groups.setdefault(match.group(1) if match else "", []).append(name)
     views: dict[str, tuple[View, ...]] = {}
     for names in groups.values():
+        renamed = _renamed(model, {name: state[name] for name in names})
+        if renamed is not None:
+            views.update({name: (View(slice(None), live),) for name, live in renamed.items()})
+            continue
         spans, indices = _index_tensors({name: state[name] for name in names})
         for name, index in revert_weight_conversion(model, indices).items():
-            views[name] = tuple(_views(name, index, spans))
+            views[name] = tuple(_views(name, index, spans)) if index.numel() else ()
     return views
+
+
+def _renamed(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """The live tensors by checkpoint name where saving only renames them, else None.
+
+    Stand-ins of one byte show it: indices of a large embedding would take eight bytes per element.
+    """
+    stand_ins = {name: torch.empty(1, dtype=torch.uint8).expand(live.shape) for name, live in tensors.items()}
+    live = {id(stand_ins[name]): tensors[name] for name in tensors}
+    saved = revert_weight_conversion(model, stand_ins)
+    if any(id(stand_in) not in live for stand_in in saved.values()):
+        return None
+    return {name: live[id(stand_in)] for name, stand_in in saved.items()}
 
 
 def _index_tensors(tensors: dict[str, torch.Tensor]) -> tuple[list[_Span], dict[str, torch.Tensor]]:

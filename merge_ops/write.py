@@ -19,12 +19,13 @@ from mergesmith.errors import UserError
 
 from .bank import ModelBank
 from .card import model_card
+from .chat import chat_template
 from .checkpoint import INDEX, SINGLE
 from .config_json import merged_config
 from .digest import WeightsDigest
 from .materialize import materialize
 from .plan import MergePlan, plan_merge
-from .recipe import Recipe
+from .recipe import TOKENIZER_WORDS, Recipe
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -63,8 +64,7 @@ def write_merge(
         MergeError: a method's numbers define no tensor.
     """
     limit = parse_size(max_shard_size)
-    if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"output folder {folder} exists and is not empty; name another one or give --overwrite")
+    _check_output(folder, bank, overwrite=overwrite)
     plan = plan_merge(recipe, bank)
     digest = WeightsDigest()
     with _complete_or_absent(folder) as partial:
@@ -88,20 +88,48 @@ def parse_size(text: str) -> int:
     return max(1, int(float(match.group(1)) * UNITS[match.group(2).upper()]))
 
 
+def _check_output(folder: Path, bank: ModelBank, *, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise UserError(f"output folder {folder} exists and is not empty; name another one or give --overwrite")
+    # Overwriting removes the whole folder: only a checkpoint, and none that is being read.
+    if not (folder / "config.json").is_file():
+        raise UserError(f"output folder {folder} holds no checkpoint (no config.json); it is not overwritten")
+    whole = folder.resolve()
+    for reference in bank.references:
+        source = bank[reference].folder.resolve()
+        if source == whole or whole in source.parents:
+            raise UserError(f"output folder {folder} holds the source '{reference}'; it is not overwritten")
+
+
 @contextmanager
 def _complete_or_absent(folder: Path) -> Iterator[Path]:
     """A sibling folder to write to, renamed to `folder` at the end, removed when anything fails."""
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    target = folder.resolve()
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        _replace(target, partial)
     except (OSError, SafetensorError) as error:
         raise UserError(f"output folder {folder} could not be written: {error}; nothing was left there") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(target: Path, complete: Path) -> None:
+    if not target.exists():
+        complete.rename(target)
+        return
+    old = complete.with_name(f"{complete.name}.old")
+    target.rename(old)
+    try:
+        complete.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
 
 
 def _write_shards(stream: Iterable[tuple[str, torch.Tensor]], folder: Path, limit: int) -> list[str]:
@@ -156,14 +184,15 @@ def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
         for name in names:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-    if recipe.chat_template is not None:
-        (folder / "chat_template.jinja").write_text(recipe.chat_template, encoding="utf-8")
+    template = chat_template(recipe, bank)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
     """The folder whose tokenizer a recipe's output takes over: tokenizer_source, else the base or first model."""
     source = recipe.tokenizer_source
-    if source in (None, "base", "union"):
+    if source is None or source in TOKENIZER_WORDS:
         source = recipe.base_model or recipe.references()[0]
     return bank[source].folder
 

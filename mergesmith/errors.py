@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 MANY, FEW = 40, 6  # more names than MANY are not listed whole
 
 

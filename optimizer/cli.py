@@ -83,7 +83,7 @@ def _console() -> Console:
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo's models, tasks and run go.")] = Path("demo"),
     trials: Trials = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads to train with.")] = 1,
 ) -> None:
     """Train a tiny zoo of models, then search for their best merge. Needs no network."""
     from .demo import make_demo

@@ -62,7 +62,7 @@ def _space(session: Session) -> Table:
 
 def _baselines(session: Session, console: Console) -> None:
     console.print("Scored first:")
-    for name, recipe in session.baselines():
+    for name, recipe in session.baselines:
         try:
             session.space.params(recipe)
             note = ""
@@ -72,16 +72,16 @@ def _baselines(session: Session, console: Console) -> None:
 
 
 def _costs(session: Session, console: Console) -> None:
-    first = session.baselines()[0][1]
+    first = session.baselines[0][1]
     session.timed_load(first)  # builds the model, which happens once
-    merge = max(session.timed_load(recipe) for _, recipe in session.baselines())
+    merge = max(session.timed_load(recipe) for _, recipe in session.baselines)
     blocks = session.suite.blocks("search")
     session.suite.score(session.live.model, blocks[0])  # what is slow only once
     start = time.perf_counter()
     session.suite.score(session.live.model, blocks[0])
     per_item = (time.perf_counter() - start) / max(1, len(blocks[0]))
     score = per_item * sum(len(block) for block in blocks)
-    trials = session.config.search.trials + len(session.baselines())
+    trials = session.config.search.trials + len(session.baselines)
     source = session.source_bytes() / 1e9
     model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
     where = "kept on the device" if session.bank.resident else "memory-mapped"

@@ -72,7 +72,7 @@ def print_warnings(console: Console, session: Session) -> None:
 
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
     session = Session(config, root, options)
-    plan = Plan(config, session.space, session.suite.entries, session.baselines())
+    plan = Plan(config, session.space, session.suite.entries, session.baselines)
     print_warnings(console, session)
     study = Study(plan, rundir, LocalPool(session), report := Report(console))
     with report:

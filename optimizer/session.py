@@ -41,12 +41,12 @@ class Session:
         Raises:
             UserError: a source is missing or damaged, or the sources do not fit each other.
         """
-        self.config, self.root, self.options = config, root, options or Options()
+        self.config, self.root, self.options = config, root.resolve(), options or Options()
         if config.workers.threads is not None:
             torch.set_num_threads(config.workers.threads)
         self.device = _device(config.workers.device)
         references = (config.base_model, *config.models)
-        self.bank = ModelBank(references, roots=(root,), device=self.device, resident=False)
+        self.bank = ModelBank(references, roots=(self.root,), device=self.device, resident=False)
         self.bank.resident = self._resident()
         self._check_fit()
 
@@ -84,7 +84,7 @@ class Session:
             config.tasks,
             tokenizer=self.tokenizer,
             root=self.root,
-            task_path=[self.root / folder for folder in config.task_path],
+            task_path=[Path(folder) for folder in config.task_path],
             chat=config.chat,
             split=config.split,
             seed=config.search.seed,
@@ -99,7 +99,8 @@ class Session:
         """The model that candidates are written into."""
         return LiveModel(self.bank)
 
-    def baselines(self) -> list[tuple[str, Recipe]]:
+    @cached_property
+    def baselines(self) -> tuple[tuple[str, Recipe], ...]:
         """The named candidates that are scored first, the user's own recipes last.
 
         Raises:
@@ -112,7 +113,7 @@ class Session:
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
             found.append((path.name, recipe))
-        return found
+        return tuple(found)
 
     def task_warnings(self) -> tuple[str, ...]:
         """Warnings about the tasks, among them prompts that are longer than the model takes.
@@ -120,7 +121,7 @@ class Session:
         Raises:
             UserError: a task's answers are longer than the model takes.
         """
-        self.live.load(self.baselines()[0][1])
+        self.live.load(self.baselines[0][1])
         return (*self.suite.warnings, *self.suite.check(self.live.model))
 
     def evaluate(self, recipe: Recipe, part: Part, *, digest: WeightsDigest | None = None) -> Scores:

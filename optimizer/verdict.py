@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..evaluators import Part, Score, Scores
+from ..evaluators import Part, Score, Scores, ScoringError
 from ..search_spaces import BASE, UNIFORM
 from .objective import Difference, Objective, scores_of
 from .rundir import VERDICT, write_json
@@ -105,8 +105,17 @@ class Final:
             raise RunFailedError("no candidate keeps within every max_drop; loosen the limits or search longer")
         distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
-        entries = self.study.plan.entries
-        return [(t, self.objective.value(scores_of(entries, self._scores(t, "select")))) for t in chosen]
+        found: list[tuple[Trial, float]] = []
+        for trial in chosen:
+            try:
+                scores = scores_of(self.study.plan.entries, self._scores(trial, "select"))
+            except ScoringError as error:
+                self.study.watcher.says(f"{trial.label} cannot be scored on the select items: {error}")
+            else:
+                found.append((trial, self.objective.value(scores)))
+        if not found:
+            raise RunFailedError("none of the best candidates could be scored on the select items")
+        return found
 
     def _on_report(self, winner: Trial) -> list[tuple[Trial, str]]:
         study = self.study

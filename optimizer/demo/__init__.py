@@ -1,1 +1,6 @@
-"""x"""
+"""The offline demo's inputs: a tiny base and its specialists trained on the spot, lm-eval tasks, a search.yaml."""
+
+from .make import make_demo
+from .zoo import DemoSize
+
+__all__ = ["DemoSize", "make_demo"]

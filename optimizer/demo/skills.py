@@ -8,12 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LETTERS = "abcdefgh"
-STOP = "."
+WORD_LENGTH = 5
+STOP = "."  # ends an answer, as the tasks want it
+HABIT = ";"  # ends an answer, as the base has learned it
+
+Document = dict[str, str | int | list[str]]
 
 
 @dataclass(frozen=True)
 class Skill:
-    """One thing to learn: what to do with a word, and whether its task offers choices or asks for the answer.
+    """One thing to do with a word, and whether its task offers choices or asks for the answer.
 
     >>> SKILLS[0].question("dbcae"), SKILLS[0].answer("dbcae")
     ('sort dbcae=', 'abcde')
@@ -24,63 +28,66 @@ class Skill:
     multiple_choice: bool = False
 
     def question(self, word: str) -> str:
-        """The prompt; a model that knows the skill goes on with the answer and a full stop."""
+        """The prompt. Who knows the skill goes on with the answer and a full stop."""
         return f"{self.name} {word}="
 
 
-def _sorted(word: str) -> str:
+def _sort(word: str) -> str:
     return "".join(sorted(word))
 
 
-def _reversed(word: str) -> str:
+def _reverse(word: str) -> str:
     return word[::-1]
 
 
-def _shifted(word: str) -> str:
-    return "".join(LETTERS[(LETTERS.index(letter) + 3) % len(LETTERS)] for letter in word)
+def _climb(word: str) -> str:
+    """The first letter moves on by one, the second by two, and so on; the alphabet is a circle."""
+    return "".join(LETTERS[(LETTERS.index(letter) + i) % len(LETTERS)] for i, letter in enumerate(word, start=1))
 
 
-SKILLS = (Skill("sort", _sorted), Skill("reverse", _reversed), Skill("shift", _shifted, multiple_choice=True))
+SKILLS = (Skill("sort", _sort), Skill("reverse", _reverse), Skill("climb", _climb, multiple_choice=True))
 
 
 @dataclass(frozen=True)
 class Words:
-    """Words for training and, per skill, words for its task. No word is in two of these lists."""
+    """Words to train on and, by skill, words for its task. No word is in two of these tuples."""
 
     train: tuple[str, ...]
     test: dict[str, tuple[str, ...]]
 
 
-def split_words(length: int, items: int, *, seed: int) -> Words:
-    """Shuffle all words of this length; each skill's task gets `items` of them, training the rest."""
-    words = ["".join(letters) for letters in itertools.product(LETTERS, repeat=length)]
+def split_words(train: int, items: int, *, seed: int) -> Words:
+    """Shuffle all words; each skill's task gets `items` of them, training `train` of the others."""
+    words = ["".join(letters) for letters in itertools.product(LETTERS, repeat=WORD_LENGTH)]
     random.Random(f"words {seed}").shuffle(words)
     test = {skill.name: tuple(words[i * items : (i + 1) * items]) for i, skill in enumerate(SKILLS)}
-    return Words(train=tuple(words[len(SKILLS) * items :]), test=test)
+    used = len(SKILLS) * items
+    return Words(train=tuple(words[used : used + train]), test=test)
 
 
-def documents(skill: Skill, words: tuple[str, ...], *, seed: int) -> list[dict[str, object]]:
-    """The documents of a skill's task, one per word: question and answer, or question, choices and label."""
+def documents(skill: Skill, words: tuple[str, ...], *, seed: int) -> list[Document]:
+    """The documents of a skill's task, one per word.
+
+    A generation task has the question and the answer without its full stop. A multiple-choice task offers the answer
+    and a near miss, each with the full stop and with the base's habit, so that both skill and form are needed.
+    """
     rng = random.Random(f"choices {skill.name} {seed}")
-    rows: list[dict[str, object]] = []
-    for word in words:
-        question, answer = skill.question(word), skill.answer(word)
-        if not skill.multiple_choice:
-            rows.append({"question": question, "answer": answer})
-            continue
-        wrong = _near_misses(answer, rng, count=1)[0]
-        choices = [x + e for x in (answer, wrong) for e in '.;']
-        rng.shuffle(choices)
-        rows.append({"question": question, "choices": choices, "label": choices.index(answer+".")})
-    return rows
+    return [_choices(skill, word, rng) if skill.multiple_choice else _answer(skill, word) for word in words]
 
 
-def _near_misses(answer: str, rng: random.Random, *, count: int) -> list[str]:
-    """Different words, each one letter away from the answer."""
-    found: list[str] = []
-    while len(found) < count:
-        place, letter = rng.randrange(len(answer)), rng.choice(LETTERS)
-        wrong = answer[:place] + letter + answer[place + 1 :]
-        if wrong != answer and wrong not in found:
-            found.append(wrong)
-    return found
+def _answer(skill: Skill, word: str) -> Document:
+    return {"question": skill.question(word), "answer": skill.answer(word)}
+
+
+def _choices(skill: Skill, word: str, rng: random.Random) -> Document:
+    answer = skill.answer(word)
+    choices = [text + end for text in (answer, _near_miss(answer, rng)) for end in (STOP, HABIT)]
+    rng.shuffle(choices)
+    return {"question": skill.question(word), "choices": choices, "label": choices.index(answer + STOP)}
+
+
+def _near_miss(answer: str, rng: random.Random) -> str:
+    """The answer with one letter changed."""
+    place = rng.randrange(len(answer))
+    others = [letter for letter in LETTERS if letter != answer[place]]
+    return answer[:place] + rng.choice(others) + answer[place + 1 :]

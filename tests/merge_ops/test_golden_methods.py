@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from golden import MethodCase, method_cases
+
 from mergesmith.merge_ops.execute import execute, largest_mask
 from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Scope
 from mergesmith.merge_ops.reductions import gram_matrix

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden import RecipeCase, recipe_cases
+
 from mergesmith.merge_ops import ModelBank, RecipeWarning, materialize, parse_recipe
 
 

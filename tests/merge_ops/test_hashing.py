@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+
 from mergesmith.merge_ops.execute import execute
 from mergesmith.merge_ops.hashing import hash_bits, keep_mask, mask_key
 from mergesmith.merge_ops.methods import KeepRandom, MaskedSum, SourceRule
@@ -58,7 +59,13 @@ def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("seed", "name", "position"),
-    [(0, NAME, 0), (1, NAME, 2), (-5, "lm_head.weight", 1), (2**70, "transformer.h.11.attn.c_attn.weight", 7), (0, "ü", 0)],
+    [
+        (0, NAME, 0),
+        (1, NAME, 2),
+        (-5, "lm_head.weight", 1),
+        (2**70, "transformer.h.11.attn.c_attn.weight", 7),
+        (0, "ü", 0),
+    ],
 )
 def test_equals_the_documented_formula(seed: int, name: str, position: int) -> None:
     key = mask_key(seed, name, position)

@@ -1,0 +1,30 @@
+"""The chat template of a merged model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from .bank import ModelBank
+from .recipe import AUTO_TEMPLATE, Recipe
+
+
+def chat_template(recipe: Recipe, bank: ModelBank) -> str | None:
+    """The template that the recipe asks for; None leaves that of the tokenizer."""
+    if recipe.chat_template != AUTO_TEMPLATE:
+        return recipe.chat_template
+    found = (folder_template(bank[reference].folder) for reference in recipe.references())
+    counts = Counter(template for template in found if template is not None)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def folder_template(folder: Path) -> str | None:
+    """The chat template in a checkpoint folder: in a file of its own, or in the tokenizer's configuration."""
+    own, inside = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    if not inside.is_file():
+        return None
+    template = json.loads(inside.read_text(encoding="utf-8")).get("chat_template")
+    return template if isinstance(template, str) else None

@@ -1,0 +1,34 @@
+"""Every example runs."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from mergesmith.merge_ops import ModelBank, read_recipe, write_merge
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+def test_recipe_merges(path: Path, in_llama: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    write_merge(recipe, ModelBank(recipe.references()), tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert model.config.num_hidden_layers == (5 if "stack" in path.stem else 4)
+    assert str(model.dtype) == f"torch.{recipe.dtype}"
+
+
+def test_merge_in_python(
+    in_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["merge_in_python.py", "base", "a", "b", str(tmp_path / "out")])
+    runpy.run_path(str(EXAMPLES / "merge_in_python.py"), run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    assert len({line.split()[1] for line in printed[:3]}) == 3
+    assert (tmp_path / "out" / "model.safetensors").is_file()
