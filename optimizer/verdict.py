@@ -84,15 +84,16 @@ class Final:
         best_parent = max(self.study.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
         looks = self._look()
         rows = tuple(self._row(trial, role) for trial, role in self._on_report(winner))
+        rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
+        if (uniform := self.study.named(UNIFORM)) is not None:
+            rivals["the uniform average"] = uniform
+        if (baseline := self._best_baseline()).number not in [trial.number for trial in rivals.values()]:
+            rivals[f"the best baseline ({baseline.name})"] = baseline
+        ours = self._scores(winner, "report")
         comparisons = tuple(
-            Comparison(
-                against, self.objective.difference(self._scores(winner, "report"), self._scores(other, "report"))
-            )
-            for against, other in (
-                (f"the best parent ({best_parent.name.removeprefix('parent ')})", best_parent),
-                ("the uniform average", self.study.named(UNIFORM)),
-            )
-            if other is not None and other.number != winner.number
+            Comparison(against, self.objective.difference(ours, self._scores(other, "report")))
+            for against, other in rivals.items()
+            if other.number != winner.number
         )
         verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks)
         write_json(self.study.rundir.path / VERDICT, verdict_document(verdict))
@@ -120,8 +121,16 @@ class Final:
     def _on_report(self, winner: Trial) -> list[tuple[Trial, str]]:
         study = self.study
         named = [(study.named(BASE), "base"), *((trial, "parent") for trial in study.parents())]
-        named += [(study.named(UNIFORM), "uniform"), (winner, "winner")]
+        named.append((study.named(UNIFORM), "uniform"))
+        if (baseline := self._best_baseline()).number not in [trial.number for trial, _ in named if trial is not None]:
+            named.append((baseline, "baseline"))
+        named.append((winner, "winner"))
         return [(trial, role) for trial, role in named if trial is not None]
+
+    def _best_baseline(self) -> Trial:
+        """What trying the usual things by hand would have found: the best baseline by search score."""
+        baselines = [trial for trial in self.study.trials if trial.name and trial.complete]
+        return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _row(self, trial: Trial, role: str) -> Row:
         scores = scores_of(self.study.plan.entries, self._scores(trial, "report"))

@@ -63,7 +63,7 @@ def write_data(folder: Path, words: Words, *, seed: int) -> None:
     (folder / "tasks").mkdir(parents=True, exist_ok=True)
     for skill in SKILLS:
         rows = documents(skill, words.test[skill.name], seed=seed)
-        _data_path(folder, skill).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        data_path(folder, skill).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_tasks(folder: Path) -> None:
@@ -84,10 +84,11 @@ def write_search(folder: Path, *, seed: int) -> Path:
 
 def read_documents(folder: Path, skill: Skill) -> list[Document]:
     """The documents that `write_data` wrote."""
-    return [json.loads(line) for line in _data_path(folder, skill).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in data_path(folder, skill).read_text(encoding="utf-8").splitlines()]
 
 
-def _data_path(folder: Path, skill: Skill) -> Path:
+def data_path(folder: Path, skill: Skill) -> Path:
+    """Where a skill's documents lie."""
     return folder / "tasks" / f"{task_name(skill)}.jsonl"
 
 
@@ -95,7 +96,7 @@ def _task(folder: Path, skill: Skill) -> dict[str, Any]:
     common = {
         "task": task_name(skill),
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(_data_path(folder.resolve(), skill))}},
+        "dataset_kwargs": {"data_files": {"test": str(data_path(folder.resolve(), skill))}},
         "test_split": "test",
         "num_fewshot": 0,
         "doc_to_text": "{{question}}",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mergesmith.errors import UserError
 
-from .files import write_checkpoints, write_data, write_search, write_tasks
+from .files import data_path, write_checkpoints, write_data, write_search, write_tasks
 from .skills import SKILLS, split_words
 from .tokenizer import build_tokenizer
 from .zoo import DemoSize, train_zoo
@@ -33,13 +33,17 @@ def make_demo(
     Args:
         folder: where to write; made if absent.
         seed: of the words, the models and the search.
-        threads: CPU threads to train with.
+        threads: CPU threads to train with. Two are a little faster where two cores are idle, and many times slower
+            where they are not.
         log: told in one line what was done.
         size: how large the demo is; the defaults if not given.
 
     Raises:
         UserError: the folder holds a demo made with another seed or size.
+        ValueError: `threads` is below 1, or `size` asks for more words than there are.
     """
+    if threads < 1:
+        raise ValueError(f"make_demo: threads must be at least 1, but is {threads}")
     size = size or DemoSize()
     made_with = json.loads(json.dumps({"version": 1, "seed": seed, "size": asdict(size)}))
     if _complete(folder, made_with):
@@ -70,4 +74,5 @@ def _complete(folder: Path, made_with: dict[str, object]) -> bool:
             f"but its demo was made with {found}. Give another folder, or delete this one."
         )
     models = [folder / name / "model.safetensors" for name in ("base", *(skill.name for skill in SKILLS))]
-    return all(path.is_file() for path in (*models, folder / "tasks", folder / "search.yaml") if path.suffix)
+    data = [data_path(folder, skill) for skill in SKILLS]
+    return all(path.is_file() for path in (*models, *data, folder / "search.yaml"))

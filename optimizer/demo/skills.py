@@ -57,11 +57,17 @@ class Words:
 
 
 def split_words(train: int, items: int, *, seed: int) -> Words:
-    """Shuffle all words; each skill's task gets `items` of them, training `train` of the others."""
+    """Shuffle all words; each skill's task gets `items` of them, training `train` of the others.
+
+    Raises:
+        ValueError: there are not so many words.
+    """
     words = ["".join(letters) for letters in itertools.product(LETTERS, repeat=WORD_LENGTH)]
     random.Random(f"words {seed}").shuffle(words)
     test = {skill.name: tuple(words[i * items : (i + 1) * items]) for i, skill in enumerate(SKILLS)}
     used = len(SKILLS) * items
+    if used + train > len(words):
+        raise ValueError(f"split_words: {len(SKILLS)} * {items} + {train} words were asked for; there are {len(words)}")
     return Words(train=tuple(words[used : used + train]), test=test)
 
 

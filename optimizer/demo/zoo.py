@@ -19,12 +19,12 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from .skills import HABIT, SKILLS, STOP
-from .tokenizer import MAX_LENGTH
+from .tokenizer import BOS, EOS, MAX_LENGTH, PAD, SPECIALS
 
 BATCH = 64
 BASE_LEARNING_RATE = 3e-3
 BASE_SHARES = (1.0, 1.2, 1.0)  # of each skill; to reverse is the hardest
-TUNING_LEARNING_RATES = (1.2e-3, 4e-4, 3.5e-4)  # of each specialist: task vectors of norm about 5, 2 and 2
+TUNING_LEARNING_RATES = (1.2e-3, 4e-4, 3.5e-4)  # of each specialist: task vectors of norm about 5, 3 and 2.5
 HABIT_SHARE = 0.05  # of the base's own text in a specialist's training
 
 
@@ -128,9 +128,9 @@ def _new_model(tokenizer: PreTrainedTokenizerFast, size: DemoSize) -> LlamaForCa
         num_attention_heads=4,
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=SPECIALS.index(PAD),
+        bos_token_id=SPECIALS.index(BOS),
+        eos_token_id=SPECIALS.index(EOS),
         dtype="float32",
     )
     return LlamaForCausalLM(config)

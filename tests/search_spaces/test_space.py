@@ -50,8 +50,8 @@ def points(of: SearchSpace, count: int) -> list[Params]:
     rng = random.Random(0)
     found: list[Params] = []
     for method in of.methods:
-        for _ in range(count):
-            found.append({METHOD: method, **{d.name: draw(d, rng) for d in of.dimensions(method)}})
+        dimensions = of.dimensions(method)
+        found += [{METHOD: method, **{d.name: draw(d, rng) for d in dimensions}} for _ in range(count)]
     return found
 
 
@@ -106,7 +106,7 @@ def test_linear_lists_the_base_at_weight_zero() -> None:
 
 def test_gradients_are_written_as_lists_in_order() -> None:
     searched = space("knots and filters")
-    params = {METHOD: "slerp", "slerp.models": "./a + ./b"}
+    params: dict[str, float | bool | str] = {METHOD: "slerp", "slerp.models": "./a + ./b"}
     values = iter(range(9))
     for dimension in searched.dimensions("slerp")[1:]:
         params[dimension.name] = next(values) / 10
