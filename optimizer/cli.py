@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +13,8 @@ from rich.table import Table
 
 from mergesmith.errors import UserError
 
+from .stop import StoppedError, install
+
 app = typer.Typer(
     name="mergesmith",
     help="Finds good merge recipes for language models.",
@@ -23,7 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 CHECK_FAILED, WRONG_INPUT = 1, 2
-STOPPED_BY = {signal.SIGINT: 130, signal.SIGTERM: 143}  # signal: exit code
 
 SearchFile = Annotated[Path, typer.Argument(help="The run's search.yaml.", metavar="SEARCH.YAML")]
 AllowCode = Annotated[
@@ -36,14 +36,13 @@ Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of 
 
 def main() -> None:
     """Run the command line; turns the user's mistakes into one message and exit code 2."""
-    for number in STOPPED_BY:
-        signal.signal(number, _stop)
+    install()
     warnings.showwarning = _show_warning
     try:
         app(standalone_mode=True)
     except UserError as error:
         _fail(str(error), WRONG_INPUT)
-    except _StoppedError as stop:
+    except StoppedError as stop:
         _fail("interrupted; what was finished is kept: go on with --resume", stop.code)
     except RuntimeError as error:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
@@ -54,17 +53,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     print(f"mergesmith: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-class _StoppedError(BaseException):
-    """A signal asked us to stop. No KeyboardInterrupt: the command-line library has its own answer to that."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-
-def _stop(number: int, _frame: object) -> None:
-    raise _StoppedError(STOPPED_BY[signal.Signals(number)])
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

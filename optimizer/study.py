@@ -17,6 +17,7 @@ from .objective import Objective, scores_of
 from .pools import BlockDone, Failed, Job, Pool
 from .rundir import RunDir
 from .samplers import Observation, make_sampler
+from .stop import at_safe_points, check
 from .trial import Trial
 
 ALL_FAILED = 10  # so many failures before the first success end the run
@@ -136,16 +137,18 @@ class Study:
     def _score(self, candidates: Iterator[Trial]) -> None:
         """Keep the pool busy until the candidates are used up and all of them are finished."""
         more = True
-        while more or self._pending:
-            while more and self.pool.free:
-                trial = next(candidates, None)
-                if trial is None:
-                    more = False
-                    break
-                self._pending[trial.number] = _Pending(trial)
-                self.pool.submit(Job(trial.number, trial.recipe, "search"))
-            if self._pending:
-                self._handle_event()
+        with at_safe_points():
+            while more or self._pending:
+                while more and self.pool.free:
+                    trial = next(candidates, None)
+                    if trial is None:
+                        more = False
+                        break
+                    self._pending[trial.number] = _Pending(trial)
+                    self.pool.submit(Job(trial.number, trial.recipe, "search"))
+                if self._pending:
+                    self._handle_event()
+                check()
 
     def _handle_event(self) -> None:
         event = self.pool.next_event()

@@ -33,8 +33,8 @@ def make_demo(
     Args:
         folder: where to write; made if absent.
         seed: of the words, the models and the search.
-        threads: CPU threads to train with. Two are a little faster where two cores are idle, and many times slower
-            where they are not.
+        threads: CPU threads to train with. Two save a third of the time where two cores are idle, and cost a multiple
+            of it where they are not: the models are so small that threads mostly wait for each other.
         log: told in one line what was done.
         size: how large the demo is; the defaults if not given.
 

@@ -13,6 +13,7 @@ from command_line import Command, Outcome
 from tiny_run import write_run
 
 from mergesmith.optimizer import cli
+from mergesmith.optimizer.stop import EXIT_CODES
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,7 +31,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
     """`command("merge", recipe, out)`: the command line, with its exit code and what it printed."""
 
     def run(*arguments: object) -> Outcome:
-        handlers = {number: signal.getsignal(number) for number in cli.STOPPED_BY}
+        handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
         monkeypatch.setattr(sys, "argv", ["mergesmith", *map(str, arguments)])
         capfd.readouterr()

@@ -77,7 +77,7 @@ def test_interrupted_run_says_how_to_go_on(
     wait_for_trials(run, 12, process)
     process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == code, err
     assert "--resume" in err
     assert "Traceback" not in err
     kept = len(finished(run))
