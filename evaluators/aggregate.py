@@ -73,7 +73,10 @@ def leaf_value(leaf: Leaf, values: np.ndarray) -> float:
     if leaf.aggregation == "mean" and values.ndim == 1:
         return float(values.mean())
     rows = values.tolist() if values.ndim == 1 else [tuple(row) for row in values.tolist()]
-    return float(_aggregation(leaf.aggregation)(rows))
+    try:
+        return float(_aggregation(leaf.aggregation)(rows))
+    except OverflowError:  # a perplexity beyond what a float holds
+        return math.inf
 
 
 def _present(entry: Entry, scores: Scores) -> list[tuple[Leaf, float]]:
@@ -94,7 +97,7 @@ def _variance_per_item(leaf: Leaf, values: np.ndarray) -> float:
         return float(values.var(ddof=1))
     generator = np.random.Generator(np.random.PCG64(0))
     resampled = [leaf_value(leaf, values[generator.integers(0, n, n)]) for _ in range(RESAMPLES)]
-    return n * float(np.var(resampled, ddof=1))
+    return n * float(np.var(resampled, ddof=1)) if np.isfinite(resampled).all() else math.nan
 
 
 def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:

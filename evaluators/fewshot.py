@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lm_eval.api.samplers import ContextSampler
@@ -27,9 +28,12 @@ class SearchPartSampler(ContextSampler):
     def sample(self, n: int, eval_doc: Any = None, df: Any = None, **kwargs: Any) -> Sequence[dict[str, Any]]:
         """`n` examples for `eval_doc`, in an order that the document fixes."""
         key = digest(eval_doc)
-        pool = dict(sorted((digest(doc), doc) for doc in self.df))
-        pool.pop(key, None)
-        return random.Random(int(key, 16)).sample(list(pool.values()), n)
+        pool = [doc for name, doc in self._digested.items() if name != key]
+        return random.Random(int(key, 16)).sample(pool, n)
+
+    @cached_property
+    def _digested(self) -> dict[str, dict[str, Any]]:
+        return dict(sorted(((digest(doc), doc) for doc in self.df), key=lambda pair: pair[0]))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from .materialize import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
-from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
+from .recipe_yaml import RecipeWarning, load_yaml, parse_recipe, read_recipe, recipe_from_document
 from .resolve import resolve_reference
 from .tokenizer import load_tokenizer
 from .write import Written, tokenizer_folder, write_merge
@@ -35,6 +35,7 @@ __all__ = [
     "Written",
     "get_method",
     "load_tokenizer",
+    "load_yaml",
     "materialize",
     "parse_recipe",
     "plan_merge",

@@ -24,7 +24,7 @@ def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:
         "---",
         f"# {plan.method.name} merge",
         "",
-        f"Made with [mergesmith](https://pypi.org/project/mergesmith/) by the method **{plan.method.name}**{base}.",
+        f"Made with mergesmith by the method **{plan.method.name}**{base}.",
         plan.method.summary,
         f"Paper: {plan.method.paper}.",
         "",

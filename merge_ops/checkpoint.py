@@ -26,6 +26,9 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 
 
+SAMPLED = 512  # elements at either end of a tensor
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint holds something that is not used."""
 
@@ -74,6 +77,18 @@ class Checkpoint:
     def nbytes(self) -> int:
         """Bytes of all tensors, as stored."""
         return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
+
+    @cached_property
+    def sampled_digest(self) -> str:
+        """SHA-256 over every tensor's name, dtype, shape and first and last elements: another model's differs.
+
+        Cheap where `weights_digest` reads everything.
+        """
+        digest = WeightsDigest()
+        for name, entry in self.entries.items():
+            flat = self.tensor(name).reshape(-1)
+            digest.add(f"{name} {list(entry.shape)}", torch.cat((flat[:SAMPLED], flat[-SAMPLED:])))
+        return digest.hex
 
     @cached_property
     def weights_digest(self) -> str:

@@ -23,7 +23,7 @@ def check_fit(
     """
     faults = Faults("the models do not fit each other")
     _check_layers(recipe, bank, slices, faults)
-    _check_vocabulary(recipe, bank, faults)
+    _check_vocabulary(recipe.references(), bank, faults)
     if not faults.found:
         _check_tensors(bank, list(tensors), slices, faults)
     faults.raise_if_any()
@@ -44,8 +44,18 @@ def _check_layers(recipe: Recipe, bank: ModelBank, slices: Sequence[Slice], faul
                 )
 
 
-def _check_vocabulary(recipe: Recipe, bank: ModelBank, faults: Faults) -> None:
-    references = recipe.references()
+def check_vocabulary(references: Sequence[str], bank: ModelBank) -> None:
+    """Compare the vocabularies of models that need not fit otherwise.
+
+    Raises:
+        UserError: they differ.
+    """
+    faults = Faults("the models do not fit each other")
+    _check_vocabulary(references, bank, faults)
+    faults.raise_if_any()
+
+
+def _check_vocabulary(references: Sequence[str], bank: ModelBank, faults: Faults) -> None:
     sizes = {ref: bank[ref].architecture.vocab_size for ref in references}
     if len(set(sizes.values())) > 1:
         faults.add("vocabulary", f"the models have {_listed(sizes)} tokens; merging vocabularies is not supported yet")

@@ -62,7 +62,9 @@ class LiveModel:
     def _build(self, plan: MergePlan) -> None:
         donor = self.bank[plan.donor]
         config = merged_config(plan, self.bank)
-        key = json.dumps([plan.donor, config], sort_keys=True)
+        # Not the donor's name: models that differ in weights alone share one live model.
+        said = {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
+        key = json.dumps([said, donor.architecture.ties], sort_keys=True)
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32

@@ -55,11 +55,20 @@ def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> 
     Raises:
         UserError: the text holds faults (all of them are listed).
     """
+    document = load_yaml(text, where=where)
+    return recipe_from_document(document, where=where, lenient=lenient)
+
+
+def load_yaml(text: str, *, where: str) -> Any:
+    """The document in YAML text; a key that stands twice is refused, where YAML's last one would silently win.
+
+    Raises:
+        UserError: the text is not valid YAML; `where` names it.
+    """
     try:
-        document = yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {error}") from None
-    return recipe_from_document(document, where=where, lenient=lenient)
 
 
 def recipe_from_document(document: object, *, where: str = "recipe", lenient: bool = False) -> Recipe:

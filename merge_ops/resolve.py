@@ -18,13 +18,13 @@ NOT_FILES = ("*/*", "consolidated*")  # other formats of the same weights
 def resolve_reference(reference: str, roots: Sequence[Path] = ()) -> Path:
     """The folder that a model reference names.
 
-    A relative path is looked for below the working directory, then below each of `roots`. What is no folder but has
-    the form `owner/name` or `owner/name@revision` is fetched from the Hugging Face hub (or its local cache).
+    A relative path is looked for below each of `roots`, in order, then below the working directory. What is no folder
+    but has the form `owner/name` or `owner/name@revision` is fetched from the Hugging Face hub (or its local cache).
 
     Raises:
         UserError: there is no such folder and the hub does not give it.
     """
-    for candidate in (_home(reference), *(root / reference for root in roots)):
+    for candidate in (*(root / _home(reference) for root in roots), _home(reference)):
         if candidate.is_dir():
             return candidate
         if candidate.is_file():
@@ -43,7 +43,7 @@ def _home(reference: str) -> Path:
 
 
 def _looked_in(roots: Sequence[Path]) -> str:
-    places = ", ".join(str(place) for place in dict.fromkeys((Path.cwd(), *(root.resolve() for root in roots))))
+    places = ", ".join(str(place) for place in dict.fromkeys((*(root.resolve() for root in roots), Path.cwd())))
     return f" (looked in {places})"
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..evaluators import Part
 from ..merge_ops import ModelBank, Recipe, WeightsDigest, get_method, materialize
+from .device import device_name
 from .objective import Objective, scores_of
-from .rundir import RunDir
+from .rundir import RunDir, package_version
 from .session import Session
-from .trial import Trial
+from .trial import Trial, scores_document
 from .verdict import Verdict
 
 PACKAGES = ("mergesmith", "torch", "transformers", "lm_eval")
@@ -25,14 +23,27 @@ RANDOM_NOTE = (
 )
 
 
-def absolute_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
-    """For each reference that means a local folder, its absolute path; hub ids are left out."""
-    names: dict[str, str] = {}
+def absolute_names(recipe: Recipe, roots: Sequence[Path]) -> dict[str, str]:
+    """For each reference that means a local folder, its absolute path; the others are left out."""
+    places = {
+        ref: next((r / ref for r in (*roots, Path.cwd()) if (r / ref).is_dir()), None) for ref in recipe.references()
+    }
+    return {reference: str(place.resolve()) for reference, place in places.items() if place is not None}
+
+
+def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
+    """For each reference one that means the same later: an absolute path, or a hub id with its commit."""
+    names = absolute_names(recipe, bank.roots)
     for reference in recipe.references():
-        folder = bank[reference].folder
-        if any(folder == place for place in (Path(reference).expanduser(), *(root / reference for root in bank.roots))):
-            names[reference] = str(folder.resolve())
+        snapshot = bank[reference].folder  # .../models--owner--name/snapshots/COMMIT
+        if reference not in names and snapshot.parent.name == "snapshots":
+            names[reference] = f"{reference.partition('@')[0]}@{snapshot.name}"
     return names
+
+
+def anonymous_digest(recipe: Recipe) -> str:
+    """The recipe's digest with its models numbered: the same after they have moved."""
+    return recipe.renamed({reference: f"model {i}" for i, reference in enumerate(recipe.references())}).digest
 
 
 def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
@@ -40,11 +51,10 @@ def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
     digest = WeightsDigest()
     for _ in digest.watch(materialize(recipe, bank)):
         pass
-    device = torch.cuda.get_device_name(bank.device) if bank.device.type == "cuda" else bank.device.type
     return {
         "versions": {name: package_version(name) for name in PACKAGES},
         "executor": "torch",
-        "device": device,
+        "device": device_name(bank.device),
         "weights_digest": digest.hex,
         "sources": {
             ref: {"weights_digest": bank[ref].weights_digest, "tokenizer_digest": bank[ref].tokenizer_digest}
@@ -56,9 +66,10 @@ def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
 def best_recipe(verdict: Verdict, session: Session, objective: Objective, rundir: RunDir) -> Recipe:
     """The winner with its facts."""
     trial = verdict.winner
-    names = absolute_names(trial.recipe, session.bank)
+    names = lasting_names(trial.recipe, session.bank)
     facts = provenance(trial.recipe, session.bank)
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
+    facts["recipe_digest"] = anonymous_digest(trial.recipe)
     facts["tasks"] = session.suite.digests()
     facts["scores"] = {part: _scores(trial, part, objective, rundir) for part in ("search", "select", "report")}
     facts["verdict"] = [comparison.sentence for comparison in verdict.comparisons]
@@ -74,13 +85,5 @@ def _scores(trial: Trial, part: Part, objective: Objective, rundir: RunDir) -> M
     scores = scores_of(objective.entries, items)
     return {
         "objective": objective.value(scores),
-        "tasks": {name: asdict(score) for name, score in scores.items()},
+        "tasks": scores_document(scores),
     }
-
-
-def package_version(name: str) -> str | None:
-    """The installed version of a package; None in a bare checkout."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

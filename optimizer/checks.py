@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from mergesmith.errors import UserError
 
 from ..evaluators import Entry, Part, Scores, official_scores
 from ..merge_ops import ModelBank, Recipe, Source, Written, read_recipe, write_merge
-from .best import PACKAGES, package_version
+from .best import PACKAGES, anonymous_digest
 from .config import load_config
+from .device import device_name, pick_device
 from .objective import Objective, scores_of
-from .rundir import RunDir, is_run
+from .rundir import RunDir, config_root, is_run, package_version
 from .session import Options, Session
 from .table import add_scores, score_table
 
@@ -28,11 +29,15 @@ FLIPPED = 0.02  # the share of items that rounding may flip below float32, where
 
 @dataclass(frozen=True)
 class MergeCheck:
-    """Whether a merge gave the weights that the recipe claims; `claim` None: it claims nothing."""
+    """Whether a merge gave the weights that the recipe claims; `claim` None: it claims nothing.
+
+    `edited`: the recipe or its seed is not the one that its facts were recorded for.
+    """
 
     written: Written
     claim: str | None
     differs: tuple[str, ...]
+    edited: bool = False
 
     @property
     def reproduced(self) -> bool:
@@ -42,6 +47,10 @@ class MergeCheck:
     @property
     def sentence(self) -> str:
         """The outcome in words."""
+        if self.edited:
+            return (
+                f"weights digest {self.written.digest}; the recipe or its seed was changed, so its record was dropped"
+            )
         if self.claim is None:
             return f"weights digest {self.written.digest}"
         if self.reproduced:
@@ -51,18 +60,26 @@ class MergeCheck:
 
 
 def run_merge(
-    path: Path, out: Path, *, seed: int | None, lenient: bool, device: str, overwrite: bool, max_shard_size: str
+    path: Path, out: Path, *, seed: int | None, lenient: bool, device: str | None, overwrite: bool, max_shard_size: str
 ) -> MergeCheck:
     """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
-    from dataclasses import replace
-
     recipe = read_recipe(path, lenient=lenient)
     if seed is not None:
         recipe = replace(recipe, seed=seed)
-    bank = ModelBank(recipe.references(), roots=(path.parent,), device=device)
+    edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
+    if edited:  # what was recorded is true of another recipe
+        recipe = replace(recipe, facts={})
+    place = pick_device(_device_for(recipe) if device is None else device, "--device")
+    bank = ModelBank(recipe.references(), roots=(Path.cwd(), path.parent), device=place)
     written = write_merge(recipe, bank, out, max_shard_size=max_shard_size, overwrite=overwrite)
     claim = recipe.facts.get("weights_digest")
-    return MergeCheck(written, claim, () if claim is None else _what_differs(recipe, bank))
+    return MergeCheck(written, claim, () if claim is None else _what_differs(recipe, bank), edited)
+
+
+def _device_for(recipe: Recipe) -> str:
+    """The kind of device that a recipe records, where there is one; bits are promised for the same kind."""
+    recorded = recipe.facts.get("device", "cpu")
+    return "auto" if recorded != "cpu" else "cpu"
 
 
 def _what_differs(recipe: Recipe, bank: ModelBank) -> tuple[str, ...]:
@@ -72,7 +89,7 @@ def _what_differs(recipe: Recipe, bank: ModelBank) -> tuple[str, ...]:
         here = package_version(name)
         if name in PACKAGES[:2] and recorded and here and _minor(recorded) != _minor(here):
             found.append(f"{name} is {here}, was {recorded}")
-    device = torch.cuda.get_device_name(bank.device) if bank.device.type == "cuda" else bank.device.type
+    device = device_name(bank.device)
     if recipe.facts.get("device") not in (None, device):
         found.append(f"device is {device}, was {recipe.facts['device']}")
     for reference, digests in recipe.facts.get("sources", {}).items():
@@ -122,7 +139,7 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     if config is None and rundir is None:
         raise UserError(f"{path}: the run that it records is not there; name its search.yaml with --config")
     settings = load_config(config) if config is not None else _present(rundir).config
-    session = Session(settings, config.parent if config is not None else _present(rundir).root, options)
+    session = Session(settings, config_root(config) if config is not None else _present(rundir).root, options)
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merged = run_merge(
             path,
@@ -137,11 +154,14 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
         official = official_scores(session.suite, merged.written.folder, "report", device=str(session.device))
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if rundir is None or trial is None else rundir.items(trial, "report")
+    changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]
+    for name in changed:
+        console.print(f"DIFFERS: the task '{name}' is not the one that was scored", highlight=False, markup=False)
     exact = (recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
     checks = [_score_check(e, recipe.facts, official, recorded, exact=exact) for e in session.suite.entries]
     for check in checks:
         console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
-    return merged.reproduced and all(check.passed for check in checks)
+    return merged.reproduced and not changed and all(check.passed for check in checks)
 
 
 def _recorded_run(recipe: Recipe, path: Path) -> RunDir | None:
@@ -163,8 +183,8 @@ def _score_check(
         claimed = facts["scores"]["report"]["tasks"][entry.name]["value"]
     except (KeyError, TypeError):
         raise UserError(f"the recipe records no report score for the task '{entry.name}'") from None
-    if recorded is None:  # the items are gone: as many as the two values must differ by at least
-        flipped = round(abs(found.value - claimed) * found.n)
+    if recorded is None:  # the items are gone: the values must agree, to rounding
+        flipped = 0 if np.isclose(found.value, claimed, rtol=1e-4, atol=1e-6) else found.n
     else:
         flipped = sum(
             _flipped(official.items[leaf.name].values, recorded.items[leaf.name].values) for leaf in entry.leaves
@@ -183,18 +203,22 @@ def _flipped(first: np.ndarray, second: np.ndarray) -> int:
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
     """Score a model or a recipe on the tasks of a search.yaml, and print a table."""
     settings = load_config(config)
-    session = Session(settings, config.parent, options)
+    session = Session(settings, config_root(config), options)
     path = Path(target)
     if path.is_file():
         recipe = read_recipe(path)
-        session.bank.roots = (path.parent, *session.bank.roots)
+        session.bank.roots = (Path.cwd(), path.parent, *session.bank.roots)
     else:
         recipe = Recipe("passthrough", models=(Source(target),))
+        session.bank.roots = (Path.cwd(), *session.bank.roots)
     session.bank.open(recipe.references())
+    session.check_tokenizer(recipe)
     scores = scores_of(session.suite.entries, session.evaluate(recipe, part))
     objective = Objective(session.suite.entries)
     table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
     unscaled = all(entry.bounded for entry in session.suite.entries)
-    value, stderr = objective.value(scores), objective.stderr(scores)
-    add_scores(table, target, session.suite.entries, scores, value if unscaled else float("nan"), stderr)
+    value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
+    add_scores(table, target, session.suite.entries, scores, value, stderr)
     console.print(table)
+    if part == "report":
+        console.print("These are the report items: what is chosen by them, they can no longer judge.", highlight=False)

@@ -30,7 +30,7 @@ AllowCode = Annotated[
     bool, typer.Option("--allow-code-execution", help="Let tasks run code that the model wrote (HumanEval and others).")
 ]
 Trials = Annotated[int | None, typer.Option(min=0, help="Candidates to propose, instead of search.yaml's.")]
-TimeLimit = Annotated[float | None, typer.Option(min=0.001, help="Seconds after which none is proposed any more.")]
+TimeLimit = Annotated[str | None, typer.Option(help="Time after which none is proposed any more: 90s, 30m, 8h.")]
 Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of search.yaml's.")]
 
 
@@ -43,7 +43,8 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), WRONG_INPUT)
     except StoppedError as stop:
-        _fail("interrupted; what was finished is kept: go on with --resume", stop.code)
+        running = sys.argv[1:2] in (["search"], ["demo"])
+        _fail("interrupted" + ("; what was finished is kept: go on with --resume" if running else ""), stop.code)
     except RuntimeError as error:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
             raise
@@ -98,13 +99,14 @@ def search(
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
+    from .config import parse_duration
     from .run import Overrides, run_search
     from .session import Options
 
     run_search(
         path,
         resume=resume,
-        overrides=Overrides(trials, time_limit, output),
+        overrides=Overrides(trials, None if time_limit is None else parse_duration(time_limit), output),
         options=Options(allow_code_execution),
         console=_console(),
     )
@@ -125,7 +127,7 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML.")],
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
     seed: Annotated[int | None, typer.Option(help="Seed of random masks, instead of the recipe's.")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda; as recorded if not given.")] = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in OUT.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Unknown keys are warnings.")] = False,

@@ -12,11 +12,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mergesmith.errors import Faults, UserError, unknown
 
 from ..evaluators import ChatConfig, SplitConfig, TaskConfig
+from ..merge_ops import load_yaml
 from ..search_spaces import SpaceConfig
 
 RESUMABLE = ("trials", "time_limit", "workers", "output")  # what may change when a run is resumed
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a time such as 90s, 30m, 8h, 2d; a bare number is seconds.
+
+    Raises:
+        UserError: the text is no time.
+    """
+    match = DURATION.fullmatch(text.strip())
+    if not match or float(match[1]) <= 0:
+        raise UserError(f"time limit must be a time such as 90s, 30m, 8h or 2d, but is '{text}'")
+    return float(match[1]) * SECONDS[match[2]]
 
 
 class _Section(BaseModel):
@@ -43,12 +56,7 @@ class SearchSection(_Section):
     @field_validator("time_limit", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        match = DURATION.fullmatch(value.strip())
-        if not match:
-            raise ValueError("must be seconds, or a time such as 90s, 30m, 8h, 2d")
-        return float(match[1]) * SECONDS[match[2]]
+        return parse_duration(value) if isinstance(value, str) else value
 
 
 class WorkersSection(_Section):
@@ -114,11 +122,10 @@ def load_config(path: Path) -> RunConfig:
         UserError: the file cannot be read, or holds faults (all of them are listed, each with its key).
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+    document = load_yaml(text, where=str(path))
     if not isinstance(document, dict):
         raise UserError(f"{path}: must be a mapping with base_model, models and tasks")
     return parse_config(document, where=str(path))
@@ -151,6 +158,8 @@ def _told(fault: Any) -> tuple[str, str]:
     if fault["type"] == "missing":
         return place, "is missing"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "too_short":
+        return place, "must have at least one entry"
     value = fault.get("input")
     told = isinstance(value, dict) or message.startswith("unknown ")
     return place, message if told else f"{message}, but is {value!r}"

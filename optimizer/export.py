@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mergesmith.errors import UserError
 
-from ..merge_ops import ModelBank
 from .best import absolute_names
 from .rundir import BEST, RunDir
+from .trial import scores_document
 
 
 def exported_recipe(path: Path, number: int | None) -> str:
@@ -27,9 +27,8 @@ def exported_recipe(path: Path, number: int | None) -> str:
     if number not in trials:
         raise UserError(f"{path} has no trial {number}; it has {len(trials)} trials, up to {max(trials, default=0)}")
     trial = trials[number]
-    bank = ModelBank(trial.recipe.references(), roots=(rundir.root,))
     facts = {
         "found_by": {"run": str(path.resolve()), "trial": number, "name": trial.label},
-        "scores": {"search": {"objective": trial.value, "tasks": {n: asdict(s) for n, s in trial.scores.items()}}},
+        "scores": {"search": {"objective": trial.value, "tasks": scores_document(trial.scores)}},
     }
-    return replace(trial.recipe.renamed(absolute_names(trial.recipe, bank)), facts=facts).to_yaml()
+    return replace(trial.recipe.renamed(absolute_names(trial.recipe, (rundir.root,))), facts=facts).to_yaml()

@@ -76,12 +76,13 @@ class Objective:
         for _ in range(RESAMPLES):
             chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
             draws.append(self._resampled(first, chosen) - self._resampled(second, chosen))
-        low, high = np.percentile(draws, INTERVAL)
-        known = all(size > 1 for size in sizes.values())  # a task of one number has no interval
+        # A task of one number has no interval.
+        known = all(size > 1 for size in sizes.values()) and bool(np.isfinite(draws).all())
+        low, high = np.percentile(draws, INTERVAL) if known else (math.nan, math.nan)
         return Difference(
             self._resampled(first, None) - self._resampled(second, None),
-            float(low) if known else math.nan,
-            float(high) if known else math.nan,
+            float(low),
+            float(high),
             sum(sizes.values()),
         )
 
@@ -102,6 +103,11 @@ class Difference:
     low: float
     high: float
     n: int
+
+    def to_document(self) -> dict[str, float | int | None]:
+        """As JSON holds it; null where there is no interval."""
+        low, high = ((bound if math.isfinite(bound) else None) for bound in (self.low, self.high))
+        return {"value": self.value, "low": low, "high": high, "n": self.n}
 
     @property
     def distinguishable(self) -> bool:

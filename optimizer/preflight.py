@@ -14,6 +14,7 @@ from ..search_spaces import OutsideSpaceError
 from .config import load_config
 from .progress import duration
 from .run import Overrides, print_warnings
+from .rundir import config_root
 from .samplers import make_sampler
 from .session import Options, Session
 
@@ -27,7 +28,7 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Con
         UserError: the configuration, a source or a task is at fault.
     """
     config = overrides.apply(load_config(path))
-    session = Session(config, path.parent, options)
+    session = Session(config, config_root(path), options)
     make_sampler(config.search.sampler, session.space, config.search.seed)
     console.print(_tasks(session))
     console.print(_space(session))

@@ -9,13 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from ..evaluators import Part, Scores
+from ..merge_ops import WeightsDigest
 from .best import best_recipe
 from .config import RunConfig, load_config
 from .pools import LocalPool
 from .progress import Report
-from .rundir import BEST, RunDir, write_text
+from .rundir import BEST, RunDir, config_root, write_text
 from .session import Options, Session
-from .study import Plan, Study
+from .study import Plan, RunFailedError, Study
 from .table import print_verdict
 from .trial import Trial
 from .verdict import Final, Verdict
@@ -50,10 +51,10 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         RunFailedError: nothing could be scored.
     """
     config = overrides.apply(load_config(path))
-    root = path.parent
+    root = config_root(path)
     output = root / config.output
     # Whether the folder can be used is known before minutes go into loading models and tasks.
-    rundir = RunDir.resume(output, config) if resume else RunDir.create(output, config, root)
+    rundir = RunDir.resume(output, config, root) if resume else RunDir.create(output, config, root)
     try:
         return _run(config, root, rundir, options, console)
     except BaseException:
@@ -72,6 +73,7 @@ def print_warnings(console: Console, session: Session) -> None:
 
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
     session = Session(config, root, options)
+    rundir.check_same(session.ingredients())
     plan = Plan(config, session.space, session.suite.entries, session.baselines)
     print_warnings(console, session)
     study = Study(plan, rundir, LocalPool(session), report := Report(console))
@@ -79,12 +81,21 @@ def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, consol
         study.run()
         report.says("choosing the winner on the select items, then opening the report items")
 
+        scored: dict[int, str] = {}  # digests of the weights as they were scored
+
         def evaluate(trial: Trial, part: Part) -> Scores:
-            return session.evaluate(trial.recipe, part)
+            digest = WeightsDigest()
+            scores = session.evaluate(trial.recipe, part, digest=digest)
+            scored[trial.number] = digest.hex
+            return scores
 
         final = Final(study, evaluate)
         verdict = final.run()
     best = rundir.path / BEST
-    write_text(best, best_recipe(verdict, session, final.objective, rundir).to_yaml())
+    recipe = best_recipe(verdict, session, final.objective, rundir)
+    claimed = recipe.facts["weights_digest"]
+    if scored.get(verdict.winner.number, claimed) != claimed:
+        raise RunFailedError(f"the winner's weights came out differently when merged again: {claimed}; please report")
+    write_text(best, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, best)
     return verdict

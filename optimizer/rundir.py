@@ -2,10 +2,12 @@
 
 search.yaml       the configuration, every default spelled out
 environment.json  versions and machine
+ingredients.json  digests of sources and tasks: a resumed run must have the same
 trials.jsonl      one line per finished trial: the truth
 items/            per-item scores, one .npz per trial and part
 study.journal     an Optuna journal for optuna-dashboard; derived, rebuilt on every start
 verdict.json      the final phase: scores on select and report, intervals
+looks.json        how often the report part was opened
 best.yaml         the winner
 lock              held by the running driver; a dead one holds nothing
 """
@@ -25,16 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from mergesmith.errors import UserError
+from mergesmith.errors import Faults, UserError
 
 from ..evaluators import ItemScores, Part, Scores
 from .config import RunConfig, dump_config, load_config
+from .device import device_name, pick_device
 from .trial import Trial
 
 CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
 LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes", "safetensors")
 
 
@@ -59,18 +61,17 @@ class RunDir:
             raise UserError(
                 f"output {path} already holds a run; go on with it by --resume, or name another folder with --output"
             )
-        if strangers := sorted(p.name for p in path.iterdir() if p.name != "lock"):
+        # A run that was killed while it began is no run: what it left is ours to overwrite.
+        ours = ("lock", ENVIRONMENT, "items")
+        if strangers := sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")):
             raise UserError(f"output {path} is not empty (it holds {strangers[0]}); name another folder with --output")
         run._take_lock()
-        with writing(path):
-            (path / "items").mkdir()
-            write_json(path / ENVIRONMENT, {**environment(), "root": str(root.resolve())})
-            write_text(path / CONFIG, dump_config(config))
+        run._describe(config, root)
         return run
 
     @classmethod
-    def resume(cls, path: Path, config: RunConfig) -> RunDir:
-        """Go on with a run.
+    def resume(cls, path: Path, config: RunConfig, root: Path) -> RunDir:
+        """Go on with a run; `root` as in `create`.
 
         Raises:
             UserError: there is no run, it is another one, or another process works on it.
@@ -84,6 +85,7 @@ class RunDir:
             )
         run._take_lock()
         run._cut_torn_tail()
+        run._describe(config, root)
         return run
 
     @classmethod
@@ -107,6 +109,30 @@ class RunDir:
         """The folder that the configuration's relative paths start from."""
         return Path(json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))["root"])
 
+    def _describe(self, config: RunConfig, root: Path) -> None:
+        with writing(self.path):
+            (self.path / "items").mkdir(exist_ok=True)
+        write_json(self.path / ENVIRONMENT, {**environment(), "root": str(root.resolve())})
+        write_text(self.path / CONFIG, dump_config(config))
+
+    def check_same(self, ingredients: Mapping[str, Mapping[str, str]]) -> None:
+        """Record the digests of sources and tasks, or compare them with those that the run began with.
+
+        Raises:
+            UserError: something is not what it was; all of it is listed.
+        """
+        path = self.path / INGREDIENTS
+        if not path.is_file():
+            write_json(path, {"schema_version": 1, **ingredients})
+            return
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        faults = Faults(f"output {self.path}: this run began with other ingredients; use another folder")
+        for kind, digests in ingredients.items():
+            for name, digest in digests.items():
+                if recorded.get(kind, {}).get(name) != digest:
+                    faults.add(f"{kind} '{name}'", "has changed")
+        faults.raise_if_any()
+
     def close(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
@@ -116,7 +142,7 @@ class RunDir:
     def discard(self) -> None:
         """Remove the folder's files of a run without trials; what was there before the run stays."""
         shutil.rmtree(self.path / "items", ignore_errors=True)
-        for name in (CONFIG, ENVIRONMENT, TRIALS, "study.journal", "lock"):
+        for name in (CONFIG, ENVIRONMENT, INGREDIENTS, TRIALS, "study.journal", "lock"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody else's files are in it
             self.path.rmdir()
@@ -207,16 +233,21 @@ def is_run(path: Path) -> bool:
     return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()
 
 
+def config_root(path: Path) -> Path:
+    """The folder that a search.yaml's relative paths start from: its own, or for a run's copy the original's."""
+    return RunDir(path.parent).root if is_run(path.parent) else path.parent
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Tell a full or forbidden disk as the user's matter."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror or error}. What was finished is kept; "
-            "make room (or mend the permissions) and go on with --resume"
-        ) from error
+        hint = ""
+        if is_run(path.parent) or is_run(path.parent.parent):
+            hint = " What was finished is kept: make room (or mend the permissions) and go on with --resume."
+        raise UserError(f"{path} cannot be written: {error.strerror or error}.{hint}") from error
 
 
 @contextmanager
@@ -228,9 +259,16 @@ def replacing(path: Path) -> Iterator[Any]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())  # mkstemp lets nobody else read
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:
@@ -244,21 +282,22 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
+def package_version(name: str) -> str | None:
+    """The installed version of a package; None in a bare checkout."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine, for the record."""
-    versions: dict[str, str | None] = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # a bare checkout
-            versions[name] = None
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "schema_version": 1,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "device": device,
-        "versions": versions,
+        "device": device_name(pick_device("auto", "device")),
+        "versions": {name: package_version(name) for name in LIBRARIES},
     }
 
 

@@ -16,11 +16,13 @@ from mergesmith.errors import Faults, UserError
 from ..evaluators import BlockScores, Part, Scores, Suite, join
 from ..merge_ops import LiveModel, ModelBank, Recipe, Setting, Source, WeightsDigest, load_tokenizer, read_recipe
 from ..merge_ops.config_json import output_dtype
+from ..merge_ops.fit import check_vocabulary
 from ..merge_ops.plan import plan_merge
 from ..search_spaces import SearchSpace, Subject, baselines
 from .config import RunConfig
+from .device import pick_device
 
-ROOM = 0.8  # the share of a device's free memory that resident sources may take
+ROOM = 0.8  # the share of a device's free memory for sources and live model; activations need the rest
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Session:
         self.config, self.root, self.options = config, root.resolve(), options or Options()
         if config.workers.threads is not None:
             torch.set_num_threads(config.workers.threads)
-        self.device = _device(config.workers.device)
+        self.device = pick_device(config.workers.device, "workers.device")
         references = (config.base_model, *config.models)
         self.bank = ModelBank(references, roots=(self.root,), device=self.device, resident=False)
         self.bank.resident = self._resident()
@@ -112,8 +114,24 @@ class Session:
             recipe = self._local_names(read_recipe(path), path)
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
+            self.check_tokenizer(recipe)
             found.append((path.name, recipe))
         return tuple(found)
+
+    def ingredients(self) -> dict[str, dict[str, str]]:
+        """Digests of what a run is made of: it may be resumed only with the same."""
+        return {
+            "model": {ref: self.bank[ref].sampled_digest for ref in (self.config.base_model, *self.config.models)},
+            "task": self.suite.digests(),
+        }
+
+    def check_tokenizer(self, recipe: Recipe) -> None:
+        """A recipe from outside the run must have the vocabulary that everything is scored with.
+
+        Raises:
+            UserError: it has another.
+        """
+        check_vocabulary((self.config.base_model, *recipe.references()), self.bank)
 
     def task_warnings(self) -> tuple[str, ...]:
         """Warnings about the tasks, among them prompts that are longer than the model takes.
@@ -150,11 +168,12 @@ class Session:
         if self.device.type != "cuda" or self.config.bank == "host":
             return False
         free, _ = torch.cuda.mem_get_info(self.device)
-        fits = self.source_bytes() <= ROOM * free
+        needed = self.source_bytes() + self.bank[self.config.base_model].nbytes  # the live model is one more
+        fits = needed <= ROOM * free
         if self.config.bank == "device" and not fits:
             raise UserError(
-                f"bank: device: the sources need {self.source_bytes() / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free "
-                f"on {self.device}; use bank: host"
+                f"bank: device: sources and live model need {needed / 1e9:.1f} GB, but {ROOM * free / 1e9:.1f} GB of "
+                f"{self.device} can be used; use bank: host"
             )
         return fits
 
@@ -177,14 +196,3 @@ class Session:
                     names[reference] = match
                     break
         return recipe.renamed(names)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"workers.device: '{name}' cannot be used: {str(error).splitlines()[0]}") from None
-    return device

@@ -71,6 +71,7 @@ class Study:
         self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
         self.journal = Journal(rundir.path / "study.journal", plan.space)
         self._pending: dict[int, _Pending] = {}
+        self._item_ids: dict[str, tuple[str, ...]] | None = None
 
     def run(self) -> None:
         """Score what is left of the baselines, then of the trials.
@@ -167,12 +168,23 @@ class Study:
 
     def _completed(self, pending: _Pending) -> tuple[Trial, Scores]:
         items = join(pending.blocks)
+        trial = replace(pending.trial, score_seconds=sum(block.seconds for block in pending.blocks))
+        if (other := self._other_items(items)) is not None:
+            return replace(trial, error=f"'{other}' scored other items than for the first candidate"), items
         scores = scores_of(self.plan.entries, items)
-        trial = replace(pending.trial, scores=scores, score_seconds=sum(block.seconds for block in pending.blocks))
+        trial = replace(trial, scores=scores)
         strange = [name for name, score in scores.items() if not math.isfinite(score.value)]
         if strange:
             return replace(trial, scores={}, error=f"task '{strange[0]}' scored {scores[strange[0]].value}"), items
         return replace(trial, state="complete"), items
+
+    def _other_items(self, items: Scores) -> str | None:
+        """A leaf whose items are not those of the first complete trial: nothing could be compared."""
+        first = next((trial for trial in self.trials if trial.complete), None)
+        if self._item_ids is None and first is not None:
+            known = self.rundir.items(first.number, "search")
+            self._item_ids = {} if known is None else {leaf: found.ids for leaf, found in known.items.items()}
+        return next((n for n, ids in (self._item_ids or {}).items() if items.items[n].ids != ids), None)
 
     def _record(self, trial: Trial, scores: Scores | None) -> None:
         if trial.complete and self._scales_known():
@@ -193,7 +205,8 @@ class Study:
         parents = self.parents()
         if not parents:
             errors = [f"{trial.name}: {trial.error}" for trial in self.trials if trial.name and not trial.complete]
-            raise RunFailedError("no fine-tune could be scored:\n" + "\n".join(f"  - {error}" for error in errors))
+            told = "".join(f"\n  - {error}" for error in errors)
+            raise RunFailedError(f"no fine-tune could be scored; mend it and start a new run with --output:{told}")
         self.objective = self._objective_now()
         self.trials = [replace(t, value=self.objective.value(t.scores)) if t.complete else t for t in self.trials]
         for trial in self.trials:

@@ -62,6 +62,8 @@ def add_scores(
 
 
 def number(value: float, stderr: float) -> str:
-    """'0.712 ± 0.023'; without the error where it is unknown."""
+    """'0.712 ± 0.023'; without the error where that is unknown, '-' where there is no value."""
+    if math.isnan(value):
+        return "-"
     digits = 3 if abs(value) < 100 else 1
     return f"{value:.{digits}f}" if math.isnan(stderr) else f"{value:.{digits}f} ± {stderr:.{digits}f}"

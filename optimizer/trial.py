@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..evaluators import Score
@@ -55,12 +56,12 @@ class Trial:
         """One line of JSON, without the line's end."""
         document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "number": self.number, "state": self.state}
         document |= {"name": self.name, "method": self.recipe.merge_method, "value": self.value}
-        document["scores"] = {name: asdict(score) for name, score in self.scores.items()}
+        document["scores"] = scores_document(self.scores)
         document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
         document["recipe_digest"] = self.recipe.digest
         document["recipe"] = self.recipe.to_document()
-        return json.dumps(document, ensure_ascii=False)
+        return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_line(cls, line: str) -> Trial:
@@ -76,9 +77,20 @@ class Trial:
             params=document["params"],
             outside=document["outside"],
             value=document["value"],
-            scores={name: Score(**score) for name, score in document["scores"].items()},
+            scores={
+                name: Score(score["value"], math.nan if score["stderr"] is None else score["stderr"], score["n"])
+                for name, score in document["scores"].items()
+            },
             error=document["error"],
             after=document["after"],
             merge_seconds=document["seconds"]["merge"],
             score_seconds=document["seconds"]["score"],
         )
+
+
+def scores_document(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Scores as JSON and YAML hold them; an unknown standard error is null."""
+    return {
+        name: {"value": s.value, "stderr": s.stderr if math.isfinite(s.stderr) else None, "n": s.n}
+        for name, s in scores.items()
+    }

@@ -8,16 +8,17 @@ come with paired bootstrap intervals, and the sentence follows from them.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..evaluators import Part, Score, Scores, ScoringError
 from ..search_spaces import BASE, UNIFORM
 from .objective import Difference, Objective, scores_of
-from .rundir import VERDICT, write_json
+from .rundir import LOOKS, VERDICT, write_json
 from .study import RunFailedError, Study
-from .trial import Trial
+from .trial import Trial, scores_document
 
 FINALISTS = 5
 Evaluate = Callable[[Trial, Part], Scores]
@@ -81,7 +82,7 @@ class Final:
         """
         finalists = self._finalists()
         winner = max(finalists, key=lambda pair: (pair[1], -pair[0].number))[0]
-        best_parent = max(self.study.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
+        best_parent = self._best_parent()
         looks = self._look()
         rows = tuple(self._row(trial, role) for trial, role in self._on_report(winner))
         rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
@@ -103,9 +104,13 @@ class Final:
         """The best few by search score, each with its objective on select; equal recipes count once."""
         ranked = sorted(self.study.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
         if not ranked:
-            raise RunFailedError("no candidate keeps within every max_drop; loosen the limits or search longer")
+            raise RunFailedError(
+                "no candidate keeps within every max_drop; search longer, or start a new run with looser limits"
+            )
         distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
+        # What a search has to beat stands for election too, however many candidates outscored it on the search part.
+        chosen += [t for t in (self._best_parent(), self._best_baseline()) if t in ranked and t not in chosen]
         found: list[tuple[Trial, float]] = []
         for trial in chosen:
             try:
@@ -127,6 +132,9 @@ class Final:
         named.append((winner, "winner"))
         return [(trial, role) for trial, role in named if trial is not None]
 
+    def _best_parent(self) -> Trial:
+        return max(self.study.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
+
     def _best_baseline(self) -> Trial:
         """What trying the usual things by hand would have found: the best baseline by search score."""
         baselines = [trial for trial in self.study.trials if trial.name and trial.complete]
@@ -146,7 +154,7 @@ class Final:
 
     def _look(self) -> int:
         """Count this opening of the report part, before it happens."""
-        path = self.study.rundir.path / VERDICT
+        path = self.study.rundir.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
         write_json(path, {"schema_version": 1, "report_looks": looks})
         return looks
@@ -168,12 +176,12 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
                 "trial": row.trial.number,
                 "name": row.trial.label,
                 "objective": row.value,
-                "stderr": row.stderr,
-                "scores": {name: asdict(score) for name, score in row.scores.items()},
+                "stderr": row.stderr if math.isfinite(row.stderr) else None,
+                "scores": scores_document(row.scores),
             }
             for row in verdict.rows
         ],
         "comparisons": [
-            {"against": c.against, **asdict(c.difference), "sentence": c.sentence} for c in verdict.comparisons
+            {"against": c.against, **c.difference.to_document(), "sentence": c.sentence} for c in verdict.comparisons
         ],
     }

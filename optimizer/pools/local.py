@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import torch
+
+from mergesmith.errors import UserError
+
 from ...evaluators import ScoringError
 from ...merge_ops import MergeError
 from ..session import Session
@@ -50,7 +54,13 @@ class LocalPool:
                 go_on = yield BlockDone(job.number, scores, seconds)
                 if not go_on:
                     break
+        except UserError:  # the run's fault, not the candidate's
+            raise
         except (MergeError, ScoringError) as error:
             yield Failed(job.number, str(error))
+        except Exception as error:  # out of memory, a model that cannot run these weights: the run goes on
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            yield Failed(job.number, f"{type(error).__name__}: {error}")
         else:
             yield Finished(job.number)

@@ -25,20 +25,21 @@ from .sampler import Observation, derived_seed
 
 NAME = "cmaes"
 SIGMA = 1 / 6  # of the range: Akiba et al. 2024 (arXiv:2403.13187)
-INFEASIBLE = 1e6  # puts every candidate that passes a limit below all that do not; CMA-ES sees ranks only
+FAILED, LIMITED, GOOD = 0, 1, 2  # what a candidate came to, worst first
+Worth = tuple[int, float]  # one of these, then the value (of a limited one minus its violation); compared in order
 
 
 @dataclass
 class Arm:
     """One method with fixed choices; points are in the unit cube of its numbers.
 
-    `results` are (point, value) of proposals, in the order told; `warm` those of warm starts.
+    `results` are (point, worth) of proposals, in the order told; `warm` those of warm starts.
     """
 
     fixed: Params
     floats: tuple[Float, ...]
-    warm: list[tuple[np.ndarray, float]] = field(default_factory=list)
-    results: list[tuple[np.ndarray, float]] = field(default_factory=list)
+    warm: list[tuple[np.ndarray, Worth]] = field(default_factory=list)
+    results: list[tuple[np.ndarray, Worth]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -51,9 +52,9 @@ class Arm:
         return 4 + math.floor(3 * math.log(self.size))
 
     @property
-    def best(self) -> float:
-        """The best value observed."""
-        return max((value for _, value in (*self.warm, *self.results)), default=-math.inf)
+    def best(self) -> Worth:
+        """The worth of the best observation."""
+        return max((worth for _, worth in (*self.warm, *self.results)), default=(FAILED, -math.inf))
 
     def point(self, params: Params) -> np.ndarray:
         """The place of a proposal in the unit cube."""
@@ -75,7 +76,9 @@ class Arm:
         bounds = np.tile([0.0, 1.0], (self.size, 1))
         optimizer = cmaes.CMA(mean, SIGMA, bounds=bounds, seed=seed, population_size=self.population)
         for start in range(0, len(self.results) - self.population + 1, self.population):
-            optimizer.tell([(x, -value) for x, value in self.results[start : start + self.population]])
+            generation = self.results[start : start + self.population]
+            order = sorted({worth for _, worth in generation}, reverse=True)
+            optimizer.tell([(x, float(order.index(worth))) for x, worth in generation])  # CMA-ES uses ranks only
         return optimizer
 
 
@@ -87,12 +90,10 @@ class CmaesSampler:
         self.arms = [arm for method in space.methods for arm in _arms(space, method)]
 
     def tell(self, observation: Observation) -> None:
-        """Take in a finished candidate; a failed one counts for nothing."""
-        if observation.value is None:
-            return
+        """Take in a finished candidate; a failed one is the worst of its generation."""
         arm = self._arm_of(observation.params)
-        value = observation.value - INFEASIBLE * (observation.violation > 0) - observation.violation
-        (arm.warm if observation.warm_start else arm.results).append((arm.point(observation.params), value))
+        results = arm.warm if observation.warm_start else arm.results
+        results.append((arm.point(observation.params), _worth(observation)))
 
     def ask(self, index: int, pending: Sequence[Params]) -> Params:
         """A draw from the distribution of the arm whose turn it is."""
@@ -115,6 +116,14 @@ class CmaesSampler:
         if min(generations) == 0 or sum(generations) % 2:
             return fewest
         return max(self.arms, key=lambda arm: arm.best)
+
+
+def _worth(observation: Observation) -> Worth:
+    if observation.value is None:
+        return FAILED, 0.0
+    if observation.violation > 0:
+        return LIMITED, observation.value - observation.violation
+    return GOOD, observation.value
 
 
 def _arms(space: SearchSpace, method: str) -> list[Arm]:
