@@ -212,9 +212,9 @@ class _Reader:
                 self.faults.add("base_model", f"is missing; {method.name} needs one")
                 continue
             listed = group_base is None or group_base in names
-            if not listed and place == "models" and method.base is Base.REQUIRED:
+            if not listed and place == "models" and method.base is not Base.IGNORED:
                 names.append(str(group_base))
-            elif not listed and method.base is Base.REQUIRED:
+            elif not listed and method.base is not Base.IGNORED:
                 self.faults.add(
                     place, f"the base model '{group_base}' must be one of the slice's sources, with its layer_range"
                 )
@@ -224,13 +224,15 @@ class _Reader:
                     f"{method.name} has no base: '{group_base}' would silently become a further input. List it under "
                     "models with its parameters, or remove base_model",
                 )
-            self.count(method, place, len(names))
+            uncounted = method.base is Base.OPTIONAL and group_base in names
+            self.count(method, place, len(names) - uncounted)
 
     def count(self, method: MergeMethod, place: str, inputs: int) -> None:
         low, high = method.min_inputs, method.max_inputs
         if inputs < low or (high is not None and inputs > high):
             law = f"exactly {low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
-            also = " (the base model included)" if method.base is Base.REQUIRED else ""
+            counted = {Base.REQUIRED: " (the base model included)", Base.OPTIONAL: " (the base model not counted)"}
+            also = counted.get(method.base, "")
             self.faults.add(place, f"{method.name} takes {law} models{also}, but here are {inputs}")
 
     def block(self, value: object) -> dict[str, Any]:

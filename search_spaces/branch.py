@@ -25,7 +25,7 @@ class ModelGroup(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def base(self) -> str: ...
+    def base(self) -> str | None: ...
     @property
     def listed(self) -> tuple[str, ...]: ...
     @property
@@ -43,6 +43,11 @@ class Slot:
     model: str | None
     fixed: float | bool | None
     dimensions: Mapping[str, tuple[Dimension, ...]]
+
+    @property
+    def is_idle_extra(self) -> bool:
+        """Whether this is a parameter that mergekit lacks, held at its neutral default."""
+        return not self.parameter.mergekit and not self.dimensions and self.fixed == self.parameter.default
 
     def setting(self, params: Params) -> Setting:
         """The recipe's setting at a point."""
@@ -120,8 +125,11 @@ class Branch:
         return next(group for group in self.groups if group.name == params[self.group_choice.name])
 
     def shared_settings(self, params: Params) -> dict[str, Setting]:
-        """The recipe's settings for all models; every one that counts is spelled out."""
-        return {s.parameter.name: s.setting(params) for s in self.slots if s.model is None}
+        """The recipe's settings for all models; every one that counts is spelled out.
+
+        What mergekit does not know is left out while it changes nothing, so that the recipe stays mergekit's.
+        """
+        return {s.parameter.name: s.setting(params) for s in self.slots if s.model is None and not s.is_idle_extra}
 
     def source_settings(self, model: str, params: Params) -> dict[str, Setting]:
         """The settings of one model; a model that is listed but not searched has weight 0."""

@@ -12,15 +12,7 @@ import torch
 from mergesmith.merge_ops import MergeError, ModelBank, Recipe, Setting, Source, materialize
 from mergesmith.merge_ops.execute import execute, largest_mask
 from mergesmith.merge_ops.methods import METHODS, Numbers, Scope
-from mergesmith.merge_ops.reductions import gram_matrix
-
-
-class Gram:
-    def __init__(self, inputs: list[torch.Tensor]) -> None:
-        self.inputs = inputs
-
-    def gram(self) -> np.ndarray:
-        return gram_matrix(self.inputs)
+from mergesmith.merge_ops.statistics import InputStatistics
 
 
 def merge(
@@ -28,13 +20,14 @@ def merge(
     inputs: list[torch.Tensor],
     per_input: list[dict[str, Any]],
     base: int | None = None,
+    depth: float | None = None,
     **shared: Any,
 ) -> torch.Tensor:
     method = METHODS[method_name]
     tensor = {p.name: shared.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
     defaults = {p.name: p.default for p in method.parameters if p.scope is not Scope.TENSOR}
     given = tuple({} if i == base else {**defaults, **values} for i, values in enumerate(per_input))
-    plan = method.plan(Numbers(tensor, given, base), Gram(inputs))
+    plan = method.plan(Numbers(tensor, given, base, depth), InputStatistics(lambda: inputs, base))
     return execute(plan, inputs, base=base, seed=0, name="x")
 
 
