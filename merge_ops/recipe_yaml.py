@@ -15,7 +15,7 @@ import yaml
 from mergesmith.errors import Faults, UserError, unknown
 
 from .methods import METHODS, Base, MergeMethod
-from .recipe import AUTO_TEMPLATE, Recipe, Slice, Source
+from .recipe import AUTO_TEMPLATE, NOT_MERGEKITS, Recipe, Slice, Source
 from .recipe_values import ParameterReader
 
 TOP_KEYS = (
@@ -239,7 +239,7 @@ class _Reader:
         if not isinstance(value, dict):
             self.faults.add("mergesmith", f"must be a mapping, but is {_kind(value)}")
             return {}
-        block = {key: entry for key, entry in value.items() if key != "schema_version"}
+        block = {key: entry for key, entry in value.items() if key not in ("schema_version", NOT_MERGEKITS)}
         if type(block.get("seed", 0)) is not int:
             self.faults.add("mergesmith.seed", f"must be a whole number, but is {block['seed']!r}")
             del block["seed"]

@@ -36,6 +36,7 @@ class ModelGroup(Protocol):
 class Slot:
     """One value of a recipe: a parameter of one model (None: shared by all), and the dimensions that make it up.
 
+    `model` is a reference, or the model's place, from 1, where a point chooses which models are merged.
     `dimensions` maps a filter (REST for the rest) to one dimension per knot. A slot without dimensions is fixed.
     """
 
@@ -104,7 +105,7 @@ class Branch:
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """All values of the method's recipes."""
-        models = dict.fromkeys(model for group in self.groups for model in group.searched)
+        models = dict.fromkeys(self._label(group, model) for group in self.groups for model in group.searched)
         return tuple(
             self._slot(parameter, model)
             for parameter in self.method.parameters
@@ -133,7 +134,9 @@ class Branch:
 
     def source_settings(self, model: str, params: Params) -> dict[str, Setting]:
         """The settings of one model; a model that is listed but not searched has weight 0."""
-        own = {s.parameter.name: s.setting(params) for s in self.slots if s.model == model}
+        group = self.group(params)
+        label = self._label(group, model) if model in group.searched else None
+        own = {s.parameter.name: s.setting(params) for s in self.slots if label is not None and s.model == label}
         inputs = [p for p in self.method.parameters if p.scope is Scope.INPUT]
         return own or {p.name: Setting.constant(0.0) for p in inputs}
 
@@ -144,14 +147,19 @@ class Branch:
         if self.group_choice is not None:
             params[self.group_choice.name] = group.name
         sources = {source.model: source.parameters for source in recipe.models}
+        labels = {self._label(group, model): model for model in group.searched}
         for slot in self.slots:
             name = slot.parameter.name
-            own = {} if slot.model is None else sources.get(slot.model, {})
+            own = {} if slot.model is None else sources.get(labels[slot.model], {})
             params.update(slot.read(own.get(name, recipe.parameters.get(name))))
         for model in group.listed:
             if model not in group.searched:
                 self._check_idle(model, {**recipe.parameters, **sources.get(model, {})})
         return params
+
+    def _label(self, group: ModelGroup, model: str) -> str:
+        """What a model's values are filed under: its reference, or its place where a point chooses the models."""
+        return model if self.group_choice is None else str(group.searched.index(model) + 1)
 
     def _check_idle(self, model: str, settings: Mapping[str, Setting]) -> None:
         for parameter in (p for p in self.method.parameters if p.scope is Scope.INPUT):

@@ -144,6 +144,8 @@ def _check(method: MergeMethod, settings: dict[str, ParameterConfig], subject: S
             continue
         if match and parameter.scope is Scope.TENSOR:
             faults.add(place, f"{name} is shared by all models; it has no value per model")
+        if match and method.max_inputs == 2:
+            faults.add(place, f"{method.name} merges pairs; {name} belongs to a place in the pair, not to a model")
         if match and match["model"] not in subject.models:
             faults.add(place, unknown("model", match["model"], subject.models))
         _check_values(parameter, config, place, faults)

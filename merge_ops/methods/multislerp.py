@@ -43,7 +43,9 @@ def plan(numbers: Numbers, stats: Statistics) -> LinearCombination | RowCombinat
     mean = weights / (norms + eps)
     length = float(np.sqrt(max(0.0, mean @ gram @ mean)))
     if length < eps:
-        if len(others) == 2 or not norms.any():
+        if not norms.any():
+            return over_task_vectors([0.0] * len(others), numbers)
+        if len(others) == 2:
             return over_task_vectors([float(w) for w in weights], numbers)
         raise PlanError(f"the weighted mean direction vanishes (norm {length:g} < eps {eps:g}); change the weights")
     return over_task_vectors([float(c) for c in math.cos(eps) * mean / length * (weights @ norms)], numbers)
