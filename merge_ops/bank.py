@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from .checkpoint import Checkpoint
-from .reductions import gram_matrix
+from .statistics import InputStatistics, compute_anew
 
 InputKey = tuple[str, str]  # model reference, canonical checkpoint name
 
@@ -17,7 +17,9 @@ InputKey = tuple[str, str]  # model reference, canonical checkpoint name
 class ModelBank:
     """Checkpoints by reference.
 
-    On the CPU tensors stay memory-mapped; with `resident` they are copied to `device` on first use and kept there.
+    On the CPU tensors stay memory-mapped; with `resident` they are copied to `device` on first use and kept there. With
+    `keep_deltas` merged task vectors that depend on no searched number (singular value decompositions) are kept too,
+    in memory as large as the models: worth it where many candidates are merged, not for a single one.
     """
 
     def __init__(
@@ -27,13 +29,15 @@ class ModelBank:
         roots: Sequence[Path] = (),
         device: torch.device | str = "cpu",
         resident: bool = False,
+        keep_deltas: bool = False,
     ) -> None:
         """Open every reference; see `Checkpoint` for what can go wrong."""
         self.device = torch.device(device)
         self.roots = tuple(roots)
         self.resident = resident
+        self.keep_deltas = keep_deltas
         self._kept: dict[InputKey, torch.Tensor] = {}
-        self._grams: dict[tuple[tuple[InputKey, ...], torch.dtype | None], np.ndarray] = {}
+        self._known: dict[Hashable, Any] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self.open(references)
 
@@ -59,13 +63,24 @@ class ModelBank:
             self._kept[key] = self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
         return self._kept[key]
 
-    def gram(self, keys: tuple[InputKey, ...], dtype: torch.dtype | None) -> np.ndarray:
-        """Inner products of the tensors, each cast to `dtype` first (None: as stored), (N, N) float64; cached."""
-        cached = self._grams.get((keys, dtype))
-        if cached is None:
-            cached = gram_matrix([cast(self.tensor(key), dtype) for key in keys])
-            self._grams[keys, dtype] = cached
-        return cached
+    def statistics(self, keys: tuple[InputKey, ...], base: int | None, dtype: torch.dtype | None) -> InputStatistics:
+        """Statistics of tensors, each cast to `dtype` first (None: as stored); what was computed once is kept.
+
+        Results as large as a tensor are kept with `keep_deltas` alone.
+        """
+
+        def remember(name: Hashable, compute: Callable[[], Any]) -> Any:
+            key = (keys, dtype, name)
+            if key not in self._known:
+                self._known[key] = compute()
+            return self._known[key]
+
+        return InputStatistics(
+            lambda: [cast(self.tensor(key), dtype) for key in keys],
+            base,
+            remember=remember,
+            remember_tensor=remember if self.keep_deltas else compute_anew,
+        )
 
 
 def cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

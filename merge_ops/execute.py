@@ -11,8 +11,23 @@ from collections.abc import Sequence
 import torch
 
 from .hashing import keep_mask, mask_key
-from .methods import Custom, KeepAll, KeepLargest, KeepRandom, LinearCombination, MaskedSum, Plan, SourceRule
+from .methods import (
+    AddDelta,
+    Custom,
+    Keep,
+    KeepAll,
+    KeepLargest,
+    KeepRandom,
+    KeepRanked,
+    KeepWindow,
+    LinearCombination,
+    MaskedSum,
+    Plan,
+    RowCombination,
+    SourceRule,
+)
 from .reductions import l1_norm
+from .selection import largest, ranks
 
 NO_NORM = 1e-7  # an L1 norm below this is not rescaled to or from
 NO_DIVISOR = 1e-8  # a sum of weights below this is not divided by
@@ -32,7 +47,13 @@ def execute(plan: Plan, inputs: Sequence[torch.Tensor], *, base: int | None, see
     dtype = working_dtype(inputs)
     if isinstance(plan, LinearCombination):
         return _linear_combination(plan, inputs, dtype)
-    whole = tuple(x.to(dtype) for x in inputs)
+    if isinstance(plan, RowCombination):
+        return _row_combination(plan, inputs, dtype)
+    if isinstance(plan, AddDelta):
+        if base is None:
+            raise ValueError("a task vector needs a base")
+        return (plan.delta.to(dtype) * plan.scale).add_(inputs[base].to(dtype))
+    whole = tuple(x.to(dtype).contiguous() for x in inputs)
     if isinstance(plan, MaskedSum):
         if base is None:
             raise ValueError("a masked sum needs a base")
@@ -51,6 +72,14 @@ def _linear_combination(plan: LinearCombination, inputs: Sequence[torch.Tensor],
         total = term if total is None else total.add_(term)
     assert total is not None, "Should not reach."
     return total
+
+
+def _row_combination(plan: RowCombination, inputs: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    terms = [
+        x.to(dtype) * torch.tensor(c, dtype=torch.float64).to(x.device, dtype)
+        for c, x in zip(plan.coefficients, inputs, strict=True)
+    ]
+    return _ordered_sum(terms)
 
 
 def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, seed: int, name: str) -> torch.Tensor:
@@ -91,12 +120,7 @@ def _weighted(delta: torch.Tensor, rule: SourceRule, key: tuple[int, int]) -> to
     """The masked, rescaled and weighted task vector of one source."""
     if isinstance(rule.keep, KeepAll):
         return delta * rule.weight
-    if isinstance(rule.keep, KeepLargest):
-        mask = largest_mask(delta, rule.keep.density)
-    else:
-        assert isinstance(rule.keep, KeepRandom), "Should not reach."
-        mask = keep_mask(key, rule.keep.probability, delta.shape, delta.device)
-    kept = delta * mask
+    kept = delta * _mask(delta, rule.keep, key)
     if rule.rescale:
         before, after = l1_norm(delta), l1_norm(kept)
         if before >= NO_NORM and after >= NO_NORM:
@@ -104,16 +128,39 @@ def _weighted(delta: torch.Tensor, rule: SourceRule, key: tuple[int, int]) -> to
     return kept * rule.weight
 
 
+def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:
+    if isinstance(keep, KeepLargest):
+        return largest_mask(delta, keep.density)
+    if isinstance(keep, KeepWindow):
+        return window_mask(delta, keep.density, keep.gamma)
+    if isinstance(keep, KeepRanked):
+        return keep_mask(key, ranked_probability(delta, keep.density, keep.epsilon), delta.shape, delta.device)
+    assert isinstance(keep, KeepRandom), "Should not reach."
+    return keep_mask(key, float(keep.probability), delta.shape, delta.device)
+
+
+def ranked_probability(delta: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
+    """The probability with which each element stays, float64; see `KeepRanked`."""
+    length = delta.shape[1] if delta.dim() > 1 else delta.numel()
+    if length == 1:
+        return torch.full(delta.shape, density, dtype=torch.float64, device=delta.device)
+    # One number per rank, from a table: no device computes it differently.
+    table = torch.tensor(
+        [density - epsilon + 2.0 * epsilon * r / (length - 1) for r in range(length)], dtype=torch.float64
+    )
+    return table.to(delta.device)[ranks(delta)]
+
+
+def window_mask(delta: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
+    """Boolean mask of the elements that a `KeepWindow` keeps."""
+    size = delta.numel()
+    count = min(size, int(density * size))
+    dropped = min(int(gamma * size), size - count)
+    mask = largest(delta, dropped + count)
+    return mask & ~largest(delta, dropped) if dropped else mask
+
+
 def largest_mask(delta: torch.Tensor, density: float) -> torch.Tensor:
     """Boolean mask of the max(1, int(density * n)) elements of largest magnitude; among equals the lowest indices."""
-    magnitude = delta.abs().reshape(-1)
-    size = magnitude.numel()
-    if size == 0 or density <= 0.0:
-        return torch.zeros_like(delta, dtype=torch.bool)
-    count = min(size, max(1, int(density * size)))
-    threshold = magnitude.kthvalue(size - count + 1).values
-    above = magnitude > threshold
-    equal = magnitude == threshold
-    missing = count - above.sum()
-    above |= equal & (equal.cumsum(0) <= missing)
-    return above.reshape(delta.shape)
+    size = delta.numel()
+    return largest(delta, max(1, int(density * size)) if density > 0.0 else 0)

@@ -66,14 +66,20 @@ def _shifted(x: torch.Tensor, bits: int) -> torch.Tensor:
     return (x >> bits) & ((1 << (32 - bits)) - 1)
 
 
-def keep_mask(key: tuple[int, int], probability: float, shape: torch.Size, device: torch.device) -> torch.Tensor:
-    """Boolean mask of `shape`: each element True with `probability`, a multiple of 1/65536 after rounding."""
-    threshold = round(LEVELS * probability)
+def keep_mask(
+    key: tuple[int, int], probability: float | torch.Tensor, shape: torch.Size, device: torch.device
+) -> torch.Tensor:
+    """Boolean mask of `shape`: each element True with `probability`, a multiple of 1/65536 after rounding.
+
+    A tensor of probabilities, one per element, is given as float64 of that shape.
+    """
+    threshold = round(LEVELS * probability) if isinstance(probability, float) else None
+    each = torch.round(LEVELS * probability.reshape(-1)) if isinstance(probability, torch.Tensor) else None
     count = shape.numel()
     mask = torch.empty(count, dtype=torch.bool, device=device)
     step = 1 << 24  # bounds the memory for the integers; divides 2**32
     for start in range(0, count, step):
         stop = min(count, start + step)
         top = _shifted(hash_bits(key, start, stop - start, device), 16)
-        torch.lt(top, threshold, out=mask[start:stop])
+        torch.lt(top, threshold if each is None else each[start:stop], out=mask[start:stop])
     return mask.reshape(shape)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 
-import numpy as np
 import torch
 
-from .bank import InputKey, ModelBank, cast
+from .bank import ModelBank, cast
 from .execute import execute
 from .methods import Plan, PlanError
 from .plan import MergePlan, TensorTask, plan_merge
@@ -18,18 +16,6 @@ from .recipe import Recipe
 
 class MergeError(RuntimeError):
     """A tensor could not be merged with the recipe's numbers; the message names it."""
-
-
-@dataclass(frozen=True)
-class _InputStatistics:
-    """Statistics of one tensor's inputs, from the bank."""
-
-    bank: ModelBank
-    keys: tuple[InputKey, ...]
-    dtype: torch.dtype | None
-
-    def gram(self) -> np.ndarray:
-        return self.bank.gram(self.keys, self.dtype)
 
 
 def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[str, torch.Tensor]]:
@@ -59,7 +45,7 @@ def merge_tensor(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Te
     if not stored[0].is_floating_point():
         return _same(stored, task)
     out = out or reduce(torch.promote_types, (x.dtype for x in stored))
-    method_plan: Plan = plan.method.plan(task.numbers, _InputStatistics(bank, task.inputs, work))
+    method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(task.inputs, task.numbers.base, work))
     inputs = [cast(x, work) for x in stored]
     merged = execute(method_plan, inputs, base=task.numbers.base, seed=recipe.seed, name=task.name)
     return merged.to(out)

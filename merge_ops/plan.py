@@ -53,21 +53,18 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
         method=planner.method,
         tasks=tuple(sorted(planner.tasks(), key=lambda task: task.name)),
         donor=planner.donor,
-        layers=tuple(
-            (part.sources[0].model, layer)
-            for part in planner.slices
-            for layer in range(*(part.sources[0].layer_range or (0, 0)))
-        ),
+        layers=tuple((part.sources[0].model, layer) for part in planner.slices for layer in range(*_layers(part))),
     )
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an output tensor stands: its slice and its relative depth in it (0 outside the layers)."""
+    """Where an output tensor stands: its slice, its relative depth in it (0 outside the layers) and in the model."""
 
     part: Slice
     offset: int | None  # layer within the slice
     depth: float
+    model_depth: float | None  # None outside the layers
 
 
 class _Planner:
@@ -106,16 +103,16 @@ class _Planner:
         """Every output tensor and its place. Embeddings belong to the first slice, final norm and head to the last."""
         for name in self.architecture.shapes:
             if layer_of(name) is None:
-                yield name, _Place(self.slices[0 if is_before_layers(name) else -1], None, 0.0)
-        output = 0
+                yield name, _Place(self.slices[0 if is_before_layers(name) else -1], None, 0.0, None)
+        output, last = 0, sum(stop - start for start, stop in map(_layers, self.slices)) - 1
         for part in self.slices:
             template = self._layer_names[part.sources[0].model]
-            start, stop = part.sources[0].layer_range or (0, 0)
+            start, stop = _layers(part)
             for offset in range(stop - start):
                 depth = 1.0 if stop - start == 1 else offset / (stop - start - 1)
                 # Layers may differ in kind (dense and expert layers): the source layer says which tensors there are.
                 for name in template.get(start + offset, ()):
-                    yield with_layer(name, output), _Place(part, offset, depth)
+                    yield with_layer(name, output), _Place(part, offset, depth, output / last if last else 0.0)
                 output += 1
 
     @cached_property
@@ -149,7 +146,7 @@ class _Planner:
                     if p.scope is Scope.INPUT or (p.scope is Scope.NON_BASE and i != base)
                 }
             )
-        return Numbers(tensor, tuple(per_input), base)
+        return Numbers(tensor, tuple(per_input), base, place.model_depth)
 
     def _value(
         self, parameter: Parameter, levels: tuple[Parameters, ...], tensor_name: str, depth: float
@@ -166,6 +163,10 @@ class _Planner:
                 "add a rule without filter as the last of the list"
             )
         return parameter.default
+
+
+def _layers(part: Slice) -> tuple[int, int]:
+    return part.sources[0].layer_range or (0, 0)
 
 
 def _input_name(name: str, source: Source, place: _Place) -> str:

@@ -10,10 +10,13 @@ from typing import Any
 
 import yaml
 
+from .methods import METHODS
+
 Number = float | bool
 SCHEMA_VERSION = 1
 AUTO_TEMPLATE = "auto"  # the chat template that most of the models have
 TOKENIZER_WORDS = ("base", "union")  # tokenizer sources that are no model references
+NOT_MERGEKITS = "mergekit"  # the key under `mergesmith:` of the note that mergekit cannot run a recipe
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,20 @@ class Recipe:
         )
 
     @property
+    def beyond_mergekit(self) -> str | None:
+        """Why mergekit cannot run this recipe, or None where it can."""
+        method = METHODS.get(self.merge_method)
+        if method is not None and not method.mergekit:
+            return f"{method.name} is no method of mergekit's"
+        extra = {p.name for p in method.parameters if not p.mergekit} if method else set()
+        levels = [self.parameters, *(part.parameters for part in self.slices)]
+        for name in sorted(extra):
+            settings = [level[name] for level in levels if name in level]
+            if any(value for setting in settings for rule in setting.rules for value in rule.values):
+                return f"mergekit has no parameter {name} and would silently leave it out"
+        return None
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of the recipe without `facts`: equal on every machine for equal recipes."""
         document = {**self._document(), "seed": self.seed}
@@ -152,6 +169,11 @@ class Recipe:
     def to_document(self) -> dict[str, Any]:
         """The recipe as plain mappings and lists, in the form of its YAML."""
         block = {"schema_version": SCHEMA_VERSION, "seed": self.seed, **self.facts}
+        if self.beyond_mergekit:
+            block[NOT_MERGEKITS] = (
+                f"not for stock mergekit: {self.beyond_mergekit}. mergesmith merge runs this recipe; "
+                "mergesmith export --as task-vector turns it into one that mergekit runs"
+            )
         return {**self._document(), "mergesmith": block}
 
     def _document(self) -> dict[str, Any]:

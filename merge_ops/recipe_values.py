@@ -92,6 +92,9 @@ class ParameterReader:
         if parameter.kind is bool and len(value) > 1:
             self.faults.add(place, f"{parameter.name} is a switch and cannot be a gradient")
             return ()
+        if parameter.kind is int and len(value) > 1:
+            self.faults.add(place, f"{parameter.name} is a whole number and cannot be a gradient")
+            return ()
         numbers = [self._number(entry, parameter, f"{place}[{i}]") for i, entry in enumerate(value)]
         return tuple(number for number in numbers if number is not None)
 
@@ -100,6 +103,8 @@ class ParameterReader:
         if number is None:
             want = "true or false" if parameter.kind is bool else "a finite number"
             self.faults.add(place, f"{parameter.name} must be {want}, but is {value!r}")
+        elif parameter.kind is int and number != int(number):
+            self.faults.add(place, f"{parameter.name} must be a whole number, but is {value!r}")
         elif not parameter.low <= number <= parameter.high:
             law = f"[{parameter.low:g}, {parameter.high:g}]"
             self.faults.add(place, f"{parameter.name} must lie in {law}, but is {value!r}")

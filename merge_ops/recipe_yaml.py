@@ -15,7 +15,7 @@ import yaml
 from mergesmith.errors import Faults, UserError, unknown
 
 from .methods import METHODS, Base, MergeMethod
-from .recipe import AUTO_TEMPLATE, Recipe, Slice, Source
+from .recipe import AUTO_TEMPLATE, NOT_MERGEKITS, Recipe, Slice, Source
 from .recipe_values import ParameterReader
 
 TOP_KEYS = (
@@ -221,9 +221,9 @@ class _Reader:
                 self.faults.add("base_model", f"is missing; {method.name} needs one")
                 continue
             listed = group_base is None or group_base in names
-            if not listed and place == "models" and method.base is Base.REQUIRED:
+            if not listed and place == "models" and method.base is not Base.IGNORED:
                 names.append(str(group_base))
-            elif not listed and method.base is Base.REQUIRED:
+            elif not listed and method.base is not Base.IGNORED:
                 self.faults.add(
                     place, f"the base model '{group_base}' must be one of the slice's sources, with its layer_range"
                 )
@@ -233,20 +233,22 @@ class _Reader:
                     f"{method.name} has no base: '{group_base}' would silently become a further input. List it under "
                     "models with its parameters, or remove base_model",
                 )
-            self.count(method, place, len(names))
+            uncounted = method.base is Base.OPTIONAL and group_base in names
+            self.count(method, place, len(names) - uncounted)
 
     def count(self, method: MergeMethod, place: str, inputs: int) -> None:
         low, high = method.min_inputs, method.max_inputs
         if inputs < low or (high is not None and inputs > high):
             law = f"exactly {low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
-            also = " (the base model included)" if method.base is Base.REQUIRED else ""
+            counted = {Base.REQUIRED: " (the base model included)", Base.OPTIONAL: " (the base model not counted)"}
+            also = counted.get(method.base, "")
             self.faults.add(place, f"{method.name} takes {law} models{also}, but here are {inputs}")
 
     def block(self, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
             self.faults.add("mergesmith", f"must be a mapping, but is {_kind(value)}")
             return {}
-        block = {key: entry for key, entry in value.items() if key != "schema_version"}
+        block = {key: entry for key, entry in value.items() if key not in ("schema_version", NOT_MERGEKITS)}
         if type(block.get("seed", 0)) is not int:
             self.faults.add("mergesmith.seed", f"must be a whole number, but is {block['seed']!r}")
             del block["seed"]

@@ -38,11 +38,55 @@ def l1_norm(tensor: torch.Tensor) -> float:
     return chunked_sum([tensor], torch.abs)
 
 
-def gram_matrix(tensors: Sequence[torch.Tensor]) -> np.ndarray:
-    """Inner products of the flattened tensors, (N, N) float64."""
+def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = None) -> np.ndarray:
+    """Inner products of the flattened tensors, or of their differences to `base`, (N, N) float64.
+
+    Differences are taken in float64: of nearly equal tensors little would be left of differences of inner products.
+    """
     size = len(tensors)
     gram = np.empty((size, size))
     for i in range(size):
         for j in range(i, size):
-            gram[i, j] = gram[j, i] = chunked_sum([tensors[i], tensors[j]], torch.mul)
+            if base is None:
+                gram[i, j] = gram[j, i] = chunked_sum([tensors[i], tensors[j]], torch.mul)
+            else:
+                gram[i, j] = gram[j, i] = chunked_sum([tensors[i], tensors[j], base], _product_of_differences)
     return gram
+
+
+def _product_of_differences(first: torch.Tensor, second: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    return (first - base) * (second - base)
+
+
+def vector_gram(tensors: Sequence[torch.Tensor], dim: int, base: torch.Tensor | None = None) -> np.ndarray:
+    """Inner products of the vectors along one dimension, (N, N, ...) float64; that dimension stays, with size 1.
+
+    With `base` those of the differences to it. A tensor without dimensions gives (N, N).
+    """
+    scalar = tensors[0].dim() == 0
+    everything = [t.reshape(1) if scalar else t.movedim(dim, -1) for t in (*tensors, *([] if base is None else [base]))]
+    length = everything[0].shape[-1]
+    count = everything[0].numel() // length if length else math.prod(everything[0].shape[:-1])
+    rows = [t.reshape(count, length) for t in everything]
+    size, step = len(tensors), max(1, CHUNK // max(1, length))
+    gram = np.zeros((size, size, count))
+    for start in range(0, count if length else 0, step):
+        part = [r[start : start + step].double() for r in rows]
+        vectors = part if base is None else [x - part[-1] for x in part[:-1]]
+        for i in range(size):
+            for j in range(i, size):
+                sums = row_sums(vectors[i] * vectors[j]).cpu().numpy()
+                gram[i, j, start : start + step] = gram[j, i, start : start + step] = sums
+    if scalar:
+        return gram[..., 0]
+    return np.moveaxis(gram.reshape(size, size, *everything[0].shape[:-1], 1), -1, 2 + dim if dim >= 0 else dim)
+
+
+def row_sums(rows: torch.Tensor) -> torch.Tensor:
+    """Sums along the last dimension, by the fixed tree."""
+    size = 1 << max(0, (rows.shape[-1] - 1).bit_length())
+    values = torch.nn.functional.pad(rows, (0, size - rows.shape[-1]))
+    while size > 1:
+        size //= 2
+        values = values[..., :size] + values[..., size:]
+    return values[..., 0]

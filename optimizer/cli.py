@@ -178,12 +178,24 @@ def verify(
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
     trial: Annotated[int | None, typer.Option(help="A trial's number; the winner if not given.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The file to write; printed if not given.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The file (for a task vector: folder) to write; a recipe is printed if not given."),
+    ] = None,
+    form: Annotated[
+        Literal["recipe", "task-vector"],
+        typer.Option("--as", help="The recipe itself, or merged weights with a recipe over them that mergekit runs."),
+    ] = "recipe",
 ) -> None:
     """Write the recipe of any trial of a run."""
-    from .export import exported_recipe
+    from .export import export_task_vector, exported_recipe
     from .rundir import write_text
 
+    if form == "task-vector":
+        if output is None:
+            raise UserError("--as task-vector writes a folder: name it with --output")
+        print(f"wrote {export_task_vector(run_dir, trial, output)}; mergekit-yaml runs it")
+        return
     text = exported_recipe(run_dir, trial)
     if output is None:
         print(text, end="")
@@ -198,14 +210,17 @@ def methods() -> None:
 
     console = _console()
     for method in METHODS.values():
-        table = Table(title=f"{method.name}: {method.summary}\n{method.paper}", title_justify="left")
+        beyond = "" if method.mergekit else " (not in mergekit)"
+        table = Table(title=f"{method.name}{beyond}: {method.summary}\n{method.paper}", title_justify="left")
         for column in ("parameter", "per", "default", "legal", "searched", "meaning"):
             table.add_column(column)
         for p in method.parameters:
             default = "required" if p.required else str(p.default).lower() if p.default is not None else "none"
             legal = "true, false" if p.kind is bool else f"[{p.low:g}, {p.high:g}]"
+            legal += " whole" if p.kind is int else ""
             searched = f"[{p.search.low:g}, {p.search.high:g}]" if p.search else ""
             meaning = p.doc if p.effect else f"no effect: {p.doc}"
+            meaning += "" if p.mergekit else " (not in mergekit)"
             table.add_row(p.name, p.scope.value.replace("_", "-"), default, legal, searched, meaning)
         console.print(table)
 

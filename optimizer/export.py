@@ -1,4 +1,4 @@
-"""`mergesmith export`: any trial's recipe, from a run's folder alone."""
+"""`mergesmith export`: any trial's recipe, from a run's folder alone, or its task vector as a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 from mergesmith.errors import UserError
 
+from ..merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, write_merge
 from .best import absolute_names
-from .rundir import BEST, RunDir
+from .rundir import BEST, RunDir, write_text
 from .trial import scores_document
+
+WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
 
 
 def exported_recipe(path: Path, number: int | None) -> str:
@@ -32,3 +35,42 @@ def exported_recipe(path: Path, number: int | None) -> str:
         "scores": {"search": {"objective": trial.value, "tasks": scores_document(trial.scores)}},
     }
     return replace(trial.recipe.renamed(absolute_names(trial.recipe, (rundir.root,))), facts=facts).to_yaml()
+
+
+def export_task_vector(path: Path, number: int | None, folder: Path) -> Path:
+    """Write a trial's merge as a task vector that stock mergekit adds to the base; returns the recipe's path.
+
+    A checkpoint format has no place for differences, so `folder`/weights holds base + task vector in float32, and
+    `folder`/recipe.yaml is task_arithmetic with weight 1 over it: mergekit subtracts the base and adds it again. Other
+    weights than 1 scale what was merged.
+
+    Raises:
+        UserError: see `exported_recipe`; or the recipe has no base, or another depth than its base.
+    """
+    recipe = parse_recipe(exported_recipe(path, number), where=f"{path}: recipe")
+    if recipe.base_model is None:
+        raise UserError(f"{recipe.merge_method} without a base_model has no task vector")
+    bank = ModelBank(recipe.references())
+    _check_depth(recipe, bank)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"output folder {folder} exists and is not empty; name another one")
+    written = write_merge(replace(recipe, out_dtype="float32"), bank, folder / WEIGHTS)
+    plain = Recipe(
+        "task_arithmetic",
+        models=(Source(str(written.folder.resolve()), parameters={"weight": Setting.constant(1.0)}),),
+        base_model=recipe.base_model,
+        parameters={"normalize": Setting.constant(False), "lambda": Setting.constant(1.0)},
+        dtype="float32",
+        out_dtype=recipe.out_dtype or recipe.dtype,
+        facts={"task_vector_of": {"recipe": recipe.to_document(), "weights_digest": written.digest}},
+    )
+    write_text(folder / TASK_VECTOR_RECIPE, plain.to_yaml())
+    return folder / TASK_VECTOR_RECIPE
+
+
+def _check_depth(recipe: Recipe, bank: ModelBank) -> None:
+    assert recipe.base_model is not None, "Should not reach."
+    layers = sum(stop - start for part in recipe.slices for start, stop in [part.sources[0].layer_range or (0, 0)])
+    depth = bank[recipe.base_model].architecture.num_layers
+    if recipe.slices and layers != depth:
+        raise UserError(f"the recipe stacks {layers} layers and its base has {depth}: there is no task vector")

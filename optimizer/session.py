@@ -48,7 +48,7 @@ class Session:
             torch.set_num_threads(config.workers.threads)
         self.device = pick_device(config.workers.device, "workers.device")
         references = (config.base_model, *config.models)
-        self.bank = ModelBank(references, roots=(self.root,), device=self.device, resident=False)
+        self.bank = ModelBank(references, roots=(self.root,), device=self.device, keep_deltas=True)
         self.bank.resident = self._resident()
         self._check_fit()
 

@@ -25,7 +25,7 @@ class ModelGroup(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def base(self) -> str: ...
+    def base(self) -> str | None: ...
     @property
     def listed(self) -> tuple[str, ...]: ...
     @property
@@ -36,6 +36,7 @@ class ModelGroup(Protocol):
 class Slot:
     """One value of a recipe: a parameter of one model (None: shared by all), and the dimensions that make it up.
 
+    `model` is a reference, or the model's place, from 1, where a point chooses which models are merged.
     `dimensions` maps a filter (REST for the rest) to one dimension per knot. A slot without dimensions is fixed.
     """
 
@@ -43,6 +44,11 @@ class Slot:
     model: str | None
     fixed: float | bool | None
     dimensions: Mapping[str, tuple[Dimension, ...]]
+
+    @property
+    def is_idle_extra(self) -> bool:
+        """Whether this is a parameter that mergekit lacks, held at its neutral default."""
+        return not self.parameter.mergekit and not self.dimensions and self.fixed == self.parameter.default
 
     def setting(self, params: Params) -> Setting:
         """The recipe's setting at a point."""
@@ -99,7 +105,7 @@ class Branch:
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """All values of the method's recipes."""
-        models = dict.fromkeys(model for group in self.groups for model in group.searched)
+        models = dict.fromkeys(self._label(group, model) for group in self.groups for model in group.searched)
         return tuple(
             self._slot(parameter, model)
             for parameter in self.method.parameters
@@ -120,12 +126,17 @@ class Branch:
         return next(group for group in self.groups if group.name == params[self.group_choice.name])
 
     def shared_settings(self, params: Params) -> dict[str, Setting]:
-        """The recipe's settings for all models; every one that counts is spelled out."""
-        return {s.parameter.name: s.setting(params) for s in self.slots if s.model is None}
+        """The recipe's settings for all models; every one that counts is spelled out.
+
+        What mergekit does not know is left out while it changes nothing, so that the recipe stays mergekit's.
+        """
+        return {s.parameter.name: s.setting(params) for s in self.slots if s.model is None and not s.is_idle_extra}
 
     def source_settings(self, model: str, params: Params) -> dict[str, Setting]:
         """The settings of one model; a model that is listed but not searched has weight 0."""
-        own = {s.parameter.name: s.setting(params) for s in self.slots if s.model == model}
+        group = self.group(params)
+        label = self._label(group, model) if model in group.searched else None
+        own = {s.parameter.name: s.setting(params) for s in self.slots if label is not None and s.model == label}
         inputs = [p for p in self.method.parameters if p.scope is Scope.INPUT]
         return own or {p.name: Setting.constant(0.0) for p in inputs}
 
@@ -136,14 +147,19 @@ class Branch:
         if self.group_choice is not None:
             params[self.group_choice.name] = group.name
         sources = {source.model: source.parameters for source in recipe.models}
+        labels = {self._label(group, model): model for model in group.searched}
         for slot in self.slots:
             name = slot.parameter.name
-            own = {} if slot.model is None else sources.get(slot.model, {})
+            own = {} if slot.model is None else sources.get(labels[slot.model], {})
             params.update(slot.read(own.get(name, recipe.parameters.get(name))))
         for model in group.listed:
             if model not in group.searched:
                 self._check_idle(model, {**recipe.parameters, **sources.get(model, {})})
         return params
+
+    def _label(self, group: ModelGroup, model: str) -> str:
+        """What a model's values are filed under: its reference, or its place where a point chooses the models."""
+        return model if self.group_choice is None else str(group.searched.index(model) + 1)
 
     def _check_idle(self, model: str, settings: Mapping[str, Setting]) -> None:
         for parameter in (p for p in self.method.parameters if p.scope is Scope.INPUT):

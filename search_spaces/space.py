@@ -49,6 +49,9 @@ class SearchSpace:
                 faults.add("methods", unknown("merge method", name, METHODS))
             elif method.max_inputs == 1:
                 faults.add("methods", f"{name} takes one model and has nothing to search; leave it out")
+            elif len(subject.models) < method.min_inputs - (method.base is Base.REQUIRED):
+                law = method.min_inputs - (method.base is Base.REQUIRED)
+                faults.add("methods", f"{name} needs at least {law} fine-tunes, but here are {len(subject.models)}")
             else:
                 _check(method, settings, subject, faults)
                 self.branches[name] = Branch(method, settings, config.knots, config.filters, _groups(method, subject))
@@ -107,18 +110,24 @@ class Group:
     """Models that are merged together: the base, all that the recipe lists, and those that are searched."""
 
     name: str
-    base: str
+    base: str | None
     listed: tuple[str, ...]
     searched: tuple[str, ...]
 
 
 def _groups(method: MergeMethod, subject: Subject) -> tuple[Group, ...]:
     """The alternatives of models that a method can be given: all of them, or each pair for a method of two."""
+    if method.base is Base.OPTIONAL:
+        # With the base: the method then works on task vectors, and the output is configured as the base is.
+        sets = combinations(subject.models, method.max_inputs) if method.max_inputs else [subject.models]
+        return tuple(Group(" + ".join(models), subject.base, models, models) for models in sets)
     if method.max_inputs == 2:
         pairs = list(combinations(subject.models, 2)) or [(subject.base, subject.models[0])]
         return tuple(Group(f"{first} + {second}", first, (first, second), (first, second)) for first, second in pairs)
     if method.base is Base.REQUIRED:
         return (Group("all", subject.base, subject.models, subject.models),)
+    if all(parameter.scope is not Scope.INPUT for parameter in method.parameters):
+        return (Group("all", None, subject.models, subject.models),)
     # A method without a base still gets one, at weight 0: the output takes its configuration and tokenizer from there.
     return (Group("all", subject.base, (subject.base, *subject.models), subject.models),)
 
@@ -135,6 +144,8 @@ def _check(method: MergeMethod, settings: dict[str, ParameterConfig], subject: S
             continue
         if match and parameter.scope is Scope.TENSOR:
             faults.add(place, f"{name} is shared by all models; it has no value per model")
+        if match and method.max_inputs == 2:
+            faults.add(place, f"{method.name} merges pairs; {name} belongs to a place in the pair, not to a model")
         if match and match["model"] not in subject.models:
             faults.add(place, unknown("model", match["model"], subject.models))
         _check_values(parameter, config, place, faults)
@@ -146,5 +157,7 @@ def _check_values(parameter: Parameter, config: ParameterConfig, place: str, fau
     if parameter.kind is bool:
         if config.range is not None or any(value not in (True, False) for value in values):
             faults.add(place, f"{parameter.name} is a switch: true, false or {{choices: [true, false]}}")
+    elif parameter.kind is int and (config.range is not None or any(value != int(value) for value in values)):
+        faults.add(place, f"{parameter.name} is a whole number: one, or {{choices: [...]}}")
     elif any(not parameter.low <= value <= parameter.high for value in values):
         faults.add(place, f"must lie in [{parameter.low:g}, {parameter.high:g}], but is {list(values)}")

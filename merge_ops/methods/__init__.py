@@ -1,6 +1,7 @@
 """The merge methods: one file per method or family, registered by being in this folder.
 
-A file declares `METHODS`, a tuple of `MergeMethod`. Nothing else needs to be edited to add one.
+A file declares `METHODS`, a tuple of `MergeMethod`. Nothing else needs to be edited to add one. Files without it help
+the others.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import pkgutil
 from mergesmith.errors import UserError, unknown
 
 from .method import (
+    AddDelta,
     Base,
     Custom,
+    Keep,
     KeepAll,
     KeepLargest,
     KeepRandom,
+    KeepRanked,
+    KeepWindow,
     LinearCombination,
     MaskedSum,
     MergeMethod,
@@ -24,6 +29,7 @@ from .method import (
     Plan,
     PlanError,
     Range,
+    RowCombination,
     Scope,
     SourceRule,
     Statistics,
@@ -31,11 +37,15 @@ from .method import (
 
 __all__ = [
     "METHODS",
+    "AddDelta",
     "Base",
     "Custom",
+    "Keep",
     "KeepAll",
     "KeepLargest",
     "KeepRandom",
+    "KeepRanked",
+    "KeepWindow",
     "LinearCombination",
     "MaskedSum",
     "MergeMethod",
@@ -44,6 +54,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Range",
+    "RowCombination",
     "Scope",
     "SourceRule",
     "Statistics",

@@ -6,7 +6,7 @@ and an executor runs the plan. A faster executor therefore serves every method a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ class Base(Enum):
     """What the base model is to a method."""
 
     REQUIRED = "required"
+    OPTIONAL = "optional"  # with a base the method works on task vectors, without one on the models themselves
     IGNORED = "ignored"  # the base model, where one is named, is an input like any other
 
 
@@ -44,9 +45,10 @@ class Parameter:
     """A parameter of a method: its scope, default, law and default search range.
 
     `default=None` with `required=False` means "not applied". `low` and `high` are the closed bounds of what is legal.
-    `kind` is bool for switches. A search moves parameters that have a `search` range and holds the others at
-    `search_fixed`, else at their default. A parameter without `effect` is accepted, as mergekit has it, and changes
-    nothing.
+    `kind` is bool for switches and int for whole numbers. A search moves parameters that have a `search` range and
+    holds the others at `search_fixed`, else at their default. A parameter without `effect` is accepted, as mergekit has
+    it, and changes nothing. `mergekit` says whether mergekit knows it; the default of one that it does not know is
+    neutral.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Parameter:
     search: Range | None = None
     search_fixed: float | bool | None = None
     effect: bool = True
+    mergekit: bool = True
     doc: str = ""
 
 
@@ -68,11 +71,14 @@ class Numbers:
 
     `tensor` holds TENSOR parameters; `inputs` holds one mapping per input, in order, with its INPUT or NON_BASE
     parameters (empty for the base where the method has only NON_BASE ones); `base` is the base's place among inputs.
+    `depth` is where the output tensor stands in the model: b / (L - 1) in layer b of L (0 where L is 1), None outside
+    the layers.
     """
 
     tensor: Mapping[str, Any]
     inputs: tuple[Mapping[str, Any], ...]
     base: int | None
+    depth: float | None = None
 
     @property
     def others(self) -> tuple[int, ...]:
@@ -87,12 +93,39 @@ class Statistics(Protocol):
         """Inner products of the flattened inputs, (N, N) float64."""
         ...
 
+    def delta_gram(self) -> np.ndarray:
+        """Inner products of the flattened task vectors, (M, M) float64, of differences taken in float64."""
+        ...
+
+    def vector_gram(self, dim: int, *, deltas: bool) -> np.ndarray:
+        """Inner products of the vectors along one dimension, which stays with size 1, (N or M, N or M, ...) float64."""
+        ...
+
+    def merged_delta(self, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> torch.Tensor:
+        """`derive(task vectors)` for a module-level function of them alone. Not to be written to."""
+        ...
+
 
 @dataclass(frozen=True)
 class LinearCombination:
     """out = sum_i coefficients[i] * x_i over all inputs, base included; zero coefficients are left out."""
 
     coefficients: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RowCombination:
+    """out = sum_i coefficients[i] * x_i with arrays that broadcast against the tensors, one per input."""
+
+    coefficients: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class AddDelta:
+    """out = base + scale * delta, for a delta that no number changes; see `Statistics.merged_delta`."""
+
+    delta: torch.Tensor
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -108,10 +141,36 @@ class KeepLargest:
 
 
 @dataclass(frozen=True)
+class KeepWindow:
+    """By descending magnitude, int(gamma * n) elements go, the next int(density * n) stay, the rest goes.
+
+    Where both shares do not fit, fewer of the largest go. Ties go to low indices.
+    """
+
+    density: float
+    gamma: float
+
+
+@dataclass(frozen=True)
+class KeepRanked:
+    """An element stays with a probability by the rank r of its magnitude among the C of its row.
+
+    Probability density - epsilon + 2 epsilon (r - 1) / (C - 1), drawn by the counter-based hash of `hashing.py`. Rows
+    run along dimension 1; a vector is one row; in a row of one element the probability is the density.
+    """
+
+    density: float
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class KeepRandom:
     """Each element stays with this probability, by the counter-based hash of `hashing.py`."""
 
     probability: float
+
+
+Keep = KeepAll | KeepLargest | KeepWindow | KeepRandom | KeepRanked
 
 
 @dataclass(frozen=True)
@@ -119,7 +178,7 @@ class SourceRule:
     """What happens to one task vector before the sum: keep rule, L1-norm rescale, weight; in this order."""
 
     weight: float
-    keep: KeepAll | KeepLargest | KeepRandom = KeepAll()
+    keep: Keep = KeepAll()
     rescale: bool = False
 
 
@@ -144,15 +203,16 @@ class Custom:
     function: Callable[[tuple[torch.Tensor, ...], int | None], torch.Tensor]
 
 
-Plan = LinearCombination | MaskedSum | Custom
+Plan = LinearCombination | RowCombination | MaskedSum | AddDelta | Custom
 
 
 @dataclass(frozen=True)
 class MergeMethod:
     """A merge method as data: declaration, paper, and the planner.
 
-    `min_inputs` and `max_inputs` count all inputs of a slice, the base included. `statistics` names what `plan` asks
-    for. `random` says that the result depends on the seed.
+    `min_inputs` and `max_inputs` count all inputs of a slice, the base included, but where the base is optional those
+    that are not the base. `statistics` names what `plan` asks for. `random` says that the result depends on the seed,
+    `mergekit` that mergekit has the method too.
     """
 
     name: str
@@ -165,6 +225,7 @@ class MergeMethod:
     max_inputs: int | None = None
     statistics: tuple[str, ...] = ()
     random: bool = False
+    mergekit: bool = True
 
     def parameter(self, name: str) -> Parameter | None:
         """The declaration of a parameter, or None."""

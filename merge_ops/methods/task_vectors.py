@@ -1,51 +1,86 @@
-"""The task-vector family: task arithmetic, TIES and DARE are one rule with different parts switched on.
+"""The task-vector family: task arithmetic, TIES, DARE, DELLA and breadcrumbs are one rule with parts switched on.
 
 Per source: task vector x_i - base, keep rule, L1 rescale, weight. Then sign consensus, sum, normalization, lambda.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
+from .depth_scaling import LAMBDA, LINES, merged_scale
 from .method import (
     Base,
+    Keep,
     KeepAll,
     KeepLargest,
     KeepRandom,
+    KeepRanked,
+    KeepWindow,
     LinearCombination,
     MaskedSum,
     MergeMethod,
     Numbers,
     Parameter,
     Plan,
+    PlanError,
     Range,
     Scope,
     SourceRule,
     Statistics,
 )
 
-Keep = Callable[[float], KeepAll | KeepLargest | KeepRandom]
+KeepRule = Callable[[Mapping[str, Any]], Keep]
 NO_DIVISOR = 1e-8  # a sum of weights below this is not divided by
 
 
-def plan_masked(numbers: Numbers, _stats: Statistics, *, keep: Keep, consensus: bool) -> Plan:
+def plan_masked(numbers: Numbers, _stats: Statistics, *, keep: KeepRule, consensus: bool) -> Plan:
     """Out = base + lambda * [sum_i w_i m_i (x_i - base)] / [sum of the weights that count, with normalize].
 
-    Unlike in the TIES paper the weights take part in the sign election, as in mergekit.
+    Unlike in the TIES paper the weights take part in the sign election, as in mergekit. DARE and DELLA rescale what
+    they keep to the task vector's L1 norm, as in mergekit, not by the inverse of the probability.
     """
     tensor = numbers.tensor
     rules = tuple(
         SourceRule(
             weight=float(values["weight"]),
-            keep=KeepAll() if values["density"] >= 1.0 else keep(float(values["density"])),
+            keep=KeepAll() if values["density"] >= 1.0 else keep(values),
             rescale=bool(tensor["rescale"]) and values["density"] < 1.0,
         )
         for values in (numbers.inputs[i] for i in numbers.others)
     )
     if not consensus and all(isinstance(rule.keep, KeepAll) for rule in rules):
         return _combination(numbers)
-    return MaskedSum(rules, consensus=consensus, normalize=bool(tensor["normalize"]), scale=float(tensor["lambda"]))
+    return MaskedSum(rules, consensus=consensus, normalize=bool(tensor["normalize"]), scale=merged_scale(numbers))
+
+
+def keep_largest(values: Mapping[str, Any]) -> Keep:
+    """TIES: the largest magnitudes of the whole tensor."""
+    return KeepLargest(float(values["density"]))
+
+
+def keep_random(values: Mapping[str, Any]) -> Keep:
+    """DARE: each element with the same probability."""
+    return KeepRandom(float(values["density"]))
+
+
+def keep_window(values: Mapping[str, Any]) -> Keep:
+    """Breadcrumbs: the largest magnitudes without the very largest."""
+    return KeepWindow(float(values["density"]), float(values["gamma"]))
+
+
+def keep_ranked(values: Mapping[str, Any]) -> Keep:
+    """DELLA: the larger an element among its row, the likelier it stays."""
+    density, epsilon = float(values["density"]), float(values["epsilon"])
+    if density <= 0.0:
+        return KeepRandom(0.0)
+    if not (density - epsilon > 0.0 and density + epsilon < 1.0):
+        raise PlanError(
+            "0 < density - epsilon and density + epsilon < 1 must hold (or density be 0 or 1), "
+            f"but density is {density:g} and epsilon {epsilon:g}"
+        )
+    return KeepRanked(density, epsilon)
 
 
 def plan_arithmetic(numbers: Numbers, _stats: Statistics) -> LinearCombination:
@@ -57,16 +92,17 @@ def _combination(numbers: Numbers) -> LinearCombination:
     weights = {i: float(numbers.inputs[i]["weight"]) for i in numbers.others}
     total = sum(weights.values())
     divisor = total if numbers.tensor["normalize"] and abs(total) >= NO_DIVISOR else 1.0
-    scale = float(numbers.tensor["lambda"]) / divisor
+    scale = merged_scale(numbers) / divisor
     coefficients = [weights.get(i, 0.0) * scale for i in range(len(numbers.inputs))]
     if numbers.base is not None:
         coefficients[numbers.base] = 1.0 - sum(coefficients)
     return LinearCombination(tuple(coefficients))
 
 
-def _parameters(*, normalize: bool, rescale: bool, sparse: bool) -> tuple[Parameter, ...]:
+def _parameters(
+    *, normalize: bool, rescale: bool, density: Range | None = None, more: tuple[Parameter, ...] = ()
+) -> tuple[Parameter, ...]:
     weights = Range(0.0, 1.5)  # evolved weights of good merges sum to about 2 (Akiba et al. 2024, arXiv:2403.13187)
-    density = Range(0.1, 1.0) if sparse else None
     return (
         Parameter("weight", Scope.NON_BASE, required=True, search=weights, doc="weight of this task vector"),
         Parameter(
@@ -76,9 +112,10 @@ def _parameters(*, normalize: bool, rescale: bool, sparse: bool) -> tuple[Parame
             low=0.0,
             high=1.0,
             search=density,
-            effect=sparse,
+            effect=density is not None,
             doc="share of the task vector's elements that are kept",
         ),
+        *more,
         Parameter(
             "normalize",
             Scope.TENSOR,
@@ -92,13 +129,45 @@ def _parameters(*, normalize: bool, rescale: bool, sparse: bool) -> tuple[Parame
             Scope.TENSOR,
             default=rescale,
             kind=bool,
-            effect=sparse,
+            effect=density is not None,
             doc="scale what is kept so that each task vector's L1 norm stays",
         ),
-        Parameter("lambda", Scope.TENSOR, default=1.0, doc="scale of the merged task vector"),
+        LAMBDA,
+        LINES,
         Parameter("int8_mask", Scope.TENSOR, default=False, kind=bool, effect=False, doc="mergekit's storage choice"),
     )
 
+
+def _family(name: str, summary: str, paper: str, keep: KeepRule, *, consensus: bool, **declared: Any) -> MergeMethod:
+    return MergeMethod(
+        name=name,
+        summary=summary,
+        paper=paper,
+        base=Base.REQUIRED,
+        parameters=_parameters(**declared),
+        plan=partial(plan_masked, keep=keep, consensus=consensus),
+        random=keep in (keep_random, keep_ranked),
+    )
+
+
+TIES = "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708"
+DARE = "Yu et al. 2024, Language models are super Mario, arXiv:2311.03099"
+DELLA = "Deep et al. 2024, DELLA-Merging, arXiv:2406.11617"
+BREADCRUMBS = "Davari and Belilovsky 2023, Model Breadcrumbs, arXiv:2312.06795"
+# A search keeps epsilon at 0.1 and density where both bounds hold; breadcrumbs' two shares always fit.
+EPSILON = Parameter(
+    "epsilon", Scope.NON_BASE, default=0.15, low=0.0, high=0.5, search_fixed=0.1, doc="half the span of probabilities"
+)
+GAMMA = Parameter(
+    "gamma",
+    Scope.NON_BASE,
+    default=0.01,
+    low=0.0,
+    high=1.0,
+    search=Range(0.0, 0.1),
+    doc="share of the largest elements that are dropped",
+)
+ANY, RANKED, WINDOW = Range(0.1, 1.0), Range(0.2, 0.8), Range(0.1, 0.9)
 
 METHODS = (
     MergeMethod(
@@ -106,33 +175,81 @@ METHODS = (
         summary="Base plus weighted sum of task vectors.",
         paper="Ilharco et al. 2023, Editing models with task arithmetic, arXiv:2212.04089",
         base=Base.REQUIRED,
-        parameters=_parameters(normalize=False, rescale=False, sparse=False),
+        parameters=_parameters(normalize=False, rescale=False),
         plan=plan_arithmetic,
     ),
-    MergeMethod(
-        name="ties",
-        summary="Task vectors trimmed to their largest elements, signs elected, agreeing ones summed.",
-        paper="Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
-        base=Base.REQUIRED,
-        parameters=_parameters(normalize=True, rescale=False, sparse=True),
-        plan=partial(plan_masked, keep=KeepLargest, consensus=True),
+    _family(
+        "ties",
+        "Task vectors trimmed to their largest elements, signs elected, agreeing ones summed.",
+        TIES,
+        keep_largest,
+        consensus=True,
+        normalize=True,
+        rescale=False,
+        density=ANY,
     ),
-    MergeMethod(
-        name="dare_linear",
-        summary="Task vectors with random elements dropped and the rest rescaled, then summed.",
-        paper="Yu et al. 2024, Language models are super Mario, arXiv:2311.03099",
-        base=Base.REQUIRED,
-        parameters=_parameters(normalize=False, rescale=True, sparse=True),
-        plan=partial(plan_masked, keep=KeepRandom, consensus=False),
-        random=True,
+    _family(
+        "dare_linear",
+        "Task vectors with random elements dropped and the rest rescaled, then summed.",
+        DARE,
+        keep_random,
+        consensus=False,
+        normalize=False,
+        rescale=True,
+        density=ANY,
     ),
-    MergeMethod(
-        name="dare_ties",
-        summary="DARE's random drop and rescale, then TIES's sign election.",
-        paper="Yu et al. 2024, arXiv:2311.03099; Yadav et al. 2023, arXiv:2306.01708",
-        base=Base.REQUIRED,
-        parameters=_parameters(normalize=False, rescale=True, sparse=True),
-        plan=partial(plan_masked, keep=KeepRandom, consensus=True),
-        random=True,
+    _family(
+        "dare_ties",
+        "DARE's random drop and rescale, then TIES's sign election.",
+        f"{DARE}; {TIES}",
+        keep_random,
+        consensus=True,
+        normalize=False,
+        rescale=True,
+        density=ANY,
+    ),
+    _family(
+        "della",
+        "Random drop that spares large elements of a row, rescale, then TIES's sign election.",
+        DELLA,
+        keep_ranked,
+        consensus=True,
+        normalize=True,
+        rescale=True,
+        density=RANKED,
+        more=(EPSILON,),
+    ),
+    _family(
+        "della_linear",
+        "Random drop that spares large elements of a row, rescale, then sum.",
+        DELLA,
+        keep_ranked,
+        consensus=False,
+        normalize=False,
+        rescale=True,
+        density=RANKED,
+        more=(EPSILON,),
+    ),
+    _family(
+        "breadcrumbs",
+        "Task vectors without their smallest and very largest elements, summed.",
+        BREADCRUMBS,
+        keep_window,
+        consensus=False,
+        normalize=False,
+        rescale=False,
+        density=WINDOW,
+        more=(GAMMA,),
+    ),
+    _family(
+        "breadcrumbs_ties",
+        "Task vectors without their smallest and very largest elements, then TIES's sign election.",
+        f"{BREADCRUMBS}; {TIES}",
+        keep_window,
+        consensus=True,
+        normalize=False,
+        rescale=False,
+        density=WINDOW,
+        more=(GAMMA,),
     ),
 )

@@ -255,9 +255,9 @@ def test_a_resident_bank_keeps_copies(in_llama: Path) -> None:
 def test_statistics_are_kept_by_inputs_and_dtype(in_llama: Path) -> None:
     bank = ModelBank(("a", "b"))
     keys = (("a", "model.norm.weight"), ("b", "model.norm.weight"))
-    gram = bank.gram(keys, None)
-    assert bank.gram(keys, None) is gram
-    assert bank.gram(keys[::-1], None)[0, 0] == gram[1, 1]
-    assert bank.gram(keys, torch.bfloat16)[0, 0] != gram[0, 0]
+    gram = bank.statistics(keys, None, None).gram()
+    assert bank.statistics(keys, None, None).gram() is gram
+    assert bank.statistics(keys[::-1], None, None).gram()[0, 0] == gram[1, 1]
+    assert bank.statistics(keys, None, torch.bfloat16).gram()[0, 0] != gram[0, 0]
     x, y = (bank.tensor(key).double() for key in keys)
     assert gram[0, 1] == pytest.approx(float((x * y).sum()), rel=1e-12)

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from golden import MethodCase, method_cases
 
 from mergesmith.merge_ops.execute import execute, largest_mask
 from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Scope
-from mergesmith.merge_ops.reductions import gram_matrix
+from mergesmith.merge_ops.methods.sce import energy_weighted, most_variable
+from mergesmith.merge_ops.selection import largest
+from mergesmith.merge_ops.statistics import InputStatistics
 
 CASES = [case for case in method_cases() if case.method in METHODS]
 # Rounding, relative to the largest value: float32's, and bfloat16's where mergekit computed in it (we do not).
 TOLERANCE = {"float32": 2e-6, "bfloat16": 2e-2}
-
-
-class Statistics:
-    """Statistics straight from the tensors."""
-
-    def __init__(self, inputs: list[torch.Tensor]) -> None:
-        self.inputs = inputs
-
-    def gram(self) -> np.ndarray:
-        return gram_matrix(self.inputs)
 
 
 def numbers_of(case: MethodCase, method: MergeMethod) -> Numbers:
@@ -41,7 +32,7 @@ def numbers_of(case: MethodCase, method: MergeMethod) -> Numbers:
 def merged(case: MethodCase) -> torch.Tensor:
     method, inputs = METHODS[case.method], case.inputs()
     numbers = numbers_of(case, method)
-    plan = method.plan(numbers, Statistics(inputs))
+    plan = method.plan(numbers, InputStatistics(lambda: inputs, case.base))
     return execute(plan, inputs, base=case.base, seed=0, name=case.id)
 
 
@@ -52,16 +43,39 @@ def decided(case: MethodCase) -> torch.Tensor:
     if not case.ties:
         return decided
     assert case.base is not None
-    densities = case.per_input["density"]
-    for i, x in enumerate(inputs):
-        if i != case.base and densities[i] is not None and densities[i] < 1:
-            delta = x - inputs[case.base]
-            kept = delta.abs()[largest_mask(delta, densities[i])]
-            decided &= delta.abs() != kept.min()
+    deltas = [x - inputs[case.base] for x in inputs]
+    size = decided.numel()
+    for i, delta in enumerate(deltas):
+        density = case.per_input["density"][i]
+        if density is None or density >= 1:
+            continue
+        if case.method.startswith("breadcrumbs"):
+            count, gamma = int(density * size), case.per_input["gamma"][i]
+            dropped = min(int(gamma * size), size - count)
+            decided &= not_at_the_cut(delta, dropped) & not_at_the_cut(delta, dropped + count)
+        else:
+            decided &= not_at_the_cut(delta, max(1, int(density * size)))
     return decided
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def not_at_the_cut(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Elements whose magnitude differs from that of the last of the `count` largest."""
+    if count == 0:
+        return torch.ones_like(values, dtype=torch.bool)
+    last = values.abs()[largest(values, count)].min()
+    return (values.abs() - last).abs() > 1e-6 * last
+
+
+def differs_on_purpose(case: MethodCase) -> bool:
+    """Cases where one different choice changes every element; each has a test of its own below."""
+    # Which tied elements SCE selects changes the models' energies, and with them all weights.
+    tied_selection = case.method == "sce" and case.ties
+    # In bfloat16 mergekit's softmax and logarithm leave two digits of the divergence, and its mask is another.
+    coarse_mask = case.method == "arcee_fusion" and case.dtype == "bfloat16"
+    return tied_selection or coarse_mask
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not differs_on_purpose(c)], ids=lambda case: case.id)
 def test_equals_mergekit(case: MethodCase) -> None:
     ours, theirs = merged(case), case.expected()
     where = decided(case)
@@ -71,10 +85,10 @@ def test_equals_mergekit(case: MethodCase) -> None:
 
 
 def test_every_method_has_cases() -> None:
-    assert {case.method for case in CASES} == set(METHODS)
+    assert {case.method for case in CASES} == {name for name, method in METHODS.items() if method.mergekit}
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.ties], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [c for c in CASES if c.ties and c.method == "ties"], ids=lambda case: case.id)
 def test_tied_cases_keep_exactly_the_share(case: MethodCase) -> None:
     assert case.base is not None
     inputs = case.inputs()
@@ -82,3 +96,26 @@ def test_tied_cases_keep_exactly_the_share(case: MethodCase) -> None:
         if density is not None and density < 1:
             mask = largest_mask(inputs[i] - inputs[case.base], density)
             assert int(mask.sum()) == max(1, int(density * mask.numel()))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.ties and c.method == "sce"], ids=lambda case: case.id)
+def test_sce_with_mergekits_choice_of_ties_is_mergekits_result(case: MethodCase) -> None:
+    assert case.base is not None
+    inputs, theirs = case.inputs(), case.expected()
+    deltas = [x - inputs[case.base] for i, x in enumerate(inputs) if i != case.base]
+    ours = most_variable(deltas, case.parameters["select_topk"])
+    selected = theirs != inputs[case.base]  # a selected element moves: some model has the elected sign
+    assert int(selected.sum()) == int(ours.sum())
+    variance = torch.stack(deltas).var(dim=0, unbiased=False)
+    assert torch.equal(variance[selected].sort().values, variance[ours].sort().values)
+    merged = inputs[case.base] + energy_weighted([delta * selected for delta in deltas])
+    torch.testing.assert_close(merged, theirs, rtol=0, atol=TOLERANCE["float32"] * float(theirs.abs().max()))
+
+
+def test_arcee_fusion_in_bfloat16_swaps_whole_elements_as_mergekit_does() -> None:
+    (case,) = [c for c in CASES if c.method == "arcee_fusion" and c.dtype == "bfloat16"]
+    base, other = (x.float() for x in case.inputs())
+    ours, theirs = merged(case), case.expected().float()
+    for result in (ours, theirs):
+        assert bool(((result - base).abs() < 1e-2 * base.abs()).logical_or((result - other).abs() < 1e-2).all())
+    assert float((ours != theirs).float().mean()) < 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from mergesmith.merge_ops.methods import (
     get_method,
 )
 from mergesmith.merge_ops.methods.method import Statistics
-from mergesmith.merge_ops.reductions import gram_matrix
+from mergesmith.merge_ops.statistics import InputStatistics
 
 SHAPES = ((7,), (1,), (12, 9), (3, 5, 4))
 LARGE = (4, 301, 200)  # above the size from which torch splits work between threads
@@ -38,12 +38,24 @@ every_random_method = pytest.mark.parametrize(
 class DeclaredStatistics:
     """Statistics straight from the tensors; asking for one that the method did not declare fails."""
 
-    def __init__(self, method: MergeMethod, inputs: list[torch.Tensor]) -> None:
-        self.method, self.inputs = method, inputs
+    def __init__(self, method: MergeMethod, inputs: list[torch.Tensor], base: int | None) -> None:
+        self.method, self.all = method, InputStatistics(lambda: inputs, base)
 
     def gram(self) -> np.ndarray:
-        assert "gram" in self.method.statistics, f"{self.method.name} uses gram() without declaring it"
-        return gram_matrix(self.inputs)
+        return self.declared("gram").gram()
+
+    def delta_gram(self) -> np.ndarray:
+        return self.declared("delta_gram").delta_gram()
+
+    def vector_gram(self, dim: int, *, deltas: bool) -> np.ndarray:
+        return self.declared("vector_gram").vector_gram(dim, deltas=deltas)
+
+    def merged_delta(self, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> torch.Tensor:
+        return self.declared("merged_delta").merged_delta(derive)
+
+    def declared(self, name: str) -> InputStatistics:
+        assert name in self.method.statistics, f"{self.method.name} uses {name}() without declaring it"
+        return self.all
 
 
 def searched(parameter: Parameter) -> Any:
@@ -64,7 +76,7 @@ def numbers(method: MergeMethod, inputs: int, value: Callable[[Parameter], Any] 
         }
         for i in range(inputs)
     )
-    return Numbers(tensor, per_input, base)
+    return Numbers(tensor, per_input, base, depth=0.5)
 
 
 def count(method: MergeMethod) -> int:
@@ -90,7 +102,7 @@ def merge(
     name: str = NAME,
 ) -> torch.Tensor:
     given = numbers(method, len(inputs), value)
-    plan = method.plan(given, DeclaredStatistics(method, inputs))
+    plan = method.plan(given, DeclaredStatistics(method, inputs, given.base))
     return execute(plan, inputs, base=given.base, seed=seed, name=name)
 
 
@@ -226,9 +238,9 @@ def test_the_fewest_inputs(method: MergeMethod) -> None:
 def test_the_declaration_is_sane(method: MergeMethod) -> None:
     assert METHODS[method.name] is get_method(method.name) is method
     assert method.summary.endswith(".")
-    assert "arXiv:" in method.paper or "doi:" in method.paper
+    assert any(mark in method.paper for mark in ("arXiv:", "doi:", "https://"))
     assert 1 <= method.min_inputs <= (method.max_inputs or method.min_inputs)
-    assert set(method.statistics) <= {"gram", "l1", "magnitude", "rank"}
+    assert set(method.statistics) <= {"gram", "delta_gram", "vector_gram", "merged_delta"}
     names = [p.name for p in method.parameters]
     assert len(set(names)) == len(names)
     if method.base is Base.IGNORED:
@@ -242,6 +254,7 @@ def test_the_declaration_is_sane(method: MergeMethod) -> None:
 
 def check_parameter(p: Parameter) -> None:
     assert p.doc, p.name
+    assert p.mergekit or p.default is not None, f"{p.name}: what mergekit does not know needs a neutral default"
     assert p.low <= p.high, p.name
     assert not (p.required and p.default is not None), f"{p.name}: a required parameter has no default"
     assert not (p.required and not p.effect), f"{p.name}: what is required must have an effect"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops import Recipe, Rule, Setting, Source, parse_recipe
+from mergesmith.merge_ops import METHODS, Recipe, Rule, Setting, Source, parse_recipe
 from mergesmith.search_spaces import (
     METHOD,
     UNIFORM,
@@ -38,7 +38,12 @@ CONFIGS = {
         },
         "knots": 2,
     },
-    "every method": {"methods": ["linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties"]},
+    "every method": {"methods": [name for name, method in METHODS.items() if method.max_inputs != 1]},
+    "every method in detail": {
+        "methods": [name for name, method in METHODS.items() if method.max_inputs != 1],
+        "knots": 2,
+        "filters": ["mlp"],
+    },
 }
 
 
@@ -225,6 +230,9 @@ FAULTS = [
     ({"methods": {"ties": {"models[./z].weight": 0.5}}}, "unknown model './z'"),
     ({"methods": {"slerp": {"models[./a].t": 0.5}}}, "shared by all models"),
     ({"methods": {"ties": {"normalize": [0, 1]}}}, "is a switch"),
+    ({"methods": {"nuslerp": {"models[./a].weight": 0.5}}}, "merges pairs; weight belongs to a place"),
+    ({"methods": {"karcher": {"max_iter": [1, 9]}}}, "is a whole number"),
+    ({"methods": {"karcher": {"max_iter": 2.5}}}, "is a whole number"),
 ]
 
 
@@ -248,3 +256,37 @@ BROKEN = [
 def test_broken_sections(document: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SpaceConfig.model_validate(document)
+
+
+def test_methods_that_need_more_fine_tunes_than_there_are_say_so() -> None:
+    one = Subject("./base", ("./a",), "bfloat16")
+    for method in ("model_stock", "consensus", "nuslerp"):
+        with pytest.raises(UserError, match=f"{method} needs at least 2 fine-tunes, but here are 1"):
+            SearchSpace(SpaceConfig.model_validate({"methods": [method]}), one)
+
+
+def test_methods_with_an_optional_base_work_on_task_vectors() -> None:
+    searched = SearchSpace(SpaceConfig.model_validate({"methods": ["nuslerp", "multislerp"]}), SUBJECT)
+    for point in points(searched, 1):
+        assert searched.recipe(point).base_model == "./base"
+    groups = searched.dimensions("nuslerp")[0]
+    assert isinstance(groups, Choice)
+    assert groups.options == ("./a + ./b", "./a + ./c", "./b + ./c")
+
+
+def test_methods_without_weights_do_not_take_the_base_in() -> None:
+    searched = SearchSpace(SpaceConfig.model_validate({"methods": ["karcher"]}), SUBJECT)
+    recipe = searched.recipe({METHOD: "karcher"})
+    assert recipe.base_model is None
+    assert [source.model for source in recipe.models] == ["./a", "./b", "./c"]
+
+
+def test_a_slope_over_depth_is_searched_when_asked_for() -> None:
+    document = {"methods": {"ties": {"lines": [-0.5, 1.5]}, "task_arithmetic": {"lines": 0.5}}}
+    searched = SearchSpace(SpaceConfig.model_validate(document), SUBJECT)
+    assert "ties.lines" in [d.name for d in searched.dimensions("ties")]
+    for point in points(searched, 2):
+        recipe = searched.recipe(point)
+        assert "lines" in recipe.parameters
+        assert recipe.beyond_mergekit is not None
+        assert searched.params(recipe) == point

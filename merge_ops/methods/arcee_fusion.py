@@ -1,0 +1,48 @@
+"""Takes over the elements of another model that changed most, weighed by how much their row's distribution changed."""
+
+from __future__ import annotations
+
+import torch
+
+from .method import Base, Custom, MergeMethod, Numbers, Statistics
+
+FLOOR = 1e-8  # added to probabilities
+
+
+def plan(_numbers: Numbers, _stats: Statistics) -> Custom:
+    """Out = base + (x - base) [importance >= median + 1.5 (Q3 - Q1)].
+
+    importance = |x - base| * KL(softmax(x) || softmax(base)) per row of the last dimension. Quantiles are elements of
+    the sorted importances, over all of them; mergekit samples a million where there are more.
+    """
+    return Custom(_merge)
+
+
+def _merge(inputs: tuple[torch.Tensor, ...], base: int | None) -> torch.Tensor:
+    assert base is not None, "Should not reach."
+    own, other = inputs[base], inputs[1 - base]
+    if own.numel() == 0:
+        return own.clone()
+    p = torch.softmax(other, dim=-1) + FLOOR
+    q = torch.softmax(own, dim=-1) + FLOOR
+    divergence = (p * torch.log(p / q)).sum(dim=-1, keepdim=True)
+    delta = other - own
+    importance = delta.abs() * divergence
+    flat = importance.reshape(-1)
+    quartiles = [float(flat.kthvalue(int(share * (flat.numel() - 1)) + 1).values) for share in (0.25, 0.5, 0.75)]
+    threshold = quartiles[1] + 1.5 * (quartiles[2] - quartiles[0])
+    return own + delta * (importance >= threshold)
+
+
+METHODS = (
+    MergeMethod(
+        name="arcee_fusion",
+        summary="Takes over the elements that changed most, by size and by their row's distribution.",
+        paper="Arcee Fusion, https://www.arcee.ai/blog/meet-mergekit-v0-1-arcee-fusion-expanded-model-support-multi-gpu-acceleration",
+        base=Base.REQUIRED,
+        min_inputs=2,
+        max_inputs=2,
+        parameters=(),
+        plan=plan,
+    ),
+)

@@ -1,0 +1,66 @@
+"""Consensus merging: the sum of task vectors where enough tasks need it, by their TALL masks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from .depth_scaling import LINES, merged_scale
+from .elementwise import sum_in_order, task_vectors
+from .method import Base, Custom, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .spectral import SCALE
+
+
+def plan(numbers: Numbers, _stats: Statistics) -> Custom:
+    """Out = base + lambda * [sum_i m_i >= agreement] * T, with T = sum_i T_i and m_i = [|T_i| > threshold |T - T_i|].
+
+    m_i is task i's TALL mask: where its own change outweighs what the others add (paper, equations for TALL-masks and
+    the consensus mask). Agreement 1 drops what no task needs ("catastrophic"), 2 also what one alone does ("selfish").
+    Unlike in the paper, one threshold holds for all tasks instead of one per task tuned on validation data.
+    """
+    values = numbers.tensor
+    agreement = int(values["agreement"])
+    if agreement > len(numbers.others):
+        raise PlanError(
+            f"agreement must be at most the number of task vectors, {len(numbers.others)}, but is {agreement}"
+        )
+    return Custom(
+        partial(_merge, threshold=float(values["threshold"]), agreement=agreement, scale=merged_scale(numbers))
+    )
+
+
+def _merge(
+    inputs: tuple[torch.Tensor, ...], base: int | None, *, threshold: float, agreement: int, scale: float
+) -> torch.Tensor:
+    assert base is not None, "Should not reach."
+    deltas = task_vectors(inputs, base)
+    total = sum_in_order(deltas)
+    needed = sum_in_order([(delta.abs() > (total - delta).abs_() * threshold).to(torch.int32) for delta in deltas])
+    return (total * (needed >= agreement)).mul_(scale).add_(inputs[base])
+
+
+METHODS = (
+    MergeMethod(
+        name="consensus",
+        summary="Sum of task vectors where at least `agreement` tasks need it, by their TALL masks.",
+        paper="Wang et al. 2024, Localizing Task Information for Improved Model Merging, arXiv:2405.07813",
+        base=Base.REQUIRED,
+        min_inputs=3,
+        parameters=(
+            Parameter(
+                "threshold",
+                Scope.TENSOR,
+                default=0.4,
+                low=0.0,
+                search=Range(0.2, 0.6),
+                doc="how much a task's change must outweigh the others'",
+            ),
+            Parameter("agreement", Scope.TENSOR, default=2, kind=int, low=0, doc="tasks that must need an element"),
+            SCALE,
+            LINES,
+        ),
+        plan=plan,
+        mergekit=False,
+    ),
+)

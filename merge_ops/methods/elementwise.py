@@ -1,0 +1,20 @@
+"""What the methods that work element by element share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def task_vectors(inputs: Sequence[torch.Tensor], base: int) -> list[torch.Tensor]:
+    """The differences of the other inputs to the base, in order."""
+    return [x - inputs[base] for i, x in enumerate(inputs) if i != base]
+
+
+def sum_in_order(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum, added one after another."""
+    total = tensors[0].clone()
+    for tensor in tensors[1:]:
+        total.add_(tensor)
+    return total

@@ -1,0 +1,68 @@
+"""Spherical mean of several models or task vectors around their weighted mean direction."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .combinations import over_task_vectors
+from .method import (
+    Base,
+    LinearCombination,
+    MergeMethod,
+    Numbers,
+    Parameter,
+    PlanError,
+    Range,
+    RowCombination,
+    Scope,
+    Statistics,
+)
+
+
+def plan(numbers: Numbers, stats: Statistics) -> LinearCombination | RowCombination:
+    """Out = cos(eps) m / |m| * sum_i w_i |v_i| with m = sum_i w_i v_i / (|v_i| + eps).
+
+    v_i is the model, or its task vector where there is a base. mergekit maps the v_i / |v_i| to the tangent space at
+    m / |m|, averages and maps back. There the weighted mean is 0 up to rounding, so that its tangent has the length
+    eps alone: what is left of the map is the factor cos(eps). Where m vanishes, two models are averaged and more are
+    refused; but if all v_i are 0 (a tensor that no model changed), so is the result, where mergekit fails.
+    """
+    others = numbers.others
+    if len(others) == 1:
+        return LinearCombination(tuple(float(i == others[0]) for i in range(len(numbers.inputs))))
+    weights = np.array([float(numbers.inputs[i]["weight"]) for i in others])
+    eps = float(numbers.tensor["eps"])
+    if numbers.tensor["normalize_weights"]:
+        if weights.sum() == 0.0:
+            raise PlanError(f"with normalize_weights: true the weights must not sum to 0, but are {weights.tolist()}")
+        weights = weights / weights.sum()
+    gram = stats.gram() if numbers.base is None else stats.delta_gram()
+    norms = np.sqrt(np.diag(gram))
+    mean = weights / (norms + eps)
+    length = float(np.sqrt(max(0.0, mean @ gram @ mean)))
+    if length < eps:
+        if not norms.any():
+            return over_task_vectors([0.0] * len(others), numbers)
+        if len(others) == 2:
+            return over_task_vectors([float(w) for w in weights], numbers)
+        raise PlanError(f"the weighted mean direction vanishes (norm {length:g} < eps {eps:g}); change the weights")
+    return over_task_vectors([float(c) for c in math.cos(eps) * mean / length * (weights @ norms)], numbers)
+
+
+METHODS = (
+    MergeMethod(
+        name="multislerp",
+        summary="Spherical mean of several models, or of their task vectors.",
+        paper="Buss and Fillmore 2001, Spherical averages, doi:10.1145/502122.502124",
+        base=Base.OPTIONAL,
+        parameters=(
+            Parameter("weight", Scope.NON_BASE, required=True, search=Range(0.05, 1.0), doc="weight of this model"),
+            Parameter("normalize_weights", Scope.TENSOR, default=True, kind=bool, doc="divide by the sum of weights"),
+            Parameter("eps", Scope.TENSOR, default=1e-8, low=0.0, doc="keeps norms from 0"),
+        ),
+        plan=plan,
+        statistics=("gram", "delta_gram"),
+    ),
+)

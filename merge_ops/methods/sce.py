@@ -1,0 +1,79 @@
+"""Select, calculate, erase: the most variable elements, models weighted by their energy, minority signs erased."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from ..reductions import chunked_sum
+from ..selection import largest
+from .depth_scaling import LINES, depth_factor
+from .elementwise import sum_in_order, task_vectors
+from .method import Base, Custom, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+
+NO_ENERGY, NO_DIVISOR = 1e-6, 1e-6
+
+
+def plan(numbers: Numbers, _stats: Statistics) -> Custom:
+    """Out = base + sum_i s_i e_i T_i / sum_i s_i e_i, T_i the task vectors on the selected elements.
+
+    s_i is T_i's mean square over the sum of all models'; e_i = 1 where T_i has the sign of sum_j T_j.
+    """
+    return Custom(partial(_merge, share=float(numbers.tensor["select_topk"]), scale=depth_factor(numbers)))
+
+
+def _merge(inputs: tuple[torch.Tensor, ...], base: int | None, *, share: float, scale: float) -> torch.Tensor:
+    assert base is not None, "Should not reach."
+    deltas = task_vectors(inputs, base)
+    if not deltas:
+        return inputs[base].clone()
+    if share < 1.0:
+        mask = most_variable(deltas, share)
+        deltas = [delta * mask for delta in deltas]
+    return energy_weighted(deltas).mul_(scale).add_(inputs[base])
+
+
+def energy_weighted(deltas: list[torch.Tensor]) -> torch.Tensor:
+    """The task vectors weighted by their energies, with the signs of the majority alone."""
+    energies = [chunked_sum([delta], torch.square) / max(1, delta.numel()) for delta in deltas]
+    total = sum(energies)
+    scales = [1.0 / len(deltas)] * len(deltas) if abs(total) < NO_ENERGY else [energy / total for energy in energies]
+    elected = torch.where(sum_in_order(deltas) >= 0, 1.0, -1.0)
+    agrees = [(delta.sign() == elected).to(delta.dtype) * scale for delta, scale in zip(deltas, scales, strict=True)]
+    divisor = sum_in_order(agrees).clamp_(min=NO_DIVISOR)
+    return sum_in_order([d * a for d, a in zip(deltas, agrees, strict=True)]).div_(divisor)
+
+
+def most_variable(deltas: list[torch.Tensor], share: float) -> torch.Tensor:
+    """Mask of the int(share * n) elements of largest variance over the models, n those with any variance."""
+    mean = sum_in_order(deltas) * (1.0 / len(deltas))
+    variance = sum_in_order([(delta - mean).square_() for delta in deltas]) * (1.0 / len(deltas))
+    count = int(int(variance.count_nonzero()) * share)
+    return largest(variance, count)
+
+
+METHODS = (
+    MergeMethod(
+        name="sce",
+        summary="Task vectors on the elements where models differ most, weighted by energy, minority signs erased.",
+        paper="Wan et al. 2024, FuseChat, arXiv:2408.07990",
+        base=Base.REQUIRED,
+        parameters=(
+            Parameter(
+                "select_topk",
+                Scope.TENSOR,
+                default=1.0,
+                low=0.0,
+                high=1.0,
+                search=Range(0.05, 1.0),
+                doc="share selected",
+            ),
+            LINES,
+            Parameter(
+                "int8_mask", Scope.TENSOR, default=False, kind=bool, effect=False, doc="mergekit's storage choice"
+            ),
+        ),
+        plan=plan,
+    ),
+)

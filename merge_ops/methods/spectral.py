@@ -1,0 +1,63 @@
+"""What the methods that decompose task matrices share.
+
+They work on matrices in the layers. Other tensors (biases, norms, stacks of matrices, and embeddings and head, whose
+rows are tokens) take the mean of the task vectors, as the papers' programs do. What they compute depends on no number,
+so a search computes it once per tensor; a candidate is one scaled addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from .depth_scaling import LAMBDA, LINES, merged_scale
+from .elementwise import sum_in_order
+from .method import AddDelta, LinearCombination, Numbers, Parameter, Range, Scope, Statistics
+
+SCALE = Parameter(LAMBDA.name, Scope.TENSOR, default=1.0, search=Range(0.0, 2.0), doc="scale of the merged task vector")
+PARAMETERS = (SCALE, LINES)
+
+
+def plan_spectral(
+    numbers: Numbers, stats: Statistics, *, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]
+) -> AddDelta | LinearCombination:
+    """Out = base + lambda * derive(task matrices) in the layers, base + lambda * mean(task vectors) elsewhere."""
+    if not numbers.others:
+        return LinearCombination((1.0,))
+    delta = stats.merged_delta(mean if numbers.depth is None else derive)
+    return AddDelta(delta, merged_scale(numbers))
+
+
+def mean(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean task vector."""
+    return sum_in_order(deltas) * (1.0 / len(deltas))
+
+
+def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """U (m, r), s (r,), V^T (r, n) in float64, without the directions of the numerical null space.
+
+    In a null space the decomposition's directions are arbitrary: they differ between machines and mean nothing.
+    """
+    with _one_thread():
+        u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
+    rank = int((s > s.max() * max(matrix.shape) * torch.finfo(torch.float64).eps).sum()) if s.numel() else 0
+    return u[:, :rank], s[:rank], vt[:rank]
+
+
+def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The matrix product, the same bits for every number of threads."""
+    with _one_thread():
+        return left @ right
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """LAPACK and BLAS split sums by thread count."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

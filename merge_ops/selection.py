@@ -1,0 +1,30 @@
+"""Which elements of a tensor are the largest, exactly counted."""
+
+from __future__ import annotations
+
+import torch
+
+
+def largest(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Boolean mask of the `count` elements of largest magnitude; among equals the lowest indices come first."""
+    magnitude = values.abs().reshape(-1)
+    size = magnitude.numel()
+    if count <= 0 or size == 0:
+        return torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    if count >= size:
+        return torch.ones(values.shape, dtype=torch.bool, device=values.device)
+    threshold = magnitude.kthvalue(size - count + 1).values
+    mask = magnitude > threshold
+    equal = magnitude == threshold
+    mask |= equal & (equal.cumsum(0) <= count - mask.sum())
+    return mask.reshape(values.shape)
+
+
+def ranks(values: torch.Tensor) -> torch.Tensor:
+    """Ranks 0..C-1 by ascending magnitude along dimension 1 (a vector is one row); among equals by index."""
+    rows = values.abs()
+    rows = rows.reshape(1, -1) if rows.dim() < 2 else rows
+    order = rows.argsort(dim=1, stable=True)
+    # The inverse permutation of each row.
+    place = torch.arange(rows.shape[1], device=rows.device).reshape(1, -1, *[1] * (rows.dim() - 2))
+    return torch.empty_like(order).scatter_(1, order, place.expand_as(order).contiguous()).reshape(values.shape)
