@@ -20,9 +20,9 @@ from mergesmith.errors import UserError
 from .bank import ModelBank
 from .card import model_card
 from .chat import chat_template
-from .checkpoint import INDEX, SINGLE
 from .config_json import merged_config
 from .digest import WeightsDigest
+from .files import INDEX, SINGLE
 from .materialize import materialize
 from .plan import MergePlan, plan_merge
 from .recipe import TOKENIZER_WORDS, Recipe
@@ -98,8 +98,8 @@ def _check_output(folder: Path, bank: ModelBank, *, overwrite: bool) -> None:
         raise UserError(f"output folder {folder} holds no checkpoint (no config.json); it is not overwritten")
     whole = folder.resolve()
     for reference in bank.references:
-        source = bank[reference].folder.resolve()
-        if source == whole or whole in source.parents:
+        sources = [folder.resolve() for folder in bank[reference].folders]
+        if any(source == whole or whole in source.parents for source in sources):
             raise UserError(f"output folder {folder} holds the source '{reference}'; it is not overwritten")
 
 

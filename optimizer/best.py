@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..evaluators import Part
-from ..merge_ops import ModelBank, Recipe, WeightsDigest, get_method, materialize
+from ..merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, get_method, materialize
 from .objective import Objective, scores_of
 from .rundir import RunDir
 from .session import Session
@@ -26,13 +25,9 @@ RANDOM_NOTE = (
 
 
 def absolute_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
-    """For each reference that means a local folder, its absolute path; hub ids are left out."""
-    names: dict[str, str] = {}
-    for reference in recipe.references():
-        folder = bank[reference].folder
-        if any(folder == place for place in (Path(reference).expanduser(), *(root / reference for root in bank.roots))):
-            names[reference] = str(folder.resolve())
-    return names
+    """References with local folders in them, spelled by absolute paths; those of hub ids alone are left out."""
+    names = {reference: absolute_reference(reference, bank.roots) for reference in recipe.references()}
+    return {reference: absolute for reference, absolute in names.items() if absolute != reference}
 
 
 def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
