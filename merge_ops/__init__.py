@@ -3,6 +3,7 @@
 from .bank import ModelBank
 from .checkpoint import Checkpoint, CheckpointWarning
 from .digest import WeightsDigest
+from .finite import NonfiniteWarning
 from .live import LiveModel
 from .materialize import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
@@ -25,6 +26,7 @@ __all__ = [
     "ModelBank",
     "ModelPath",
     "ModelReference",
+    "NonfiniteWarning",
     "Parameter",
     "Range",
     "Recipe",
