@@ -29,6 +29,7 @@ from ..merge_ops.config_json import output_dtype
 from ..merge_ops.plan import plan_merge
 from ..search_spaces import SearchSpace, Subject, baselines
 from .config import RunConfig
+from .devices import usable_device
 
 ROOM = 0.8  # the share of a device's free memory that resident sources may take
 
@@ -54,7 +55,7 @@ class Session:
         self.config, self.root, self.options = config, root.resolve(), options or Options()
         if config.workers.threads is not None:
             torch.set_num_threads(config.workers.threads)
-        self.device = _device(config.workers.device)
+        self.device = usable_device(config.workers.device, "workers.device")
         references = (config.base_model, *config.models)
         self.bank = ModelBank(references, roots=(self.root,), device=self.device, resident=False)
         self.bank.resident = self._resident()
@@ -187,14 +188,3 @@ class Session:
                     names[reference] = match
                     break
         return recipe.renamed(names)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"workers.device: '{name}' cannot be used: {str(error).splitlines()[0]}") from None
-    return device
