@@ -3,13 +3,15 @@
 from .bank import ModelBank
 from .checkpoint import Checkpoint, CheckpointWarning
 from .digest import WeightsDigest
+from .finite import NonfiniteWarning
 from .live import LiveModel
 from .materialize import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
 from .recipe_yaml import RecipeWarning, load_yaml, parse_recipe, read_recipe, recipe_from_document
-from .resolve import resolve_reference
+from .references import ModelPath, ModelReference
+from .resolve import absolute_reference, resolve_reference
 from .tokenizer import load_tokenizer
 from .write import Written, tokenizer_folder, write_merge
 
@@ -22,6 +24,9 @@ __all__ = [
     "MergeMethod",
     "MergePlan",
     "ModelBank",
+    "ModelPath",
+    "ModelReference",
+    "NonfiniteWarning",
     "Parameter",
     "Range",
     "Recipe",
@@ -33,6 +38,7 @@ __all__ = [
     "Source",
     "WeightsDigest",
     "Written",
+    "absolute_reference",
     "get_method",
     "load_tokenizer",
     "load_yaml",

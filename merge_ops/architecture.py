@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.core_model_loading import revert_weight_conversion
+from transformers.pytorch_utils import Conv1D
 
 from mergesmith.errors import UserError
 
@@ -26,7 +27,7 @@ class Architecture:
 
     `shapes` maps every checkpoint name, as `save_pretrained` writes them, to its shape. `ties` maps a name that is
     not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers. `quantized`
-    says that the weights are codes, not numbers.
+    says that the weights are codes, not numbers. `transposed` names the weights of [in, out] shape (GPT-2's).
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -37,6 +38,7 @@ class Architecture:
     layer_key: str
     vocab_size: int
     quantized: bool
+    transposed: frozenset[str] = frozenset()
 
     def canonical(self, name: str) -> str | None:
         """The name that `save_pretrained` would write for a stored name; None for a tensor that loading ignores."""
@@ -47,16 +49,16 @@ class Architecture:
         return None if any(re.search(pattern, name) for pattern in self.ignored) else name
 
 
-def architecture_of(folder: Path, reference: str) -> Architecture:
+def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
     """The architecture that a checkpoint folder's config.json describes.
 
     Raises:
         UserError: there is no config.json, or it describes no causal language model known to transformers.
     """
-    config = load_config(folder, reference)
+    config = load_config(folder, reference, trust_remote_code=trust_remote_code)
     try:
         with quiet_transformers(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
             shapes = {name: tuple(t.shape) for name, t in revert_weight_conversion(model, model.state_dict()).items()}
     except Exception as error:  # transformers raises many kinds here, all of them about this configuration
         raise UserError(
@@ -77,10 +79,11 @@ def architecture_of(folder: Path, reference: str) -> Architecture:
         layer_key=config.attribute_map.get("num_hidden_layers", "num_hidden_layers"),
         vocab_size=int(getattr(config, "vocab_size", None) or 0),
         quantized=getattr(config, "quantization_config", None) is not None,
+        transposed=frozenset(f"{name}.weight" for name, part in model.named_modules() if isinstance(part, Conv1D)),
     )
 
 
-def load_config(folder: Path, reference: str) -> Any:
+def load_config(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration in a checkpoint folder.
 
     Raises:
@@ -90,7 +93,7 @@ def load_config(folder: Path, reference: str) -> Any:
         raise UserError(f"model '{reference}': no config.json in {folder}; a checkpoint folder has one")
     try:
         with quiet_transformers():
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds here, all of them about this file
         raise UserError(f"model '{reference}': config.json cannot be used: {first_line(error)}") from None
 

@@ -20,6 +20,8 @@ class ModelBank:
     On the CPU tensors stay memory-mapped; with `resident` they are copied to `device` on first use and kept there. With
     `keep_deltas` merged task vectors that depend on no searched number (singular value decompositions) are kept too,
     in memory as large as the models: worth it where many candidates are merged, not for a single one.
+    `trust_remote_code` lets transformers run a checkpoint's own code; `allow_different_architectures` lets models of
+    several families merge, by the definition of the first.
     """
 
     def __init__(
@@ -30,12 +32,16 @@ class ModelBank:
         device: torch.device | str = "cpu",
         resident: bool = False,
         keep_deltas: bool = False,
+        trust_remote_code: bool = False,
+        allow_different_architectures: bool = False,
     ) -> None:
         """Open every reference; see `Checkpoint` for what can go wrong."""
         self.device = torch.device(device)
         self.roots = tuple(roots)
         self.resident = resident
         self.keep_deltas = keep_deltas
+        self.trust_remote_code = trust_remote_code
+        self.allow_different_architectures = allow_different_architectures
         self._kept: dict[InputKey, torch.Tensor] = {}
         self._known: dict[Hashable, Any] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -45,7 +51,9 @@ class ModelBank:
         """Open those references that are not open yet."""
         for reference in references:
             if reference not in self._checkpoints:
-                self._checkpoints[reference] = Checkpoint(reference, roots=self.roots)
+                self._checkpoints[reference] = Checkpoint(
+                    reference, roots=self.roots, trust_remote_code=self.trust_remote_code
+                )
 
     def __getitem__(self, reference: str) -> Checkpoint:
         return self._checkpoints[reference]

@@ -1,4 +1,4 @@
-"""A checkpoint folder, opened for reading: safetensors files, their index, configuration and tokenizer."""
+"""A source model, opened for reading: weight files, configuration, tokenizer, and an adapter on top."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from mergesmith.errors import Faults, UserError
 
+from .adapter import LoraAdapter
 from .architecture import Architecture, architecture_of
 from .digest import WeightsDigest
-from .resolve import resolve_reference
+from .files import open_weights, some
+from .resolve import find_folders
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What decides how text becomes token ids, best first: the first that exists is compared between sources.
 VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 
@@ -44,29 +44,47 @@ class Entry:
 
 
 class Checkpoint:
-    """One source model. Tensors are memory-mapped and read when asked for, by their canonical checkpoint name."""
+    """One source model. Tensors are memory-mapped and read when asked for, by their canonical checkpoint name.
 
-    def __init__(self, reference: str, *, roots: Sequence[Path] = ()) -> None:
-        """Open the folder that `reference` names and read the headers of its files.
+    With an adapter `folder`, configuration and tokenizer are those of its base; shapes and dtypes are so too.
+    """
+
+    def __init__(self, reference: str, *, roots: Sequence[Path] = (), trust_remote_code: bool = False) -> None:
+        """Open the folders that `reference` names and read the headers of their files.
 
         Raises:
-            UserError: the folder, its config.json or a shard is missing, damaged, or they disagree.
+            UserError: a folder, its config.json or a shard is missing, damaged, or they disagree.
         """
         self.reference = reference
-        self.folder = resolve_reference(reference, roots)
-        self.architecture: Architecture = architecture_of(self.folder, reference)
+        folders = find_folders(reference, roots)
+        self.folder = folders.model
+        self.architecture: Architecture = architecture_of(self.folder, reference, trust_remote_code=trust_remote_code)
         if self.architecture.quantized:
             raise UserError(
                 f"model '{reference}': its weights are quantized (config.json has a quantization_config), and codes "
                 "cannot be averaged; take the checkpoint it was made from, or write a dequantized one"
             )
-        self._files = {path: _open(path, reference) for path in _weight_files(self.folder, reference)}
+        self._files = open_weights(self.folder, reference)
         self.entries = self._read_entries()
+        self.adapter = None if folders.lora is None else LoraAdapter(folders.lora, reference, self.architecture)
+        if self.adapter is not None and self.adapter.tied_changes:
+            self._warn(
+                f"its adapter changes {some(self.adapter.tied_changes)}, which the base uses twice (embeddings and "
+                "head): merged, both uses change, as PEFT has it, though in training one did"
+            )
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The tensor of that canonical name, as stored, memory-mapped."""
-        entry = self.entries[name]
-        return self._files[entry.file].get_tensor(entry.stored_name)
+        """The tensor of that canonical name: as stored, memory-mapped, or merged with the adapter when asked for."""
+        stored = self._stored_tensor(self.entries[name])
+        return stored if self.adapter is None else self.adapter.merged(name, stored)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that is read: the model's, and the adapter's."""
+        return (self.folder,) if self.adapter is None else (self.folder, self.adapter.folder)
+
+    def _stored_tensor(self, entry: Entry) -> torch.Tensor:
+        return self._files[entry.file].tensor(entry.stored_name)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -127,36 +145,28 @@ class Checkpoint:
             elif canonical is not None:
                 unused.append(canonical)
         if twice:
-            raise UserError(f"model '{self.reference}': its files hold these tensors twice: {_some(twice)}")
+            raise UserError(f"model '{self.reference}': its files hold these tensors twice: {some(twice)}")
         for canonical, entry in ties:
             # A shared tensor may be stored under either of its names.
             entries.setdefault(self.architecture.ties[canonical], entry)
         self._check(entries, ties)
         if unused:
-            warnings.warn(
-                f"model '{self.reference}': {len(unused)} tensors that its configuration does not know are left out: "
-                + _some(unused),
-                CheckpointWarning,
-                stacklevel=3,
-            )
+            self._warn(f"{len(unused)} tensors that its configuration does not know are left out: {some(unused)}")
         return dict(sorted(entries.items()))
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(f"model '{self.reference}': {message}", CheckpointWarning, stacklevel=3)
 
     def _stored(self) -> Iterator[tuple[str, Entry]]:
         for path, file in self._files.items():
-            for name in file.keys():  # noqa: SIM118 - a safetensors file, not a mapping
-                part = file.get_slice(name)
-                dtype = _DTYPES.get(part.get_dtype())
-                if dtype is None:
-                    raise UserError(
-                        f"model '{self.reference}': tensor '{name}' is of dtype {part.get_dtype()}, which is not merged"
-                    )
-                yield name, Entry(path, name, tuple(part.get_shape()), dtype)
+            for header in file.headers():
+                yield header.name, Entry(path, header.name, header.shape, header.dtype)
 
     def _check(self, entries: dict[str, Entry], ties: list[tuple[str, Entry]]) -> None:
         faults = Faults(f"model '{self.reference}'")
         missing = [name for name in self.architecture.shapes if name not in entries]
         if missing:
-            faults.add("", f"{len(missing)} tensors that config.json describes are not in its files: {_some(missing)}")
+            faults.add("", f"{len(missing)} tensors that config.json describes are not in its files: {some(missing)}")
         for name, entry in entries.items():
             if entry.shape != self.architecture.shapes[name]:
                 wanted = self.architecture.shapes[name]
@@ -167,7 +177,7 @@ class Checkpoint:
             target = entries[self.architecture.ties[name]]
             if target == entry:
                 continue
-            copies = [self._files[e.file].get_tensor(e.stored_name) for e in (entry, target)]
+            copies = [self._stored_tensor(e) for e in (entry, target)]
             if not torch.equal(*copies):
                 faults.add(
                     name,
@@ -175,39 +185,6 @@ class Checkpoint:
                     "set tie_word_embeddings: false there if they are meant to differ",
                 )
         faults.raise_if_any()
-
-
-def _weight_files(folder: Path, reference: str) -> list[Path]:
-    if (folder / INDEX).is_file() and (folder / SINGLE).is_file():
-        raise UserError(
-            f"model '{reference}': {folder} holds both {SINGLE} and {INDEX}, and programs differ in which they read; "
-            "remove the one that is out of date"
-        )
-    if (folder / INDEX).is_file():
-        try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            names = sorted(set(index["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"model '{reference}': {folder / INDEX} cannot be read: {error}") from None
-        lost = [name for name in names if not (folder / name).is_file()]
-        if lost:
-            raise UserError(f"model '{reference}': {folder / INDEX} names files that do not exist: {_some(lost)}")
-        return [folder / name for name in names]
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    others = sorted(path.name for path in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.safetensors"))
-    hint = f" (it holds {_some(others)})" if others else ""
-    raise UserError(
-        f"model '{reference}': no {SINGLE} and no {INDEX} in {folder}{hint}. "
-        "Checkpoints are read from safetensors files, as save_pretrained writes them."
-    )
-
-
-def _open(path: Path, reference: str) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"model '{reference}': {path} is damaged or cut short: {error}. Fetch it again.") from None
 
 
 def _sha256(parts: Iterable[bytes]) -> str:
@@ -243,24 +220,3 @@ def _tokenizer_json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_bytes())
     except ValueError:
         return None
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}

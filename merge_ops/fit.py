@@ -22,11 +22,23 @@ def check_fit(
         UserError: something differs.
     """
     faults = Faults("the models do not fit each other")
+    _check_families(recipe, bank, faults)
     _check_layers(recipe, bank, slices, faults)
     _check_vocabulary(recipe.references(), bank, faults)
     if not faults.found:
         _check_tensors(bank, list(tensors), slices, faults)
     faults.raise_if_any()
+
+
+def _check_families(recipe: Recipe, bank: ModelBank, faults: Faults) -> None:
+    """Equal tensor names do not make equal models: families use the same weights in ways of their own."""
+    kinds = {model: str(bank[model].config.get("model_type")) for model in recipe.references()}
+    if len(set(kinds.values())) > 1 and not bank.allow_different_architectures:
+        faults.add(
+            "architectures",
+            f"the models are {_listed(kinds)}; --allow-different-architectures merges them all the same, as the "
+            "base or first model's architecture",
+        )
 
 
 def _check_layers(recipe: Recipe, bank: ModelBank, slices: Sequence[Slice], faults: Faults) -> None:
@@ -115,7 +127,7 @@ def _unused(
     return {model: list(names) for model, names in unused.items()}
 
 
-def _listed(values: dict[str, int]) -> str:
+def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{value} ('{model}')" for model, value in values.items())
 
 

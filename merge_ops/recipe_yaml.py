@@ -17,6 +17,7 @@ from mergesmith.errors import Faults, UserError, unknown
 from .methods import METHODS, Base, MergeMethod
 from .recipe import AUTO_TEMPLATE, NOT_MERGEKITS, Recipe, Slice, Source
 from .recipe_values import ParameterReader
+from .references import reference_text
 
 TOP_KEYS = (
     *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
@@ -148,7 +149,7 @@ class _Reader:
         return {
             "dtype": self.dtype(document.get("dtype"), "dtype"),
             "out_dtype": self.dtype(document.get("out_dtype"), "out_dtype"),
-            "tokenizer_source": self.text(document.get("tokenizer_source"), "tokenizer_source"),
+            "tokenizer_source": self.reference(document.get("tokenizer_source"), "tokenizer_source"),
             "chat_template": self.template(document.get("chat_template")),
             "seed": block.pop("seed", 0),
             "facts": block,
@@ -277,9 +278,7 @@ class _Reader:
         return text
 
     def reference(self, value: object, place: str) -> str | None:
-        if isinstance(value, str) and "+" in Path(value).name and not Path(value).exists():
-            self.faults.add(place, f"'{value}' names a LoRA adapter, which is not supported yet; merge it first")
-        return self.text(value, place)
+        return self.text(reference_text(value, place, self.faults), place)
 
     def entries(self, document: dict[str, Any], key: str, place: str) -> list[Any]:
         value = document.get(key, [])

@@ -30,7 +30,11 @@ def chunked_sum(tensors: Sequence[torch.Tensor], term: Callable[..., torch.Tenso
     """Sum over all elements of `term(*tensors)`; `term` is elementwise and gets float64 chunks, each 1-D."""
     flat = [tensor.reshape(-1) for tensor in tensors]
     starts = range(0, flat[0].numel(), CHUNK)
-    return math.fsum(_tree(term(*(t[start : start + CHUNK].double() for t in flat))) for start in starts)
+    sums = [_tree(term(*(t[start : start + CHUNK].double() for t in flat))) for start in starts]
+    try:
+        return math.fsum(sums)
+    except (ValueError, OverflowError):  # infinities of both signs, or a sum beyond float64
+        return math.nan
 
 
 def l1_norm(tensor: torch.Tensor) -> float:

@@ -13,7 +13,7 @@ from .architecture import first_line
 from .quiet import quiet_transformers
 
 
-def load_tokenizer(folder: Path, reference: str) -> Any:
+def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Any:
     """The folder's tokenizer, as transformers loads it.
 
     Raises:
@@ -23,6 +23,6 @@ def load_tokenizer(folder: Path, reference: str) -> Any:
         raise UserError(f"model '{reference}': no tokenizer_config.json in {folder}; scoring needs its tokenizer")
     try:
         with quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds here, all of them about these files
         raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {first_line(error)}") from None

@@ -20,9 +20,10 @@ from mergesmith.errors import UserError
 from .bank import ModelBank
 from .card import model_card
 from .chat import chat_template
-from .checkpoint import INDEX, SINGLE
 from .config_json import merged_config
 from .digest import WeightsDigest
+from .files import INDEX, SINGLE
+from .finite import FiniteCheck
 from .materialize import materialize
 from .plan import MergePlan, plan_merge
 from .recipe import TOKENIZER_WORDS, Recipe
@@ -53,26 +54,38 @@ class Written:
 
 
 def write_merge(
-    recipe: Recipe, bank: ModelBank, folder: Path, *, max_shard_size: str = DEFAULT_SHARD, overwrite: bool = False
+    recipe: Recipe,
+    bank: ModelBank,
+    folder: Path,
+    *,
+    max_shard_size: str = DEFAULT_SHARD,
+    overwrite: bool = False,
+    copy_tokenizer: bool = True,
+    write_card: bool = True,
+    allow_nonfinite: bool = False,
 ) -> Written:
     """Merge a recipe into a checkpoint folder: shards, index, config.json, tokenizer, model card, recipe.
 
     At most one shard of merged tensors is in memory. Nothing stands under `folder` before everything is on disk.
 
     Raises:
-        UserError: the recipe's sources do not fit, `folder` exists and is not empty, or the disk refuses.
+        UserError: the recipe's sources do not fit, `folder` exists and is not empty, the disk refuses, or a merged
+            tensor holds NaN or infinite values.
         MergeError: a method's numbers define no tensor.
     """
     limit = parse_size(max_shard_size)
     _check_output(folder, bank, overwrite=overwrite)
     plan = plan_merge(recipe, bank)
-    digest = WeightsDigest()
+    digest, finite = WeightsDigest(), FiniteCheck(plan, bank)
     with _complete_or_absent(folder) as partial:
-        names = _write_shards(digest.watch(materialize(plan, bank)), partial, limit)
+        names = _write_shards(digest.watch(finite.watch(materialize(plan, bank))), partial, limit)
+        finite.conclude(allow=allow_nonfinite)
         _write_companions(plan, bank, partial)
-        card = model_card(plan, bank, digest.hex)
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        _sync(partial / name for name in (*names, "README.md", "config.json"))
+        if copy_tokenizer:
+            _write_tokenizer(recipe, bank, partial)
+        if write_card:
+            (partial / "README.md").write_text(model_card(plan, bank, digest.hex), encoding="utf-8")
+        _sync(partial / name for name in (*names, "config.json"))
     return Written(folder, digest.hex)
 
 
@@ -98,8 +111,8 @@ def _check_output(folder: Path, bank: ModelBank, *, overwrite: bool) -> None:
         raise UserError(f"output folder {folder} holds no checkpoint (no config.json); it is not overwritten")
     whole = folder.resolve()
     for reference in bank.references:
-        source = bank[reference].folder.resolve()
-        if source == whole or whole in source.parents:
+        sources = [folder.resolve() for folder in bank[reference].folders]
+        if any(source == whole or whole in source.parents for source in sources):
             raise UserError(f"output folder {folder} holds the source '{reference}'; it is not overwritten")
 
 
@@ -175,18 +188,23 @@ def _name_shards(folder: Path, shards: list[list[str]], total: int) -> list[str]
 
 
 def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
-    recipe, donor = plan.recipe, bank[plan.donor].folder
     config = merged_config(plan, bank)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
-    tokenizer = tokenizer_folder(recipe, bank)
-    for source, names in ((donor, ("generation_config.json",)), (tokenizer, TOKENIZER_FILES)):
-        for name in names:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
+    (folder / RECIPE_FILE).write_text(plan.recipe.to_yaml(), encoding="utf-8")
+    _copy(bank[plan.donor].folder, ("generation_config.json",), folder)
+
+
+def _write_tokenizer(recipe: Recipe, bank: ModelBank, folder: Path) -> None:
+    _copy(tokenizer_folder(recipe, bank), TOKENIZER_FILES, folder)
     template = chat_template(recipe, bank)
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+def _copy(source: Path, names: Iterable[str], folder: Path) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:

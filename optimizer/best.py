@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluators import Part
-from ..merge_ops import ModelBank, Recipe, WeightsDigest, get_method, materialize
+from ..merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, get_method, materialize
 from .device import device_name
 from .objective import Objective, scores_of
 from .rundir import RunDir, package_version
@@ -24,11 +24,9 @@ RANDOM_NOTE = (
 
 
 def absolute_names(recipe: Recipe, roots: Sequence[Path]) -> dict[str, str]:
-    """For each reference that means a local folder, its absolute path; the others are left out."""
-    places = {
-        ref: next((r / ref for r in (*roots, Path.cwd()) if (r / ref).is_dir()), None) for ref in recipe.references()
-    }
-    return {reference: str(place.resolve()) for reference, place in places.items() if place is not None}
+    """References with local folders in them, spelled by absolute paths; those of hub ids alone are left out."""
+    names = {reference: absolute_reference(reference, roots) for reference in recipe.references()}
+    return {reference: absolute for reference, absolute in names.items() if absolute != reference}
 
 
 def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
@@ -36,7 +34,7 @@ def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
     names = absolute_names(recipe, bank.roots)
     for reference in recipe.references():
         snapshot = bank[reference].folder  # .../models--owner--name/snapshots/COMMIT
-        if reference not in names and snapshot.parent.name == "snapshots":
+        if reference not in names and "+" not in reference and snapshot.parent.name == "snapshots":
             names[reference] = f"{reference.partition('@')[0]}@{snapshot.name}"
     return names
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, unknown
 
 from ..evaluators import Entry, Part, Scores, official_scores
 from ..merge_ops import ModelBank, Recipe, Source, Written, read_recipe, write_merge
+from ..merge_ops.recipe_yaml import DTYPES
+from ..merge_ops.write import DEFAULT_SHARD
 from .best import PACKAGES, anonymous_digest
 from .config import load_config
 from .device import device_name, pick_device
@@ -59,27 +61,69 @@ class MergeCheck:
         return f"NOT the recorded weights (digest {self.written.digest}, recorded {self.claim}): {because}"
 
 
-def run_merge(
-    path: Path, out: Path, *, seed: int | None, lenient: bool, device: str | None, overwrite: bool, max_shard_size: str
-) -> MergeCheck:
+@dataclass(frozen=True)
+class MergeOptions:
+    """What the command line says of a merge beside the recipe. None leaves the recipe's own."""
+
+    seed: int | None = None
+    dtype: str | None = None
+    out_dtype: str | None = None
+    lenient: bool = False
+    device: str | None = None
+    overwrite: bool = False
+    max_shard_size: str = DEFAULT_SHARD
+    copy_tokenizer: bool = True
+    write_card: bool = True
+    allow_nonfinite: bool = False
+    allow_different_architectures: bool = False
+    trust_remote_code: bool = False
+
+    def changed(self, recipe: Recipe) -> Recipe:
+        """The recipe with what is given here in place of its own.
+
+        Raises:
+            UserError: a dtype is unknown.
+        """
+        given: dict[str, Any] = {} if self.seed is None else {"seed": self.seed}
+        for key in ("dtype", "out_dtype"):
+            name = getattr(self, key)
+            if name is not None:
+                if name not in DTYPES:
+                    raise UserError(f"--{key.replace('_', '-')}: {unknown('dtype', name, DTYPES)}")
+                given[key] = name
+        return replace(recipe, **given)
+
+
+def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
     """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
-    recipe = read_recipe(path, lenient=lenient)
-    if seed is not None:
-        recipe = replace(recipe, seed=seed)
+    recipe = options.changed(read_recipe(path, lenient=options.lenient))
     edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
     if edited:  # what was recorded is true of another recipe
         recipe = replace(recipe, facts={})
-    place = pick_device(_device_for(recipe) if device is None else device, "--device")
-    bank = ModelBank(recipe.references(), roots=(Path.cwd(), path.parent), device=place)
-    written = write_merge(recipe, bank, out, max_shard_size=max_shard_size, overwrite=overwrite)
+    bank = ModelBank(
+        recipe.references(),
+        roots=(Path.cwd(), path.parent),
+        device=pick_device(options.device or _recorded_kind(recipe), "--device"),
+        trust_remote_code=options.trust_remote_code,
+        allow_different_architectures=options.allow_different_architectures,
+    )
+    written = write_merge(
+        recipe,
+        bank,
+        out,
+        max_shard_size=options.max_shard_size,
+        overwrite=options.overwrite,
+        copy_tokenizer=options.copy_tokenizer,
+        write_card=options.write_card,
+        allow_nonfinite=options.allow_nonfinite,
+    )
     claim = recipe.facts.get("weights_digest")
     return MergeCheck(written, claim, () if claim is None else _what_differs(recipe, bank), edited)
 
 
-def _device_for(recipe: Recipe) -> str:
+def _recorded_kind(recipe: Recipe) -> str:
     """The kind of device that a recipe records, where there is one; bits are promised for the same kind."""
-    recorded = recipe.facts.get("device", "cpu")
-    return "auto" if recorded != "cpu" else "cpu"
+    return "cpu" if recipe.facts.get("device", "cpu") == "cpu" else "auto"
 
 
 def _what_differs(recipe: Recipe, bank: ModelBank) -> tuple[str, ...]:
@@ -141,15 +185,7 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     settings = load_config(config) if config is not None else _present(rundir).config
     session = Session(settings, config_root(config) if config is not None else _present(rundir).root, options)
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
-        merged = run_merge(
-            path,
-            Path(folder) / "model",
-            seed=None,
-            lenient=False,
-            device=str(session.device),
-            overwrite=False,
-            max_shard_size="5GB",
-        )
+        merged = run_merge(path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
         official = official_scores(session.suite, merged.written.folder, "report", device=str(session.device))
     trial = recipe.facts.get("found_by", {}).get("trial")

@@ -127,17 +127,42 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML.")],
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
     seed: Annotated[int | None, typer.Option(help="Seed of random masks, instead of the recipe's.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda; as recorded if not given.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Dtype that inputs are cast to, instead of the recipe's.")] = None,
+    out_dtype: Annotated[str | None, typer.Option(help="Dtype that is written, instead of the recipe's.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, auto; else as recorded.")] = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
+    copy_tokenizer: Annotated[bool, typer.Option(help="Write the tokenizer's files too.")] = True,
+    model_card: Annotated[bool, typer.Option(help="Write a README.md too.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in OUT.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Unknown keys are warnings.")] = False,
+    allow_different_architectures: Annotated[
+        bool, typer.Option("--allow-different-architectures", help="Merge models of several families.")
+    ] = False,
+    allow_nonfinite: Annotated[
+        bool, typer.Option("--allow-nonfinite", help="Write NaN and infinite values, with a warning.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that a checkpoint brings along.")
+    ] = False,
 ) -> None:
     """Merge a recipe into a checkpoint, and say whether it is the one that the recipe records."""
-    from .checks import run_merge
+    from .checks import MergeOptions, run_merge
 
-    check = run_merge(
-        recipe, out, seed=seed, lenient=lenient, device=device, overwrite=overwrite, max_shard_size=max_shard_size
+    options = MergeOptions(
+        seed=seed,
+        dtype=dtype,
+        out_dtype=out_dtype,
+        lenient=lenient,
+        device=device,
+        overwrite=overwrite,
+        max_shard_size=max_shard_size,
+        copy_tokenizer=copy_tokenizer,
+        write_card=model_card,
+        allow_nonfinite=allow_nonfinite,
+        allow_different_architectures=allow_different_architectures,
+        trust_remote_code=trust_remote_code,
     )
+    check = run_merge(recipe, out, options)
     print(f"wrote {check.written.folder}")
     print(check.sentence)
     if check.claim is not None and not check.reproduced:

@@ -14,7 +14,17 @@ import torch
 from mergesmith.errors import Faults, UserError
 
 from ..evaluators import BlockScores, Part, Scores, Suite, join
-from ..merge_ops import LiveModel, ModelBank, Recipe, Setting, Source, WeightsDigest, load_tokenizer, read_recipe
+from ..merge_ops import (
+    LiveModel,
+    ModelBank,
+    Recipe,
+    Setting,
+    Source,
+    WeightsDigest,
+    absolute_reference,
+    load_tokenizer,
+    read_recipe,
+)
 from ..merge_ops.config_json import output_dtype
 from ..merge_ops.fit import check_vocabulary
 from ..merge_ops.plan import plan_merge
@@ -187,11 +197,11 @@ class Session:
 
     def _local_names(self, recipe: Recipe, path: Path) -> Recipe:
         """The recipe with references that mean one of the run's models spelled as the run spells them."""
-        known = {self.bank[ref].folder.resolve(): ref for ref in self.bank.references}
+        known = {absolute_reference(ref, self.bank.roots): ref for ref in self.bank.references}
         names: dict[str, str] = {}
         for reference in recipe.references():
             for place in (path.parent, self.root, Path()):
-                match = known.get((place / reference).resolve())
+                match = known.get(absolute_reference(reference, (place,)))
                 if match is not None:
                     names[reference] = match
                     break

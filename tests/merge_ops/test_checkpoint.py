@@ -86,10 +86,10 @@ def test_the_hub_does_not_give_it(reference: str) -> None:
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
     assert "no config.json" in refused(tmp_path)
     write_model(tmp_path)
-    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").rename(tmp_path / "weights.bin")
     message = refused(tmp_path)
     assert "no model.safetensors and no model.safetensors.index.json" in message
-    assert "(it holds pytorch_model.bin)" in message
+    assert "(it holds weights.bin)" in message
 
 
 def test_a_file_cut_short(tmp_path: Path) -> None:

@@ -137,11 +137,15 @@ FAULTS = {
     "model without name": ("merge_method: passthrough\nmodels: [{model: ''}]", "models[0].model: is missing"),
     "model that is a mapping": (
         "merge_method: passthrough\nmodels: [{model: {path: a}}]",
-        "models[0].model: must be text, but is a dict",
+        "models[0].model: unknown key 'path'. Known: lora, model.",
     ),
-    "adapter": (
-        "merge_method: passthrough\nmodels: [{model: a+b}]",
-        "models[0].model: 'a+b' names a LoRA adapter, which is not supported yet",
+    "another architecture": (
+        "merge_method: passthrough\nmodels: [{model: {model: a, override_architecture: b}}]",
+        "models[0].model: override_architecture is not supported",
+    ),
+    "revision that is a number": (
+        "merge_method: passthrough\nmodels: [{model: {model: {path: a/b, revision: 1.0}}}]",
+        "models[0].model: model.revision must be text, but is 1.0; put it in quotes",
     ),
     "multi-part models": (LINEAR + "modules: {}", "modules: multi-part models are not supported yet"),
     "tokenizer rules": (LINEAR + "tokenizer: {source: union}", "tokenizer: per-token rules are not supported yet"),

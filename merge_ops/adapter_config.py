@@ -1,0 +1,115 @@
+"""What an adapter_config.json of PEFT says, checked: everything that would change the merged weights is known here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mergesmith.errors import Faults
+
+from .resolve import ADAPTER_CONFIG, read_adapter_config
+
+# Keys that either are read below or leave the merged weights alone: what was trained where stands in the tensors.
+KNOWN = (
+    *("peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping"),
+    *("peft_version", "r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "bias"),
+    *("target_modules", "exclude_modules", "modules_to_save", "fan_in_fan_out", "init_lora_weights"),
+    *("layers_to_transform", "layers_pattern", "ensure_weight_tying", "runtime_config", "qalora_group_size"),
+    *("megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
+)
+REASONS = {
+    "use_dora": "DoRA rescales every row by a trained magnitude",
+    "use_qalora": "QALoRA pools the inputs in groups",
+    "trainable_token_indices": "single rows of the embeddings were trained",
+    "target_parameters": "parameters without a module of their own were trained",
+    "layer_replication": "layers of the base are repeated",
+    "alora_invocation_tokens": "the adapter acts only after certain tokens",
+    "lora_bias": "biases were trained with the adapter",
+}
+MERGE_IT = "merge it with PEFT (merge_and_unload, save_pretrained) and name the result"
+PLAIN_STARTS = (None, True, False, "true", "gaussian", "orthogonal", "eva")  # these leave the base's weights alone
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The numbers of a LoRA adapter: `W + scale * B A`, with the scale from rank and alpha, per module."""
+
+    rank: float
+    alpha: float
+    rank_pattern: Mapping[str, float]
+    alpha_pattern: Mapping[str, float]
+    rank_stabilized: bool
+    tied: bool
+
+    def rank_of(self, module: str) -> float:
+        """The rank in a module of that name."""
+        return _pattern_value(self.rank_pattern, module, self.rank)
+
+    def scale(self, module: str) -> float:
+        """The factor of `B A`: alpha / r, or alpha / sqrt(r) where rank-stabilized (rsLoRA, arXiv 2312.03732)."""
+        rank = self.rank_of(module)
+        return _pattern_value(self.alpha_pattern, module, self.alpha) / (rank**0.5 if self.rank_stabilized else rank)
+
+
+def lora_config(folder: Path, reference: str) -> LoraConfig:
+    """The configuration of the LoRA adapter in a folder.
+
+    Raises:
+        UserError: it is missing, of another kind than LoRA, or asks for what is not merged here.
+    """
+    config = read_adapter_config(folder, reference)
+    faults = Faults(f"model '{reference}': {folder / ADAPTER_CONFIG}")
+    if config.get("peft_type") != "LORA":
+        faults.add("peft_type", f"must be LORA, but is {config.get('peft_type')}; {MERGE_IT}")
+        faults.raise_if_any()
+    if config.get("bias", "none") != "none":
+        faults.add("bias", f"must be none, but is {config['bias']}: biases were trained too; {MERGE_IT}")
+    if config.get("init_lora_weights") not in PLAIN_STARTS:
+        faults.add(
+            "init_lora_weights",
+            f"is {config['init_lora_weights']}, which changes the base's weights as well; save the adapter with "
+            "path_initial_model_for_weight_conversion, which makes it a plain one",
+        )
+    for key, value in config.items():
+        if key not in KNOWN and value:
+            faults.add(key, f"{REASONS.get(key, 'its meaning is not known here')}, which is not merged; {MERGE_IT}")
+    numbers = _numbers(config, faults)
+    faults.raise_if_any()
+    return numbers
+
+
+def _numbers(config: Mapping[str, Any], faults: Faults) -> LoraConfig:
+    def number(value: object, place: str) -> float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+            return value
+        faults.add(place, f"must be a number above 0, but is {value!r}")
+        return 1
+
+    def pattern(key: str) -> dict[str, float]:
+        found = config.get(key) or {}
+        if not isinstance(found, dict):
+            faults.add(key, f"must be a mapping from module names to numbers, but is {found!r}")
+            return {}
+        for name in found:
+            try:
+                re.compile(name)
+            except re.error as error:
+                faults.add(f"{key}.{name}", f"is no regular expression: {error}")
+        return {name: number(value, f"{key}.{name}") for name, value in found.items()}
+
+    return LoraConfig(
+        rank=number(config.get("r"), "r"),
+        alpha=number(config.get("lora_alpha"), "lora_alpha"),
+        rank_pattern=pattern("rank_pattern"),
+        alpha_pattern=pattern("alpha_pattern"),
+        rank_stabilized=bool(config.get("use_rslora")),
+        tied=bool(config.get("ensure_weight_tying")),
+    )
+
+
+def _pattern_value(patterns: Mapping[str, float], module: str, default: float) -> float:
+    """The value of the first pattern that matches the end of a module's name, as PEFT looks it up."""
+    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
