@@ -6,12 +6,15 @@ from .digest import WeightsDigest
 from .live import LiveModel
 from .materialize import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
+from .output_tokenizer import output_tokenizer, tokenizer_folder
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
 from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .resolve import resolve_reference
 from .tokenizer import load_tokenizer
-from .write import Written, tokenizer_folder, write_merge
+from .tokenizer_section import TokenizerSection, TokenRule
+from .vocabulary import VocabularyWarning
+from .write import Written, write_merge
 
 __all__ = [
     "METHODS",
@@ -31,11 +34,15 @@ __all__ = [
     "Setting",
     "Slice",
     "Source",
+    "TokenRule",
+    "TokenizerSection",
+    "VocabularyWarning",
     "WeightsDigest",
     "Written",
     "get_method",
     "load_tokenizer",
     "materialize",
+    "output_tokenizer",
     "parse_recipe",
     "plan_merge",
     "read_recipe",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ class ModelBank:
         self.resident = resident
         self._kept: dict[InputKey, torch.Tensor] = {}
         self._grams: dict[tuple[tuple[InputKey, ...], torch.dtype | None], np.ndarray] = {}
+        self._derived: dict[InputKey, Callable[[], torch.Tensor]] = {}
+        self._remembered: dict[Hashable, Any] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self.open(references)
 
@@ -53,11 +56,23 @@ class ModelBank:
 
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
+        make = self._derived.get(key)
         if not self.resident:
-            return self._checkpoints[key[0]].tensor(key[1]).to(self.device)
+            return self._checkpoints[key[0]].tensor(key[1]).to(self.device) if make is None else make()
         if key not in self._kept:
-            self._kept[key] = self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
+            self._kept[key] = make() if make else self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
         return self._kept[key]
+
+    def derive(self, key: InputKey, make: Callable[[], torch.Tensor]) -> InputKey:
+        """Give a tensor that is computed from the sources a key of its own, under which its statistics are kept too."""
+        self._derived.setdefault(key, make)
+        return key
+
+    def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for a key: for what follows from the sources and no candidate changes."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return self._remembered[key]
 
     def gram(self, keys: tuple[InputKey, ...], dtype: torch.dtype | None) -> np.ndarray:
         """Inner products of the tensors, each cast to `dtype` first (None: as stored), (N, N) float64; cached."""

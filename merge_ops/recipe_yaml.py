@@ -14,9 +14,11 @@ import yaml
 
 from mergesmith.errors import Faults, UserError, unknown
 
+from .chat_templates import template_fault
 from .methods import METHODS, Base, MergeMethod
-from .recipe import AUTO_TEMPLATE, Recipe, Slice, Source
+from .recipe import Recipe, Slice, Source
 from .recipe_values import ParameterReader
+from .tokenizer_section import SectionReader, TokenizerSection
 
 TOP_KEYS = (
     *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
@@ -27,7 +29,6 @@ SOURCE_KEYS = ("model", "layer_range", "parameters")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 NOT_YET = {
     "modules": "multi-part models are not supported yet",
-    "tokenizer": "per-token rules are not supported yet; tokenizer_source: base or a model's name is",
 }
 MERGE_TAG = "tag:yaml.org,2002:merge"
 
@@ -139,11 +140,19 @@ class _Reader:
         return {
             "dtype": self.dtype(document.get("dtype"), "dtype"),
             "out_dtype": self.dtype(document.get("out_dtype"), "out_dtype"),
-            "tokenizer_source": self.text(document.get("tokenizer_source"), "tokenizer_source"),
+            "tokenizer_source": self.reference(document.get("tokenizer_source"), "tokenizer_source"),
+            "tokenizer": self.tokenizer(document),
             "chat_template": self.template(document.get("chat_template")),
             "seed": block.pop("seed", 0),
             "facts": block,
         }
+
+    def tokenizer(self, document: dict[str, Any]) -> TokenizerSection | None:
+        if document.get("tokenizer") is None:
+            return None
+        if document.get("tokenizer_source") is not None:
+            self.faults.add("tokenizer", "and tokenizer_source exclude each other; move the latter to tokenizer.source")
+        return SectionReader(self.faults.add, self.unknown, self.reference).read(document["tokenizer"])
 
     def method(self, name: object) -> MergeMethod | None:
         if name is None:
@@ -257,12 +266,9 @@ class _Reader:
 
     def template(self, value: object) -> str | None:
         text = self.text(value, "chat_template")
-        if text is not None and text != AUTO_TEMPLATE and "{" not in text:
-            self.faults.add(
-                "chat_template",
-                f"must be {AUTO_TEMPLATE} or the text of a Jinja template, but is '{text}'; "
-                "templates by name are not supported yet",
-            )
+        fault = None if text is None else template_fault(text)
+        if fault is not None:
+            self.faults.add("chat_template", fault)
         return text
 
     def reference(self, value: object, place: str) -> str | None:
