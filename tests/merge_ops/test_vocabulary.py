@@ -213,9 +213,7 @@ def test_rules_that_name_nothing(zoo: Path, rule: str, message: str) -> None:
 def test_other_dimensions_must_agree(zoo: Path) -> None:
     write_model("b", seed=2, layers=1, hidden=32, intermediate_size=24, vocab=24)
     recipe = parse_recipe(BOTH + "tokenizer_source: union")
-    with pytest.raises(
-        UserError, match=r"shapes: .*lm_head\.weight is \[12, 16\] in .base., \[16"
-    ):
+    with pytest.raises(UserError, match=r"shapes: .*lm_head\.weight is \[12, 16\] in .base., \[16"):
         plan_merge(recipe, ModelBank(recipe.references()))
 
 
