@@ -1,4 +1,4 @@
-"""Write into tests/golden/data what mergekit answers for the cases of method_specs.py, recipe_specs.py, vocabulary_specs.py.
+"""Write into tests/golden/data what mergekit answers for the cases of the files *_specs.py.
 
     python tests/golden/make_golden.py --mergekit-python /path/to/env/bin/python
 
