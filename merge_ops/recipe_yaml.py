@@ -18,7 +18,7 @@ from .chat_templates import template_fault
 from .methods import METHODS, Base, MergeMethod
 from .recipe import Recipe, Slice, Source
 from .recipe_values import ParameterReader
-from .tokenizer_section import SectionReader, TokenizerSection
+from .tokenizer_section import SectionReader
 
 TOP_KEYS = (
     *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
@@ -141,18 +141,11 @@ class _Reader:
             "dtype": self.dtype(document.get("dtype"), "dtype"),
             "out_dtype": self.dtype(document.get("out_dtype"), "out_dtype"),
             "tokenizer_source": self.reference(document.get("tokenizer_source"), "tokenizer_source"),
-            "tokenizer": self.tokenizer(document),
+            "tokenizer": SectionReader(self.faults.add, self.unknown, self.reference).of_recipe(document),
             "chat_template": self.template(document.get("chat_template")),
             "seed": block.pop("seed", 0),
             "facts": block,
         }
-
-    def tokenizer(self, document: dict[str, Any]) -> TokenizerSection | None:
-        if document.get("tokenizer") is None:
-            return None
-        if document.get("tokenizer_source") is not None:
-            self.faults.add("tokenizer", "and tokenizer_source exclude each other; move the latter to tokenizer.source")
-        return SectionReader(self.faults.add, self.unknown, self.reference).read(document["tokenizer"])
 
     def method(self, name: object) -> MergeMethod | None:
         if name is None:
@@ -266,8 +259,7 @@ class _Reader:
 
     def template(self, value: object) -> str | None:
         text = self.text(value, "chat_template")
-        fault = None if text is None else template_fault(text)
-        if fault is not None:
+        if text is not None and (fault := template_fault(text)) is not None:
             self.faults.add("chat_template", fault)
         return text
 

@@ -84,6 +84,14 @@ class SectionReader:
         """`add` takes faults, `unknown_key` unknown keys, `reference` reads a model reference at a place."""
         self.add, self.unknown_key, self.reference = add, unknown_key, reference
 
+    def of_recipe(self, document: Mapping[str, Any]) -> TokenizerSection | None:
+        """The section of a recipe's document; None where it has none."""
+        if document.get("tokenizer") is None:
+            return None
+        if document.get("tokenizer_source") is not None:
+            self.add("tokenizer", "and tokenizer_source exclude each other; move the latter to tokenizer.source")
+        return self.read(document["tokenizer"])
+
     def read(self, value: object, place: str = "tokenizer") -> TokenizerSection | None:
         """The section, or None where it cannot be read."""
         if not isinstance(value, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from mergesmith.merge_ops.vocabulary_rows import mean_row
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
-SIZES = {"layers": 1, "hidden": 16, "intermediate_size": 24}
-MODELS = {
+SIZES: dict[str, Any] = {"layers": 1, "hidden": 16, "intermediate_size": 24}
+MODELS: dict[str, dict[str, Any]] = {
     "base": {"vocab": 12, "tokens": "abcdefgh"},
     "a": {"vocab": 16, "tokens": "hgfedcbaxy", "added": ["<|im_start|>", "<|im_end|>"]},
     "b": {"vocab": 24, "tokens": "acegyz", "added": ["<|im_end|>"]},  # 13 rows of padding

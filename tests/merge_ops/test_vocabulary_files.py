@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +75,8 @@ def test_the_live_model_is_the_written_checkpoint(
     live.load(recipe, digest=digest)
     assert write_merge(recipe, bank, Path("out")).digest == digest.hex
     with quiet_transformers():
-        again, info = AutoModelForCausalLM.from_pretrained("out", output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained("out", output_loading_info=True)
+    again, info = loaded
     assert not info["missing_keys"] and not info["unexpected_keys"]
     state = again.eval().state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in live.model.state_dict().items())

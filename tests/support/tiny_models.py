@@ -145,7 +145,8 @@ def character_tokenizer(
         model_max_length=256,
     )
     fast.chat_template = CHAT_TEMPLATE
-    fast.add_tokens([AddedToken(token, special=True, normalized=False) for token in added])
+    special: Sequence[Any] = [AddedToken(token, special=True, normalized=False) for token in added]
+    fast.add_tokens(special)
     return fast
 
 
