@@ -62,6 +62,14 @@ def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | Non
     return bank.remember(("vocabulary", section, models), lambda: _build(section, models, bank))
 
 
+def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:
+    """Whether two recipes' outputs have the same tokens under the same ids; both must say what their vocabulary is."""
+    first, second = output_vocabulary(one, bank), output_vocabulary(other, bank)
+    if first is None or second is None:
+        return False
+    return first.tokens == second.tokens and bool((first.ids == second.ids).all())
+
+
 def model_vocabulary(model: str, bank: ModelBank) -> Mapping[str, int]:
     """The ids of a model's tokens, without those for which it has no row."""
     return bank.remember(("model vocabulary", model), lambda: _with_rows(model, bank))
