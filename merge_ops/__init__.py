@@ -7,13 +7,16 @@ from .finite import NonfiniteWarning
 from .live import LiveModel
 from .materialize import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
+from .output_tokenizer import output_tokenizer, tokenizer_folder
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
 from .recipe_yaml import RecipeWarning, load_yaml, parse_recipe, read_recipe, recipe_from_document
 from .references import ModelPath, ModelReference
 from .resolve import absolute_reference, resolve_reference
 from .tokenizer import load_tokenizer
-from .write import Written, tokenizer_folder, write_merge
+from .tokenizer_section import TokenizerSection, TokenRule
+from .vocabulary import VocabularyWarning
+from .write import Written, write_merge
 
 __all__ = [
     "METHODS",
@@ -36,6 +39,9 @@ __all__ = [
     "Setting",
     "Slice",
     "Source",
+    "TokenRule",
+    "TokenizerSection",
+    "VocabularyWarning",
     "WeightsDigest",
     "Written",
     "absolute_reference",
@@ -43,6 +49,7 @@ __all__ = [
     "load_tokenizer",
     "load_yaml",
     "materialize",
+    "output_tokenizer",
     "parse_recipe",
     "plan_merge",
     "read_recipe",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class Architecture:
     `shapes` maps every checkpoint name, as `save_pretrained` writes them, to its shape. `ties` maps a name that is
     not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers. `quantized`
     says that the weights are codes, not numbers. `transposed` names the weights of [in, out] shape (GPT-2's).
+    `vocabulary` names the stored tensors with one row per token, the input embedding first; `vocabulary_key` is the
+    configuration's key for their number of rows.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -39,6 +42,8 @@ class Architecture:
     vocab_size: int
     quantized: bool
     transposed: frozenset[str] = frozenset()
+    vocabulary: tuple[str, ...] = ()
+    vocabulary_key: str = "vocab_size"
 
     def canonical(self, name: str) -> str | None:
         """The name that `save_pretrained` would write for a stored name; None for a tensor that loading ignores."""
@@ -59,7 +64,8 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
     try:
         with quiet_transformers(), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-            shapes = {name: tuple(t.shape) for name, t in revert_weight_conversion(model, model.state_dict()).items()}
+            saved = revert_weight_conversion(model, model.state_dict(keep_vars=True))
+            shapes = {name: tuple(t.shape) for name, t in saved.items()}
     except Exception as error:  # transformers raises many kinds here, all of them about this configuration
         raise UserError(
             f"model '{reference}': config.json describes no causal language model: {first_line(error)}"
@@ -80,7 +86,17 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
         vocab_size=int(getattr(config, "vocab_size", None) or 0),
         quantized=getattr(config, "quantization_config", None) is not None,
         transposed=frozenset(f"{name}.weight" for name, part in model.named_modules() if isinstance(part, Conv1D)),
+        vocabulary=tuple(name for name in _vocabulary_names(model, saved) if name not in ties),
+        vocabulary_key=config.attribute_map.get("vocab_size", "vocab_size"),
     )
+
+
+def _vocabulary_names(model: Any, saved: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """The checkpoint names of the input embedding, the head and the head's bias."""
+    head = model.get_output_embeddings()
+    parts = (model.get_input_embeddings().weight, *(() if head is None else (head.weight, getattr(head, "bias", None))))
+    names = (name for part in parts for name, tensor in saved.items() if tensor is part)
+    return tuple(dict.fromkeys(names))
 
 
 def load_config(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Any:

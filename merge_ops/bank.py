@@ -44,6 +44,7 @@ class ModelBank:
         self.allow_different_architectures = allow_different_architectures
         self._kept: dict[InputKey, torch.Tensor] = {}
         self._known: dict[Hashable, Any] = {}
+        self._derived: dict[InputKey, Callable[[], torch.Tensor]] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self.open(references)
 
@@ -65,10 +66,11 @@ class ModelBank:
 
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
+        make = self._derived.get(key)
         if not self.resident:
-            return self._checkpoints[key[0]].tensor(key[1]).to(self.device)
+            return self._checkpoints[key[0]].tensor(key[1]).to(self.device) if make is None else make()
         if key not in self._kept:
-            self._kept[key] = self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
+            self._kept[key] = make() if make else self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
         return self._kept[key]
 
     def statistics(self, keys: tuple[InputKey, ...], base: int | None, dtype: torch.dtype | None) -> InputStatistics:
@@ -78,10 +80,7 @@ class ModelBank:
         """
 
         def remember(name: Hashable, compute: Callable[[], Any]) -> Any:
-            key = (keys, dtype, name)
-            if key not in self._known:
-                self._known[key] = compute()
-            return self._known[key]
+            return self.remember((keys, dtype, name), compute)
 
         return InputStatistics(
             lambda: [cast(self.tensor(key), dtype) for key in keys],
@@ -89,6 +88,17 @@ class ModelBank:
             remember=remember,
             remember_tensor=remember if self.keep_deltas else compute_anew,
         )
+
+    def derive(self, key: InputKey, make: Callable[[], torch.Tensor]) -> InputKey:
+        """Give a tensor that is computed from the sources a key of its own, under which its statistics are kept too."""
+        self._derived.setdefault(key, make)
+        return key
+
+    def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for a key: for what follows from the sources and no candidate changes."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
 
 
 def cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

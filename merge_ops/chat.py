@@ -7,13 +7,16 @@ from collections import Counter
 from pathlib import Path
 
 from .bank import ModelBank
-from .recipe import AUTO_TEMPLATE, Recipe
+from .chat_templates import AUTO_TEMPLATE, NAMED
+from .recipe import Recipe
 
 
 def chat_template(recipe: Recipe, bank: ModelBank) -> str | None:
     """The template that the recipe asks for; None leaves that of the tokenizer."""
+    if recipe.chat_template is None:
+        return None
     if recipe.chat_template != AUTO_TEMPLATE:
-        return recipe.chat_template
+        return NAMED.get(recipe.chat_template, recipe.chat_template)
     found = (folder_template(bank[reference].folder) for reference in recipe.references())
     counts = Counter(template for template in found if template is not None)
     return counts.most_common(1)[0][0] if counts else None

@@ -10,10 +10,11 @@ import torch
 
 from .bank import ModelBank
 from .plan import MergePlan
+from .special_tokens import follow_vocabulary
 
 
 def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
-    """The donor's config.json with the output's depth, per-layer lists and dtype."""
+    """The donor's config.json with the output's depth, per-layer lists, vocabulary and dtype."""
     donor = bank[plan.donor]
     config = dict(donor.config)
     depth, own_depth = len(plan.layers), donor.architecture.num_layers
@@ -24,6 +25,10 @@ def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
         if isinstance(value, list) and len(value) == own_depth and key.endswith(("layer_types", "_per_layer")):
             lists = {model: bank[model].config.get(key) or value for model, _ in plan.layers}
             config[key] = [lists[model][layer] for model, layer in plan.layers if layer < len(lists[model])]
+    if plan.vocabulary is not None:
+        config = follow_vocabulary(config, plan.donor, "config.json", plan.vocabulary, bank)
+        if plan.vocabulary.size != donor.architecture.vocab_size:
+            config[donor.architecture.vocabulary_key] = plan.vocabulary.size
     config.pop("torch_dtype", None)
     config["dtype"] = output_dtype(plan, bank)
     return config

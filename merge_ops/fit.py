@@ -10,6 +10,7 @@ from .architecture import is_before_layers, layer_of
 from .bank import InputKey, ModelBank
 from .recipe import Recipe, Slice
 
+MERGE_THEM = "give tokenizer_source (union, base or a model) to merge the vocabularies"
 MOST = 8  # examples named of one kind of difference
 
 
@@ -24,9 +25,10 @@ def check_fit(
     faults = Faults("the models do not fit each other")
     _check_families(recipe, bank, faults)
     _check_layers(recipe, bank, slices, faults)
-    _check_vocabulary(recipe.references(), bank, faults)
+    if recipe.vocabulary is None:  # else embeddings and heads are rebuilt to the output's
+        _check_vocabulary(recipe.references(), bank, faults)
     if not faults.found:
-        _check_tensors(bank, list(tensors), slices, faults)
+        _check_tensors(bank, list(tensors), slices, faults, vocabulary=recipe.vocabulary is not None)
     faults.raise_if_any()
 
 
@@ -70,11 +72,14 @@ def check_vocabulary(references: Sequence[str], bank: ModelBank) -> None:
 def _check_vocabulary(references: Sequence[str], bank: ModelBank, faults: Faults) -> None:
     sizes = {ref: bank[ref].architecture.vocab_size for ref in references}
     if len(set(sizes.values())) > 1:
-        faults.add("vocabulary", f"the models have {_listed(sizes)} tokens; merging vocabularies is not supported yet")
+        faults.add("vocabulary", f"the models have {_listed(sizes)} tokens; {MERGE_THEM}")
     known = [ref for ref in references if bank[ref].vocabularies]
     others = [ref for ref in known if not _same_tokens(bank[known[0]].vocabularies, bank[ref].vocabularies)]
     if others:
-        faults.add("tokenizer", f"that of {', '.join(map(repr, others))} gives other tokens than that of '{known[0]}'")
+        faults.add(
+            "tokenizer",
+            f"that of {', '.join(map(repr, others))} gives other tokens than that of '{known[0]}'; {MERGE_THEM}",
+        )
 
 
 def _same_tokens(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
@@ -84,19 +89,28 @@ def _same_tokens(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 def _check_tensors(
-    bank: ModelBank, tensors: Sequence[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice], faults: Faults
+    bank: ModelBank,
+    tensors: Sequence[tuple[str, tuple[InputKey, ...]]],
+    slices: Sequence[Slice],
+    faults: Faults,
+    *,
+    vocabulary: bool,
 ) -> None:
     missing: dict[str, list[str]] = {}
     shapes: list[str] = []
     for name, inputs in tensors:
         found: dict[str, tuple[int, ...]] = {}
+        compared: set[tuple[int, ...]] = set()
         for model, input_name in inputs:
             entry = bank[model].entries.get(input_name)
             if entry is None:
                 missing.setdefault(model, []).append(input_name)
             else:
                 found[model] = entry.shape
-        if len(set(found.values())) > 1:
+                # Rows are rebuilt to the output's vocabulary, where the recipe says of it.
+                rebuilt = vocabulary and input_name in bank[model].architecture.vocabulary
+                compared.add(entry.shape[1:] if rebuilt else entry.shape)
+        if len(compared) > 1:
             shapes.append(f"{name} is " + ", ".join(f"{list(shape)} in '{model}'" for model, shape in found.items()))
     for model, names in missing.items():
         tied = [n for n in names if n in bank[model].architecture.ties]

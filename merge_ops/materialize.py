@@ -12,6 +12,7 @@ from .execute import execute
 from .methods import Plan, PlanError
 from .plan import MergePlan, TensorTask, plan_merge
 from .recipe import Recipe
+from .vocabulary_rows import rebuilt_keys
 
 
 class MergeError(RuntimeError):
@@ -41,11 +42,14 @@ def merge_tensor(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Te
     """One output tensor of a plan."""
     recipe = plan.recipe
     work, out = torch_dtype(recipe.dtype), torch_dtype(recipe.out_dtype or recipe.dtype)
-    stored = [bank.tensor(key) for key in task.inputs]
+    keys = task.inputs
+    if plan.vocabulary is not None:
+        keys = rebuilt_keys(plan.vocabulary, recipe, keys, bank, work)
+    stored = [bank.tensor(key) for key in keys]
     if not stored[0].is_floating_point():
         return _same(stored, task)
     out = out or reduce(torch.promote_types, (x.dtype for x in stored))
-    method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(task.inputs, task.numbers.base, work))
+    method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, task.numbers.base, work))
     inputs = [cast(x, work) for x in stored]
     merged = execute(method_plan, inputs, base=task.numbers.base, seed=recipe.seed, name=task.name)
     return merged.to(out)

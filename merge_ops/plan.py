@@ -14,6 +14,8 @@ from .bank import InputKey, ModelBank
 from .fit import check_fit
 from .methods import Base, MergeMethod, Numbers, Parameter, Scope, get_method
 from .recipe import Number, Parameters, Recipe, Slice, Source
+from .vocabulary import OutputVocabulary, output_vocabulary
+from .vocabulary_rows import rebuilt_keys
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class MergePlan:
     """All output tensors of a recipe, sorted by name.
 
     `donor` is the model whose configuration and other files the output takes over; `layers` says for every output
-    layer which layer of the donor's slice-mates it came from: (reference, layer), the first source's.
+    layer which layer of the donor's slice-mates it came from: (reference, layer), the first source's. `vocabulary` is
+    the output's where the recipe says of it.
     """
 
     recipe: Recipe
@@ -38,6 +41,7 @@ class MergePlan:
     tasks: tuple[TensorTask, ...]
     donor: str
     layers: tuple[tuple[str, int], ...]
+    vocabulary: OutputVocabulary | None = None
 
 
 def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
@@ -48,12 +52,19 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
     """
     planner = _Planner(recipe, bank)
     check_fit(recipe, bank, planner.tensor_inputs(), planner.slices)
+    vocabulary = output_vocabulary(recipe, bank)
+    if vocabulary is not None:
+        for _, inputs in planner.tensor_inputs():
+            rebuilt_keys(
+                vocabulary, recipe, inputs, bank, None
+            )  # faults of the rules are told before any tensor is read
     return MergePlan(
         recipe=recipe,
         method=planner.method,
         tasks=tuple(sorted(planner.tasks(), key=lambda task: task.name)),
         donor=planner.donor,
         layers=tuple((part.sources[0].model, layer) for part in planner.slices for layer in range(*_layers(part))),
+        vocabulary=vocabulary,
     )
 
 

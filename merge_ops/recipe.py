@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from .methods import METHODS
+from .tokenizer_section import TOKENIZER_WORDS, TokenizerSection
 
 Number = float | bool
 SCHEMA_VERSION = 1
-AUTO_TEMPLATE = "auto"  # the chat template that most of the models have
-TOKENIZER_WORDS = ("base", "union")  # tokenizer sources that are no model references
 NOT_MERGEKITS = "mergekit"  # the key under `mergesmith:` of the note that mergekit cannot run a recipe
 
 
@@ -90,6 +89,8 @@ class Slice:
 class Recipe:
     """A merge: a method, its sources, their parameters. Exactly one of `models` and `slices` is filled.
 
+    At most one of `tokenizer_source` and `tokenizer` is given; the first is the second's `source` alone.
+
     `seed` drives the random masks. `facts` is the rest of the `mergesmith:` block (digests, scores, versions): it
     says where the recipe came from and takes no part in equality or in the digest.
     """
@@ -102,9 +103,15 @@ class Recipe:
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
+    tokenizer: TokenizerSection | None = None
     chat_template: str | None = None
     seed: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def vocabulary(self) -> TokenizerSection | None:
+        """What the recipe says of the output's vocabulary; None where it leaves it to the sources, which must agree."""
+        return TokenizerSection(self.tokenizer_source) if self.tokenizer_source is not None else self.tokenizer
 
     def references(self) -> tuple[str, ...]:
         """Every model that the recipe names, once each, the base model first."""
@@ -118,8 +125,8 @@ class Recipe:
                 yield part.base_model
             yield from (source.model for source in part.sources)
         yield from (source.model for source in self.models)
-        if self.tokenizer_source is not None and self.tokenizer_source not in TOKENIZER_WORDS:
-            yield self.tokenizer_source
+        if self.vocabulary is not None:
+            yield from self.vocabulary.references()
 
     def renamed(self, names: Mapping[str, str]) -> Recipe:
         """The same recipe with model references replaced (those not in `names` stay)."""
@@ -140,6 +147,7 @@ class Recipe:
             ),
             base_model=self.base_model and name(self.base_model),
             tokenizer_source=source if source is None or source in TOKENIZER_WORDS else name(source),
+            tokenizer=self.tokenizer and self.tokenizer.renamed(name),
         )
 
     @property
@@ -160,6 +168,9 @@ class Recipe:
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of the recipe without `facts`: equal on every machine for equal recipes."""
         document = {**self._document(), "seed": self.seed}
+        if self.tokenizer is not None:
+            # Tokens that rules add get their ids in this order, which sorted keys would not show.
+            document["token_order"] = [rule.token for rule in self.tokenizer.rules]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
@@ -189,6 +200,8 @@ class Recipe:
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
             if getattr(self, key) is not None:
                 document[key] = getattr(self, key)
+        if self.tokenizer is not None:
+            document["tokenizer"] = self.tokenizer.document()
         return document
 
 

@@ -14,10 +14,12 @@ import yaml
 
 from mergesmith.errors import Faults, UserError, unknown
 
+from .chat_templates import template_fault
 from .methods import METHODS, Base, MergeMethod
-from .recipe import AUTO_TEMPLATE, NOT_MERGEKITS, Recipe, Slice, Source
+from .recipe import NOT_MERGEKITS, Recipe, Slice, Source
 from .recipe_values import ParameterReader
 from .references import reference_text
+from .tokenizer_section import SectionReader
 
 TOP_KEYS = (
     *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
@@ -28,7 +30,6 @@ SOURCE_KEYS = ("model", "layer_range", "parameters")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 NOT_YET = {
     "modules": "multi-part models are not supported yet",
-    "tokenizer": "per-token rules are not supported yet; tokenizer_source: base or a model's name is",
 }
 MERGE_TAG = "tag:yaml.org,2002:merge"
 
@@ -150,6 +151,7 @@ class _Reader:
             "dtype": self.dtype(document.get("dtype"), "dtype"),
             "out_dtype": self.dtype(document.get("out_dtype"), "out_dtype"),
             "tokenizer_source": self.reference(document.get("tokenizer_source"), "tokenizer_source"),
+            "tokenizer": SectionReader(self.faults.add, self.unknown, self.reference).of_recipe(document),
             "chat_template": self.template(document.get("chat_template")),
             "seed": block.pop("seed", 0),
             "facts": block,
@@ -269,12 +271,8 @@ class _Reader:
 
     def template(self, value: object) -> str | None:
         text = self.text(value, "chat_template")
-        if text is not None and text != AUTO_TEMPLATE and "{" not in text:
-            self.faults.add(
-                "chat_template",
-                f"must be {AUTO_TEMPLATE} or the text of a Jinja template, but is '{text}'; "
-                "templates by name are not supported yet",
-            )
+        if text is not None and (fault := template_fault(text)) is not None:
+            self.faults.add("chat_template", fault)
         return text
 
     def reference(self, value: object, place: str) -> str | None:

@@ -20,7 +20,7 @@ def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = Fa
         UserError: there is none, or it cannot be loaded.
     """
     if not (folder / "tokenizer_config.json").is_file():
-        raise UserError(f"model '{reference}': no tokenizer_config.json in {folder}; scoring needs its tokenizer")
+        raise UserError(f"model '{reference}': no tokenizer_config.json in {folder}; its tokenizer is needed")
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

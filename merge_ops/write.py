@@ -19,27 +19,16 @@ from mergesmith.errors import UserError
 
 from .bank import ModelBank
 from .card import model_card
-from .chat import chat_template
 from .config_json import merged_config
 from .digest import WeightsDigest
 from .files import INDEX, SINGLE
 from .finite import FiniteCheck
 from .materialize import materialize
+from .output_tokenizer import write_tokenizer
 from .plan import MergePlan, plan_merge
-from .recipe import TOKENIZER_WORDS, Recipe
+from .recipe import Recipe
+from .special_tokens import follow_vocabulary
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe
 DEFAULT_SHARD = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -82,7 +71,7 @@ def write_merge(
         finite.conclude(allow=allow_nonfinite)
         _write_companions(plan, bank, partial)
         if copy_tokenizer:
-            _write_tokenizer(recipe, bank, partial)
+            write_tokenizer(recipe, bank, partial)
         if write_card:
             (partial / "README.md").write_text(model_card(plan, bank, digest.hex), encoding="utf-8")
         _sync(partial / name for name in (*names, "config.json"))
@@ -188,31 +177,27 @@ def _name_shards(folder: Path, shards: list[list[str]], total: int) -> list[str]
 
 
 def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
+    recipe = plan.recipe
     config = merged_config(plan, bank)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(plan.recipe.to_yaml(), encoding="utf-8")
-    _copy(bank[plan.donor].folder, ("generation_config.json",), folder)
+    (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
+    _write_generation_config(plan, bank, folder)
 
 
-def _write_tokenizer(recipe: Recipe, bank: ModelBank, folder: Path) -> None:
-    _copy(tokenizer_folder(recipe, bank), TOKENIZER_FILES, folder)
-    template = chat_template(recipe, bank)
-    if template is not None:
-        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def _copy(source: Path, names: Iterable[str], folder: Path) -> None:
-    for name in names:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-
-
-def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
-    """The folder whose tokenizer a recipe's output takes over: tokenizer_source, else the base or first model."""
-    source = recipe.tokenizer_source
-    if source is None or source in TOKENIZER_WORDS:
-        source = recipe.base_model or recipe.references()[0]
-    return bank[source].folder
+def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
+    name = "generation_config.json"
+    source = bank[plan.donor].folder / name
+    if not source.is_file():
+        return
+    if plan.vocabulary is None:
+        shutil.copyfile(source, folder / name)
+        return
+    document = json.loads(source.read_text(encoding="utf-8"))
+    followed = follow_vocabulary(document, plan.donor, name, plan.vocabulary, bank)
+    if followed == document:
+        shutil.copyfile(source, folder / name)
+    else:
+        (folder / name).write_text(json.dumps(followed, indent=2) + "\n", encoding="utf-8")
 
 
 def _sync(paths: Iterable[Path]) -> None:

@@ -90,6 +90,7 @@ class RunConfig(_Section):
     search: SearchSection = SearchSection()
     scoring: ScoringSection = ScoringSection()
     workers: WorkersSection = WorkersSection()
+    tokenizer_source: str | None = None
     bank: Literal["auto", "device", "host"] = "auto"
     output: str = "./runs/search"
 
@@ -108,6 +109,9 @@ class RunConfig(_Section):
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
             raise ValueError(f"the task '{twice[0]}' stands twice")
+        known = ("union", "base", *names)
+        if self.tokenizer_source is not None and self.tokenizer_source not in known:
+            raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))
         return self
 
     def difference(self, other: RunConfig) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from ..merge_ops import (
     Source,
     WeightsDigest,
     absolute_reference,
-    load_tokenizer,
+    output_tokenizer,
     read_recipe,
 )
 from ..merge_ops.config_json import output_dtype
 from ..merge_ops.fit import check_vocabulary
 from ..merge_ops.plan import plan_merge
+from ..merge_ops.vocabulary import same_tokens
 from ..search_spaces import SearchSpace, Subject, baselines
 from .config import RunConfig
 from .device import pick_device
@@ -67,7 +68,14 @@ class Session:
         """What is merged; candidates are in the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
-        return Subject(self.config.base_model, self.config.models, dtype, self.config.search.seed)
+        source = self.tokenizer_source
+        return Subject(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
+
+    @property
+    def tokenizer_source(self) -> str | None:
+        """search.yaml's, with the base by its name: a candidate of two models need not have the base in it."""
+        source = self.config.tokenizer_source
+        return self.config.base_model if source == "base" else source
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -83,8 +91,8 @@ class Session:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The base model's tokenizer, with which everything is scored."""
-        return load_tokenizer(self.bank[self.config.base_model].folder, self.config.base_model)
+        """The tokenizer with which everything is scored: the base model's, or the one that candidates share."""
+        return output_tokenizer(self._all, self.bank)
 
     @cached_property
     def suite(self) -> Suite:
@@ -124,7 +132,7 @@ class Session:
             recipe = self._local_names(read_recipe(path), path)
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
-            self.check_tokenizer(recipe)
+            self.check_tokenizer(recipe, path.name)
             found.append((path.name, recipe))
         return tuple(found)
 
@@ -135,13 +143,21 @@ class Session:
             "task": self.suite.digests(),
         }
 
-    def check_tokenizer(self, recipe: Recipe) -> None:
+    def check_tokenizer(self, recipe: Recipe, name: str) -> None:
         """A recipe from outside the run must have the vocabulary that everything is scored with.
 
         Raises:
             UserError: it has another.
         """
-        check_vocabulary((self.config.base_model, *recipe.references()), self.bank)
+        if recipe.vocabulary is None and self.tokenizer_source is None:
+            check_vocabulary((self.config.base_model, *recipe.references()), self.bank)
+            return
+        shared = self._all if self._all.vocabulary else replace(self._all, tokenizer_source=self.config.base_model)
+        if not same_tokens(recipe, shared, self.bank):
+            raise UserError(
+                f"{name}: its output has another vocabulary than the run's, whose tokenizer scores it; its "
+                f"tokenizer_source must be that of search.yaml, {self.config.tokenizer_source or 'none'}"
+            )
 
     def task_warnings(self) -> tuple[str, ...]:
         """Warnings about the tasks, among them prompts that are longer than the model takes.
@@ -191,9 +207,16 @@ class Session:
         """Bytes of all sources' tensors."""
         return sum(self.bank[reference].nbytes for reference in self.bank.references)
 
+    @cached_property
+    def _all(self) -> Recipe:
+        """All models merged, in the vocabulary of the candidates."""
+        names = (self.config.base_model, *self.config.models)
+        models = tuple(Source(model) for model in names)
+        weight = {"weight": Setting.constant(1.0)}
+        return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.tokenizer_source)
+
     def _check_fit(self) -> None:
-        models = tuple(Source(model) for model in (self.config.base_model, *self.config.models))
-        plan_merge(Recipe("linear", models=models, parameters={"weight": Setting.constant(1.0)}), self.bank)
+        plan_merge(self._all, self.bank)
 
     def _local_names(self, recipe: Recipe, path: Path) -> Recipe:
         """The recipe with references that mean one of the run's models spelled as the run spells them."""

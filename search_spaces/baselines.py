@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from ..merge_ops import Recipe, Setting, Source
@@ -25,6 +25,8 @@ def baselines(subject: Subject) -> Iterator[tuple[str, Recipe]]:
     yield UNIFORM, _uniform(subject)
     for total in (1, 2):
         yield f"task arithmetic, total weight {total}", _arithmetic(subject, total / len(subject.models))
+    if subject.tokenizer_source == "union":
+        return  # the union of two vocabularies is not that of all
     pairs = list(combinations(subject.models, 2))
     for first, second in pairs if len(pairs) <= MOST_PAIRS else ():
         yield f"slerp 0.5 of {first} and {second}", _slerp(subject, first, second)
@@ -36,13 +38,19 @@ def parent_name(model: str) -> str:
 
 
 def single(model: str, subject: Subject) -> Recipe:
-    """One source as it is, in the search's output dtype."""
+    """One source as it is, in the search's output dtype and vocabulary."""
+    if subject.tokenizer_source is not None:
+        # All others at weight 0: tokens that the model lacks take part as they do in every candidate.
+        return _average({m: float(m == model) for m in (subject.base, *subject.models)}, subject)
     return Recipe("passthrough", models=(Source(model),), dtype="float32", out_dtype=subject.out_dtype)
 
 
 def _uniform(subject: Subject) -> Recipe:
     # The base at weight 0: the output takes its configuration and tokenizer from there, as all candidates do.
-    weights = {subject.base: 0.0, **dict.fromkeys(subject.models, 1.0)}
+    return _average({subject.base: 0.0, **dict.fromkeys(subject.models, 1.0)}, subject)
+
+
+def _average(weights: Mapping[str, float], subject: Subject) -> Recipe:
     return Recipe(
         "linear",
         models=tuple(Source(m, None, {"weight": Setting.constant(w)}) for m, w in weights.items()),
@@ -51,6 +59,7 @@ def _uniform(subject: Subject) -> Recipe:
         dtype="float32",
         out_dtype=subject.out_dtype,
         seed=subject.seed,
+        tokenizer_source=subject.tokenizer_source,
     )
 
 
@@ -63,6 +72,7 @@ def _arithmetic(subject: Subject, weight: float) -> Recipe:
         dtype="float32",
         out_dtype=subject.out_dtype,
         seed=subject.seed,
+        tokenizer_source=subject.tokenizer_source,
     )
 
 
@@ -75,4 +85,5 @@ def _slerp(subject: Subject, first: str, second: str) -> Recipe:
         dtype="float32",
         out_dtype=subject.out_dtype,
         seed=subject.seed,
+        tokenizer_source=subject.tokenizer_source,
     )

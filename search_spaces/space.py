@@ -23,12 +23,16 @@ METHOD = "method"
 
 @dataclass(frozen=True)
 class Subject:
-    """What is merged: references of the base and the fine-tunes, the dtype of the output, the seed of masks."""
+    """What is merged: references of the base and the fine-tunes, the dtype of the output, the seed of masks.
+
+    `tokenizer_source`, where vocabularies differ: `union` or a model, the same for every candidate.
+    """
 
     base: str
     models: tuple[str, ...]
     out_dtype: str
     seed: int = 0
+    tokenizer_source: str | None = None
 
 
 class SearchSpace:
@@ -52,6 +56,12 @@ class SearchSpace:
             elif len(subject.models) < method.min_inputs - (method.base is Base.REQUIRED):
                 law = method.min_inputs - (method.base is Base.REQUIRED)
                 faults.add("methods", f"{name} needs at least {law} fine-tunes, but here are {len(subject.models)}")
+            elif method.max_inputs == 2 and subject.tokenizer_source == "union" and len(subject.models) > 1:
+                faults.add(
+                    f"methods.{name}",
+                    "merges two models at a time, and the union of two vocabularies is not that of all; leave it out, "
+                    "or give tokenizer_source: base",
+                )
             else:
                 _check(method, settings, subject, faults)
                 self.branches[name] = Branch(method, settings, config.knots, config.filters, _groups(method, subject))
@@ -85,6 +95,7 @@ class SearchSpace:
             dtype="float32",
             out_dtype=subject.out_dtype,
             seed=subject.seed,
+            tokenizer_source=subject.tokenizer_source,
         )
 
     def params(self, recipe: Recipe) -> Params:
@@ -98,6 +109,8 @@ class SearchSpace:
             raise OutsideSpaceError(f"the method {recipe.merge_method} is not searched")
         if recipe.slices:
             raise OutsideSpaceError("it has slices")
+        if recipe.tokenizer is not None or recipe.tokenizer_source != self.subject.tokenizer_source:
+            raise OutsideSpaceError(f"its tokenizer_source is not {self.subject.tokenizer_source or 'left out'}")
         if recipe.dtype not in (None, "float32") or recipe.out_dtype not in (None, self.subject.out_dtype):
             raise OutsideSpaceError(f"its dtypes are not float32 with out_dtype {self.subject.out_dtype}")
         if branch.method.random and recipe.seed != self.subject.seed:

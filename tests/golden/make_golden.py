@@ -1,4 +1,4 @@
-"""Write into tests/golden/data what mergekit answers for the cases of method_specs.py and recipe_specs.py.
+"""Write into tests/golden/data what mergekit answers for the cases of the files *_specs.py.
 
     python tests/golden/make_golden.py --mergekit-python /path/to/env/bin/python
 
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
@@ -28,11 +29,14 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 import check  # noqa: E402
 from golden import source_digest  # noqa: E402
 from method_specs import input_tensors, specs  # noqa: E402
-from recipe_specs import RECIPES, RecipeSpec  # noqa: E402
+from recipe_specs import RECIPES as PLAIN_RECIPES  # noqa: E402
+from recipe_specs import RecipeSpec  # noqa: E402
 from tiny_models import write_model  # noqa: E402
+from vocabulary_specs import VOCABULARY_RECIPES  # noqa: E402
 
 DATA = HERE / "data"
-SIZE_LIMIT = 4_000_000
+SIZE_LIMIT = 5_000_000
+RECIPES = (*PLAIN_RECIPES, *VOCABULARY_RECIPES)
 
 
 def main() -> None:
@@ -157,15 +161,37 @@ def store_recipes(work: Path, digests: dict[str, dict[str, str]]) -> None:
     index: list[dict[str, Any]] = []
     for spec in RECIPES:
         tensors = split_experts(load_file(work / f"{spec.name}.safetensors"))
+        vocabulary: dict[str, Any] | None = None
+        if spec.own:
+            origin = None if spec.origin is None else work / spec.folder / spec.origin
+            vocabulary = sort_rows(work / f"merged-{spec.name}", tensors, origin)
         for name, tensor in tensors.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise SystemExit(f"{spec.name}: {name} is not finite")
         save_file(dict(sorted(tensors.items())), folder / f"{spec.name}.safetensors")
         entry = {"name": spec.name, "family": spec.family, "models": spec.models(), "digests": digests[spec.name]}
-        index.append({**entry, "exact": spec.exact, "note": spec.note})
+        more = {} if vocabulary is None else {"vocabulary": vocabulary}
+        index.append({**entry, "exact": spec.exact, "note": spec.note, **more})
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
         print(f"  {spec.name:26s} {len(tensors):3d} tensors {', '.join(dtypes)}")
     write_json(folder / "index.json", index)
+
+
+def sort_rows(folder: Path, tensors: dict[str, torch.Tensor], origin: Path | None) -> dict[str, Any]:
+    """Bring the rows of embeddings and head into the order of their tokens; rows of no token stay last.
+
+    mergekit gives the tokens that a union adds other ids in every run. Returned are the tokens in that order, the ids
+    of the tokens that `origin` has, and config.json's vocab_size.
+    """
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    tokens = sorted(ids)
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    rest = sorted(set(range(size)) - set(ids.values()))
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        if name in tensors:
+            tensors[name] = tensors[name][[*(ids[token] for token in tokens), *rest]].contiguous()
+    kept = set() if origin is None else set(Tokenizer.from_file(str(origin / "tokenizer.json")).get_vocab())
+    return {"tokens": tokens, "ids": {token: ids[token] for token in tokens if token in kept}, "size": size}
 
 
 def split_experts(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

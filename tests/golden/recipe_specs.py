@@ -24,7 +24,9 @@ class RecipeSpec:
     """One recipe on the tiny checkpoints `base`, `a`, `b`, `c`.
 
     `densities` are what each model's resolve to, for the check that no magnitude cut falls on a tie. `per_tensor`:
-    mergekit merges the checkpoint's tensors name by name, where mergekit-yaml would fuse them first.
+    mergekit merges the checkpoint's tensors name by name, where mergekit-yaml would fuse them first. `own`: further
+    arguments of single models; with them the output's vocabulary is stored too. `origin`: the model whose tokens keep
+    their ids, None where mergekit's choice of it is by chance.
     """
 
     name: str
@@ -35,11 +37,13 @@ class RecipeSpec:
     densities: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     base_seed: int = 0
     per_tensor: bool = False
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    origin: str | None = None
 
     @property
     def folder(self) -> str:
         """Name the folder of the source models; recipes that share it share their models."""
-        return f"{self.family}-{self.base_seed}"
+        return f"{self.family}-{self.base_seed}" + ("-vocabularies" if self.own else "")
 
     def models(self) -> dict[str, Mapping[str, Any]]:
         """Return each reference's arguments of `write_model`, the folder left out."""
@@ -47,7 +51,13 @@ class RecipeSpec:
         for ref in self.refs:
             tuned = {} if ref == "base" else {"base_seed": self.base_seed, "delta": DELTA}
             seed = self.base_seed + ("base", "a", "b", "c").index(ref)
-            arguments[ref] = {"family": self.family, "seed": seed, **tuned, **SIZES[self.family]}
+            arguments[ref] = {
+                "family": self.family,
+                "seed": seed,
+                **tuned,
+                **SIZES[self.family],
+                **self.own.get(ref, {}),
+            }
         return arguments
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import write_model
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops import MergeError, ModelBank, parse_recipe, plan_merge
+from mergesmith.merge_ops import MergeError, ModelBank, VocabularyWarning, parse_recipe, plan_merge
 from mergesmith.merge_ops.materialize import merge_tensor
 
 LINEAR = "merge_method: linear\nmodels: [{model: one}, {model: two}]\nparameters: {weight: 1}\n"
@@ -167,10 +167,17 @@ def test_tokenizers_are_compared_in_files_of_one_kind() -> None:
     assert "tokenizer" in refused(LINEAR)
 
 
-def test_a_tokenizer_source_must_fit_too() -> None:
-    for name, vocab in (("one", 48), ("two", 48), ("third", 50)):
+def test_vocabularies_that_differ_need_a_source() -> None:
+    for name, vocab in (("one", 48), ("two", 50), ("third", 52)):
         write_model(name, vocab=vocab)
-    assert "50 ('third')" in refused(LINEAR + "tokenizer_source: third")
+    fix = "give tokenizer_source (union, base or a model) to merge the vocabularies"
+    message = refused(LINEAR)
+    assert f"48 ('one'), 50 ('two') tokens; {fix}" in message
+    assert f"that of 'two' gives other tokens than that of 'one'; {fix}" in message
+    for source in ("union", "base", "two"):
+        plan(LINEAR + f"tokenizer_source: {source}")
+    with pytest.warns(VocabularyWarning, match="2 tokens are in none of the models"):
+        plan(LINEAR + "tokenizer_source: third")
 
 
 def test_buffers_that_differ_are_refused_and_equal_ones_are_copied() -> None:

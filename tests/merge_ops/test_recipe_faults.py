@@ -148,10 +148,9 @@ FAULTS = {
         "models[0].model: model.revision must be text, but is 1.0; put it in quotes",
     ),
     "multi-part models": (LINEAR + "modules: {}", "modules: multi-part models are not supported yet"),
-    "tokenizer rules": (LINEAR + "tokenizer: {source: union}", "tokenizer: per-token rules are not supported yet"),
-    "template by name": (
-        LINEAR + "chat_template: chatml",
-        "chat_template: must be auto or the text of a Jinja template",
+    "template of no such name": (
+        LINEAR + "chat_template: chatlm",
+        "chat_template: unknown chat template 'chatlm'. Did you mean 'chatml'?",
     ),
     "seed that is no number": (LINEAR + "mergesmith: {seed: x}", "mergesmith.seed: must be a whole number, but is 'x'"),
     "block that is a list": (LINEAR + "mergesmith: [1]", "mergesmith: must be a mapping, but is a list"),

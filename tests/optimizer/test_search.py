@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Command
+from tiny_models import ALPHABET, write_model
 from tiny_run import write_search
 
 from mergesmith.merge_ops import read_recipe
@@ -177,3 +178,39 @@ def test_items_tell_what_the_lines_say(run_folder: Path, command: Command) -> No
         for name, score in trial.scores.items():
             assert scores.items[name].values.mean() == pytest.approx(score.value)
             assert len(scores.items[name].ids) == score.n
+
+
+def test_a_search_over_vocabularies_that_differ(tmp_path: Path, command: Command) -> None:
+    text = ALPHABET[:40]
+    tokens = {"base": text, "a": text[::-1] + "Q", "b": text + "R", "c": text[1:] + text[0] + "Q"}
+    for seed, (name, own) in enumerate(tokens.items()):
+        write_model(tmp_path / name, seed=seed, layers=2, vocab=4 + len(own), tokens=own)
+    methods = {"methods": ["linear", "task_arithmetic", "ties"]}
+    search = write_search(tmp_path, space=methods)
+    outcome = command("search", search)
+    assert outcome.code == 2
+    assert "give tokenizer_source (union, base or a model) to merge the vocabularies" in outcome.err
+    for source, size in (("union", 46), ("base", 44), ("./a", 45)):
+        outcome = command("search", write_search(tmp_path, space=methods, tokenizer_source=source, output=f"./{size}"))
+        assert outcome.code == 0, outcome.err
+        best = tmp_path / str(size) / "best.yaml"
+        assert command("verify", best).code == 0
+        assert command("merge", best, tmp_path / f"merged-{size}").code == 0
+        assert json.loads((tmp_path / f"merged-{size}" / "config.json").read_text())["vocab_size"] == size
+    outcome = command("plan", write_search(tmp_path, tokenizer_source="union"))
+    assert outcome.code == 2
+    assert "space: methods.slerp: merges two models at a time, and the union of two vocabularies is not" in outcome.err
+    outcome = command("plan", write_search(tmp_path, tokenizer_source="./d"))
+    assert "unknown tokenizer_source './d'" in outcome.err
+
+
+def test_a_recipe_of_another_vocabulary_is_not_scored(run_folder: Path, command: Command) -> None:
+    recipe = "merge_method: linear\nmodels: [{model: ./a}, {model: ./b}]\nparameters: {weight: 1}\n"
+    rule = "tokenizer: {tokens: {new: {source: {kind: zero}}}}\n"
+    (run_folder / "mine.yaml").write_text(recipe + rule)
+    search = write_search(run_folder, baselines=["mine.yaml"])
+    outcome = command("plan", search)
+    assert outcome.code == 2
+    assert "mine.yaml: its output has another vocabulary than the run's" in outcome.err
+    (run_folder / "mine.yaml").write_text(recipe + "tokenizer_source: base\n")
+    assert command("eval", run_folder / "mine.yaml", "--config", write_search(run_folder)).code == 0

@@ -51,7 +51,8 @@ class RecipeCase:
     """One whole recipe; its model references are folders of the working directory.
 
     `models` holds each reference's `write_model` arguments and `digests` its weights' digest; `exact` is False where
-    mergekit computed in a dtype below float32.
+    mergekit computed in a dtype below float32. `vocabulary`, where vocabularies differ: the output's `tokens`, in whose
+    order the stored rows stand (those of no token last), the `ids` of those that one model gives theirs, its `size`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RecipeCase:
     exact: bool
     note: str
     path: Path
+    vocabulary: Mapping[str, Any] | None = None
 
     def text(self) -> str:
         """Return the YAML."""

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -48,9 +48,14 @@ def write_model(
     dtype: str = "float32",
     shards: int = 1,
     tokenizer: bool = True,
+    tokens: str | None = None,
+    added: Sequence[str] = (),
     **config_overrides: Any,
 ) -> Path:
     """Write one checkpoint and return its folder.
+
+    With `tokens` its tokenizer has these characters after the four special tokens, then `added` ones; `vocab` rows
+    beyond them are padding.
 
     With `base_seed` the model is a fine-tune: the weights of `base_seed` plus `delta` times the spread of `seed`
     (so delta 0.05 gives a cosine of about 0.9988 to the base, and delta 0.01 about 0.99995).
@@ -61,7 +66,7 @@ def write_model(
     with _quiet_transformers():
         shapes = _write_skeleton(folder, config)
         if tokenizer:
-            character_tokenizer(vocab).save_pretrained(folder)
+            character_tokenizer(vocab, tokens, added).save_pretrained(folder)
     torch_dtype = getattr(torch, dtype)
     tensors = {
         name: torch.from_numpy(weights(name, shape, seed=seed, base_seed=base_seed, delta=delta)).to(torch_dtype)
@@ -115,12 +120,17 @@ def weights(
     return (centre + spread * noise).astype(np.float32)
 
 
-def character_tokenizer(vocab: int = 48) -> PreTrainedTokenizerFast:
-    """Build a tokenizer of exactly `vocab` entries: one token per character, after the four special tokens."""
+def character_tokenizer(
+    vocab: int = 48, tokens: str | None = None, added: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """Build a tokenizer of `vocab` entries: one token per character, after the four special tokens.
+
+    Or one of the characters in `tokens`, however many, and the special tokens `added`.
+    """
     if vocab <= len(SPECIAL_TOKENS):
         raise ValueError(f"vocab: more than the {len(SPECIAL_TOKENS)} special tokens, not {vocab}")
     characters = list(ALPHABET) + [chr(0x100 + i) for i in range(max(0, vocab - len(ALPHABET)))]
-    entries = [*SPECIAL_TOKENS, *characters[: vocab - len(SPECIAL_TOKENS)]]
+    entries = [*SPECIAL_TOKENS, *(characters[: vocab - len(SPECIAL_TOKENS)] if tokens is None else tokens)]
     inner = Tokenizer(models.WordLevel({token: i for i, token in enumerate(entries)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     inner.decoder = decoders.Fuse()
@@ -135,6 +145,8 @@ def character_tokenizer(vocab: int = 48) -> PreTrainedTokenizerFast:
         model_max_length=256,
     )
     fast.chat_template = CHAT_TEMPLATE
+    special: Sequence[Any] = [AddedToken(token, special=True, normalized=False) for token in added]
+    fast.add_tokens(special)
     return fast
 
 

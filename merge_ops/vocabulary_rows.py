@@ -1,0 +1,225 @@
+"""Embeddings and heads rebuilt to the output's vocabulary, before the merge method sees them.
+
+A token that a model has keeps its row there. A row that is missing comes from the first of these that applies: the
+recipe's rule for the token, the only model that has it, the base, the average of the models that have it, zeros.
+Rows that stand for no token (padding, unused ids) are the mean of all others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+
+from mergesmith.errors import UserError
+
+from .architecture import is_before_layers
+from .bank import InputKey, ModelBank
+from .recipe import Recipe
+from .tokenizer_section import TokenRule
+from .vocabulary import OutputVocabulary, VocabularyWarning, model_vocabulary, rows_of
+
+NONE = -1
+CHUNK_ROWS = 1 << 10  # a power of two
+MOST = 6  # tokens named in a message
+
+
+@dataclass(frozen=True, eq=False)
+class RowSources:
+    """Where every row of the rebuilt tensors of N models comes from; S rows.
+
+    `own` (N, S): each model's own row, or NONE where it lacks the token. `forced` (S,): the own row does not count.
+    `donor`, `donor_row` (S,): the model and row of a missing one, or NONE. `average` (S,): the mean of the own rows.
+    `blank` (S,): no token. Rows with none of these are zeros.
+    """
+
+    own: np.ndarray
+    forced: np.ndarray
+    donor: np.ndarray
+    donor_row: np.ndarray
+    average: np.ndarray
+    blank: np.ndarray
+    digest: str
+
+    def missing(self, model: int) -> np.ndarray:
+        """Which rows (S,) of tokens do not come from the model itself."""
+        return ((self.own[model] == NONE) | self.forced) & ~self.blank
+
+    def unchanged(self, model: int, rows: int) -> bool:
+        """Whether the model's tensor of that many rows is the rebuilt one as it is."""
+        size = self.own.shape[1]
+        return rows == size and not self.forced.any() and bool((self.own[model] == np.arange(size)).all())
+
+
+def rebuilt_keys(
+    vocabulary: OutputVocabulary, recipe: Recipe, keys: tuple[InputKey, ...], bank: ModelBank, dtype: torch.dtype | None
+) -> tuple[InputKey, ...]:
+    """The bank's keys of one output tensor's inputs, rebuilt to the output's vocabulary where they have that axis.
+
+    The rebuilt tensors are of `dtype`, or of what the stored ones promote to. Statistics under these keys are theirs.
+
+    Raises:
+        UserError: a rule names a token or a row that there is not.
+    """
+    if keys[0][1] not in bank[keys[0][0]].architecture.vocabulary:
+        return keys
+    models = tuple(model for model, _ in keys)
+    base = _base(recipe, keys[0][1])
+    sources = bank.remember(
+        ("rows", vocabulary.section, vocabulary.models, models, base),
+        lambda: row_sources(vocabulary, models, base, bank),
+    )
+    stored = (bank[model].entries[name].dtype for model, name in keys)
+    target = dtype or reduce(torch.promote_types, stored)
+    return tuple(
+        key if sources.unchanged(i, rows_of(key[0], bank)) else _derived(sources, i, keys, target, bank)
+        for i, key in enumerate(keys)
+    )
+
+
+def row_sources(vocabulary: OutputVocabulary, models: tuple[str, ...], base: str | None, bank: ModelBank) -> RowSources:
+    """Decide for every row of every model's rebuilt tensor where it comes from.
+
+    Raises:
+        UserError: a rule names a token or a row that there is not.
+    """
+    own = np.stack([_own_rows(vocabulary, model, bank) for model in models])
+    blank = np.ones(vocabulary.size, dtype=bool)
+    blank[vocabulary.ids] = False
+    counts = (own != NONE).sum(0)
+    donor = np.where(counts == 1, (own != NONE).argmax(0), NONE)
+    if base in models:
+        donor[(counts > 1) & (own[models.index(base)] != NONE)] = models.index(base)
+    ruled, forced = np.zeros_like(blank), np.zeros_like(blank)
+    donor_row = np.where(donor == NONE, NONE, np.take_along_axis(own, np.maximum(donor, 0)[None], 0)[0])
+    ids = dict(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
+    for rule in vocabulary.section.rules:
+        at = ids[rule.token]
+        ruled[at], forced[at] = True, rule.force
+        donor[at], donor_row[at] = _ruled(rule, models, bank)
+    average = (counts > 1) & (donor == NONE) & ~ruled
+    _warn_of_zeros(vocabulary, (counts == 0) & ~ruled & ~blank)
+    parts = (own, forced, donor, donor_row, average, blank)
+    digest = hashlib.sha256("\0".join((vocabulary.digest, *models)).encode())
+    for part in parts:
+        digest.update(part.tobytes())
+    return RowSources(*parts, digest=digest.hexdigest())
+
+
+def rebuild(sources: RowSources, model: int, tensor: Callable[[int], torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """One model's rebuilt tensor, (S, ...) of `dtype`; `tensor(i)` is model i's stored one, (its rows, ...)."""
+    stored = tensor(model)
+
+    def index(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(stored.device)
+
+    result = stored.index_select(0, index(np.maximum(sources.own[model], 0))).to(dtype)
+    missing = sources.missing(model)
+    for donor in np.unique(sources.donor[missing & (sources.donor != NONE)]):
+        places = np.flatnonzero(missing & (sources.donor == donor))
+        rows = tensor(int(donor)).index_select(0, index(sources.donor_row[places]))
+        result.index_copy_(0, index(places), rows.to(dtype))
+    places = np.flatnonzero(missing & sources.average)
+    if places.size:
+        result.index_copy_(0, index(places), _average(sources, places, tensor, dtype))
+    result.index_fill_(0, index(np.flatnonzero(missing & (sources.donor == NONE) & ~sources.average)), 0)
+    if sources.blank.any():
+        mean = mean_row(result.index_select(0, index(np.flatnonzero(~sources.blank))))
+        result[index(np.flatnonzero(sources.blank))] = mean.to(dtype)
+    return result
+
+
+def mean_row(rows: torch.Tensor) -> torch.Tensor:
+    """The mean over the first dimension in float64, (n, ...) to (...), summed in an order that nothing changes."""
+    total = torch.zeros_like(rows[0], dtype=torch.float64)
+    for start in range(0, rows.shape[0], CHUNK_ROWS):
+        chunk = rows[start : start + CHUNK_ROWS].double()
+        while chunk.shape[0] > 1:
+            half = (chunk.shape[0] + 1) // 2
+            folded = chunk[:half].clone()
+            folded[: chunk.shape[0] - half] += chunk[half:]
+            chunk = folded
+        total += chunk[0]
+    return total / torch.full_like(total, rows.shape[0])
+
+
+def _average(
+    sources: RowSources, places: np.ndarray, tensor: Callable[[int], torch.Tensor], dtype: torch.dtype
+) -> torch.Tensor:
+    """The means (len(places), ...) of the rows of those models that have the token, in float32 (float64) at least."""
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+    total: torch.Tensor | None = None
+    for model, own in enumerate(sources.own[:, places]):
+        stored = tensor(model)
+        if total is None:
+            total = torch.zeros((len(places), *stored.shape[1:]), dtype=work, device=stored.device)
+        there = np.flatnonzero(own != NONE)
+        rows = stored.index_select(0, torch.from_numpy(own[there]).to(stored.device))
+        # Each place once, so the order of additions is that of the models.
+        total.index_add_(0, torch.from_numpy(there).to(stored.device), rows.to(dtype).to(work))
+    assert total is not None, "Should not reach."
+    counts = torch.from_numpy((sources.own[:, places] != NONE).sum(0)).to(total)
+    return (total / counts.reshape(-1, *[1] * (total.dim() - 1))).to(dtype)
+
+
+def _derived(
+    sources: RowSources, model: int, keys: tuple[InputKey, ...], dtype: torch.dtype, bank: ModelBank
+) -> InputKey:
+    reference, name = keys[model]
+    key = (reference, f"{name} rebuilt as {dtype} {sources.digest}")
+    return bank.derive(key, lambda: rebuild(sources, model, lambda i: bank.tensor(keys[i]), dtype))
+
+
+def _own_rows(vocabulary: OutputVocabulary, model: str, bank: ModelBank) -> np.ndarray:
+    """The model's row of each of the output's rows, (S,) int64, or NONE."""
+    known = model_vocabulary(model, bank)
+    rows = np.full(vocabulary.size, NONE, dtype=np.int64)
+    rows[vocabulary.ids] = [known.get(token, NONE) for token in vocabulary.tokens]
+    return rows
+
+
+def _base(recipe: Recipe, name: str) -> str | None:
+    """The base of the slice that a tensor outside the layers belongs to."""
+    if not recipe.slices:
+        return recipe.base_model
+    return recipe.slices[0 if is_before_layers(name) else -1].base_model or recipe.base_model
+
+
+def _ruled(rule: TokenRule, models: tuple[str, ...], bank: ModelBank) -> tuple[int, int]:
+    """(model, row) that a rule takes a token's row from; NONE twice for zeros."""
+    if rule.model is None:
+        return NONE, NONE
+    place = f"tokenizer.tokens.{rule.token}.source"
+    if rule.model not in models:
+        known = ", ".join(f"'{model}'" for model in models)
+        raise UserError(f"{place}: '{rule.model}' is not merged here, so it has no row to give; it can be {known}")
+    if rule.token_id is not None:
+        if rule.token_id >= (rows := rows_of(rule.model, bank)):
+            raise UserError(
+                f"{place}.token_id: must be below {rows}, the rows of '{rule.model}', but is {rule.token_id}"
+            )
+        return models.index(rule.model), rule.token_id
+    token = rule.token if rule.source_token is None else rule.source_token
+    row = model_vocabulary(rule.model, bank).get(token)
+    if row is None:
+        raise UserError(f"{place}: '{rule.model}' has no token {token!r}; name another token of it, or a token_id")
+    return models.index(rule.model), row
+
+
+def _warn_of_zeros(vocabulary: OutputVocabulary, zeros: np.ndarray) -> None:
+    if not zeros.any():
+        return
+    at = {int(i): token for token, i in zip(vocabulary.tokens, vocabulary.ids, strict=True)}
+    names = [repr(at[int(i)]) for i in np.flatnonzero(zeros)]
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    warnings.warn(
+        f"tokenizer: {len(names)} tokens are in none of the models that are merged; their rows are zeros: "
+        f"{', '.join(names[:MOST])}{more}",
+        VocabularyWarning,
+        stacklevel=2,
+    )
