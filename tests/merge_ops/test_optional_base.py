@@ -22,7 +22,8 @@ def test_with_a_base_task_vectors_are_merged(in_llama: Path) -> None:
     alone = merged(parse_recipe(NUSLERP + "models: [{model: a}, {model: b}]"))
     based = merged(parse_recipe(NUSLERP + "base_model: base\nmodels: [{model: a}, {model: b}]"))
     listed = merged(parse_recipe(NUSLERP + "base_model: base\nmodels: [{model: base}, {model: a}, {model: b}]"))
-    assert all(torch.equal(based[name], listed[name]) for name in based)
+    for name in based:  # the base stands elsewhere in the sum
+        torch.testing.assert_close(based[name], listed[name], rtol=1e-6, atol=1e-6)
     assert any(float((based[name] - alone[name]).abs().max()) > 1e-4 for name in based)
 
 
