@@ -73,13 +73,15 @@ def keep_mask(
 
     A tensor of probabilities, one per element, is given as float64 of that shape.
     """
-    threshold = round(LEVELS * probability) if isinstance(probability, float) else None
-    each = torch.round(LEVELS * probability.reshape(-1)) if isinstance(probability, torch.Tensor) else None
+    if isinstance(probability, torch.Tensor):
+        thresholds = torch.round(LEVELS * probability.reshape(-1)).to(torch.int32)
+    else:
+        thresholds = torch.tensor([round(LEVELS * probability)], dtype=torch.int32, device=device)
     count = shape.numel()
     mask = torch.empty(count, dtype=torch.bool, device=device)
     step = 1 << 24  # bounds the memory for the integers; divides 2**32
     for start in range(0, count, step):
         stop = min(count, start + step)
         top = _shifted(hash_bits(key, start, stop - start, device), 16)
-        torch.lt(top, threshold if each is None else each[start:stop], out=mask[start:stop])
+        torch.lt(top, thresholds[start:stop] if len(thresholds) > 1 else thresholds, out=mask[start:stop])
     return mask.reshape(shape)

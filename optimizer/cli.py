@@ -202,30 +202,29 @@ def verify(
 @app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
+    out: Annotated[Path | None, typer.Argument(help="Same as --output.", show_default=False)] = None,
     trial: Annotated[int | None, typer.Option(help="A trial's number; the winner if not given.")] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="The file (for a task vector: folder) to write; a recipe is printed if not given."),
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write; a recipe is printed if not given.")] = None,
     form: Annotated[
         Literal["recipe", "task-vector"],
-        typer.Option("--as", help="The recipe itself, or merged weights with a recipe over them that mergekit runs."),
+        typer.Option("--as", help="The recipe; or a folder of merged weights with a recipe that mergekit can run."),
     ] = "recipe",
 ) -> None:
     """Write the recipe of any trial of a run."""
     from .export import export_task_vector, exported_recipe
     from .rundir import write_text
 
+    target = output or out
     if form == "task-vector":
-        if output is None:
-            raise UserError("--as task-vector writes a folder: name it with --output")
-        print(f"wrote {export_task_vector(run_dir, trial, output)}; mergekit-yaml runs it")
+        if target is None:
+            raise UserError("--as task-vector writes a folder: name it after the run, or with --output")
+        print(f"wrote {export_task_vector(run_dir, trial, target)}; mergekit-yaml and mergesmith merge run it")
         return
     text = exported_recipe(run_dir, trial)
-    if output is None:
+    if target is None:
         print(text, end="")
     else:
-        write_text(output, text)
+        write_text(target, text)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """How a merge method declares itself, and the plans it may answer with.
 
-A method never touches tensors: it turns numbers (and, where it asked for them, statistics of the inputs) into a plan,
-and an executor runs the plan. A faster executor therefore serves every method at once.
+A method turns numbers (and, where it asked for them, statistics of the inputs) into a plan, and an executor runs the
+plan. A faster executor therefore serves every method at once. Few methods bring a function of their own (`Custom`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from mergesmith.merge_ops.methods import PlanError
 C = BASE + 0.2 * noise(6, 20, 30)
 NONE: list[dict[str, Any]] = [{}, {}, {}, {}]
 SPECTRAL = ("iso_c", "tsv")
+LOWER: dict[str, Any] = {"lambda": 0.7}
 inside_layers = {"base": 0, "depth": 0.5}
 
 
@@ -28,9 +29,9 @@ def close(merged: torch.Tensor, delta: np.ndarray) -> None:
 
 
 def test_iso_c_flattens_the_spectrum() -> None:
-    total = sum(numpy_deltas(A, B, C))
+    total = np.sum(numpy_deltas(A, B, C), axis=0)
     u, s, vt = np.linalg.svd(total, full_matrices=False)
-    merged = merge("iso_c", [BASE, A, B, C], NONE, **inside_layers, **{"lambda": 0.7})
+    merged = merge("iso_c", [BASE, A, B, C], NONE, **inside_layers, **LOWER)
     close(merged, 0.7 * u @ np.diag(np.full_like(s, s.mean())) @ vt)
 
 
@@ -94,10 +95,10 @@ def test_thread_count_changes_no_bit_of_a_decomposition(method: str) -> None:
 
 def test_consensus_by_the_formula() -> None:
     deltas = numpy_deltas(A, B, C)
-    total = sum(deltas)
-    needed = sum((np.abs(d) > 0.5 * np.abs(total - d)).astype(int) for d in deltas)
+    total = np.sum(deltas, axis=0)
+    needed = np.sum([np.abs(d) > 0.5 * np.abs(total - d) for d in deltas], axis=0)
     merged = merge("consensus", [BASE, A, B, C], NONE, base=0, threshold=0.5, agreement=2)
-    close(merged, total * (needed >= 2))
+    close(merged, np.where(needed >= 2, total, 0.0))
 
 
 def test_consensus_without_agreement_is_task_arithmetic() -> None:

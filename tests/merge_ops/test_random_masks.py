@@ -50,9 +50,9 @@ def test_dare(method: str, density: float) -> None:
 @pytest.mark.parametrize("method", ["della", "della_linear"])
 def test_della(method: str, shape: tuple[int, ...]) -> None:
     delta = 0.1 + noise(2, *shape).abs()
-    length = shape[1] if len(shape) > 1 else shape[0]
-    order = delta.argsort(dim=1 if len(shape) > 1 else 0).argsort(dim=1 if len(shape) > 1 else 0).double()
-    probability = 0.4 - 0.15 + order / (length - 1) * 0.3
+    along = min(1, delta.dim() - 1)
+    order = delta.argsort(dim=along).argsort(dim=along).double()
+    probability = 0.4 - 0.15 + order / (delta.shape[along] - 1) * 0.3
     check(samples(method, delta, density=0.4, epsilon=0.15), probability)
 
 

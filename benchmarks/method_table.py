@@ -1,0 +1,119 @@
+"""Writes the tables of docs/methods.md from the methods' declarations and mergekit's stored results.
+
+    python benchmarks/method_table.py            # rewrites docs/methods.md between its markers
+    python benchmarks/method_table.py --check    # exit code 1 when the file is not up to date
+
+The cases are those of tests/golden/data, made by mergekit 0.1.5 (tests/golden/make_golden.py makes them anew).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+
+from golden import MethodCase, method_cases  # noqa: E402
+
+from mergesmith.merge_ops.execute import execute  # noqa: E402
+from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Parameter, Scope  # noqa: E402
+from mergesmith.merge_ops.statistics import InputStatistics  # noqa: E402
+
+PAGE = ROOT / "docs" / "methods.md"
+ROUNDING = {"float32": 2e-6, "bfloat16": 2e-2}  # relative to the largest value; as the tests have it
+MARK = "<!-- {} of {}: written by benchmarks/method_table.py -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only say whether docs/methods.md is up to date")
+    old = PAGE.read_text(encoding="utf-8")
+    new = old
+    for name, lines in (("methods", method_rows()), ("comparison", comparison_rows())):
+        begin, end = MARK.format("begin", name), MARK.format("end", name)
+        head, rest = new.split(begin)
+        new = f"{head}{begin}\n" + "\n".join(lines) + f"\n{end}{rest.split(end)[1]}"
+    if parser.parse_args().check:
+        sys.exit(0 if new == old else f"{PAGE} is not up to date: run benchmarks/method_table.py")
+    PAGE.write_text(new, encoding="utf-8")
+
+
+def method_rows() -> Iterator[str]:
+    yield "| method | what it does | base | models | parameters (default; searched) | paper |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for method in sorted(METHODS.values(), key=lambda m: not m.mergekit):
+        own = "" if method.mergekit else " ★"
+        parameters = "; ".join(parameter_text(p) for p in method.parameters if p.effect) or "none"
+        yield (
+            f"| `{method.name}`{own} | {method.summary} | {method.base.value} | {counts(method)} | {parameters} | "
+            f"{method.paper} |"
+        )
+
+
+def counts(method: MergeMethod) -> str:
+    low, high = method.min_inputs, method.max_inputs
+    return str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
+
+
+def parameter_text(parameter: Parameter) -> str:
+    default = (
+        "required" if parameter.required else "none" if parameter.default is None else str(parameter.default).lower()
+    )
+    if parameter.search is not None:
+        searched = f"; {parameter.search.low:g} to {parameter.search.high:g}{' (log)' if parameter.search.log else ''}"
+    else:
+        searched = "" if parameter.search_fixed is None else f"; held at {str(parameter.search_fixed).lower()}"
+    return f"`{parameter.name}`{'' if parameter.mergekit else ' ★'} ({default}{searched})"
+
+
+def comparison_rows() -> Iterator[str]:
+    yield "| method | cases | equal | to rounding | bfloat16 | on purpose | largest difference | in bfloat16 |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for method in (m for m in METHODS.values() if m.mergekit):
+        kinds: dict[str, list[float]] = {"equal": [], "rounding": [], "half": [], "purpose": []}
+        for case in method_cases(method.name):
+            difference = relative_difference(case)
+            kinds[kind_of(case, difference)].append(difference)
+        counted = " | ".join(str(len(found)) for found in kinds.values())
+        largest = largest_of([*kinds["equal"], *kinds["rounding"]])
+        total, half = sum(map(len, kinds.values())), largest_of(kinds["half"])
+        yield f"| `{method.name}` | {total} | {counted} | {largest} | {half} |"
+
+
+def largest_of(differences: list[float]) -> str:
+    return "" if not differences else "0" if max(differences) == 0.0 else f"{max(differences):.1e}"
+
+
+def kind_of(case: MethodCase, difference: float) -> str:
+    if difference <= ROUNDING[case.dtype]:
+        return "half" if case.dtype != "float32" else "rounding" if difference else "equal"
+    if case.ties or (case.method == "arcee_fusion" and case.dtype != "float32"):
+        return "purpose"
+    raise ValueError(f"{case.id} differs from mergekit by {difference:g}, which nothing explains")
+
+
+def relative_difference(case: MethodCase) -> float:
+    """The largest difference to mergekit's result, relative to its largest value."""
+    method, inputs = METHODS[case.method], case.inputs()
+    tensor = {p.name: case.parameters.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
+    own = [p for p in method.parameters if p.scope is not Scope.TENSOR]
+    per_input = tuple(
+        {}
+        if i == case.base
+        else {p.name: v if (v := case.per_input.get(p.name, {i: None})[i]) is not None else p.default for p in own}
+        for i in range(len(inputs))
+    )
+    plan = method.plan(Numbers(tensor, per_input, case.base), InputStatistics(lambda: inputs, case.base))
+    ours = execute(plan, inputs, base=case.base, seed=0, name=case.id).double()
+    theirs = case.expected().double()
+    return float((ours - theirs).abs().max()) / max(1e-12, float(theirs.abs().max()))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
