@@ -8,10 +8,11 @@ from .materialize import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
-from .recipe_yaml import RecipeWarning, load_yaml, parse_recipe, read_recipe, recipe_from_document
+from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .resolve import resolve_reference
 from .tokenizer import load_tokenizer
 from .write import Written, tokenizer_folder, write_merge
+from .yaml_text import load_yaml
 
 __all__ = [
     "METHODS",
