@@ -28,7 +28,6 @@ NOT_YET = {
     "modules": "multi-part models are not supported yet",
     "tokenizer": "per-token rules are not supported yet; tokenizer_source: base or a model's name is",
 }
-MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 class RecipeWarning(UserWarning):

@@ -8,6 +8,8 @@ import yaml
 
 from mergesmith.errors import UserError
 
+MERGE_TAG = "tag:yaml.org,2002:merge"
+
 
 def load_yaml(text: str, *, where: str) -> Any:
     """The document in YAML text; a key that stands twice is refused, where YAML's last one would silently win.
