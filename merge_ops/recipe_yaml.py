@@ -10,8 +10,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mergesmith.errors import Faults, UserError, unknown
 
 from .chat_templates import template_fault
@@ -20,6 +18,7 @@ from .recipe import NOT_MERGEKITS, Recipe, Slice, Source
 from .recipe_values import ParameterReader
 from .references import reference_text
 from .tokenizer_section import SectionReader
+from .yaml_text import load_yaml
 
 TOP_KEYS = (
     *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
@@ -31,7 +30,6 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 NOT_YET = {
     "modules": "multi-part models are not supported yet",
 }
-MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 class RecipeWarning(UserWarning):
@@ -61,18 +59,6 @@ def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> 
     return recipe_from_document(document, where=where, lenient=lenient)
 
 
-def load_yaml(text: str, *, where: str) -> Any:
-    """The document in YAML text; a key that stands twice is refused, where YAML's last one would silently win.
-
-    Raises:
-        UserError: the text is not valid YAML; `where` names it.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid YAML: {error}") from None
-
-
 def recipe_from_document(document: object, *, where: str = "recipe", lenient: bool = False) -> Recipe:
     """The recipe in a parsed YAML document (mappings, lists, scalars)."""
     if not isinstance(document, dict):
@@ -83,22 +69,6 @@ def recipe_from_document(document: object, *, where: str = "recipe", lenient: bo
     faults.raise_if_any()
     assert recipe is not None, "Should not reach."
     return recipe
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe loading that refuses a key given twice, where YAML's last one would silently win."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    # "<<" takes in another mapping's keys, which may stand again beside it.
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE_TAG]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def _kind(value: object) -> str:
