@@ -52,7 +52,7 @@ def write_adapter(base: Path, folder: Path, *, base_name: str | None = None, see
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
     if base_name is not None:
         edit(folder, base_model_name_or_path=base_name)
     return folder
