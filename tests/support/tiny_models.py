@@ -48,16 +48,18 @@ def write_model(
     dtype: str = "float32",
     shards: int = 1,
     tokenizer: bool = True,
+    config: PreTrainedConfig | None = None,
     **config_overrides: Any,
 ) -> Path:
-    """Write one checkpoint and return its folder.
+    """Write one checkpoint and return its folder; `config`, where given, stands for family, sizes and overrides.
 
     With `base_seed` the model is a fine-tune: the weights of `base_seed` plus `delta` times the spread of `seed`
     (so delta 0.05 gives a cosine of about 0.9988 to the base, and delta 0.01 about 0.99995).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = model_config(family, layers=layers, vocab=vocab, hidden=hidden, dtype=dtype, **config_overrides)
+    if config is None:
+        config = model_config(family, layers=layers, vocab=vocab, hidden=hidden, dtype=dtype, **config_overrides)
     with _quiet_transformers():
         shapes = _write_skeleton(folder, config)
         if tokenizer:
