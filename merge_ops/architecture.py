@@ -14,6 +14,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from mergesmith.errors import UserError
 
 from .quiet import quiet_transformers
+from .stored_names import StoredNames
 
 LAYER = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")  # a tensor's first number between dots is its layer
 EMBEDDINGS = ("embed", "wte", "wpe")
@@ -26,25 +27,16 @@ class Architecture:
 
     `shapes` maps every checkpoint name, as `save_pretrained` writes them, to its shape. `ties` maps a name that is
     not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers. `quantized`
-    says that the weights are codes, not numbers.
+    says that the weights are codes, not numbers. `names` knows what the names in a checkpoint's files stand for.
     """
 
     shapes: dict[str, tuple[int, ...]]
     ties: dict[str, str]
-    prefix: str
-    ignored: tuple[str, ...]
+    names: StoredNames
     num_layers: int
     layer_key: str
     vocab_size: int
     quantized: bool
-
-    def canonical(self, name: str) -> str | None:
-        """The name that `save_pretrained` would write for a stored name; None for a tensor that loading ignores."""
-        bare, prefixed = name.removeprefix(f"{self.prefix}."), f"{self.prefix}.{name}"
-        for candidate in (name, prefixed, bare):
-            if candidate in self.shapes:
-                return candidate
-        return None if any(re.search(pattern, name) for pattern in self.ignored) else name
 
 
 def architecture_of(folder: Path, reference: str) -> Architecture:
@@ -68,11 +60,11 @@ def architecture_of(folder: Path, reference: str) -> Architecture:
             "parts are not supported yet, their text models alone are"
         )
     ties = dict(getattr(model, "all_tied_weights_keys", None) or {})
+    shapes = {name: shape for name, shape in shapes.items() if name not in ties}
     return Architecture(
-        shapes={name: shape for name, shape in shapes.items() if name not in ties},
+        shapes=shapes,
         ties=ties,
-        prefix=model.base_model_prefix,
-        ignored=(*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"),
+        names=StoredNames(model, shapes, ties),
         num_layers=int(config.num_hidden_layers),
         layer_key=config.attribute_map.get("num_hidden_layers", "num_hidden_layers"),
         vocab_size=int(getattr(config, "vocab_size", None) or 0),

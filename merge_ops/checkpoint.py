@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -20,6 +20,7 @@ from mergesmith.errors import Faults, UserError
 from .architecture import Architecture, architecture_of
 from .digest import WeightsDigest
 from .resolve import resolve_reference
+from .stored_names import Part
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What decides how text becomes token ids, best first: the first that exists is compared between sources.
@@ -32,12 +33,13 @@ class CheckpointWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies and what it is."""
+    """Where one tensor lies and what it is; `part` is the part of the stored tensor where it is not all of it."""
 
     file: Path
     stored_name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
+    part: Part | None = None
 
 
 class Checkpoint:
@@ -63,7 +65,8 @@ class Checkpoint:
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor of that canonical name, as stored, memory-mapped."""
         entry = self.entries[name]
-        return self._files[entry.file].get_tensor(entry.stored_name)
+        stored = self._files[entry.file].get_tensor(entry.stored_name)
+        return stored if entry.part is None else entry.part.of(stored)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -102,14 +105,13 @@ class Checkpoint:
         ties: list[tuple[str, Entry]] = []
         unused: list[str] = []
         twice: list[str] = []
-        for name, entry in self._stored():
-            canonical = self.architecture.canonical(name)
+        for canonical, entry in self._canonical():
             if canonical in self.architecture.ties:
                 ties.append((canonical, entry))
             elif canonical in self.architecture.shapes:
                 twice += [canonical] if canonical in entries else []
                 entries[canonical] = entry
-            elif canonical is not None:
+            else:
                 unused.append(canonical)
         if twice:
             raise UserError(f"model '{self.reference}': its files hold these tensors twice: {_some(twice)}")
@@ -125,6 +127,12 @@ class Checkpoint:
                 stacklevel=3,
             )
         return dict(sorted(entries.items()))
+
+    def _canonical(self) -> Iterator[tuple[str, Entry]]:
+        """Every canonical tensor in the files, those that loading ignores left out; unknown ones by their own names."""
+        for stored_name, entry in self._stored():
+            for name, part in (self.architecture.names.canonical(stored_name) or {}).items():
+                yield name, entry if part is None else replace(entry, part=part, shape=part.shape)
 
     def _stored(self) -> Iterator[tuple[str, Entry]]:
         for path, file in self._files.items():

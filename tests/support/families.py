@@ -42,8 +42,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "sliding_window": 8},
     "qwen3_next": {
         **EXPERTS,
-        **{"shared_expert_intermediate_size": 16, "head_dim": 8, "layer_types": ["linear_attention", "full_attention"] * 2},
-        **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+        **{
+            "shared_expert_intermediate_size": 16,
+            "head_dim": 8,
+            "layer_types": ["linear_attention", "full_attention"] * 2,
+        },
+        **{
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
     },
     "jamba": {
         **{"num_experts": 2, "num_experts_per_tok": 1, "attn_layer_period": 2, "attn_layer_offset": 1},
