@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,8 @@ class Architecture:
 
     `shapes` maps every checkpoint name, as `save_pretrained` writes them, to its shape. `ties` maps a name that is
     not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers. `quantized`
-    says that the weights are codes, not numbers. `names` knows what the names in a checkpoint's files stand for.
+    says that the weights are codes, not numbers. `names` knows what the names in a checkpoint's files stand for;
+    `settings` is the configuration with all that transformers derives.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -37,6 +41,7 @@ class Architecture:
     layer_key: str
     vocab_size: int
     quantized: bool
+    settings: Mapping[str, Any]
 
 
 def architecture_of(folder: Path, reference: str) -> Architecture:
@@ -47,9 +52,7 @@ def architecture_of(folder: Path, reference: str) -> Architecture:
     """
     config = load_config(folder, reference)
     try:
-        with quiet_transformers(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-            shapes = {name: tuple(t.shape) for name, t in revert_weight_conversion(model, model.state_dict()).items()}
+        model, shapes = _skeleton(config)
     except Exception as error:  # transformers raises many kinds here, all of them about this configuration
         raise UserError(
             f"model '{reference}': config.json describes no causal language model: {first_line(error)}"
@@ -69,7 +72,34 @@ def architecture_of(folder: Path, reference: str) -> Architecture:
         layer_key=config.attribute_map.get("num_hidden_layers", "num_hidden_layers"),
         vocab_size=int(getattr(config, "vocab_size", None) or 0),
         quantized=getattr(config, "quantization_config", None) is not None,
+        settings=config.to_dict(),
     )
+
+
+def _skeleton(config: Any) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """A configuration's model on the meta device, and its checkpoint's shapes by canonical name."""
+    with quiet_transformers(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        return model, {n: tuple(t.shape) for n, t in revert_weight_conversion(model, model.state_dict()).items()}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What transformers makes of a config.json: checkpoint shapes, and all settings, the derived ones too."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    settings: Mapping[str, Any]
+
+
+@lru_cache(maxsize=64)
+def layout_of(config_json: str) -> Layout | str:
+    """The layout that a config.json's text describes, or why it describes none. Cached: a search asks it often."""
+    try:
+        with quiet_transformers():
+            config = AutoConfig.for_model(**json.loads(config_json))
+        return Layout(_skeleton(config)[1], config.to_dict())
+    except Exception as error:  # transformers raises many kinds here, all of them about this configuration
+        return first_line(error)
 
 
 def load_config(folder: Path, reference: str) -> Any:

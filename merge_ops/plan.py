@@ -12,6 +12,7 @@ from mergesmith.errors import UserError
 from .architecture import Architecture, is_before_layers, layer_of, with_layer
 from .bank import InputKey, ModelBank
 from .fit import check_fit
+from .layout import check_layout
 from .methods import Base, MergeMethod, Numbers, Parameter, Scope, get_method
 from .recipe import Number, Parameters, Recipe, Slice, Source
 
@@ -30,7 +31,7 @@ class MergePlan:
     """All output tensors of a recipe, sorted by name.
 
     `donor` is the model whose configuration and other files the output takes over; `layers` says for every output
-    layer which layer of the donor's slice-mates it came from: (reference, layer), the first source's.
+    layer whose layer its settings are: (reference, layer), of the slice's first source (without slices, the donor).
     """
 
     recipe: Recipe
@@ -48,17 +49,15 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
     """
     planner = _Planner(recipe, bank)
     check_fit(recipe, bank, planner.tensor_inputs(), planner.slices)
-    return MergePlan(
+    plan = MergePlan(
         recipe=recipe,
         method=planner.method,
         tasks=tuple(sorted(planner.tasks(), key=lambda task: task.name)),
         donor=planner.donor,
-        layers=tuple(
-            (part.sources[0].model, layer)
-            for part in planner.slices
-            for layer in range(*(part.sources[0].layer_range or (0, 0)))
-        ),
+        layers=tuple(planner.layers()),
     )
+    check_layout(plan, bank)
+    return plan
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,13 @@ class _Planner:
     @property
     def architecture(self) -> Architecture:
         return self.bank[self.donor].architecture
+
+    def layers(self) -> Iterator[tuple[str, int]]:
+        """For every output layer the layer whose settings it has."""
+        for part in self.slices:
+            model = part.sources[0].model if self.recipe.slices else self.donor
+            for layer in range(*(part.sources[0].layer_range or (0, 0))):
+                yield model, layer
 
     def tensor_inputs(self) -> Iterator[tuple[str, tuple[InputKey, ...]]]:
         """Every output name with its inputs."""

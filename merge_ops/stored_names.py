@@ -98,6 +98,6 @@ class StoredNames:
             for name, views in checkpoint_views(self.model, groups=(group_of(live),)).items():
                 if len(views) == 1:  # one that lies in several live tensors cannot be read from such files
                     target = views[0].target
-                    part = Part(tuple(target.shape), target.stride(), target.storage_offset())
+                    part = Part(tuple(target.shape), target.stride(), int(target.storage_offset()))
                     self._fused.setdefault(views[0].live, {})[name] = part
         return self._fused.get(live, {})

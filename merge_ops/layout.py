@@ -1,0 +1,69 @@
+"""Whether a merged model's own configuration describes its layers: layers may differ in kind and change places."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mergesmith.errors import UserError
+
+from .architecture import Layout, layer_of, layout_of
+from .bank import ModelBank
+from .config_json import layer_settings, merged_config
+
+if TYPE_CHECKING:
+    from .plan import MergePlan
+
+# Settings that place kinds of layers by counting.
+PLACEMENT = re.compile(r"first_k_dense|_(period|offset|interval|step|freq|frequency|pattern)$|num_dense_layers")
+
+
+def check_layout(plan: MergePlan, bank: ModelBank) -> None:
+    """Compare the merged layers with those that the merged config.json describes, where it is not the donor's.
+
+    Raises:
+        UserError: transformers would build other layers than the recipe puts together.
+    """
+    donor = bank[plan.donor]
+    if plan.layers == tuple((plan.donor, layer) for layer in range(donor.architecture.num_layers)):
+        return
+    config = merged_config(plan, bank)
+    if {**config, "dtype": None} == {**donor.config, "dtype": None}:
+        return
+    layout = layout_of(json.dumps({**config, "dtype": "float32"}, sort_keys=True))
+    reason = layout if isinstance(layout, str) else _difference(plan, bank, layout)
+    if reason is not None:
+        placed = ", ".join(f"{key}: {value!r}" for key, value in donor.config.items() if _places(key, value))
+        because = f"; the configuration of '{plan.donor}' places kinds of layers by number ({placed})" if placed else ""
+        raise UserError(f"recipe: no configuration describes the layers in this order: {reason}{because}")
+
+
+def _places(key: str, value: Any) -> bool:
+    return bool(PLACEMENT.search(key)) and isinstance(value, int)
+
+
+def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
+    """The first difference in words, or None."""
+    for key, wanted in layer_settings(plan, bank).items():
+        if list(layout.settings.get(key) or ()) != wanted:
+            return f"{key} would have to be {wanted}, but transformers makes it {layout.settings.get(key)}"
+    made = _layers({t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
+    described = _layers(layout.shapes)
+    for layer, (model, source) in enumerate(plan.layers):
+        one, other = made.get(layer, {}), described.get(layer, {})
+        names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
+        if names:
+            where = f"layer {layer} is layer {source} of '{model}'"
+            return f"{where}, which differs from what config.json describes there in {', '.join(names[:3])}"
+    return None
+
+
+def _layers(shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
+    layers: dict[int, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        layer = layer_of(name)
+        if layer is not None:
+            layers.setdefault(layer, {})[name] = shape
+    return layers
