@@ -50,7 +50,20 @@ def architecture_of(folder: Path, reference: str) -> Architecture:
     Raises:
         UserError: there is no config.json, or it describes no causal language model known to transformers.
     """
-    config = load_config(folder, reference)
+    return _architecture(load_config(folder, reference), reference)
+
+
+def architecture_from(config_json: str, reference: str) -> Architecture:
+    """The architecture that a config.json's text describes.
+
+    Raises:
+        UserError: it describes no causal language model known to transformers.
+    """
+    with quiet_transformers():
+        return _architecture(AutoConfig.for_model(**json.loads(config_json)), reference)
+
+
+def _architecture(config: Any, reference: str) -> Architecture:
     try:
         model, shapes = _skeleton(config)
     except Exception as error:  # transformers raises many kinds here, all of them about this configuration

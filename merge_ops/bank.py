@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .checkpoint import Checkpoint
 from .reductions import gram_matrix
+
+if TYPE_CHECKING:
+    from .intermediate import MergedSource
 
 InputKey = tuple[str, str]  # model reference, canonical checkpoint name
 
@@ -34,7 +38,7 @@ class ModelBank:
         self.resident = resident
         self._kept: dict[InputKey, torch.Tensor] = {}
         self._grams: dict[tuple[tuple[InputKey, ...], torch.dtype | None], np.ndarray] = {}
-        self._checkpoints: dict[str, Checkpoint] = {}
+        self._checkpoints: dict[str, Checkpoint | MergedSource] = {}
         self.open(references)
 
     def open(self, references: Iterable[str]) -> None:
@@ -43,7 +47,11 @@ class ModelBank:
             if reference not in self._checkpoints:
                 self._checkpoints[reference] = Checkpoint(reference, roots=self.roots)
 
-    def __getitem__(self, reference: str) -> Checkpoint:
+    def add(self, source: MergedSource) -> None:
+        """Take in an intermediate merge as a source."""
+        self._checkpoints[source.reference] = source
+
+    def __getitem__(self, reference: str) -> Checkpoint | MergedSource:
         return self._checkpoints[reference]
 
     @property
@@ -53,10 +61,11 @@ class ModelBank:
 
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
-        if not self.resident:
-            return self._checkpoints[key[0]].tensor(key[1]).to(self.device)
+        source = self._checkpoints[key[0]]
+        if not self.resident or not isinstance(source, Checkpoint):
+            return source.tensor(key[1]).to(self.device)
         if key not in self._kept:
-            self._kept[key] = self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
+            self._kept[key] = source.tensor(key[1]).to(self.device, copy=True)
         return self._kept[key]
 
     def gram(self, keys: tuple[InputKey, ...], dtype: torch.dtype | None) -> np.ndarray:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from .bank import ModelBank
+from .checkpoint import Checkpoint
 from .config_json import merged_config
 from .digest import WeightsDigest
 from .materialize import materialize, torch_dtype
@@ -68,7 +69,7 @@ class LiveModel:
         dtype = torch_dtype(config.get("dtype")) or torch.float32
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
         with quiet_transformers():
-            if _without_dtype(config) == _without_dtype(donor.config):
+            if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
                 model = AutoModelForCausalLM.from_pretrained(donor.folder, dtype=dtype)
                 # What loading remembers of this folder's names would bring those back; ours are the canonical ones.
                 vars(model).pop("_weight_conversions", None)

@@ -44,10 +44,19 @@ def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[s
     """
     plan = recipe if isinstance(recipe, MergePlan) else plan_merge(recipe, bank)
     for task in plan.tasks:
-        try:
-            yield task.name, merge_tensor(plan, task, bank)
-        except PlanError as error:
-            raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
+        yield task.name, merge_task(plan, task, bank)
+
+
+def merge_task(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tensor:
+    """One output tensor of a plan.
+
+    Raises:
+        MergeError: the method's numbers define no tensor; the message names it.
+    """
+    try:
+        return merge_tensor(plan, task, bank)
+    except PlanError as error:
+        raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
 
 
 @torch.no_grad()

@@ -30,10 +30,13 @@ class TensorTask:
 class MergePlan:
     """All output tensors of a recipe, sorted by name.
 
+    `asked` is the recipe as it was given; `recipe` is the same with its intermediates as references into the bank.
+
     `donor` is the model whose configuration and other files the output takes over; `layers` says for every output
     layer whose layer its settings are: (reference, layer), of the slice's first source (without slices, the donor).
     """
 
+    asked: Recipe
     recipe: Recipe
     method: MergeMethod
     tasks: tuple[TensorTask, ...]
@@ -47,9 +50,13 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
     Raises:
         UserError: the sources do not fit each other or the recipe; everything that differs is listed.
     """
+    from .intermediate import with_intermediates  # which plans recipes itself
+
+    asked, recipe = recipe, with_intermediates(recipe, bank)
     planner = _Planner(recipe, bank)
     check_fit(recipe, bank, planner.tensor_inputs(), planner.slices)
     plan = MergePlan(
+        asked=asked,
         recipe=recipe,
         method=planner.method,
         tasks=tuple(sorted(planner.tasks(), key=lambda task: task.name)),

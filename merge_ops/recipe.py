@@ -87,8 +87,9 @@ class Slice:
 class Recipe:
     """A merge: a method, its sources, their parameters. Exactly one of `models` and `slices` is filled.
 
-    `seed` drives the random masks. `facts` is the rest of the `mergesmith:` block (digests, scores, versions): it
-    says where the recipe came from and takes no part in equality or in the digest.
+    `seed` drives the random masks. `intermediates` are merges that this one or a later one of them uses as models, by
+    name; they are merged in memory, tensor by tensor. `facts` is the rest of the `mergesmith:` block (digests, scores,
+    versions): it says where the recipe came from and takes no part in equality or in the digest.
     """
 
     merge_method: str
@@ -101,11 +102,14 @@ class Recipe:
     tokenizer_source: str | None = None
     chat_template: str | None = None
     seed: int = 0
+    intermediates: tuple[tuple[str, Recipe], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def references(self) -> tuple[str, ...]:
-        """Every model that the recipe names, once each, the base model first."""
-        return tuple(dict.fromkeys(self._all_references()))
+        """Every model that the recipe names, once each, the base model first; intermediates count by their models."""
+        named = [name for name, _ in self.intermediates]
+        inner = (reference for _, part in self.intermediates for reference in part._all_references())
+        return tuple(dict.fromkeys(ref for ref in (*self._all_references(), *inner) if ref not in named))
 
     def _all_references(self) -> Iterator[str]:
         if self.base_model is not None:
@@ -137,22 +141,40 @@ class Recipe:
             ),
             base_model=self.base_model and name(self.base_model),
             tokenizer_source=source if source is None or source in TOKENIZER_WORDS else name(source),
+            intermediates=tuple((inner, part.renamed(names)) for inner, part in self.intermediates),
         )
+
+    def seeded(self, seed: int) -> Recipe:
+        """The same recipe with another seed, that of its intermediates too."""
+        inner = tuple((name, part.seeded(seed)) for name, part in self.intermediates)
+        return replace(self, seed=seed, intermediates=inner)
 
     @property
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of the recipe without `facts`: equal on every machine for equal recipes."""
         document = {**self._document(), "seed": self.seed}
+        if self.intermediates:
+            document["intermediates"] = [[name, part.digest] for name, part in self.intermediates]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
-        """The recipe as YAML that mergekit reads too; seed and facts stand under `mergesmith:`, which it ignores."""
-        return yaml.dump(self.to_document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        """The recipe as YAML that mergekit reads too; seed and facts stand under `mergesmith:`, which it ignores.
+
+        Intermediates are documents of their own before it, as mergekit-multi reads them.
+        """
+        documents = [*self._named_documents(), replace(self, intermediates=()).to_document()]
+        style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 120}
+        return "---\n".join(yaml.dump(document, Dumper=_Dumper, **style) for document in documents)
 
     def to_document(self) -> dict[str, Any]:
-        """The recipe as plain mappings and lists, in the form of its YAML."""
+        """The recipe as plain mappings and lists, in the form of its YAML; intermediates stand under `mergesmith:`."""
         block = {"schema_version": SCHEMA_VERSION, "seed": self.seed, **self.facts}
+        if self.intermediates:
+            block["intermediates"] = self._named_documents()
         return {**self._document(), "mergesmith": block}
+
+    def _named_documents(self) -> list[dict[str, Any]]:
+        return [{"name": name, **part.to_document()} for name, part in self.intermediates]
 
     def _document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"merge_method": self.merge_method}

@@ -10,12 +10,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mergesmith.errors import Faults, UserError, unknown
 
 from .methods import METHODS, Base, MergeMethod
 from .recipe import AUTO_TEMPLATE, Recipe, Slice, Source
+from .recipe_documents import join_documents, load_documents
 from .recipe_values import ParameterReader
 
 TOP_KEYS = (
@@ -29,7 +28,6 @@ NOT_YET = {
     "modules": "multi-part models are not supported yet",
     "tokenizer": "per-token rules are not supported yet; tokenizer_source: base or a model's name is",
 }
-MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 class RecipeWarning(UserWarning):
@@ -55,17 +53,20 @@ def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> 
     Raises:
         UserError: the text holds faults (all of them are listed).
     """
-    try:
-        document = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid YAML: {error}") from None
-    return recipe_from_document(document, where=where, lenient=lenient)
+    documents = load_documents(text, where)
+    if len(documents) > 1:
+        return _joined(documents, where, lenient)
+    return recipe_from_document(documents[0], where=where, lenient=lenient)
 
 
 def recipe_from_document(document: object, *, where: str = "recipe", lenient: bool = False) -> Recipe:
     """The recipe in a parsed YAML document (mappings, lists, scalars)."""
     if not isinstance(document, dict):
         raise UserError(f"{where}: a recipe is a mapping with the key merge_method, but this is {_kind(document)}")
+    block = document.get("mergesmith")
+    if isinstance(block, dict) and isinstance(block.get("intermediates"), list):
+        rest = {key: value for key, value in block.items() if key != "intermediates"}
+        return _joined([*block["intermediates"], {**document, "mergesmith": rest}], where, lenient)
     faults = Faults(where)
     recipe = _Reader(faults, where, lenient).recipe(document)
     faults.found = list(dict.fromkeys(faults.found))  # several slices may share one fault
@@ -74,20 +75,14 @@ def recipe_from_document(document: object, *, where: str = "recipe", lenient: bo
     return recipe
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe loading that refuses a key given twice, where YAML's last one would silently win."""
+def _joined(documents: list[Any], where: str, lenient: bool) -> Recipe:
+    def read(document: object, place: str) -> Recipe:
+        return recipe_from_document(document, where=place, lenient=lenient)
 
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    # "<<" takes in another mapping's keys, which may stand again beside it.
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE_TAG]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+    recipe, unused = join_documents(documents, where, read)
+    for name in unused:
+        warnings.warn(f"{where}: '{name}' is used by no other document and is left out", RecipeWarning, stacklevel=3)
+    return recipe
 
 
 def _kind(value: object) -> str:

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -178,7 +178,7 @@ def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
     recipe, donor = plan.recipe, bank[plan.donor].folder
     config = merged_config(plan, bank)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(plan.asked.to_yaml(), encoding="utf-8")
     tokenizer = tokenizer_folder(recipe, bank)
     for source, names in ((donor, ("generation_config.json",)), (tokenizer, TOKENIZER_FILES)):
         for name in names:
@@ -193,7 +193,10 @@ def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
     """The folder whose tokenizer a recipe's output takes over: tokenizer_source, else the base or first model."""
     source = recipe.tokenizer_source
     if source is None or source in TOKENIZER_WORDS:
-        source = recipe.base_model or recipe.references()[0]
+        source = recipe.base_model or (recipe.models or recipe.slices[0].sources)[0].model
+    intermediate = dict(recipe.intermediates).get(source)
+    if intermediate is not None:
+        return tokenizer_folder(replace(intermediate, intermediates=recipe.intermediates), bank)
     return bank[source].folder
 
 

@@ -54,11 +54,9 @@ def run_merge(
     path: Path, out: Path, *, seed: int | None, lenient: bool, device: str, overwrite: bool, max_shard_size: str
 ) -> MergeCheck:
     """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
-    from dataclasses import replace
-
     recipe = read_recipe(path, lenient=lenient)
     if seed is not None:
-        recipe = replace(recipe, seed=seed)
+        recipe = recipe.seeded(seed)
     bank = ModelBank(recipe.references(), roots=(path.parent,), device=device)
     written = write_merge(recipe, bank, out, max_shard_size=max_shard_size, overwrite=overwrite)
     claim = recipe.facts.get("weights_digest")
