@@ -152,7 +152,7 @@ FAULTS = {
     "seed that is no number": (LINEAR + "mergesmith: {seed: x}", "mergesmith.seed: must be a whole number, but is 'x'"),
     "block that is a list": (LINEAR + "mergesmith: [1]", "mergesmith: must be a mapping, but is a list"),
     "not YAML": ("merge_method: [", "not valid YAML"),
-    "two documents": ("a: 1\n---\nb: 2\n", "not valid YAML"),
+    "two documents": ("a: 1\n---\nb: 2\n", "exactly one document has no name: it is the output; but here 2 have none"),
     "an object of Python": ("!!python/object:os.system {}", "not valid YAML"),
     "a list": ("- a\n- b\n", "a recipe is a mapping with the key merge_method, but this is a list"),
     "empty": ("", "a recipe is a mapping with the key merge_method, but this is empty"),
