@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub is imported
 
@@ -96,7 +97,7 @@ def row(family: str, folder: Path) -> str:
     live.load(recipe)
     write_merge(recipe, bank, folder / "out")
     with quiet_transformers():
-        again, told = AutoModelForCausalLM.from_pretrained(folder / "out", output_loading_info=True)
+        again, told = cast(Any, AutoModelForCausalLM).from_pretrained(folder / "out", output_loading_info=True)
     ours, theirs = live.model.state_dict(), again.state_dict()
     weights = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
     logits = torch.equal(live.model(TOKENS).logits, again.eval()(TOKENS).logits)

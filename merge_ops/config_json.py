@@ -23,14 +23,24 @@ NEVER_PER_LAYER = re.compile(r"architectures$|_tokens?$|_ids?$|_section$")
 def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
     """The donor's config.json with the output's depth, per-layer lists and dtype."""
     donor = bank[plan.donor]
-    config = dict(donor.config)
-    depth, own_depth = len(plan.layers), donor.architecture.num_layers
-    if depth != own_depth:
-        config[donor.architecture.layer_key] = depth
-    config.update(layer_settings(plan, bank))
+    config = {key: _without_dtype(value) for key, value in donor.config.items()}
+    depth, own = len(plan.layers), donor.architecture
+    text = config if own.text_key is None else dict(config.get(own.text_key) or {})
+    if depth != own.num_layers:
+        text[own.layer_key] = depth
+    text.update(layer_settings(plan, bank))
+    if own.text_key is not None:
+        config[own.text_key] = text
     config.pop("torch_dtype", None)
     config["dtype"] = output_dtype(plan, bank)
     return config
+
+
+def _without_dtype(value: Any) -> Any:
+    """A part's configuration without a dtype of its own: there is one for the whole model."""
+    if not isinstance(value, dict):
+        return value
+    return {key: entry for key, entry in value.items() if key not in ("dtype", "torch_dtype")}
 
 
 def layer_settings(plan: MergePlan, bank: ModelBank) -> dict[str, list[Any]]:

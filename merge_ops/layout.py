@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergesmith.errors import UserError
 
-from .architecture import Layout, layer_of, layout_of
+from .architecture import TEXT, Architecture, Layout, layout_of
 from .bank import ModelBank
 from .config_json import layer_settings, merged_config
 
@@ -49,8 +49,9 @@ def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
     for key, wanted in layer_settings(plan, bank).items():
         if list(layout.settings.get(key) or ()) != wanted:
             return f"{key} would have to be {wanted}, but transformers makes it {layout.settings.get(key)}"
-    made = _layers({t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
-    described = _layers(layout.shapes)
+    own = bank[plan.donor].architecture
+    made = _layers(own, {t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
+    described = _layers(own, layout.shapes)
     for layer, (model, source) in enumerate(plan.layers):
         one, other = made.get(layer, {}), described.get(layer, {})
         names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
@@ -60,10 +61,10 @@ def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
     return None
 
 
-def _layers(shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
+def _layers(own: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        layer = layer_of(name)
-        if layer is not None:
+        layer = own.layer(name)
+        if layer is not None and own.part(name) == TEXT:
             layers.setdefault(layer, {})[name] = shape
     return layers

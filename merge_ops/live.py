@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from .architecture import load_config, model_class
 from .bank import ModelBank
 from .checkpoint import Checkpoint
 from .config_json import merged_config
@@ -70,7 +71,8 @@ class LiveModel:
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
         with quiet_transformers():
             if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
-                model = AutoModelForCausalLM.from_pretrained(donor.folder, dtype=dtype)
+                loader = model_class(load_config(donor.folder, plan.donor))
+                model = loader.from_pretrained(donor.folder, dtype=dtype)
                 # What loading remembers of this folder's names would bring those back; ours are the canonical ones.
                 vars(model).pop("_weight_conversions", None)
             else:
@@ -88,7 +90,8 @@ def _without_dtype(config: dict[str, Any]) -> dict[str, Any]:
 
 def _empty_model(config: dict[str, Any], dtype: torch.dtype) -> Any:
     # In this dtype from the start: casting a built model would round its rotary tables.
+    settings = AutoConfig.for_model(**config)
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype)
+        model = model_class(settings).from_config(settings, dtype=dtype)
     model.tie_weights()  # part of the initialization that was left out
     return model

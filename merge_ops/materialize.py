@@ -68,6 +68,8 @@ def merge_tensor(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Te
     if not stored[0].is_floating_point():
         return _same(stored, task)
     out = out or reduce(torch.promote_types, (x.dtype for x in stored))
+    if task.copied:
+        return stored[0].to(out)
     method_plan: Plan = plan.method.plan(task.numbers, _InputStatistics(bank, task.inputs, work))
     inputs = [cast(x, work) for x in stored]
     merged = execute(method_plan, inputs, base=task.numbers.base, seed=recipe.seed, name=task.name)

@@ -84,8 +84,19 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Module:
+    """What is merged into one part of a model of several; exactly one of `models` and `slices` is filled."""
+
+    models: tuple[Source, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A merge: a method, its sources, their parameters. Exactly one of `models` and `slices` is filled.
+    """A merge: a method, its sources, their parameters. Exactly one of `models`, `slices` and `modules` is filled.
+
+    `modules` are the parts that are merged, by mergekit's names for them; the other parts are the donor's.
 
     `seed` drives the random masks. `intermediates` are merges that this one or a later one of them uses as models, by
     name; they are merged in memory, tensor by tensor. `facts` is the rest of the `mergesmith:` block (digests, scores,
@@ -102,6 +113,7 @@ class Recipe:
     tokenizer_source: str | None = None
     chat_template: str | None = None
     seed: int = 0
+    modules: tuple[tuple[str, Module], ...] = ()
     intermediates: tuple[tuple[str, Recipe], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -114,13 +126,21 @@ class Recipe:
     def _all_references(self) -> Iterator[str]:
         if self.base_model is not None:
             yield self.base_model
-        for part in self.slices:
-            if part.base_model is not None:
-                yield part.base_model
-            yield from (source.model for source in part.sources)
-        yield from (source.model for source in self.models)
+        for block in (self, *(module for _, module in self.modules)):
+            for part in block.slices:
+                if part.base_model is not None:
+                    yield part.base_model
+                yield from (source.model for source in part.sources)
+            yield from (source.model for source in block.models)
         if self.tokenizer_source is not None and self.tokenizer_source not in TOKENIZER_WORDS:
             yield self.tokenizer_source
+
+    @property
+    def donor(self) -> str:
+        """The model whose configuration and other files the output takes over: the base model, else the first one."""
+        blocks = (self, *(module for _, module in self.modules))
+        sources = (s for block in blocks for part in (Slice(block.models), *block.slices) for s in part.sources)
+        return self.base_model or next(sources).model
 
     def renamed(self, names: Mapping[str, str]) -> Recipe:
         """The same recipe with model references replaced (those not in `names` stay)."""
@@ -131,14 +151,20 @@ class Recipe:
         def sources(old: tuple[Source, ...]) -> tuple[Source, ...]:
             return tuple(replace(source, model=name(source.model)) for source in old)
 
+        def slices(old: tuple[Slice, ...]) -> tuple[Slice, ...]:
+            return tuple(
+                replace(s, sources=sources(s.sources), base_model=s.base_model and name(s.base_model)) for s in old
+            )
+
+        def module(old: Module) -> Module:
+            return replace(old, models=sources(old.models), slices=slices(old.slices))
+
         source = self.tokenizer_source
         return replace(
             self,
             models=sources(self.models),
-            slices=tuple(
-                replace(s, sources=sources(s.sources), base_model=s.base_model and name(s.base_model))
-                for s in self.slices
-            ),
+            slices=slices(self.slices),
+            modules=tuple((part, module(old)) for part, old in self.modules),
             base_model=self.base_model and name(self.base_model),
             tokenizer_source=source if source is None or source in TOKENIZER_WORDS else name(source),
             intermediates=tuple((inner, part.renamed(names)) for inner, part in self.intermediates),
@@ -180,12 +206,9 @@ class Recipe:
         document: dict[str, Any] = {"merge_method": self.merge_method}
         if self.base_model is not None:
             document["base_model"] = self.base_model
-        if self.models:
-            document["models"] = [_source_document(source) for source in self.models]
-        if self.slices:
-            document["slices"] = [_slice_document(part) for part in self.slices]
-        if self.parameters:
-            document["parameters"] = _parameters_document(self.parameters)
+        document.update(_inputs_document(self))
+        if self.modules:
+            document["modules"] = {part: _inputs_document(module) for part, module in self.modules}
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
             if getattr(self, key) is not None:
                 document[key] = getattr(self, key)
@@ -206,6 +229,17 @@ def _dump_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
 
 
 _Dumper.add_representer(float, _dump_float)
+
+
+def _inputs_document(block: Recipe | Module) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if block.models:
+        document["models"] = [_source_document(source) for source in block.models]
+    if block.slices:
+        document["slices"] = [_slice_document(part) for part in block.slices]
+    if block.parameters:
+        document["parameters"] = _parameters_document(block.parameters)
+    return document
 
 
 def _source_document(source: Source) -> dict[str, Any]:

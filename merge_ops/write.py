@@ -39,6 +39,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+DONOR_FILES = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe
 DEFAULT_SHARD = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -180,7 +181,7 @@ def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / RECIPE_FILE).write_text(plan.asked.to_yaml(), encoding="utf-8")
     tokenizer = tokenizer_folder(recipe, bank)
-    for source, names in ((donor, ("generation_config.json",)), (tokenizer, TOKENIZER_FILES)):
+    for source, names in ((donor, DONOR_FILES), (tokenizer, TOKENIZER_FILES)):
         for name in names:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
@@ -193,7 +194,7 @@ def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
     """The folder whose tokenizer a recipe's output takes over: tokenizer_source, else the base or first model."""
     source = recipe.tokenizer_source
     if source is None or source in TOKENIZER_WORDS:
-        source = recipe.base_model or (recipe.models or recipe.slices[0].sources)[0].model
+        source = recipe.donor
     intermediate = dict(recipe.intermediates).get(source)
     if intermediate is not None:
         return tokenizer_folder(replace(intermediate, intermediates=recipe.intermediates), bank)

@@ -97,9 +97,9 @@ FAULTS = {
     "duplicate key": (TIES + "base_model: other\n", "not valid YAML: the key 'base_model' stands twice"),
     "models and slices": (
         LINEAR + "slices: [{sources: [{model: a, layer_range: [0, 1], parameters: {weight: 1}}]}]",
-        "exactly one of the keys models and slices",
+        "exactly one of the keys models, slices and modules",
     ),
-    "neither models nor slices": ("merge_method: linear", "exactly one of the keys models and slices"),
+    "neither models nor slices": ("merge_method: linear", "exactly one of the keys models, slices and modules"),
     "a base that would become an input": (
         LINEAR + "base_model: base",
         "base_model: linear has no base: 'base' would silently become a further input",
