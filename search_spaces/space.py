@@ -95,6 +95,8 @@ class SearchSpace:
             raise OutsideSpaceError(f"the method {recipe.merge_method} is not searched")
         if recipe.intermediates:
             raise OutsideSpaceError("it merges intermediate merges, which are not searched")
+        if recipe.modules:
+            raise OutsideSpaceError("it merges the parts of a model each by itself, which is not searched")
         if recipe.slices:
             raise OutsideSpaceError("it has slices")
         if recipe.dtype not in (None, "float32") or recipe.out_dtype not in (None, self.subject.out_dtype):
