@@ -10,7 +10,8 @@ from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .output_tokenizer import output_tokenizer, tokenizer_folder
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
-from .recipe_yaml import RecipeWarning, load_yaml, parse_recipe, read_recipe, recipe_from_document
+from .recipe_documents import load_yaml
+from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .references import ModelPath, ModelReference
 from .resolve import absolute_reference, resolve_reference
 from .tokenizer import load_tokenizer
