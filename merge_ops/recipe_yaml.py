@@ -141,7 +141,7 @@ class _Reader:
     ) -> Iterator[tuple[str, Module]]:
         if not isinstance(value, dict) or not value:
             self.faults.add(
-                "modules", f"must be a mapping from a part of the model to its models, but is {_kind(value)}"
+                "modules", f"must be a mapping from a part of the model to its models, but is {_kind(value or None)}"
             )
             return
         for name, entry in value.items():

@@ -10,8 +10,9 @@ from typing import Any
 from ..evaluators import Part
 from ..merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, get_method, materialize
 from .device import device_name
+from .environment import package_version
 from .objective import Objective, scores_of
-from .rundir import RunDir, package_version
+from .rundir import RunDir
 from .session import Session
 from .trial import Trial, scores_document
 from .verdict import Verdict

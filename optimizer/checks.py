@@ -21,8 +21,9 @@ from ..merge_ops.write import DEFAULT_SHARD
 from .best import PACKAGES, anonymous_digest
 from .config import load_config
 from .device import device_name, pick_device
+from .environment import package_version
 from .objective import Objective, scores_of
-from .rundir import RunDir, config_root, is_run, package_version
+from .rundir import RunDir, config_root, is_run
 from .session import Options, Session
 from .table import add_scores, score_table
 

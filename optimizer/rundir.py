@@ -17,12 +17,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +30,11 @@ from mergesmith.errors import Faults, UserError
 
 from ..evaluators import ItemScores, Part, Scores
 from .config import RunConfig, dump_config, load_config
-from .device import device_name, pick_device
+from .environment import environment
 from .trial import Trial
 
 CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
 ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
-LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes", "safetensors")
 
 
 class RunDir:
@@ -280,25 +277,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a whole JSON file."""
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def package_version(name: str) -> str | None:
-    """The installed version of a package; None in a bare checkout."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record."""
-    return {
-        "schema_version": 1,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "device": device_name(pick_device("auto", "device")),
-        "versions": {name: package_version(name) for name in LIBRARIES},
-    }
 
 
 def _write_all(file: int, data: bytes) -> None:

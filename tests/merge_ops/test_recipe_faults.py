@@ -147,7 +147,10 @@ FAULTS = {
         "merge_method: passthrough\nmodels: [{model: {model: {path: a/b, revision: 1.0}}}]",
         "models[0].model: model.revision must be text, but is 1.0; put it in quotes",
     ),
-    "multi-part models": (LINEAR + "modules: {}", "modules: multi-part models are not supported yet"),
+    "no parts": (
+        "merge_method: linear\nmodules: {}",
+        "modules: must be a mapping from a part of the model to its models, but is empty",
+    ),
     "template of no such name": (
         LINEAR + "chat_template: chatlm",
         "chat_template: unknown chat template 'chatlm'. Did you mean 'chatml'?",
