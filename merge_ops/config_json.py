@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .bank import ModelBank
-from .special_tokens import follow_vocabulary
+from .special_tokens import CONFIG, follow_vocabulary
 
 if TYPE_CHECKING:
     from .plan import MergePlan
 
-CONFIG = "config.json"
 # Settings that list layers by their numbers, and others that could only be mistaken for one value per layer.
 LAYER_NUMBERS = ("mlp_only_layers", "full_attn_idxs", "moe_layers", "attn_layer_indices", "cross_attention_layers")
 NEVER_PER_LAYER = re.compile(r"architectures$|_tokens?$|_ids?$|_section$")

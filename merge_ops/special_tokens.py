@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .plan import MergePlan
 
 SUFFIXES = ("token_id", "token_index")
-GENERATION = "generation_config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
 def follow_vocabulary(
@@ -30,8 +30,10 @@ def follow_vocabulary(
 
     Where the output's tokenizer starts from another model, what that model's `file` says counts. Else an id keeps its
     token: it becomes the token's id in the output, and null, or one less in a list, where the output lacks the token.
+    What stands beside the parts of a model of several (an image's placeholder) may not be null: such an id stays.
     """
     followed = dict(document)
+    several = part is None and file == CONFIG and bank[model].architecture.text_key is not None
     own = (_file_of(vocabulary.origin, file, bank) or {}) if vocabulary.origin != model else {}
     own = own if part is None else own.get(part, own)  # a text model's file has no parts
     named = {key: value for key, value in own.items() if key.endswith(SUFFIXES)}
@@ -39,7 +41,7 @@ def follow_vocabulary(
     ids = dict(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
     for key, value in document.items():
         if key.endswith(SUFFIXES) and value is not None:
-            followed[key] = _translated(value, lambda i: ids.get(tokens.get(i, "")))
+            followed[key] = _translated(value, lambda i: ids.get(tokens.get(i, ""), i if several else None))
     return {**followed, **named}
 
 
