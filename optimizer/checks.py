@@ -99,7 +99,8 @@ class MergeOptions:
 
 def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
     """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
-    recipe = options.changed(read_recipe(path, lenient=options.lenient))
+    written_down = read_recipe(path, lenient=options.lenient)
+    recipe = options.changed(written_down)
     edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
     if edited:  # what was recorded is true of another recipe
         recipe = replace(recipe, facts={})
@@ -121,7 +122,17 @@ def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
         allow_nonfinite=options.allow_nonfinite,
     )
     claim = recipe.facts.get("weights_digest")
-    return MergeCheck(written, claim, () if claim is None else _what_differs(recipe, bank), edited)
+    differs = () if claim is None else (*_overridden(written_down, recipe), *_what_differs(recipe, bank))
+    return MergeCheck(written, claim, differs, edited)
+
+
+def _overridden(recorded: Recipe, recipe: Recipe) -> tuple[str, ...]:
+    """What the command line changed."""
+    return tuple(
+        f"{key} is {getattr(recipe, key)}, was {getattr(recorded, key)}"
+        for key in ("seed", "dtype", "out_dtype")
+        if getattr(recipe, key) != getattr(recorded, key)
+    )
 
 
 def _recorded_kind(recipe: Recipe) -> str:
