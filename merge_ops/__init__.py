@@ -10,6 +10,7 @@ from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .output_tokenizer import output_tokenizer, tokenizer_folder
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe, Rule, Setting, Slice, Source
+from .recipe_documents import load_yaml
 from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .references import ModelPath, ModelReference
 from .resolve import absolute_reference, resolve_reference
@@ -17,7 +18,6 @@ from .tokenizer import load_tokenizer
 from .tokenizer_section import TokenizerSection, TokenRule
 from .vocabulary import VocabularyWarning
 from .write import Written, write_merge
-from .yaml_text import load_yaml
 
 __all__ = [
     "METHODS",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .checkpoint import Checkpoint
 from .statistics import InputStatistics, compute_anew
+
+if TYPE_CHECKING:
+    from .intermediate import MergedSource
 
 InputKey = tuple[str, str]  # model reference, canonical checkpoint name
 
@@ -45,7 +48,7 @@ class ModelBank:
         self._kept: dict[InputKey, torch.Tensor] = {}
         self._known: dict[Hashable, Any] = {}
         self._derived: dict[InputKey, Callable[[], torch.Tensor]] = {}
-        self._checkpoints: dict[str, Checkpoint] = {}
+        self._checkpoints: dict[str, Checkpoint | MergedSource] = {}
         self.open(references)
 
     def open(self, references: Iterable[str]) -> None:
@@ -56,7 +59,11 @@ class ModelBank:
                     reference, roots=self.roots, trust_remote_code=self.trust_remote_code
                 )
 
-    def __getitem__(self, reference: str) -> Checkpoint:
+    def add(self, source: MergedSource) -> None:
+        """Take in an intermediate merge as a source."""
+        self._checkpoints[source.reference] = source
+
+    def __getitem__(self, reference: str) -> Checkpoint | MergedSource:
         return self._checkpoints[reference]
 
     @property
@@ -66,11 +73,11 @@ class ModelBank:
 
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
-        make = self._derived.get(key)
-        if not self.resident:
-            return self._checkpoints[key[0]].tensor(key[1]).to(self.device) if make is None else make()
+        source, make = self._checkpoints[key[0]], self._derived.get(key)
+        if not self.resident or not isinstance(source, Checkpoint):  # intermediates are not kept: they are merged anew
+            return source.tensor(key[1]).to(self.device) if make is None else make()
         if key not in self._kept:
-            self._kept[key] = make() if make else self._checkpoints[key[0]].tensor(key[1]).to(self.device, copy=True)
+            self._kept[key] = make() if make else source.tensor(key[1]).to(self.device, copy=True)
         return self._kept[key]
 
     def statistics(self, keys: tuple[InputKey, ...], base: int | None, dtype: torch.dtype | None) -> InputStatistics:

@@ -11,7 +11,7 @@ from .resolve import HUB_ID
 
 def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:
     """README.md: metadata for the hub, sources with their digests, the recipe."""
-    recipe = plan.recipe
+    recipe = plan.asked
     models = [ref for ref in recipe.references() if ref in bank.references]
     on_hub = [ref.partition("@")[0] for ref in models if HUB_ID.fullmatch(ref.partition("@")[0])]
     meta = {"library_name": "transformers", "tags": ["merge", "mergekit", "mergesmith"]}

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from .bank import ModelBank
 from .chat_templates import AUTO_TEMPLATE, NAMED
+from .checkpoint import Checkpoint
 from .recipe import Recipe
+from .vocabulary import tokenizer_model
 
 
 def chat_template(recipe: Recipe, bank: ModelBank) -> str | None:
@@ -17,9 +19,18 @@ def chat_template(recipe: Recipe, bank: ModelBank) -> str | None:
         return None
     if recipe.chat_template != AUTO_TEMPLATE:
         return NAMED.get(recipe.chat_template, recipe.chat_template)
-    found = (folder_template(bank[reference].folder) for reference in recipe.references())
+    found = (model_template(reference, bank) for reference in recipe.references())
     counts = Counter(template for template in found if template is not None)
     return counts.most_common(1)[0][0] if counts else None
+
+
+def model_template(model: str, bank: ModelBank) -> str | None:
+    """The chat template of a model; that of an intermediate merge is its output's."""
+    source = bank[model]
+    if isinstance(source, Checkpoint):
+        return folder_template(source.folder)
+    recipe = source.plan.recipe
+    return chat_template(recipe, bank) or model_template(tokenizer_model(recipe), bank)
 
 
 def folder_template(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -21,6 +21,7 @@ from .architecture import Architecture, architecture_of
 from .digest import WeightsDigest
 from .files import open_weights, some
 from .resolve import find_folders
+from .stored_names import Part
 
 # What decides how text becomes token ids, best first: the first that exists is compared between sources.
 VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
@@ -35,12 +36,13 @@ class CheckpointWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies and what it is."""
+    """Where one tensor lies and what it is; `part` is the part of the stored tensor where it is not all of it."""
 
     file: Path
     stored_name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
+    part: Part | None = None
 
 
 class Checkpoint:
@@ -84,7 +86,8 @@ class Checkpoint:
         return (self.folder,) if self.adapter is None else (self.folder, self.adapter.folder)
 
     def _stored_tensor(self, entry: Entry) -> torch.Tensor:
-        return self._files[entry.file].tensor(entry.stored_name)
+        stored = self._files[entry.file].tensor(entry.stored_name)
+        return stored if entry.part is None else entry.part.of(stored)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -135,14 +138,13 @@ class Checkpoint:
         ties: list[tuple[str, Entry]] = []
         unused: list[str] = []
         twice: list[str] = []
-        for name, entry in self._stored():
-            canonical = self.architecture.canonical(name)
+        for canonical, entry in self._canonical():
             if canonical in self.architecture.ties:
                 ties.append((canonical, entry))
             elif canonical in self.architecture.shapes:
                 twice += [canonical] if canonical in entries else []
                 entries[canonical] = entry
-            elif canonical is not None:
+            else:
                 unused.append(canonical)
         if twice:
             raise UserError(f"model '{self.reference}': its files hold these tensors twice: {some(twice)}")
@@ -156,6 +158,12 @@ class Checkpoint:
 
     def _warn(self, message: str) -> None:
         warnings.warn(f"model '{self.reference}': {message}", CheckpointWarning, stacklevel=3)
+
+    def _canonical(self) -> Iterator[tuple[str, Entry]]:
+        """Every canonical tensor in the files, those that loading ignores left out; unknown ones by their own names."""
+        for stored_name, entry in self._stored():
+            for name, part in (self.architecture.names.canonical(stored_name) or {}).items():
+                yield name, entry if part is None else replace(entry, part=part, shape=part.shape)
 
     def _stored(self) -> Iterator[tuple[str, Entry]]:
         for path, file in self._files.items():

@@ -2,36 +2,78 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .bank import ModelBank
-from .plan import MergePlan
-from .special_tokens import follow_vocabulary
+from .special_tokens import CONFIG, follow_vocabulary
+
+if TYPE_CHECKING:
+    from .plan import MergePlan
+
+# Settings that list layers by their numbers, and others that could only be mistaken for one value per layer.
+LAYER_NUMBERS = ("mlp_only_layers", "full_attn_idxs", "moe_layers", "attn_layer_indices", "cross_attention_layers")
+NEVER_PER_LAYER = re.compile(r"architectures$|_tokens?$|_ids?$|_section$")
 
 
 def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
     """The donor's config.json with the output's depth, per-layer lists, vocabulary and dtype."""
     donor = bank[plan.donor]
-    config = dict(donor.config)
-    depth, own_depth = len(plan.layers), donor.architecture.num_layers
-    if depth != own_depth:
-        config[donor.architecture.layer_key] = depth
-    for key, value in donor.config.items():
-        # A list with one entry per layer (layer_types, sliding windows) follows the layers.
-        if isinstance(value, list) and len(value) == own_depth and key.endswith(("layer_types", "_per_layer")):
-            lists = {model: bank[model].config.get(key) or value for model, _ in plan.layers}
-            config[key] = [lists[model][layer] for model, layer in plan.layers if layer < len(lists[model])]
-    if plan.vocabulary is not None:
-        config = follow_vocabulary(config, plan.donor, "config.json", plan.vocabulary, bank)
-        if plan.vocabulary.size != donor.architecture.vocab_size:
-            config[donor.architecture.vocabulary_key] = plan.vocabulary.size
+    config = {key: _without_dtype(value) for key, value in donor.config.items()}
+    depth, own = len(plan.layers), donor.architecture
+    text = config if own.text_key is None else dict(config.get(own.text_key) or {})
+    if depth != own.num_layers:
+        text[own.layer_key] = depth
+    text.update(layer_settings(plan, bank))
+    vocabulary = plan.vocabulary
+    if vocabulary is not None:
+        text = follow_vocabulary(text, plan.donor, CONFIG, vocabulary, bank, part=own.text_key)
+        if vocabulary.size != own.vocab_size:
+            text[own.vocabulary_key] = vocabulary.size
+            config.update({key: vocabulary.size for key in (own.vocabulary_key,) if key in config})
+    if own.text_key is None:
+        config = text
+    else:
+        if vocabulary is not None:
+            config = follow_vocabulary(config, plan.donor, CONFIG, vocabulary, bank)
+        config[own.text_key] = text
     config.pop("torch_dtype", None)
     config["dtype"] = output_dtype(plan, bank)
     return config
+
+
+def _without_dtype(value: Any) -> Any:
+    """A part's configuration without a dtype of its own: there is one for the whole model."""
+    if not isinstance(value, dict):
+        return value
+    return {key: entry for key, entry in value.items() if key not in ("dtype", "torch_dtype")}
+
+
+def layer_settings(plan: MergePlan, bank: ModelBank) -> dict[str, list[Any]]:
+    """The settings that speak of single layers and that the output's order of layers changes, with their new values.
+
+    They come from the configuration as transformers completes it: what it would derive from the old order (every second
+    layer slides) has to be written out for the new one.
+    """
+    own = bank[plan.donor].architecture
+    changed: dict[str, list[Any]] = {}
+    for key, value in own.settings.items():
+        if not isinstance(value, list | tuple):
+            continue
+        found = [bank[model].architecture.settings.get(key) or value for model, _ in plan.layers]
+        if key in LAYER_NUMBERS:
+            new = [i for i, (_, layer) in enumerate(plan.layers) if layer in found[i]]
+        elif len(value) == own.num_layers and not NEVER_PER_LAYER.search(key):
+            new = [found[i][layer] for i, (_, layer) in enumerate(plan.layers) if layer < len(found[i])]
+        else:
+            continue
+        if new != list(value):
+            changed[key] = new
+    return changed
 
 
 def output_dtype(plan: MergePlan, bank: ModelBank) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mergesmith.errors import Faults
 
-from .architecture import is_before_layers, layer_of
+from .architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
 from .recipe import Recipe, Slice
 
@@ -15,20 +15,25 @@ MOST = 8  # examples named of one kind of difference
 
 
 def check_fit(
-    recipe: Recipe, bank: ModelBank, tensors: Iterable[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice]
+    recipe: Recipe,
+    bank: ModelBank,
+    tensors: Iterable[tuple[str, tuple[InputKey, ...]]],
+    slices: Sequence[Slice],
+    *,
+    part: str = TEXT,
 ) -> None:
-    """Compare layer counts, vocabularies, tokenizers, and every tensor's presence and shape.
+    """Compare layer counts, vocabularies, tokenizers, and every tensor's presence and shape, in one part of the model.
 
     Raises:
         UserError: something differs.
     """
     faults = Faults("the models do not fit each other")
     _check_families(recipe, bank, faults)
-    _check_layers(recipe, bank, slices, faults)
+    _check_layers(recipe, bank, slices, faults, part)
     if recipe.vocabulary is None:  # else embeddings and heads are rebuilt to the output's
         _check_vocabulary(recipe.references(), bank, faults)
     if not faults.found:
-        _check_tensors(bank, list(tensors), slices, faults, vocabulary=recipe.vocabulary is not None)
+        _check_tensors(bank, list(tensors), slices, faults, part, vocabulary=recipe.vocabulary is not None)
     faults.raise_if_any()
 
 
@@ -43,13 +48,13 @@ def _check_families(recipe: Recipe, bank: ModelBank, faults: Faults) -> None:
         )
 
 
-def _check_layers(recipe: Recipe, bank: ModelBank, slices: Sequence[Slice], faults: Faults) -> None:
-    models = dict.fromkeys(source.model for part in slices for source in part.sources)
-    counts = {model: bank[model].architecture.num_layers for model in models}
+def _check_layers(recipe: Recipe, bank: ModelBank, slices: Sequence[Slice], faults: Faults, part: str) -> None:
+    models = dict.fromkeys(source.model for run in slices for source in run.sources)
+    counts = {model: bank[model].architecture.depth(part) for model in models}
     if recipe.models and len(set(counts.values())) > 1:
         faults.add("layers", f"the models have {_listed(counts)}; take equal runs of layers with slices")
-    for i, part in enumerate(recipe.slices):
-        for source in part.sources:
+    for i, run in enumerate(recipe.slices):
+        for source in run.sources:
             if source.layer_range and source.layer_range[1] > counts[source.model]:
                 faults.add(
                     f"slices[{i}]",
@@ -93,6 +98,7 @@ def _check_tensors(
     tensors: Sequence[tuple[str, tuple[InputKey, ...]]],
     slices: Sequence[Slice],
     faults: Faults,
+    part: str,
     *,
     vocabulary: bool,
 ) -> None:
@@ -116,22 +122,25 @@ def _check_tensors(
         tied = [n for n in names if n in bank[model].architecture.ties]
         why = " (it ties them to its embeddings, the others do not)" if tied == names else ""
         faults.add(f"'{model}'", f"lacks {_some(names)}, which others have{why}")
-    for model, names in _unused(bank, tensors, slices).items():
+    for model, names in _unused(bank, tensors, slices, part).items():
         faults.add(f"'{model}'", f"has {_some(names)}, which the merged model would lack")
     if shapes:
         faults.add("shapes", _some(shapes, separator="; "))
 
 
 def _unused(
-    bank: ModelBank, tensors: Sequence[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice]
+    bank: ModelBank, tensors: Sequence[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice], part: str
 ) -> dict[str, list[str]]:
     """Tensors by model that its slices should contribute, but no output takes (an untied head, biases)."""
     used = {key for _, inputs in tensors for key in inputs}
     unused: dict[str, dict[str, None]] = {}
-    for i, part in enumerate(slices):
-        for source in part.sources:
+    for i, run in enumerate(slices):
+        for source in run.sources:
+            architecture = bank[source.model].architecture
             for name in bank[source.model].entries:
-                layer = layer_of(name)
+                if architecture.part(name) != part:
+                    continue
+                layer = architecture.layer(name)
                 if layer is None:
                     counts = i == (0 if is_before_layers(name) else len(slices) - 1)
                 else:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from .architecture import config_from, load_config, model_class
 from .bank import ModelBank
+from .checkpoint import Checkpoint
 from .config_json import merged_config
 from .digest import WeightsDigest
 from .materialize import materialize, torch_dtype
@@ -70,12 +72,15 @@ class LiveModel:
         dtype = torch_dtype(config.get("dtype")) or torch.float32
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
         with quiet_transformers():
-            if _without_dtype(config) == _without_dtype(donor.config):
-                model = AutoModelForCausalLM.from_pretrained(donor.folder, dtype=dtype)
+            if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
+                trust = self.bank.trust_remote_code
+                loader = model_class(load_config(donor.folder, plan.donor, trust_remote_code=trust))
+                model = loader.from_pretrained(donor.folder, dtype=dtype, trust_remote_code=trust)
                 # What loading remembers of this folder's names would bring those back; ours are the canonical ones.
                 vars(model).pop("_weight_conversions", None)
             else:
-                model = _empty_model(config, dtype)
+                settings = config_from(config, donor.folder, trust_remote_code=self.bank.trust_remote_code)
+                model = _empty_model(settings, dtype, trust_remote_code=self.bank.trust_remote_code)
         model = cast("PreTrainedModel", cast("torch.nn.Module", model).to(self.bank.device))
         model.eval().requires_grad_(False)
         views = checkpoint_views(model)
@@ -87,9 +92,9 @@ def _without_dtype(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
 
 
-def _empty_model(config: dict[str, Any], dtype: torch.dtype) -> Any:
+def _empty_model(settings: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
     # In this dtype from the start: casting a built model would round its rotary tables.
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype)
+        model = model_class(settings).from_config(settings, dtype=dtype, trust_remote_code=trust_remote_code)
     model.tie_weights()  # part of the initialization that was left out
     return model

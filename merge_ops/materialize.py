@@ -31,10 +31,19 @@ def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[s
     """
     plan = recipe if isinstance(recipe, MergePlan) else plan_merge(recipe, bank)
     for task in plan.tasks:
-        try:
-            yield task.name, merge_tensor(plan, task, bank)
-        except PlanError as error:
-            raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
+        yield task.name, merge_task(plan, task, bank)
+
+
+def merge_task(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tensor:
+    """One output tensor of a plan.
+
+    Raises:
+        MergeError: the method's numbers define no tensor; the message names it.
+    """
+    try:
+        return merge_tensor(plan, task, bank)
+    except PlanError as error:
+        raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
 
 
 @torch.no_grad()
@@ -49,6 +58,8 @@ def merge_tensor(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Te
     if not stored[0].is_floating_point():
         return _same(stored, task)
     out = out or reduce(torch.promote_types, (x.dtype for x in stored))
+    if task.copied:
+        return stored[0].to(out)
     method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, task.numbers.base, work))
     inputs = [cast(x, work) for x in stored]
     merged = execute(method_plan, inputs, base=task.numbers.base, seed=recipe.seed, name=task.name)

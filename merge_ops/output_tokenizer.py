@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .bank import ModelBank
-from .chat import chat_template, folder_template
+from .chat import chat_template, model_template
+from .checkpoint import Checkpoint
+from .intermediate import with_intermediates
 from .quiet import quiet_transformers
 from .recipe import Recipe
-from .tokenizer import load_tokenizer
-from .vocabulary import output_vocabulary
+from .vocabulary import output_vocabulary, tokenizer_model, tokenizer_of
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -34,15 +35,18 @@ def write_tokenizer(recipe: Recipe, bank: ModelBank, folder: Path) -> None:
     Raises:
         UserError: a source's tokenizer is needed and cannot be loaded.
     """
+    recipe = with_intermediates(recipe, bank)
     vocabulary = output_vocabulary(recipe, bank)
+    source = bank[tokenizer_model(recipe)]
     if vocabulary is not None and vocabulary.extended:
         with quiet_transformers():
             vocabulary.tokenizer.save_pretrained(folder)
+    elif not isinstance(source, Checkpoint):
+        write_tokenizer(source.plan.recipe, bank, folder)
     else:
-        source = tokenizer_folder(recipe, bank)
         for name in TOKENIZER_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
+            if (source.folder / name).is_file():
+                shutil.copyfile(source.folder / name, folder / name)
     template = chat_template(recipe, bank)
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
@@ -51,15 +55,12 @@ def write_tokenizer(recipe: Recipe, bank: ModelBank, folder: Path) -> None:
 def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
     """The folder whose tokenizer a recipe's output starts from: the tokenizer's source, else the base or first model.
 
-    Its chat template is the output's where the recipe says nothing else.
+    Its chat template is the output's where the recipe says nothing else. Of an intermediate merge it is the folder that
+    its own output starts from.
     """
-    return bank[tokenizer_model(recipe)].folder
-
-
-def tokenizer_model(recipe: Recipe) -> str:
-    """The model whose tokenizer a recipe's output starts from."""
-    named = None if recipe.vocabulary is None else recipe.vocabulary.source_model
-    return named or recipe.base_model or recipe.references()[0]
+    recipe = with_intermediates(recipe, bank)
+    source = bank[tokenizer_model(recipe)]
+    return source.folder if isinstance(source, Checkpoint) else tokenizer_folder(source.plan.recipe, bank)
 
 
 def output_tokenizer(recipe: Recipe, bank: ModelBank) -> Any:
@@ -68,11 +69,11 @@ def output_tokenizer(recipe: Recipe, bank: ModelBank) -> Any:
     Raises:
         UserError: a source's tokenizer is missing or cannot be loaded.
     """
+    recipe = with_intermediates(recipe, bank)
     vocabulary = output_vocabulary(recipe, bank)
     model = tokenizer_model(recipe)
-    shared = load_tokenizer(bank[model].folder, model) if vocabulary is None else vocabulary.tokenizer
-    tokenizer = copy.deepcopy(shared)
-    template = chat_template(recipe, bank) or folder_template(bank[model].folder)
+    tokenizer = tokenizer_of(model, bank) if vocabulary is None else copy.deepcopy(vocabulary.tokenizer)
+    template = chat_template(recipe, bank) or model_template(model, bank)
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer

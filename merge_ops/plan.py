@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, unknown
 
-from .architecture import Architecture, is_before_layers, layer_of, with_layer
+from .architecture import TEXT, Architecture, is_before_layers, with_layer
 from .bank import InputKey, ModelBank
 from .fit import check_fit
+from .layout import check_layout
 from .methods import Base, MergeMethod, Numbers, Parameter, Scope, get_method
-from .recipe import Number, Parameters, Recipe, Slice, Source
+from .recipe import Number, Parameters, Recipe, Setting, Slice, Source
 from .vocabulary import OutputVocabulary, output_vocabulary
 from .vocabulary_rows import rebuilt_keys
 
 
 @dataclass(frozen=True)
 class TensorTask:
-    """One output tensor: canonical output name, inputs in order, the base's place among them, resolved parameters."""
+    """One output tensor: canonical output name, inputs in order, the base's place among them, resolved parameters.
+
+    `copied` says that its one input is taken as it is, whatever the method.
+    """
 
     name: str
     inputs: tuple[InputKey, ...]
     numbers: Numbers
+    copied: bool = False
 
 
 @dataclass(frozen=True)
 class MergePlan:
     """All output tensors of a recipe, sorted by name.
 
+    `asked` is the recipe as it was given; `recipe` is the same with its intermediates as references into the bank.
+
     `donor` is the model whose configuration and other files the output takes over; `layers` says for every output
-    layer which layer of the donor's slice-mates it came from: (reference, layer), the first source's. `vocabulary` is
-    the output's where the recipe says of it.
+    layer whose layer its settings are: (reference, layer), of the slice's first source (without slices, the donor).
+    `vocabulary` is the output's where the recipe says of it.
     """
 
+    asked: Recipe
     recipe: Recipe
     method: MergeMethod
     tasks: tuple[TensorTask, ...]
@@ -50,22 +58,56 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
     Raises:
         UserError: the sources do not fit each other or the recipe; everything that differs is listed.
     """
-    planner = _Planner(recipe, bank)
-    check_fit(recipe, bank, planner.tensor_inputs(), planner.slices)
+    from .intermediate import with_intermediates  # which plans recipes itself
+
+    asked, recipe = recipe, with_intermediates(recipe, bank)
+    planners = list(_planners(recipe, bank))
+    for planner in planners:
+        check_fit(planner.recipe, bank, list(planner.tensor_inputs()), planner.slices, part=planner.part)
     vocabulary = output_vocabulary(recipe, bank)
-    if vocabulary is not None:
-        for _, inputs in planner.tensor_inputs():
-            rebuilt_keys(
-                vocabulary, recipe, inputs, bank, None
-            )  # faults of the rules are told before any tensor is read
-    return MergePlan(
+    if vocabulary is not None:  # faults of its rules are told before any tensor is read
+        for _, inputs in (pair for planner in planners for pair in planner.tensor_inputs()):
+            rebuilt_keys(vocabulary, recipe, inputs, bank, None)
+    text = next(planner for planner in planners if planner.part == TEXT)
+    plan = MergePlan(
+        asked=asked,
         recipe=recipe,
-        method=planner.method,
-        tasks=tuple(sorted(planner.tasks(), key=lambda task: task.name)),
-        donor=planner.donor,
-        layers=tuple((part.sources[0].model, layer) for part in planner.slices for layer in range(*_layers(part))),
+        method=text.method,
+        tasks=tuple(sorted((t for planner in planners for t in planner.tasks()), key=lambda task: task.name)),
+        donor=text.donor,
+        layers=tuple(text.layers()),
         vocabulary=vocabulary,
     )
+    check_layout(plan, bank)
+    return plan
+
+
+def _planners(recipe: Recipe, bank: ModelBank) -> Iterator[_Planner]:
+    """One for each part of the model."""
+    donor = recipe.donor
+    parts, modules = bank[donor].architecture.parts, dict(recipe.modules)
+    for name in modules:
+        if name not in parts:
+            raise UserError(f"recipe: modules: {unknown('part', name, parts)}")
+    if recipe.slices and len(parts) > 1:
+        raise UserError(f"recipe: slices: '{donor}' has several parts ({', '.join(parts)}); put slices under modules")
+    for part in parts:
+        module = modules.get(part)
+        copied = bool(modules) and module is None
+        if copied:
+            own = replace(recipe, models=(Source(donor),), modules=())
+        elif module is None:
+            own = recipe
+        else:
+            parameters = _over(module.parameters, recipe.parameters)
+            own = replace(recipe, models=module.models, slices=module.slices, parameters=parameters, modules=())
+        yield _Planner(own, bank, part, donor, copied=copied)
+
+
+def _over(first: Parameters, then: Parameters) -> Parameters:
+    """The settings of two levels as one: where no rule of the first matches, those of the second count."""
+    rules = {name: first[name].rules if name in first else () for name in (*first, *then)}
+    return {name: Setting(own + (then[name].rules if name in then else ())) for name, own in rules.items()}
 
 
 @dataclass(frozen=True)
@@ -79,10 +121,11 @@ class _Place:
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, bank: ModelBank) -> None:
-        self.recipe, self.bank = recipe, bank
+    """Plans one part of the model, by a recipe for this part alone."""
+
+    def __init__(self, recipe: Recipe, bank: ModelBank, part: str, donor: str, *, copied: bool) -> None:
+        self.recipe, self.bank, self.part, self.donor, self.copied = recipe, bank, part, donor, copied
         self.method = get_method(recipe.merge_method)
-        self.donor = recipe.base_model or (recipe.models or recipe.slices[0].sources)[0].model
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
@@ -91,14 +134,26 @@ class _Planner:
             return self.recipe.slices
         sources = list(self.recipe.models)
         base = self.recipe.base_model
-        if base is not None and self.method.base is not Base.IGNORED and all(s.model != base for s in sources):
+        if (
+            base is not None
+            and not self.copied
+            and self.method.base is not Base.IGNORED
+            and all(s.model != base for s in sources)
+        ):
             sources.append(Source(base))
-        layers = self.architecture.num_layers
+        layers = self.architecture.depth(self.part)
         return (Slice(tuple(Source(s.model, (0, layers), s.parameters) for s in sources)),)
 
     @property
     def architecture(self) -> Architecture:
         return self.bank[self.donor].architecture
+
+    def layers(self) -> Iterator[tuple[str, int]]:
+        """For every output layer the layer whose settings it has."""
+        for part in self.slices:
+            model = part.sources[0].model if self.recipe.slices else self.donor
+            for layer in range(*_layers(part)):
+                yield model, layer
 
     def tensor_inputs(self) -> Iterator[tuple[str, tuple[InputKey, ...]]]:
         """Every output name with its inputs."""
@@ -108,12 +163,16 @@ class _Planner:
     def tasks(self) -> Iterator[TensorTask]:
         for name, place in self._places():
             inputs = tuple((s.model, _input_name(name, s, place)) for s in place.part.sources)
+            if self.copied:
+                yield TensorTask(name, inputs, Numbers({}, (), None), copied=True)
+                continue
             yield TensorTask(name, inputs, self._numbers(name, place, inputs))
 
     def _places(self) -> Iterator[tuple[str, _Place]]:
         """Every output tensor and its place. Embeddings belong to the first slice, final norm and head to the last."""
-        for name in self.architecture.shapes:
-            if layer_of(name) is None:
+        own = self.architecture
+        for name in own.shapes:
+            if own.part(name) == self.part and own.layer(name) is None:
                 yield name, _Place(self.slices[0 if is_before_layers(name) else -1], None, 0.0, None)
         output, last = 0, sum(stop - start for start, stop in map(_layers, self.slices)) - 1
         for part in self.slices:
@@ -132,9 +191,10 @@ class _Planner:
         found: dict[str, dict[int, list[str]]] = {}
         for model in dict.fromkeys(part.sources[0].model for part in self.slices):
             layers = found.setdefault(model, {})
-            for name in self.bank[model].architecture.shapes:
-                layer = layer_of(name)
-                if layer is not None:
+            architecture = self.bank[model].architecture
+            for name in architecture.shapes:
+                layer = architecture.layer(name)
+                if layer is not None and architecture.part(name) == self.part:
                     layers.setdefault(layer, []).append(name)
         return found
 

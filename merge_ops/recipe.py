@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from .methods import METHODS
+from .recipe_form import Dumper, inputs_document
 from .tokenizer_section import TOKENIZER_WORDS, TokenizerSection
 
 Number = float | bool
@@ -86,13 +87,25 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Module:
+    """What is merged into one part of a model of several; exactly one of `models` and `slices` is filled."""
+
+    models: tuple[Source, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A merge: a method, its sources, their parameters. Exactly one of `models` and `slices` is filled.
+    """A merge: a method, its sources, their parameters. Exactly one of `models`, `slices` and `modules` is filled.
+
+    `modules` are the parts that are merged, by mergekit's names for them; the other parts are the donor's.
 
     At most one of `tokenizer_source` and `tokenizer` is given; the first is the second's `source` alone.
 
-    `seed` drives the random masks. `facts` is the rest of the `mergesmith:` block (digests, scores, versions): it
-    says where the recipe came from and takes no part in equality or in the digest.
+    `seed` drives the random masks. `intermediates` are merges that this one or a later one of them uses as models, by
+    name; they are merged in memory, tensor by tensor. `facts` is the rest of the `mergesmith:` block (digests, scores,
+    versions): it says where the recipe came from and takes no part in equality or in the digest.
     """
 
     merge_method: str
@@ -106,6 +119,8 @@ class Recipe:
     tokenizer: TokenizerSection | None = None
     chat_template: str | None = None
     seed: int = 0
+    modules: tuple[tuple[str, Module], ...] = ()
+    intermediates: tuple[tuple[str, Recipe], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -114,19 +129,32 @@ class Recipe:
         return TokenizerSection(self.tokenizer_source) if self.tokenizer_source is not None else self.tokenizer
 
     def references(self) -> tuple[str, ...]:
-        """Every model that the recipe names, once each, the base model first."""
-        return tuple(dict.fromkeys(self._all_references()))
+        """Every model that the recipe names, once each, the base model first; intermediates count by their models."""
+        named = [name for name, _ in self.intermediates]
+        inner = (reference for _, part in self.intermediates for reference in part._all_references())
+        return tuple(dict.fromkeys(ref for ref in (*self._all_references(), *inner) if ref not in named))
 
     def _all_references(self) -> Iterator[str]:
         if self.base_model is not None:
             yield self.base_model
-        for part in self.slices:
-            if part.base_model is not None:
-                yield part.base_model
-            yield from (source.model for source in part.sources)
-        yield from (source.model for source in self.models)
+        for block in self._blocks():
+            for part in block.slices:
+                if part.base_model is not None:
+                    yield part.base_model
+                yield from (source.model for source in part.sources)
+            yield from (source.model for source in block.models)
         if self.vocabulary is not None:
             yield from self.vocabulary.references()
+
+    def _blocks(self) -> tuple[Recipe | Module, ...]:
+        """What has models or slices: the recipe itself and its modules."""
+        return (self, *(module for _, module in self.modules))
+
+    @property
+    def donor(self) -> str:
+        """The model whose configuration and other files the output takes over: the base model, else the first one."""
+        sources = (s for block in self._blocks() for part in (Slice(block.models), *block.slices) for s in part.sources)
+        return self.base_model or next(sources).model
 
     def renamed(self, names: Mapping[str, str]) -> Recipe:
         """The same recipe with model references replaced (those not in `names` stay)."""
@@ -137,27 +165,40 @@ class Recipe:
         def sources(old: tuple[Source, ...]) -> tuple[Source, ...]:
             return tuple(replace(source, model=name(source.model)) for source in old)
 
+        def slices(old: tuple[Slice, ...]) -> tuple[Slice, ...]:
+            return tuple(
+                replace(s, sources=sources(s.sources), base_model=s.base_model and name(s.base_model)) for s in old
+            )
+
+        def module(old: Module) -> Module:
+            return replace(old, models=sources(old.models), slices=slices(old.slices))
+
         source = self.tokenizer_source
         return replace(
             self,
             models=sources(self.models),
-            slices=tuple(
-                replace(s, sources=sources(s.sources), base_model=s.base_model and name(s.base_model))
-                for s in self.slices
-            ),
+            slices=slices(self.slices),
+            modules=tuple((part, module(old)) for part, old in self.modules),
             base_model=self.base_model and name(self.base_model),
             tokenizer_source=source if source is None or source in TOKENIZER_WORDS else name(source),
             tokenizer=self.tokenizer and self.tokenizer.renamed(name),
+            intermediates=tuple((inner, part.renamed(names)) for inner, part in self.intermediates),
         )
+
+    def seeded(self, seed: int) -> Recipe:
+        """The same recipe with another seed, that of its intermediates too."""
+        inner = tuple((name, part.seeded(seed)) for name, part in self.intermediates)
+        return replace(self, seed=seed, intermediates=inner)
 
     @property
     def beyond_mergekit(self) -> str | None:
-        """Why mergekit cannot run this recipe, or None where it can."""
+        """Why mergekit cannot run this recipe, or None where it can; intermediates say it of themselves."""
         method = METHODS.get(self.merge_method)
         if method is not None and not method.mergekit:
             return f"{method.name} is no method of mergekit's"
         extra = {p.name for p in method.parameters if not p.mergekit} if method else set()
-        levels = [self.parameters, *(part.parameters for part in self.slices)]
+        blocks = self._blocks()
+        levels = [level.parameters for block in blocks for level in (block, *block.slices)]
         for name in sorted(extra):
             settings = [level[name] for level in levels if name in level]
             if any(value for setting in settings for rule in setting.rules for value in rule.values):
@@ -171,85 +212,44 @@ class Recipe:
         if self.tokenizer is not None:
             # Tokens that rules add get their ids in this order, which sorted keys would not show.
             document["token_order"] = [rule.token for rule in self.tokenizer.rules]
+        if self.intermediates:
+            document["intermediates"] = [[name, part.digest] for name, part in self.intermediates]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
-        """The recipe as YAML that mergekit reads too; seed and facts stand under `mergesmith:`, which it ignores."""
-        return yaml.dump(self.to_document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        """The recipe as YAML that mergekit reads too; seed and facts stand under `mergesmith:`, which it ignores.
+
+        Intermediates are documents of their own before it, as mergekit-multi reads them.
+        """
+        documents = [*self._named_documents(), replace(self, intermediates=()).to_document()]
+        style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 120}
+        return "---\n".join(yaml.dump(document, Dumper=Dumper, **style) for document in documents)
 
     def to_document(self) -> dict[str, Any]:
-        """The recipe as plain mappings and lists, in the form of its YAML."""
+        """The recipe as plain mappings and lists, in the form of its YAML; intermediates stand under `mergesmith:`."""
         block = {"schema_version": SCHEMA_VERSION, "seed": self.seed, **self.facts}
         if self.beyond_mergekit:
             block[NOT_MERGEKITS] = (
                 f"not for stock mergekit: {self.beyond_mergekit}. mergesmith merge runs this recipe; "
                 "mergesmith export --as task-vector turns it into one that mergekit runs"
             )
+        if self.intermediates:
+            block["intermediates"] = self._named_documents()
         return {**self._document(), "mergesmith": block}
+
+    def _named_documents(self) -> list[dict[str, Any]]:
+        return [{"name": name, **part.to_document()} for name, part in self.intermediates]
 
     def _document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"merge_method": self.merge_method}
         if self.base_model is not None:
             document["base_model"] = self.base_model
-        if self.models:
-            document["models"] = [_source_document(source) for source in self.models]
-        if self.slices:
-            document["slices"] = [_slice_document(part) for part in self.slices]
-        if self.parameters:
-            document["parameters"] = _parameters_document(self.parameters)
+        document.update(inputs_document(self))
+        if self.modules:
+            document["modules"] = {part: inputs_document(module) for part, module in self.modules}
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
             if getattr(self, key) is not None:
                 document[key] = getattr(self, key)
         if self.tokenizer is not None:
             document["tokenizer"] = self.tokenizer.document()
         return document
-
-
-class _Dumper(yaml.SafeDumper):
-    """Dumps floats so that reading them back gives the same bits, in YAML 1.1 too (which wants '1.0e-05')."""
-
-
-def _dump_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
-    text = repr(value)
-    if "e" in text and "." not in text:
-        text = text.replace("e", ".0e")
-    if text in ("inf", "-inf", "nan"):
-        text = text.replace("inf", ".inf").replace("nan", ".nan")
-    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
-
-
-_Dumper.add_representer(float, _dump_float)
-
-
-def _source_document(source: Source) -> dict[str, Any]:
-    document: dict[str, Any] = {"model": source.model}
-    if source.layer_range is not None:
-        document["layer_range"] = list(source.layer_range)
-    if source.parameters:
-        document["parameters"] = _parameters_document(source.parameters)
-    return document
-
-
-def _slice_document(part: Slice) -> dict[str, Any]:
-    document: dict[str, Any] = {"sources": [_source_document(source) for source in part.sources]}
-    if part.base_model is not None:
-        document["base_model"] = part.base_model
-    if part.parameters:
-        document["parameters"] = _parameters_document(part.parameters)
-    return document
-
-
-def _parameters_document(parameters: Parameters) -> dict[str, Any]:
-    return {name: _setting_document(setting) for name, setting in sorted(parameters.items())}
-
-
-def _setting_document(setting: Setting) -> object:
-    def value(rule: Rule) -> object:
-        return rule.values[0] if len(rule.values) == 1 else list(rule.values)
-
-    if len(setting.rules) == 1 and setting.rules[0].filter is None:
-        return value(setting.rules[0])
-    return [
-        {"value": value(rule)} if rule.filter is None else {"filter": rule.filter, "value": value(rule)}
-        for rule in setting.rules
-    ]

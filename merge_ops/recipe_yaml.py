@@ -7,18 +7,20 @@ Every fault is collected with the path of its key. Keys that mergekit knows but 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mergesmith.errors import Faults, UserError, unknown
 
 from .chat_templates import template_fault
-from .methods import METHODS, Base, MergeMethod
-from .recipe import NOT_MERGEKITS, Recipe, Slice, Source
+from .methods import METHODS, MergeMethod
+from .recipe import NOT_MERGEKITS, Module, Parameters, Recipe, Slice, Source
+from .recipe_contract import check_contract
+from .recipe_documents import join_documents, load_documents
 from .recipe_values import ParameterReader
 from .references import reference_text
 from .tokenizer_section import SectionReader
-from .yaml_text import load_yaml
 
 TOP_KEYS = (
     *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
@@ -27,9 +29,6 @@ TOP_KEYS = (
 SLICE_KEYS = ("sources", "base_model", "parameters", "residual_weight")
 SOURCE_KEYS = ("model", "layer_range", "parameters")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-NOT_YET = {
-    "modules": "multi-part models are not supported yet",
-}
 
 
 class RecipeWarning(UserWarning):
@@ -55,19 +54,35 @@ def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> 
     Raises:
         UserError: the text holds faults (all of them are listed).
     """
-    document = load_yaml(text, where=where)
-    return recipe_from_document(document, where=where, lenient=lenient)
+    documents = load_documents(text, where=where)
+    if len(documents) > 1:
+        return _joined(documents, where, lenient)
+    return recipe_from_document(documents[0], where=where, lenient=lenient)
 
 
 def recipe_from_document(document: object, *, where: str = "recipe", lenient: bool = False) -> Recipe:
     """The recipe in a parsed YAML document (mappings, lists, scalars)."""
     if not isinstance(document, dict):
         raise UserError(f"{where}: a recipe is a mapping with the key merge_method, but this is {_kind(document)}")
+    block = document.get("mergesmith")
+    if isinstance(block, dict) and isinstance(block.get("intermediates"), list):
+        rest = {key: value for key, value in block.items() if key != "intermediates"}
+        return _joined([*block["intermediates"], {**document, "mergesmith": rest}], where, lenient)
     faults = Faults(where)
     recipe = _Reader(faults, where, lenient).recipe(document)
     faults.found = list(dict.fromkeys(faults.found))  # several slices may share one fault
     faults.raise_if_any()
     assert recipe is not None, "Should not reach."
+    return recipe
+
+
+def _joined(documents: list[Any], where: str, lenient: bool) -> Recipe:
+    def read(document: object, place: str) -> Recipe:
+        return recipe_from_document(document, where=place, lenient=lenient)
+
+    recipe, unused = join_documents(documents, where, read)
+    for name in unused:
+        warnings.warn(f"{where}: '{name}' is used by no other document and is left out", RecipeWarning, stacklevel=3)
     return recipe
 
 
@@ -83,36 +98,62 @@ class _Reader:
 
     def recipe(self, document: dict[str, Any]) -> Recipe | None:
         self.keys(document, TOP_KEYS, "")
-        for key, reason in NOT_YET.items():
-            if key in document:
-                self.faults.add(key, reason)
         method = self.method(document.get("merge_method"))
-        if ("models" in document) == ("slices" in document):
-            self.faults.add("", "exactly one of the keys models and slices must be given")
+        if sum(key in document for key in ("models", "slices", "modules")) != 1:
+            self.faults.add("", "exactly one of the keys models, slices and modules must be given")
         rest = self.rest(document)
         if method is None:
             return None
         reader = ParameterReader(method, self.faults, self.warn, self.unknown)
         base = self.reference(document.get("base_model"), "base_model")
+        parameters = reader.read(document.get("parameters"), "parameters")
+        if "modules" not in document:
+            inputs = self.inputs(document, "", method, reader, base, parameters)
+            return Recipe(method.name, inputs.models, inputs.slices, base, parameters, **rest)
+        modules = tuple(self.modules(document["modules"], method, reader, base, parameters))
+        return Recipe(method.name, modules=modules, base_model=base, parameters=parameters, **rest)
+
+    def inputs(
+        self,
+        document: dict[str, Any],
+        place: str,
+        method: MergeMethod,
+        reader: ParameterReader,
+        base: str | None,
+        above: Parameters,
+    ) -> Module:
+        """The models or slices of a recipe, or of a module of it; `above` are the parameters that count there too."""
+        dot = f"{place}." if place else ""
         models = tuple(
-            self.source(entry, f"models[{i}]", reader, base, sliced=False)
-            for i, entry in enumerate(self.entries(document, "models", ""))
+            self.source(entry, f"{dot}models[{i}]", reader, base, sliced=False)
+            for i, entry in enumerate(self.entries(document, "models", place))
         )
         slices = tuple(
-            self.slice(entry, f"slices[{i}]", reader, base)
-            for i, entry in enumerate(self.entries(document, "slices", ""))
+            self.slice(entry, f"{dot}slices[{i}]", reader, base)
+            for i, entry in enumerate(self.entries(document, "slices", place))
         )
-        parameters = reader.read(document.get("parameters"), "parameters")
-        self.contract(method, models, slices, base)
-        reader.check_required(models, slices, parameters, base)
-        return Recipe(
-            merge_method=method.name,
-            models=models,
-            slices=slices,
-            base_model=base,
-            parameters=parameters,
-            **rest,
-        )
+        check_contract(self.faults, method, Module(models, slices), base, dot)
+        reader.check_required(models, slices, above, base)
+        return Module(models, slices)
+
+    def modules(
+        self, value: object, method: MergeMethod, reader: ParameterReader, base: str | None, top: Parameters
+    ) -> Iterator[tuple[str, Module]]:
+        if not isinstance(value, dict) or not value:
+            self.faults.add(
+                "modules", f"must be a mapping from a part of the model to its models, but is {_kind(value or None)}"
+            )
+            return
+        for name, entry in value.items():
+            place = f"modules.{name}"
+            if not self.is_mapping(entry, place):
+                continue
+            self.keys(entry, ("models", "slices", "parameters"), place)
+            if ("models" in entry) == ("slices" in entry):
+                self.faults.add(place, "exactly one of the keys models and slices must be given")
+            own = reader.read(entry.get("parameters"), f"{place}.parameters")
+            inputs = self.inputs(entry, place, method, reader, base, {**top, **own})
+            yield str(name), Module(inputs.models, inputs.slices, own)
 
     def rest(self, document: dict[str, Any]) -> dict[str, Any]:
         """What means the same for every method."""
@@ -179,43 +220,6 @@ class _Reader:
         if not 0 <= value[0] < value[1]:
             self.faults.add(place, f"must satisfy 0 <= start < stop, but is {value!r}")
         return value[0], value[1]
-
-    def contract(
-        self, method: MergeMethod, models: tuple[Source, ...], slices: tuple[Slice, ...], base: str | None
-    ) -> None:
-        """The method's demands on the number of inputs and on the base."""
-        groups = [("models", models, base)] if models else []
-        groups += [(f"slices[{i}]", s.sources, s.base_model or base) for i, s in enumerate(slices) if s.sources]
-        for place, sources, group_base in groups:
-            names = [source.model for source in sources]
-            for name in dict.fromkeys(n for n in names if names.count(n) > 1):
-                self.faults.add(place, f"'{name}' is listed twice; a model may be an input once")
-            if method.base is Base.REQUIRED and group_base is None:
-                self.faults.add("base_model", f"is missing; {method.name} needs one")
-                continue
-            listed = group_base is None or group_base in names
-            if not listed and place == "models" and method.base is not Base.IGNORED:
-                names.append(str(group_base))
-            elif not listed and method.base is not Base.IGNORED:
-                self.faults.add(
-                    place, f"the base model '{group_base}' must be one of the slice's sources, with its layer_range"
-                )
-            elif not listed and place == "models":
-                self.faults.add(
-                    "base_model",
-                    f"{method.name} has no base: '{group_base}' would silently become a further input. List it under "
-                    "models with its parameters, or remove base_model",
-                )
-            uncounted = method.base is Base.OPTIONAL and group_base in names
-            self.count(method, place, len(names) - uncounted)
-
-    def count(self, method: MergeMethod, place: str, inputs: int) -> None:
-        low, high = method.min_inputs, method.max_inputs
-        if inputs < low or (high is not None and inputs > high):
-            law = f"exactly {low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
-            counted = {Base.REQUIRED: " (the base model included)", Base.OPTIONAL: " (the base model not counted)"}
-            also = counted.get(method.base, "")
-            self.faults.add(place, f"{method.name} takes {law} models{also}, but here are {inputs}")
 
     def block(self, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .bank import ModelBank
+from .checkpoint import Checkpoint
 from .vocabulary import OutputVocabulary, model_vocabulary
 
-SUFFIX = "token_id"
+if TYPE_CHECKING:
+    from .plan import MergePlan
+
+SUFFIXES = ("token_id", "token_index")
+CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
 def follow_vocabulary(
-    document: Mapping[str, Any], model: str, file: str, vocabulary: OutputVocabulary, bank: ModelBank
+    document: Mapping[str, Any],
+    model: str,
+    file: str,
+    vocabulary: OutputVocabulary,
+    bank: ModelBank,
+    *,
+    part: str | None = None,
 ) -> dict[str, Any]:
-    """A model's configuration file with the ids of tokens as they are in the output.
+    """A model's configuration file with the ids of tokens as they are in the output; `part` is the file's key for it.
 
     Where the output's tokenizer starts from another model, what that model's `file` says counts. Else an id keeps its
     token: it becomes the token's id in the output, and null, or one less in a list, where the output lacks the token.
+    What stands beside the parts of a model of several (an image's placeholder) may not be null: such an id stays.
     """
     followed = dict(document)
-    own = _file_of(vocabulary.origin, file, bank) if vocabulary.origin != model else {}
-    named = {key: value for key, value in own.items() if key.endswith(SUFFIX)}
+    several = part is None and file == CONFIG and bank[model].architecture.text_key is not None
+    own = (_file_of(vocabulary.origin, file, bank) or {}) if vocabulary.origin != model else {}
+    own = own if part is None else own.get(part, own)  # a text model's file has no parts
+    named = {key: value for key, value in own.items() if key.endswith(SUFFIXES)}
     tokens = {i: token for token, i in model_vocabulary(model, bank).items()}
     ids = dict(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
     for key, value in document.items():
-        if key.endswith(SUFFIX) and value is not None:
-            followed[key] = _translated(value, lambda i: ids.get(tokens.get(i, "")))
+        if key.endswith(SUFFIXES) and value is not None:
+            followed[key] = _translated(value, lambda i: ids.get(tokens.get(i, ""), i if several else None))
     return {**followed, **named}
 
 
@@ -38,6 +51,17 @@ def _translated(value: Any, translate: Callable[[int], int | None]) -> Any:
     return [i for i in map(translate, value) if i is not None] or None
 
 
-def _file_of(model: str, file: str, bank: ModelBank) -> dict[str, Any]:
-    path: Path = bank[model].folder / file
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def generation_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any] | None:
+    """The output's generation_config.json: the donor's, with its tokens; None where the donor has none."""
+    document = _file_of(plan.donor, GENERATION, bank)
+    if document is None or plan.vocabulary is None:
+        return document
+    return follow_vocabulary(document, plan.donor, GENERATION, plan.vocabulary, bank)
+
+
+def _file_of(model: str, file: str, bank: ModelBank) -> dict[str, Any] | None:
+    source = bank[model]
+    if not isinstance(source, Checkpoint):
+        return generation_config(source.plan, bank) if file == GENERATION else source.config
+    path = source.folder / file
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -7,6 +7,7 @@ recipe's order, then by id. mergekit adds the same tokens, in an order that chan
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import warnings
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .bank import ModelBank
+from .checkpoint import Checkpoint
 from .recipe import Recipe
 from .tokenizer import load_tokenizer
 from .tokenizer_section import UNION, TokenizerSection
@@ -58,6 +60,12 @@ def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | Non
     section = recipe.vocabulary
     if section is None:
         return None
+    if recipe.intermediates:
+        from .intermediate import with_intermediates  # which plans recipes, and those have vocabularies
+
+        recipe = with_intermediates(recipe, bank)
+        section = recipe.vocabulary
+        assert section is not None, "Should not reach."
     models = replace(recipe, tokenizer_source=None, tokenizer=None).references()
     return bank.remember(("vocabulary", section, models), lambda: _build(section, models, bank))
 
@@ -81,8 +89,29 @@ def rows_of(model: str, bank: ModelBank) -> int:
     return architecture.shapes[architecture.vocabulary[0]][0]
 
 
+def tokenizer_model(recipe: Recipe) -> str:
+    """The model whose tokenizer a recipe's output starts from."""
+    if recipe.vocabulary is None:
+        return recipe.donor
+    return recipe.vocabulary.source_model or recipe.references()[0]
+
+
+def tokenizer_of(model: str, bank: ModelBank) -> Any:
+    """A tokenizer of a model, loaded or copied anew; that of an intermediate merge is its output's.
+
+    Raises:
+        UserError: it is missing or cannot be loaded.
+    """
+    source = bank[model]
+    if isinstance(source, Checkpoint):
+        return load_tokenizer(source.folder, model, trust_remote_code=bank.trust_remote_code)
+    if source.plan.vocabulary is not None:
+        return copy.deepcopy(source.plan.vocabulary.tokenizer)
+    return tokenizer_of(tokenizer_model(source.plan.recipe), bank)
+
+
 def _tokenizer(model: str, bank: ModelBank) -> Any:
-    return bank.remember(("tokenizer", model), lambda: load_tokenizer(bank[model].folder, model))
+    return bank.remember(("tokenizer", model), lambda: tokenizer_of(model, bank))
 
 
 def _with_rows(model: str, bank: ModelBank) -> dict[str, int]:
@@ -92,7 +121,7 @@ def _with_rows(model: str, bank: ModelBank) -> dict[str, int]:
 
 def _build(section: TokenizerSection, models: tuple[str, ...], bank: ModelBank) -> OutputVocabulary:
     origin = section.source_model or models[0]
-    tokenizer = load_tokenizer(bank[origin].folder, origin)  # one of our own, which may be added to
+    tokenizer = tokenizer_of(origin, bank)  # one of our own, which may be added to
     before = (tokenizer.get_vocab(), tokenizer.added_tokens_decoder)
     if section.source == UNION:
         _add_others(tokenizer, models, bank)

@@ -18,9 +18,9 @@ import torch
 
 from mergesmith.errors import UserError
 
-from .architecture import is_before_layers
+from .architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
-from .recipe import Recipe
+from .recipe import Module, Recipe
 from .tokenizer_section import TokenRule
 from .vocabulary import OutputVocabulary, VocabularyWarning, model_vocabulary, rows_of
 
@@ -185,9 +185,10 @@ def _own_rows(vocabulary: OutputVocabulary, model: str, bank: ModelBank) -> np.n
 
 def _base(recipe: Recipe, name: str) -> str | None:
     """The base of the slice that a tensor outside the layers belongs to."""
-    if not recipe.slices:
+    slices = recipe.slices or dict(recipe.modules).get(TEXT, Module()).slices
+    if not slices:
         return recipe.base_model
-    return recipe.slices[0 if is_before_layers(name) else -1].base_model or recipe.base_model
+    return slices[0 if is_before_layers(name) else -1].base_model or recipe.base_model
 
 
 def _ruled(rule: TokenRule, models: tuple[str, ...], bank: ModelBank) -> tuple[int, int]:

@@ -8,7 +8,7 @@ element every checkpoint element is, and that becomes strided views. Writing thr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,10 +21,14 @@ GROUP = re.compile(r"^(.*?\.\d+)\.")  # tensors are mapped one layer at a time, 
 
 @dataclass(frozen=True)
 class View:
-    """`target` is the live storage of `rows` of a checkpoint tensor (its first dimension; all of it for a scalar)."""
+    """`target` is the live storage of `rows` of a checkpoint tensor (its first dimension; all of it for a scalar).
+
+    `live` is the name of the live tensor that `target` lies in.
+    """
 
     rows: slice
     target: torch.Tensor
+    live: str
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,26 @@ class _Span:
 
     start: int
     stop: int
+    name: str
     live: torch.Tensor
 
 
-def checkpoint_views(model: PreTrainedModel) -> dict[str, tuple[View, ...]]:
-    """The views of every checkpoint tensor of a model, by checkpoint name.
+def checkpoint_views(model: PreTrainedModel, *, groups: Container[str] | None = None) -> dict[str, tuple[View, ...]]:
+    """The views of every checkpoint tensor of a model, by checkpoint name; of the tensors in `groups` where given.
 
     Raises:
         ValueError: a checkpoint tensor is no set of strided views of the live ones.
     """
     state = model.state_dict()
-    groups: dict[str, list[str]] = {}
+    grouped: dict[str, list[str]] = {}
     for name in state:
-        match = GROUP.match(name)
-        groups.setdefault(match.group(1) if match else "", []).append(name)
+        if groups is None or group_of(name) in groups:
+            grouped.setdefault(group_of(name), []).append(name)
     views: dict[str, tuple[View, ...]] = {}
-    for names in groups.values():
-        renamed = _renamed(model, {name: state[name] for name in names})
+    for names in grouped.values():
+        renamed = renamed_only(model, {name: state[name] for name in names})
         if renamed is not None:
-            views.update({name: (View(slice(None), live),) for name, live in renamed.items()})
+            views.update({name: (View(slice(None), state[live], live),) for name, live in renamed.items()})
             continue
         spans, indices = _index_tensors({name: state[name] for name in names})
         for name, index in revert_weight_conversion(model, indices).items():
@@ -59,13 +64,19 @@ def checkpoint_views(model: PreTrainedModel) -> dict[str, tuple[View, ...]]:
     return views
 
 
-def _renamed(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
-    """The live tensors by checkpoint name where saving only renames them, else None.
+def group_of(name: str) -> str:
+    """The group that a live tensor is mapped with."""
+    match = GROUP.match(name)
+    return match.group(1) if match else ""
+
+
+def renamed_only(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> dict[str, str] | None:
+    """The live names by checkpoint name where saving only renames these tensors, else None.
 
     Stand-ins of one byte show it: indices of a large embedding would take eight bytes per element.
     """
     stand_ins = {name: torch.empty(1, dtype=torch.uint8).expand(live.shape) for name, live in tensors.items()}
-    live = {id(stand_ins[name]): tensors[name] for name in tensors}
+    live = {id(stand_ins[name]): name for name in tensors}
     saved = revert_weight_conversion(model, stand_ins)
     if any(id(stand_in) not in live for stand_in in saved.values()):
         return None
@@ -78,16 +89,16 @@ def _index_tensors(tensors: dict[str, torch.Tensor]) -> tuple[list[_Span], dict[
     start = 0
     for name, live in tensors.items():
         stop = start + live.numel()
-        spans.append(_Span(start, stop, live))
+        spans.append(_Span(start, stop, name, live))
         indices[name] = torch.arange(start, stop).reshape(live.shape)
         start = stop
     return spans, indices
 
 
 def _views(name: str, index: torch.Tensor, spans: list[_Span]) -> Iterator[View]:
-    whole = _view(index, spans)
+    whole = _view(index, spans, slice(None))
     if whole is not None:
-        yield View(slice(None), whole)
+        yield whole
         return
     # Rows of one checkpoint tensor may lie in several live ones: cut where the owner changes.
     first = index.reshape(index.shape[0], -1)[:, 0]
@@ -95,13 +106,13 @@ def _views(name: str, index: torch.Tensor, spans: list[_Span]) -> Iterator[View]
     changes = (torch.nonzero(owner[1:] != owner[:-1]).flatten() + 1).tolist()
     cuts = [0, *changes, len(owner)]
     for start, stop in pairwise(cuts):
-        view = _view(index[start:stop], spans)
+        view = _view(index[start:stop], spans, slice(start, stop))
         if view is None:
             raise ValueError(f"checkpoint tensor '{name}' cannot be expressed as strided views of the live model")
-        yield View(slice(start, stop), view)
+        yield view
 
 
-def _view(index: torch.Tensor, spans: list[_Span]) -> torch.Tensor | None:
+def _view(index: torch.Tensor, spans: list[_Span], rows: slice) -> View | None:
     """The strided view of one live tensor whose elements `index` names, or None where there is none."""
     first = int(index.reshape(-1)[0])
     span = next(span for span in spans if span.start <= first < span.stop)
@@ -115,4 +126,5 @@ def _view(index: torch.Tensor, spans: list[_Span]) -> torch.Tensor | None:
         return None
     if int(index.max()) >= span.stop or not span.live.is_contiguous():
         return None
-    return torch.as_strided(span.live, index.shape, strides, span.live.storage_offset() + first - span.start)
+    target = torch.as_strided(span.live, index.shape, strides, span.live.storage_offset() + first - span.start)
+    return View(rows, target, span.name)

@@ -27,8 +27,9 @@ from .materialize import materialize
 from .output_tokenizer import write_tokenizer
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe
-from .special_tokens import follow_vocabulary
+from .special_tokens import GENERATION, generation_config
 
+DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
 RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe
 DEFAULT_SHARD = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -71,7 +72,7 @@ def write_merge(
         finite.conclude(allow=allow_nonfinite)
         _write_companions(plan, bank, partial)
         if copy_tokenizer:
-            write_tokenizer(recipe, bank, partial)
+            write_tokenizer(plan.recipe, bank, partial)
         if write_card:
             (partial / "README.md").write_text(model_card(plan, bank, digest.hex), encoding="utf-8")
         _sync(partial / name for name in (*names, "config.json"))
@@ -177,27 +178,25 @@ def _name_shards(folder: Path, shards: list[list[str]], total: int) -> list[str]
 
 
 def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
-    recipe = plan.recipe
     config = merged_config(plan, bank)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(plan.asked.to_yaml(), encoding="utf-8")
+    donor = bank[plan.donor].folder
+    for name in DONOR_FILES:
+        if (donor / name).is_file():
+            shutil.copyfile(donor / name, folder / name)
     _write_generation_config(plan, bank, folder)
 
 
 def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
-    name = "generation_config.json"
-    source = bank[plan.donor].folder / name
-    if not source.is_file():
+    source = bank[plan.donor].folder / GENERATION
+    document = generation_config(plan, bank)
+    if document is None:
         return
-    if plan.vocabulary is None:
-        shutil.copyfile(source, folder / name)
-        return
-    document = json.loads(source.read_text(encoding="utf-8"))
-    followed = follow_vocabulary(document, plan.donor, name, plan.vocabulary, bank)
-    if followed == document:
-        shutil.copyfile(source, folder / name)
+    if source.is_file() and document == json.loads(source.read_text(encoding="utf-8")):
+        shutil.copyfile(source, folder / GENERATION)
     else:
-        (folder / name).write_text(json.dumps(followed, indent=2) + "\n", encoding="utf-8")
+        (folder / GENERATION).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _sync(paths: Iterable[Path]) -> None:

@@ -85,7 +85,9 @@ class MergeOptions:
         Raises:
             UserError: a dtype is unknown.
         """
-        given: dict[str, Any] = {} if self.seed is None else {"seed": self.seed}
+        if self.seed is not None:
+            recipe = recipe.seeded(self.seed)
+        given: dict[str, Any] = {}
         for key in ("dtype", "out_dtype"):
             name = getattr(self, key)
             if name is not None:

@@ -107,6 +107,10 @@ class SearchSpace:
         branch = self.branches.get(recipe.merge_method)
         if branch is None:
             raise OutsideSpaceError(f"the method {recipe.merge_method} is not searched")
+        if recipe.intermediates:
+            raise OutsideSpaceError("it merges intermediate merges, which are not searched")
+        if recipe.modules:
+            raise OutsideSpaceError("it merges the parts of a model each by itself, which is not searched")
         if recipe.slices:
             raise OutsideSpaceError("it has slices")
         if recipe.tokenizer is not None or recipe.tokenizer_source != self.subject.tokenizer_source:

@@ -97,9 +97,9 @@ FAULTS = {
     "duplicate key": (TIES + "base_model: other\n", "not valid YAML: the key 'base_model' stands twice"),
     "models and slices": (
         LINEAR + "slices: [{sources: [{model: a, layer_range: [0, 1], parameters: {weight: 1}}]}]",
-        "exactly one of the keys models and slices",
+        "exactly one of the keys models, slices and modules",
     ),
-    "neither models nor slices": ("merge_method: linear", "exactly one of the keys models and slices"),
+    "neither models nor slices": ("merge_method: linear", "exactly one of the keys models, slices and modules"),
     "a base that would become an input": (
         LINEAR + "base_model: base",
         "base_model: linear has no base: 'base' would silently become a further input",
@@ -147,7 +147,10 @@ FAULTS = {
         "merge_method: passthrough\nmodels: [{model: {model: {path: a/b, revision: 1.0}}}]",
         "models[0].model: model.revision must be text, but is 1.0; put it in quotes",
     ),
-    "multi-part models": (LINEAR + "modules: {}", "modules: multi-part models are not supported yet"),
+    "no parts": (
+        "merge_method: linear\nmodules: {}",
+        "modules: must be a mapping from a part of the model to its models, but is empty",
+    ),
     "template of no such name": (
         LINEAR + "chat_template: chatlm",
         "chat_template: unknown chat template 'chatlm'. Did you mean 'chatml'?",
@@ -155,7 +158,7 @@ FAULTS = {
     "seed that is no number": (LINEAR + "mergesmith: {seed: x}", "mergesmith.seed: must be a whole number, but is 'x'"),
     "block that is a list": (LINEAR + "mergesmith: [1]", "mergesmith: must be a mapping, but is a list"),
     "not YAML": ("merge_method: [", "not valid YAML"),
-    "two documents": ("a: 1\n---\nb: 2\n", "not valid YAML"),
+    "two documents": ("a: 1\n---\nb: 2\n", "exactly one document has no name: it is the output; but here 2 have none"),
     "an object of Python": ("!!python/object:os.system {}", "not valid YAML"),
     "a list": ("- a\n- b\n", "a recipe is a mapping with the key merge_method, but this is a list"),
     "empty": ("", "a recipe is a mapping with the key merge_method, but this is empty"),

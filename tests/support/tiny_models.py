@@ -50,9 +50,10 @@ def write_model(
     tokenizer: bool = True,
     tokens: str | None = None,
     added: Sequence[str] = (),
+    config: PreTrainedConfig | None = None,
     **config_overrides: Any,
 ) -> Path:
-    """Write one checkpoint and return its folder.
+    """Write one checkpoint and return its folder; `config`, where given, stands for family, sizes and overrides.
 
     With `tokens` its tokenizer has these characters after the four special tokens, then `added` ones; `vocab` rows
     beyond them are padding.
@@ -62,7 +63,8 @@ def write_model(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = model_config(family, layers=layers, vocab=vocab, hidden=hidden, dtype=dtype, **config_overrides)
+    if config is None:
+        config = model_config(family, layers=layers, vocab=vocab, hidden=hidden, dtype=dtype, **config_overrides)
     with _quiet_transformers():
         shapes = _write_skeleton(folder, config)
         if tokenizer:

@@ -1,0 +1,129 @@
+"""Intermediate merges as sources: merged tensor by tensor when asked for, nothing on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from functools import cached_property, reduce
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .architecture import Architecture, architecture_from
+from .checkpoint import Entry
+from .config_json import merged_config
+from .digest import WeightsDigest
+from .materialize import merge_task, torch_dtype
+from .plan import plan_merge
+from .recipe import Recipe
+from .vocabulary import tokenizer_model
+
+if TYPE_CHECKING:
+    from .bank import ModelBank
+
+
+class MergedSource:
+    """A recipe's output as a source, with the interface of a `Checkpoint`; folder and tokenizer are its donor's.
+
+    A tensor is merged each time another one is asked for in between: every intermediate holds the tensor that it made
+    last, and no more. Reading one for its statistics and then for the merge costs one merge; a layer that is stacked
+    twice costs two.
+    """
+
+    def __init__(self, reference: str, recipe: Recipe, bank: ModelBank) -> None:
+        """Plan the recipe over models that the bank has open.
+
+        Raises:
+            UserError: the sources do not fit each other or the recipe.
+        """
+        self.reference, self.bank = reference, bank
+        self.plan = plan_merge(recipe, bank)
+        self.donor = bank[self.plan.donor]
+        self.folder = self.donor.folder
+        self.config: dict[str, Any] = merged_config(self.plan, bank)
+        self.architecture: Architecture = self._architecture()
+        self._tasks = {task.name: task for task in self.plan.tasks}
+        self.entries = {name: self._entry(name) for name in self._tasks}
+        self._last: tuple[str, torch.Tensor] | None = None
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The merged tensor of that canonical name, on the bank's device. Not to be written to."""
+        if self._last is None or self._last[0] != name:
+            self._last = name, merge_task(self.plan, self._tasks[name], self.bank)
+        return self._last[1]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 over all tensors (`digest.py`)."""
+        digest = WeightsDigest()
+        for name in self.entries:
+            digest.add(name, self.tensor(name))
+        return digest.hex
+
+    @property
+    def tokenizer_digest(self) -> str | None:
+        """That of the model whose tokenizer the output has; a vocabulary of its own has that of its tokens."""
+        vocabulary = self.plan.vocabulary
+        if vocabulary is not None and vocabulary.extended:
+            return vocabulary.digest
+        return self.bank[tokenizer_model(self.plan.recipe)].tokenizer_digest
+
+    @property
+    def vocabularies(self) -> dict[str, str]:
+        """Those of the model whose tokenizer the output has; see `Checkpoint.vocabularies`."""
+        vocabulary = self.plan.vocabulary
+        if vocabulary is None or not vocabulary.extended:
+            return self.bank[tokenizer_model(self.plan.recipe)].vocabularies
+        pairs = sorted(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
+        return {"tokenizer.json": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()}
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """None of its own: the bank has its models too."""
+        return ()
+
+    @property
+    def sampled_digest(self) -> str:
+        """What `weights_digest` is: nothing is cheaper here."""
+        return self.weights_digest
+
+    def _architecture(self) -> Architecture:
+        if {**self.config, "dtype": None} == {**self.donor.config, "dtype": None}:
+            return self.donor.architecture
+        return architecture_from(
+            self.config, self.folder, self.reference, trust_remote_code=self.bank.trust_remote_code
+        )
+
+    def _entry(self, name: str) -> Entry:
+        inputs = [self.bank[model].entries[tensor] for model, tensor in self._tasks[name].inputs]
+        dtype = inputs[0].dtype
+        if dtype.is_floating_point:
+            recipe = self.plan.recipe
+            promoted = reduce(torch.promote_types, (entry.dtype for entry in inputs))
+            dtype = torch_dtype(recipe.out_dtype or recipe.dtype) or promoted
+        own = self.architecture
+        rebuilt = self.plan.vocabulary is not None and name in own.vocabulary
+        return Entry(self.folder, name, own.shapes[name] if rebuilt else inputs[0].shape, dtype)
+
+
+def with_intermediates(recipe: Recipe, bank: ModelBank) -> Recipe:
+    """The recipe without intermediates: the bank has them open, under references that name their digests.
+
+    Raises:
+        UserError: the sources of one do not fit each other or its recipe.
+    """
+    references: dict[str, str] = {}
+    for name, part in recipe.intermediates:
+        inner = part.renamed(references)
+        references[name] = f"{name}#{inner.digest[:12]}"
+        if references[name] not in bank.references:
+            bank.add(MergedSource(references[name], inner, bank))
+    return replace(recipe, intermediates=()).renamed(references)

@@ -1,0 +1,99 @@
+"""Whether a merged model's own configuration describes its layers: layers may differ in kind and change places."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergesmith.errors import UserError
+
+from .architecture import TEXT, Architecture, config_from, first_line, skeleton
+from .bank import ModelBank
+from .config_json import layer_settings, merged_config
+from .quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from .plan import MergePlan
+
+# Settings that place kinds of layers by counting.
+PLACEMENT = re.compile(r"first_k_dense|_(period|offset|interval|step|freq|frequency|pattern)$|num_dense_layers")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What transformers makes of a config.json: checkpoint shapes, and all settings, the derived ones too."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    settings: Mapping[str, Any]
+
+
+@lru_cache(maxsize=64)
+def layout_of(config_json: str, folder: Path, *, trust_remote_code: bool = False) -> Layout | str:
+    """The layout that a config.json's text describes, or why it describes none. Cached: a search asks it often.
+
+    `folder` is where a checkpoint's own code lies, if any.
+    """
+    try:
+        with quiet_transformers():
+            config = config_from(json.loads(config_json), folder, trust_remote_code=trust_remote_code)
+        _, saved = skeleton(config, trust_remote_code=trust_remote_code)
+        shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+        return Layout(shapes, config.get_text_config(decoder=True).to_dict())
+    except Exception as error:  # transformers raises many kinds here, all of them about this configuration
+        return first_line(error)
+
+
+def check_layout(plan: MergePlan, bank: ModelBank) -> None:
+    """Compare the merged layers with those that the merged config.json describes, where it is not the donor's.
+
+    Raises:
+        UserError: transformers would build other layers than the recipe puts together.
+    """
+    donor = bank[plan.donor]
+    if plan.layers == tuple((plan.donor, layer) for layer in range(donor.architecture.num_layers)):
+        return
+    config = merged_config(plan, bank)
+    if {**config, "dtype": None} == {**donor.config, "dtype": None}:
+        return
+    described = json.dumps({**config, "dtype": "float32"}, sort_keys=True)
+    layout = layout_of(described, donor.folder, trust_remote_code=bank.trust_remote_code)
+    reason = layout if isinstance(layout, str) else _difference(plan, bank, layout)
+    if reason is not None:
+        placed = ", ".join(f"{key}: {value!r}" for key, value in donor.config.items() if _places(key, value))
+        because = f"; the configuration of '{plan.donor}' places kinds of layers by number ({placed})" if placed else ""
+        raise UserError(f"recipe: no configuration describes the layers in this order: {reason}{because}")
+
+
+def _places(key: str, value: Any) -> bool:
+    return bool(PLACEMENT.search(key)) and isinstance(value, int)
+
+
+def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
+    """The first difference in words, or None."""
+    for key, wanted in layer_settings(plan, bank).items():
+        if list(layout.settings.get(key) or ()) != wanted:
+            return f"{key} would have to be {wanted}, but transformers makes it {layout.settings.get(key)}"
+    own = bank[plan.donor].architecture
+    made = _layers(own, {t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
+    described = _layers(own, layout.shapes)
+    for layer, (model, source) in enumerate(plan.layers):
+        one, other = made.get(layer, {}), described.get(layer, {})
+        names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
+        if names:
+            where = f"layer {layer} is layer {source} of '{model}'"
+            return f"{where}, which differs from what config.json describes there in {', '.join(names[:3])}"
+    return None
+
+
+def _layers(own: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
+    layers: dict[int, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        layer = own.layer(name)
+        if layer is not None and own.part(name) == TEXT:
+            layers.setdefault(layer, {})[name] = shape
+    return layers

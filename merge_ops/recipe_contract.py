@@ -1,0 +1,47 @@
+"""A method's demands on how many models a recipe lists, and on the base model among them."""
+
+from __future__ import annotations
+
+from mergesmith.errors import Faults
+
+from .methods import Base, MergeMethod
+from .recipe import Module
+
+
+def check_contract(faults: Faults, method: MergeMethod, inputs: Module, base: str | None, prefix: str = "") -> None:
+    """Record what the models or slices at a place lack; `prefix` is the place's path with its dot."""
+    groups = [(f"{prefix}models", inputs.models, base)] if inputs.models else []
+    groups += [
+        (f"{prefix}slices[{i}]", part.sources, part.base_model or base)
+        for i, part in enumerate(inputs.slices)
+        if part.sources
+    ]
+    for place, sources, group_base in groups:
+        names = [source.model for source in sources]
+        for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+            faults.add(place, f"'{name}' is listed twice; a model may be an input once")
+        if method.base is Base.REQUIRED and group_base is None:
+            faults.add("base_model", f"is missing; {method.name} needs one")
+            continue
+        listed = group_base is None or group_base in names
+        if not listed and inputs.models and method.base is not Base.IGNORED:
+            names.append(str(group_base))
+        elif not listed and method.base is not Base.IGNORED:
+            faults.add(place, f"the base model '{group_base}' must be one of the slice's sources, with its layer_range")
+        elif not listed and inputs.models:
+            faults.add(
+                "base_model",
+                f"{method.name} has no base: '{group_base}' would silently become a further input. List it under "
+                "models with its parameters, or remove base_model",
+            )
+        uncounted = method.base is Base.OPTIONAL and group_base in names
+        _count(faults, method, place, len(names) - uncounted)
+
+
+def _count(faults: Faults, method: MergeMethod, place: str, inputs: int) -> None:
+    low, high = method.min_inputs, method.max_inputs
+    if inputs < low or (high is not None and inputs > high):
+        law = f"exactly {low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
+        counted = {Base.REQUIRED: " (the base model included)", Base.OPTIONAL: " (the base model not counted)"}
+        also = counted.get(method.base, "")
+        faults.add(place, f"{method.name} takes {law} models{also}, but here are {inputs}")
