@@ -221,7 +221,7 @@ def test_a_tensor_is_merged_once_for_its_statistics_and_its_merge(monkeypatch: p
     from mergesmith.merge_ops import intermediate
 
     made: list[str] = []
-    inner = intermediate.merge_task
+    inner = intermediate.merge_task  # pyright: ignore[reportPrivateImportUsage]
 
     def counted(plan: object, task: object, bank: object) -> torch.Tensor:
         made.append(task.name)  # pyright: ignore[reportAttributeAccessIssue]
