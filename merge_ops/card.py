@@ -13,7 +13,8 @@ def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:
     """README.md: metadata for the hub, sources with their digests, the recipe."""
     recipe = plan.asked
     models = [ref for ref in recipe.references() if ref in bank.references]
-    on_hub = [ref.partition("@")[0] for ref in models if HUB_ID.fullmatch(ref.partition("@")[0])]
+    parts = dict.fromkeys(part.partition("@")[0] for ref in models for part in ref.split("+"))
+    on_hub = [part for part in parts if HUB_ID.fullmatch(part)]
     meta = {"library_name": "transformers", "tags": ["merge", "mergekit", "mergesmith"]}
     if on_hub:
         meta["base_model"] = on_hub

@@ -268,3 +268,13 @@ def test_embeddings_that_are_the_head_too(folder: Path) -> None:
     saved(**{EMBEDDINGS: stored + 1, HEAD: stored + 1})
     with pytest.warns(CheckpointWarning, match="uses twice"):
         assert torch.equal(Checkpoint("base+lora").tensor(EMBEDDINGS), stored + 1)
+
+
+def test_the_model_card_names_model_and_adapter(folder: Path) -> None:
+    base = write_model("owner/base", layers=1)
+    write_adapter(base, Path("owner/lora"), target_modules=["q_proj"])
+    recipe = parse_recipe("merge_method: passthrough\nmodels: [{model: owner/base+owner/lora}]\n")
+    write_merge(recipe, ModelBank(recipe.references()), Path("out"))
+    card = Path("out/README.md").read_text()
+    assert "base_model:\n- owner/base\n- owner/lora\n" in card
+    assert "* `owner/base+owner/lora`" in card
