@@ -143,9 +143,7 @@ class _Reader:
         self, value: object, method: MergeMethod, reader: ParameterReader, base: str | None, top: Parameters
     ) -> Iterator[tuple[str, Module]]:
         if not isinstance(value, dict) or not value:
-            self.faults.add(
-                "modules", f"must be a mapping from a part of the model to its models, but is {_kind(value)}"
-            )
+            self.faults.add("modules", "must name at least one part of the model, with its models or slices")
             return
         for name, entry in value.items():
             place = f"modules.{name}"

@@ -143,7 +143,7 @@ FAULTS = {
         "merge_method: passthrough\nmodels: [{model: a+b}]",
         "models[0].model: 'a+b' names a LoRA adapter, which is not supported yet",
     ),
-    "multi-part models": (LINEAR + "modules: {}", "modules: multi-part models are not supported yet"),
+    "multi-part models": (LINEAR + "modules: {}", "modules: must name at least one part of the model"),
     "tokenizer rules": (LINEAR + "tokenizer: {source: union}", "tokenizer: per-token rules are not supported yet"),
     "template by name": (
         LINEAR + "chat_template: chatml",
