@@ -86,23 +86,29 @@ modules:
 """
 
 
-@pytest.fixture(params=list(CONFIGS))
-def family(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    write(request.param)
-    return request.param
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a family's base, a and b. Not to be written to."""
+    folder = tmp_path_factory.mktemp(request.param)
+    write(request.param, folder)
+    return folder
 
 
-def write(family: str) -> None:
-    """Write base, a and b into the working directory."""
+@pytest.fixture(autouse=True)
+def in_zoo(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(zoo)
+
+
+def write(family: str, folder: Path) -> None:
+    """Write base, a and b into a folder."""
     with quiet_transformers():
         model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(family, **CONFIGS[family]))
         for seed, name in enumerate(("base", "a", "b")):
-            model.save_pretrained(name)
-            character_tokenizer().save_pretrained(name)
-            shapes = {n: tuple(t.shape) for n, t in load_file(f"{name}/model.safetensors").items()}
+            model.save_pretrained(folder / name)
+            character_tokenizer().save_pretrained(folder / name)
+            shapes = {n: tuple(t.shape) for n, t in load_file(folder / name / "model.safetensors").items()}
             values = {n: torch.from_numpy(weights(n, shape, seed=seed, base_seed=9)) for n, shape in shapes.items()}
-            save_file(values, f"{name}/model.safetensors", metadata={"format": "pt"})
+            save_file(values, folder / name / "model.safetensors", metadata={"format": "pt"})
 
 
 def is_text(name: str) -> bool:
@@ -111,15 +117,15 @@ def is_text(name: str) -> bool:
 
 @torch.no_grad()
 @pytest.mark.parametrize("text", [DECODER, EVERYTHING, STACK], ids=["decoder", "everything", "stack"])
-def test_written_loaded_and_live_are_one_model(family: str, text: str) -> None:
+def test_written_loaded_and_live_are_one_model(text: str, tmp_path: Path) -> None:
     recipe = parse_recipe(text)
     assert parse_recipe(recipe.to_yaml()) == recipe
     bank = ModelBank(recipe.references())
     live = LiveModel(bank)
     live.load(recipe)
-    write_merge(recipe, bank, Path("out"))
+    write_merge(recipe, bank, tmp_path / "out")
     with quiet_transformers():
-        again, told = cast(Any, AutoModelForImageTextToText).from_pretrained("out", output_loading_info=True)
+        again, told = cast(Any, AutoModelForImageTextToText).from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(told.values()), told
     ours, theirs = live.model.state_dict(), again.state_dict()
     assert ours.keys() == theirs.keys()
@@ -128,7 +134,7 @@ def test_written_loaded_and_live_are_one_model(family: str, text: str) -> None:
     assert again.config.get_text_config().num_hidden_layers == (7 if text is STACK else 4)
 
 
-def test_the_decoder_is_merged_and_the_rest_is_the_bases(family: str) -> None:
+def test_the_decoder_is_merged_and_the_rest_is_the_bases() -> None:
     recipe = parse_recipe(DECODER)
     bank = ModelBank(recipe.references())
     found = dict(materialize(recipe, bank))
@@ -137,7 +143,7 @@ def test_the_decoder_is_merged_and_the_rest_is_the_bases(family: str) -> None:
         assert torch.equal(tensor, base[name]) == (not is_text(name)), name
 
 
-def test_parameters_of_a_module_count_before_those_above(family: str) -> None:
+def test_parameters_of_a_module_count_before_those_above() -> None:
     """b's density is the module's, its weight the top's; a's are its own."""
     recipe = parse_recipe(DECODER)
     plain = DECODER.replace("    parameters: {density: 0.7}\n", "").replace(
@@ -148,7 +154,7 @@ def test_parameters_of_a_module_count_before_those_above(family: str) -> None:
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
-def test_what_is_refused(family: str) -> None:
+def test_what_is_refused() -> None:
     bank = ModelBank(("base", "a", "b"))
     with pytest.raises(UserError, match=r"unknown part 'text_decodr'. Did you mean 'text_decoder'"):
         list(materialize(parse_recipe(DECODER.replace("text_decoder", "text_decodr")), bank))
