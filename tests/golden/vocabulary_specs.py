@@ -38,7 +38,11 @@ VOCABULARY_RECIPES = (
         origin="base",
     ),
     RecipeSpec(
-        "vocabulary_padded", "rows up to a multiple are the mean", own=OWN, refs=("base", "a", "b"), origin="base"
+        "vocabulary_padded",
+        "rows up to a multiple are the mean (its last bits depend on the ids, so no union)",
+        own=OWN,
+        refs=("base", "a", "b"),
+        origin="a",
     ),
     RecipeSpec("vocabulary_padding_dropped", "a padded model alone, its own tokens", own=OWN, refs=("b",), origin="b"),
     RecipeSpec("vocabulary_tied", "tied embeddings", family="qwen2", own=OWN, refs=("base", "a", "b"), origin="base"),

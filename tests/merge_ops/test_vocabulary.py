@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,20 @@ def test_tokens_without_a_row_are_missing(zoo: Path) -> None:
     found = rows(single("b", "tokenizer_source: union", base="base_model: base"))
     assert "z" in found
     assert torch.equal(found["<|im_end|>"], stored("a", "<|im_end|>"))
+
+
+def test_gaps_in_a_tokenizers_ids_are_rows_of_no_token(zoo: Path) -> None:
+    file = Path("b/tokenizer.json")
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["z"] = 20
+    file.write_text(json.dumps(content))
+    found = rows(single("b", "tokenizer_source: b", base="base_model: base"))
+    assert torch.equal(found["z"], ModelBank(("b",)).tensor(("b", EMBED))[20])
+    blank = [token for token in found if token.isdigit()]
+    assert len(found) == 21
+    assert len(blank) == 10
+    tokens = torch.stack([row for token, row in found.items() if token not in blank])
+    torch.testing.assert_close(found[blank[0]], tokens.double().mean(0).float())
 
 
 def test_settings_of_added_tokens_that_differ_are_told(zoo: Path) -> None:
