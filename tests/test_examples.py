@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_models import write_family
 from transformers import AutoModelForCausalLM
 
 from mergesmith.merge_ops import ModelBank, read_recipe, write_merge
@@ -22,6 +23,28 @@ def test_recipe_merges(path: Path, in_llama: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert model.config.num_hidden_layers == (5 if "stack" in path.stem else 4)
     assert str(model.dtype) == f"torch.{recipe.dtype}"
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded")
+    write_family(folder, "llama", shards=3)
+    return folder
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+def test_recipe_gives_the_same_from_shards_and_in_shards(
+    path: Path, llama: Path, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(path)
+    digests = []
+    for folder, size in ((llama, "5GB"), (sharded, "30KB")):
+        monkeypatch.chdir(folder)
+        written = write_merge(recipe, ModelBank(recipe.references()), tmp_path / folder.name, max_shard_size=size)
+        digests.append(written.digest)
+    assert digests[0] == digests[1]
+    assert (tmp_path / sharded.name / "model.safetensors.index.json").is_file()
 
 
 def test_merge_in_python(
