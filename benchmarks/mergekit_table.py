@@ -60,8 +60,8 @@ NOTES = (
     "",
     "* breadcrumbs, breadcrumbs_ties: two elements have equal magnitudes exactly at the cut. Which of them stays is",
     "  arbitrary: mergesmith keeps the one of lower index, mergekit what an unstable sort leaves.",
-    "* karcher on Jamba: a tensor of four elements whose three sources are nearly parallel (cosine 0.999999). mergekit",
-    "  takes the angle in float32, where the arc cosine of such a number has few digits; mergesmith takes it in float64.",
+    "* karcher on Jamba: a tensor of four elements whose three sources are nearly parallel (cosine 0.999999).",
+    "  mergekit takes the angle in float32, where the arc cosine of such a number has few digits; ours in float64.",
 )
 
 
@@ -122,7 +122,8 @@ def main() -> None:
         "# mergekit beside mergesmith",
         "",
         "Made by `benchmarks/mergekit_table.py` with mergekit 0.1.5: a tiny random base and two fine-tunes of each",
-        "family, merged by each method in float32 by both, tensor by tensor as the files have them. A number is the largest",
+        "family, merged by each method in float32 by both, tensor by tensor as the files have them.",
+        "A number is the largest",
         f"difference relative to a tensor's largest value; up to {ROUNDING:g} is rounding, what is beyond is in bold.",
         "Methods with random masks run at density 1. Bit for bit equal: =.",
         "",

@@ -169,7 +169,18 @@ CHATML = (
 ALPACA = "Be brief.\n\n### Instruction:\nHello\n\n### Response:\nHi</s>\n\n### Instruction:\nBye\n\n### Response:\n"
 
 
-@pytest.mark.parametrize(("name", "expected"), [("chatml", CHATML), ("alpaca", ALPACA)])
+LLAMA3 = (
+    "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nHi<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+MISTRAL = "<s>[INST] Be brief.\n\nHello [/INST] Hi</s>[INST] Bye [/INST]"
+EXAONE = "[|system|]Be brief.[|endofturn|]\n[|user|]Hello\n[|assistant|]Hi[|endofturn|]\n[|user|]Bye\n[|assistant|]"
+TEMPLATES = {"chatml": CHATML, "alpaca": ALPACA, "llama3": LLAMA3, "mistral": MISTRAL, "exaone": EXAONE}
+
+
+@pytest.mark.parametrize(("name", "expected"), TEMPLATES.items())
 @pytest.mark.parametrize("section", ["", UNION], ids=["same", "union"])
 def test_templates_by_name(zoo: Path, name: str, expected: str, section: str) -> None:
     text = TIES if section else TIES.replace("{model: a", "{model: c").replace("{model: b", "{model: d")
@@ -180,10 +191,7 @@ def test_templates_by_name(zoo: Path, name: str, expected: str, section: str) ->
     assert tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True) == expected
 
 
-@pytest.mark.parametrize("name", ["llama3", "mistral", "exaone"])
-def test_templates_of_one_maker_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match=f"chat_template: '{name}' names one maker's template, which comes in versions"):
-        parse_recipe(f"{TIES}chat_template: {name}\n")
+def test_a_template_of_no_such_name_is_refused() -> None:
     with pytest.raises(UserError, match=r"unknown chat template 'chatlm'\. Did you mean 'chatml'\?"):
         parse_recipe(f"{TIES}chat_template: chatlm\n")
 
