@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mergesmith.errors import Faults, UserError
 from .adapter_config import LoraConfig, lora_config
 from .architecture import Architecture
 from .files import Header, TensorFile, open_file, some
+from .reductions import one_thread
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."
@@ -77,7 +77,7 @@ class LoraAdapter:
         work = torch.float64 if tensor.dtype == torch.float64 else torch.float32
         # Copies: the bits of a product may depend on how its factors are aligned in a mapped file.
         down, up = (self._file.tensor(n).to(work, copy=True) for n in (update.down, update.up))
-        with _one_thread():
+        with one_thread():
             product = up @ down
         product = (product.T if update.transposed else product).mul_(update.scale)
         return product.add_(tensor.to(work)).to(tensor.dtype).contiguous()
@@ -173,14 +173,3 @@ class LoraAdapter:
         canonical = self._architecture.canonical(name)
         canonical = None if canonical is None else self._architecture.ties.get(canonical, canonical)
         return canonical if canonical in self._architecture.shapes else None
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The order of a matrix product's sums may depend on the number of threads; the products here are small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

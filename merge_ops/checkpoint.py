@@ -114,10 +114,7 @@ class Checkpoint:
     @cached_property
     def weights_digest(self) -> str:
         """SHA-256 over all tensors, independent of sharding (`digest.py`)."""
-        digest = WeightsDigest()
-        for name in self.entries:
-            digest.add(name, self.tensor(name))
-        return digest.hex
+        return WeightsDigest.of((name, self.tensor(name)) for name in self.entries).hex
 
     @cached_property
     def tokenizer_digest(self) -> str | None:

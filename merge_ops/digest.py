@@ -17,6 +17,14 @@ class WeightsDigest:
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
 
+    @classmethod
+    def of(cls, tensors: Iterable[tuple[str, torch.Tensor]]) -> WeightsDigest:
+        """The digest of named tensors."""
+        digest = cls()
+        for name, tensor in tensors:
+            digest.add(name, tensor)
+        return digest
+
     def add(self, name: str, tensor: torch.Tensor) -> None:
         """Take in one tensor; each name once."""
         if name in self._lines:

@@ -26,11 +26,11 @@ from .methods import (
     RowCombination,
     SourceRule,
 )
+from .methods.method import NO_DIVISOR
 from .reductions import l1_norm
 from .selection import largest, ranks
 
 NO_NORM = 1e-7  # an L1 norm below this is not rescaled to or from
-NO_DIVISOR = 1e-8  # a sum of weights below this is not divided by
 
 
 def working_dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:

@@ -63,10 +63,7 @@ class MergedSource:
     @cached_property
     def weights_digest(self) -> str:
         """SHA-256 over all tensors (`digest.py`)."""
-        digest = WeightsDigest()
-        for name in self.entries:
-            digest.add(name, self.tensor(name))
-        return digest.hex
+        return WeightsDigest.of((name, self.tensor(name)) for name in self.entries).hex
 
     @property
     def tokenizer_digest(self) -> str | None:

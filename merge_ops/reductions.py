@@ -7,7 +7,8 @@ one order everywhere, on CPU and GPU; the few chunk sums are then added exactly 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -94,3 +95,14 @@ def row_sums(rows: torch.Tensor) -> torch.Tensor:
         size //= 2
         values = values[..., :size] + values[..., size:]
     return values[..., 0]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, matrix products and decompositions run on one thread: BLAS and LAPACK split sums by thread count."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -47,9 +47,7 @@ def anonymous_digest(recipe: Recipe) -> str:
 
 def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
     """What decides the bits of a merge: versions, device, digests of sources and result."""
-    digest = WeightsDigest()
-    for _ in digest.watch(materialize(recipe, bank)):
-        pass
+    digest = WeightsDigest.of(materialize(recipe, bank))
     return {
         "versions": {name: package_version(name) for name in PACKAGES},
         "executor": "torch",

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+NO_DIVISOR = 1e-8  # a sum of weights below this is not divided by
+
 
 class Base(Enum):
     """What the base model is to a method."""

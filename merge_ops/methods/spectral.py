@@ -7,11 +7,11 @@ so a search computes it once per tensor; a candidate is one scaled addition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 
+from ..reductions import one_thread
 from .depth_scaling import LAMBDA, LINES, merged_scale
 from .elementwise import sum_in_order
 from .method import AddDelta, LinearCombination, Numbers, Parameter, Range, Scope, Statistics
@@ -40,7 +40,7 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
     In a null space the decomposition's directions are arbitrary: they differ between machines and mean nothing.
     """
-    with _one_thread():
+    with one_thread():
         u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
     rank = int((s > s.max() * max(matrix.shape) * torch.finfo(torch.float64).eps).sum()) if s.numel() else 0
     return u[:, :rank], s[:rank], vt[:rank]
@@ -48,16 +48,5 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """The matrix product, the same bits for every number of threads."""
-    with _one_thread():
+    with one_thread():
         return left @ right
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """LAPACK and BLAS split sums by thread count."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ from typing import Any
 
 from .depth_scaling import LAMBDA, LINES, merged_scale
 from .method import (
+    NO_DIVISOR,
     Base,
     Keep,
     KeepAll,
@@ -32,7 +33,6 @@ from .method import (
 )
 
 KeepRule = Callable[[Mapping[str, Any]], Keep]
-NO_DIVISOR = 1e-8  # a sum of weights below this is not divided by
 
 
 def plan_masked(numbers: Numbers, _stats: Statistics, *, keep: KeepRule, consensus: bool) -> Plan:
