@@ -26,11 +26,8 @@ from .methods import (
     RowCombination,
     SourceRule,
 )
-from .methods.method import NO_DIVISOR
-from .reductions import l1_norm
-from .selection import largest, ranks
-
-NO_NORM = 1e-7  # an L1 norm below this is not rescaled to or from
+from .reductions import INFINITE, fixed_exponent, fixed_sum, l1_ratio
+from .selection import kept_count, largest, rank_probabilities, ranks, window_counts
 
 
 def working_dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:
@@ -84,15 +81,16 @@ def _row_combination(plan: RowCombination, inputs: Sequence[torch.Tensor], dtype
 
 def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, seed: int, name: str) -> torch.Tensor:
     others = [x for i, x in enumerate(inputs) if i != base]
-    deltas = [
-        _weighted(x - inputs[base], rule, mask_key(seed, name, position))
-        for position, (x, rule) in enumerate(zip(others, plan.rules, strict=True))
-    ]
-    if not deltas:
+    if not others:
         return inputs[base].clone()
+    whole = [x - inputs[base] for x in others]
+    kept = [
+        _mask(delta, rule.keep, mask_key(seed, name, position))
+        for position, (delta, rule) in enumerate(zip(whole, plan.rules, strict=True))
+    ]
+    deltas = [_weighted(*parts) for parts in zip(whole, kept, plan.rules, strict=True)]
     weights = [rule.weight for rule in plan.rules]
     total = _ordered_sum(deltas)
-    factor = plan.scale
     if plan.consensus:
         positive = total >= 0
         agrees = [torch.where(positive, delta > 0, delta < 0) for delta in deltas]
@@ -101,11 +99,10 @@ def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, se
             divisor = _ordered_sum([mask.to(total.dtype) * w for mask, w in zip(agrees, weights, strict=True)])
             divisor[divisor == 0] = 1.0
             total = total / divisor
-    elif plan.normalize and abs(sum(weights)) >= NO_DIVISOR:
-        # One multiplication: devices differ in how they divide a tensor by a number.
-        factor = factor / sum(weights)
-    if factor != 1.0:
-        total = total * factor
+    elif plan.average:
+        total = total / _ordered_sum([mask.to(total.dtype) for mask in kept]).clamp_(min=1.0)
+    if plan.factor != 1.0:
+        total = total * plan.factor
     return total.add_(inputs[base])
 
 
@@ -116,19 +113,21 @@ def _ordered_sum(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return total
 
 
-def _weighted(delta: torch.Tensor, rule: SourceRule, key: tuple[int, int]) -> torch.Tensor:
+def _weighted(delta: torch.Tensor, mask: torch.Tensor, rule: SourceRule) -> torch.Tensor:
     """The masked, rescaled and weighted task vector of one source."""
     if isinstance(rule.keep, KeepAll):
         return delta * rule.weight
-    kept = delta * _mask(delta, rule.keep, key)
+    kept = delta * mask
     if rule.rescale:
-        before, after = l1_norm(delta), l1_norm(kept)
-        if before >= NO_NORM and after >= NO_NORM:
-            kept = kept * (before / after)
+        exponent = fixed_exponent(float(delta.abs().max()) if delta.numel() else 0.0)
+        if exponent != INFINITE:
+            kept = kept * l1_ratio(fixed_sum(delta, exponent), fixed_sum(kept, exponent), exponent)
     return kept * rule.weight
 
 
 def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:
+    if isinstance(keep, KeepAll):
+        return torch.ones(delta.shape, dtype=torch.bool, device=delta.device)
     if isinstance(keep, KeepLargest):
         return largest_mask(delta, keep.density)
     if isinstance(keep, KeepWindow):
@@ -142,25 +141,18 @@ def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor
 def ranked_probability(delta: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
     """The probability with which each element stays, float64; see `KeepRanked`."""
     length = delta.shape[1] if delta.dim() > 1 else delta.numel()
-    if length == 1:
-        return torch.full(delta.shape, density, dtype=torch.float64, device=delta.device)
     # One number per rank, from a table: no device computes it differently.
-    table = torch.tensor(
-        [density - epsilon + 2.0 * epsilon * r / (length - 1) for r in range(length)], dtype=torch.float64
-    )
+    table = torch.from_numpy(rank_probabilities(length, density, epsilon))
     return table.to(delta.device)[ranks(delta)]
 
 
 def window_mask(delta: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
     """Boolean mask of the elements that a `KeepWindow` keeps."""
-    size = delta.numel()
-    count = min(size, int(density * size))
-    dropped = min(int(gamma * size), size - count)
+    count, dropped = window_counts(density, gamma, delta.numel())
     mask = largest(delta, dropped + count)
     return mask & ~largest(delta, dropped) if dropped else mask
 
 
 def largest_mask(delta: torch.Tensor, density: float) -> torch.Tensor:
     """Boolean mask of the max(1, int(density * n)) elements of largest magnitude; among equals the lowest indices."""
-    size = delta.numel()
-    return largest(delta, max(1, int(density * size)) if density > 0.0 else 0)
+    return largest(delta, kept_count(density, delta.numel()))

@@ -7,12 +7,13 @@ from functools import reduce
 
 import torch
 
-from .bank import ModelBank, cast
-from .execute import execute
+from .bank import ModelBank
+from .engine import run
 from .methods import Plan, PlanError
 from .plan import MergePlan, TensorTask, plan_merge
 from .recipe import Recipe
 from .vocabulary_rows import rebuilt_keys
+from .work import Work
 
 
 class MergeError(RuntimeError):
@@ -49,21 +50,53 @@ def merge_task(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tens
 @torch.no_grad()
 def merge_tensor(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tensor:
     """One output tensor of a plan."""
+    found = prepare(plan, task, bank)
+    if isinstance(found, Work):
+        run([found])
+        return found.out
+    return found
+
+
+def prepare(
+    plan: MergePlan, task: TensorTask, bank: ModelBank, target: torch.Tensor | None = None
+) -> Work | torch.Tensor:
+    """The work of merging one output tensor, into `target` where its dtype is the output's; or a tensor taken as it is.
+
+    Raises:
+        PlanError: the method's numbers define no tensor.
+        MergeError: inputs that cannot be merged differ.
+    """
     recipe = plan.recipe
-    work, out = torch_dtype(recipe.dtype), torch_dtype(recipe.out_dtype or recipe.dtype)
+    working, out = torch_dtype(recipe.dtype), torch_dtype(recipe.out_dtype or recipe.dtype)
     keys = task.inputs
     if plan.vocabulary is not None:
-        keys = rebuilt_keys(plan.vocabulary, recipe, keys, bank, work)
+        keys = rebuilt_keys(plan.vocabulary, recipe, keys, bank, working)
     stored = [bank.tensor(key) for key in keys]
     if not stored[0].is_floating_point():
         return _same(stored, task)
-    out = out or reduce(torch.promote_types, (x.dtype for x in stored))
+    dtype = out or reduce(torch.promote_types, (x.dtype for x in stored))
     if task.copied:
-        return stored[0].to(out)
-    method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, task.numbers.base, work))
-    inputs = [cast(x, work) for x in stored]
-    merged = execute(method_plan, inputs, base=task.numbers.base, seed=recipe.seed, name=task.name)
-    return merged.to(out)
+        return stored[0].to(dtype)
+    base = task.numbers.base
+    method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, base, working))
+    if target is None or target.dtype != dtype:
+        target = torch.empty(stored[0].shape, dtype=dtype, device=stored[0].device)
+    return Work(
+        plan=method_plan,
+        inputs=tuple(_counting(x, working) for x in stored),
+        out=target,
+        base=base,
+        seed=recipe.seed,
+        name=task.name,
+        remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
+    )
+
+
+def _counting(stored: torch.Tensor, working: torch.dtype | None) -> torch.Tensor:
+    """The tensor in the recipe's dtype, but not widened to float32: that is part of the arithmetic."""
+    if working is None or (working == torch.float32 and torch.promote_types(stored.dtype, working) == working):
+        return stored
+    return stored.to(working)
 
 
 def _same(tensors: Sequence[torch.Tensor], task: TensorTask) -> torch.Tensor:

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 
 CHUNK = 1 << 18  # elements; a power of two
+FIXED_BITS = 28  # of the largest magnitude of a tensor, in sums of magnitudes
+INFINITE = 1 << 30  # in place of an exponent
+NO_NORM = 1e-7  # an L1 norm below this is not rescaled to or from
 
 
 def _tree(values: torch.Tensor) -> float:
@@ -31,16 +34,39 @@ def chunked_sum(tensors: Sequence[torch.Tensor], term: Callable[..., torch.Tenso
     """Sum over all elements of `term(*tensors)`; `term` is elementwise and gets float64 chunks, each 1-D."""
     flat = [tensor.reshape(-1) for tensor in tensors]
     starts = range(0, flat[0].numel(), CHUNK)
-    sums = [_tree(term(*(t[start : start + CHUNK].double() for t in flat))) for start in starts]
+    return sum_of_chunks([_tree(term(*(t[start : start + CHUNK].double() for t in flat))) for start in starts])
+
+
+def sum_of_chunks(sums: Sequence[float]) -> float:
+    """The exact sum, rounded once; NaN for infinities of both signs, or beyond float64."""
     try:
         return math.fsum(sums)
-    except (ValueError, OverflowError):  # infinities of both signs, or a sum beyond float64
+    except (ValueError, OverflowError):
         return math.nan
 
 
-def l1_norm(tensor: torch.Tensor) -> float:
-    """Sum of magnitudes."""
-    return chunked_sum([tensor], torch.abs)
+def fixed_exponent(largest: float) -> int:
+    """The exponent s with which magnitudes up to `largest` are below 2**FIXED_BITS as whole numbers floor(2**s |x|).
+
+    INFINITE where `largest` is infinite or no number.
+    """
+    if not math.isfinite(largest):
+        return INFINITE
+    return min(127, FIXED_BITS - math.frexp(largest)[1])
+
+
+def fixed_sum(tensor: torch.Tensor, exponent: int) -> int:
+    """Sum of floor(2**exponent |x|) over all elements: whole numbers, which add up alike in every order."""
+    flat = tensor.reshape(-1)
+    parts = (flat[start : start + CHUNK].double().abs() for start in range(0, flat.numel(), CHUNK))
+    return sum(int((part * 2.0**exponent).to(torch.int64).sum()) for part in parts)
+
+
+def l1_ratio(before: int, after: int, exponent: int) -> float:
+    """The factor that gives masked elements, of sum `after`, the sum `before` of all; 1 where either is next to 0."""
+    if min(before, after) < NO_NORM * 2.0**exponent:
+        return 1.0
+    return before / after
 
 
 def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = None) -> np.ndarray:

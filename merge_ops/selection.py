@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -28,3 +29,21 @@ def ranks(values: torch.Tensor) -> torch.Tensor:
     # The inverse permutation of each row.
     place = torch.arange(rows.shape[1], device=rows.device).reshape(1, -1, *[1] * (rows.dim() - 2))
     return torch.empty_like(order).scatter_(1, order, place.expand_as(order).contiguous()).reshape(values.shape)
+
+
+def kept_count(density: float, size: int) -> int:
+    """How many of `size` elements a `KeepLargest` keeps."""
+    return max(1, int(density * size)) if density > 0.0 else 0
+
+
+def window_counts(density: float, gamma: float, size: int) -> tuple[int, int]:
+    """How many of `size` elements a `KeepWindow` keeps, and how many larger ones it drops."""
+    kept = min(size, int(density * size))
+    return kept, min(int(gamma * size), size - kept)
+
+
+def rank_probabilities(length: int, density: float, epsilon: float) -> np.ndarray:
+    """The probabilities of a `KeepRanked` by rank in a row of `length` elements, float64."""
+    if length == 1:
+        return np.array([density])
+    return density - epsilon + 2.0 * epsilon * np.arange(length) / (length - 1)

@@ -15,7 +15,7 @@ def plan(_numbers: Numbers, _stats: Statistics) -> Custom:
     importance = |x - base| * KL(softmax(x) || softmax(base)) per row of the last dimension. Quantiles are elements of
     the sorted importances, over all of them; mergekit samples a million where there are more.
     """
-    return Custom(_merge)
+    return Custom(_merge, "arcee_fusion")
 
 
 def _merge(inputs: tuple[torch.Tensor, ...], base: int | None) -> torch.Tensor:
@@ -23,15 +23,21 @@ def _merge(inputs: tuple[torch.Tensor, ...], base: int | None) -> torch.Tensor:
     own, other = inputs[base], inputs[1 - base]
     if own.numel() == 0:
         return own.clone()
+    divergence, threshold = importance(own, other)
+    delta = other - own
+    return own + delta * (delta.abs() * divergence >= threshold)
+
+
+def importance(base: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The divergence of every row (..., 1) and the threshold of importance, for tensors of any floating dtype."""
+    dtype = torch.promote_types(torch.float32, torch.promote_types(base.dtype, other.dtype))
+    own, other = base.to(dtype), other.to(dtype)
     p = torch.softmax(other, dim=-1) + FLOOR
     q = torch.softmax(own, dim=-1) + FLOOR
     divergence = (p * torch.log(p / q)).sum(dim=-1, keepdim=True)
-    delta = other - own
-    importance = delta.abs() * divergence
-    flat = importance.reshape(-1)
+    flat = ((other - own).abs() * divergence).reshape(-1)
     quartiles = [float(flat.kthvalue(int(share * (flat.numel() - 1)) + 1).values) for share in (0.25, 0.5, 0.75)]
-    threshold = quartiles[1] + 1.5 * (quartiles[2] - quartiles[0])
-    return own + delta * (importance >= threshold)
+    return divergence, quartiles[1] + 1.5 * (quartiles[2] - quartiles[0])
 
 
 METHODS = (

@@ -25,9 +25,9 @@ def plan(numbers: Numbers, _stats: Statistics) -> Custom:
         raise PlanError(
             f"agreement must be at most the number of task vectors, {len(numbers.others)}, but is {agreement}"
         )
-    return Custom(
-        partial(_merge, threshold=float(values["threshold"]), agreement=agreement, scale=merged_scale(numbers))
-    )
+    threshold, scale = float(values["threshold"]), merged_scale(numbers)
+    merge = partial(_merge, threshold=threshold, agreement=agreement, scale=scale)
+    return Custom(merge, "consensus", (threshold, float(agreement), scale))
 
 
 def _merge(

@@ -189,20 +189,34 @@ class MaskedSum:
     """out = base + scale * sum_i weight_i * masked task vector_i, with optional sign consensus and normalization.
 
     One rule per non-base input, in order. With `consensus` only elements whose sign agrees with the sign of the
-    weighted sum count (a sum of 0 elects +); with `normalize` the sum is divided by the sum of the weights that count.
+    weighted sum count (a sum of 0 elects +); with `normalize` the sum is divided by the sum of the weights that count,
+    with `average` (and neither of the others) by how many sources keep the element, where it is more than one.
     """
 
     rules: tuple[SourceRule, ...]
     consensus: bool = False
     normalize: bool = False
+    average: bool = False
     scale: float = 1.0
+
+    @property
+    def factor(self) -> float:
+        """What the sum is multiplied by: the scale, and without consensus the divisor, which is then one number."""
+        total = sum(rule.weight for rule in self.rules)
+        # One multiplication: devices differ in how they divide a tensor by a number.
+        return self.scale / total if self.normalize and not self.consensus and abs(total) >= NO_DIVISOR else self.scale
 
 
 @dataclass(frozen=True)
 class Custom:
-    """out = function(inputs, base place), for methods that fit neither form; inputs are in the working dtype."""
+    """out = function(inputs, base place), for methods that fit neither form; inputs are in the working dtype.
+
+    Executors that have a kernel of this name run it, with these numbers, instead of the function.
+    """
 
     function: Callable[[tuple[torch.Tensor, ...], int | None], torch.Tensor]
+    kernel: str | None = None
+    numbers: tuple[float, ...] = ()
 
 
 Plan = LinearCombination | RowCombination | MaskedSum | AddDelta | Custom

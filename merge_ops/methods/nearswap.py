@@ -13,7 +13,8 @@ SMALLEST = 1e-6  # distances are raised to it
 
 def plan(numbers: Numbers, _stats: Statistics) -> Custom:
     """Out = w x + (1 - w) base, w = clamp(t / |base - x|, 0, 1), elementwise."""
-    return Custom(partial(_merge, t=float(numbers.tensor["t"])))
+    t = float(numbers.tensor["t"])
+    return Custom(partial(_merge, t=t), "nearswap", (t,))
 
 
 def _merge(inputs: tuple[torch.Tensor, ...], base: int | None, *, t: float) -> torch.Tensor:

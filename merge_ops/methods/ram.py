@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 
 from .depth_scaling import LINES, depth_factor
 from .elementwise import sum_in_order, task_vectors
-from .method import Base, Custom, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .method import Base, Custom, LinearCombination, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
 
 
-def plan_ram(numbers: Numbers, _stats: Statistics) -> Custom:
+def plan_ram(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:
     """Out = base + sum_i T_i z_i / max(1, c), z_i = [|T_i| > epsilon], c = sum_i z_i."""
     epsilon = float(numbers.tensor["epsilon"])
-    return Custom(partial(_merge, epsilon=epsilon, r=0.0, alpha=0.0, factor=depth_factor(numbers)))
+    return _custom(numbers, epsilon, 0.0, 0.0)
 
 
-def plan_ramplus(numbers: Numbers, _stats: Statistics) -> Custom:
+def plan_ramplus(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:
     """As RAM, with elements that one model alone moved scaled by 1 + r clamp(shared_i / unique_i, 0, alpha).
 
     shared_i and unique_i count the elements that model i moved together with others and alone, per tensor (the paper
     counts over the whole model).
     """
     epsilon, r, alpha = (float(numbers.tensor[name]) for name in ("epsilon", "r", "alpha"))
-    return Custom(partial(_merge, epsilon=epsilon, r=r, alpha=alpha, factor=depth_factor(numbers)))
+    return _custom(numbers, epsilon, r, alpha)
+
+
+def _custom(numbers: Numbers, epsilon: float, r: float, alpha: float) -> Custom | LinearCombination:
+    if not numbers.others:
+        return LinearCombination((1.0,))
+    factor = depth_factor(numbers)
+    merge = partial(_merge, epsilon=epsilon, r=r, alpha=alpha, factor=factor)
+    return Custom(merge, "ram", (epsilon, r, alpha, factor))
+
+
+def unique_scales(counts: Sequence[Sequence[int]], epsilon: float, r: float, alpha: float) -> tuple[float, ...]:
+    """The scales of elements that one model alone moved, from the models' (unique, shared) counts."""
+    return tuple(
+        1.0 + r * min(max(shared / max(unique, epsilon), 0.0), alpha) if r else 1.0 for unique, shared in counts
+    )
 
 
 def _merge(
@@ -32,17 +48,15 @@ def _merge(
 ) -> torch.Tensor:
     assert base is not None, "Should not reach."
     deltas = task_vectors(inputs, base)
-    if not deltas:
-        return inputs[base].clone()
     moved = [delta.abs() > epsilon for delta in deltas]
     count = sum_in_order([mask.to(torch.int32) for mask in moved])
     share = 1.0 / count.clamp(min=1).to(deltas[0].dtype)
-    terms = []
-    for delta, mask in zip(deltas, moved, strict=True):
-        unique = int((mask & (count == 1)).sum())
-        shared = int((mask & (count > 1)).sum())
-        scale = 1.0 + r * min(max(shared / max(unique, epsilon), 0.0), alpha)
-        terms.append(delta * mask * torch.where(count == 1, scale, share))
+    counts = [[int((mask & (count == 1)).sum()), int((mask & (count > 1)).sum())] for mask in moved]
+    scales = unique_scales(counts, epsilon, r, alpha)
+    terms = [
+        delta * mask * torch.where(count == 1, scale, share)
+        for delta, mask, scale in zip(deltas, moved, scales, strict=True)
+    ]
     return sum_in_order(terms).mul_(factor).add_(inputs[base])
 
 

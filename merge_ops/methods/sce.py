@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -10,24 +11,25 @@ from ..reductions import chunked_sum
 from ..selection import largest
 from .depth_scaling import LINES, depth_factor
 from .elementwise import sum_in_order, task_vectors
-from .method import Base, Custom, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .method import Base, Custom, LinearCombination, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
 
 NO_ENERGY, NO_DIVISOR = 1e-6, 1e-6
 
 
-def plan(numbers: Numbers, _stats: Statistics) -> Custom:
+def plan(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:
     """Out = base + sum_i s_i e_i T_i / sum_i s_i e_i, T_i the task vectors on the selected elements.
 
     s_i is T_i's mean square over the sum of all models'; e_i = 1 where T_i has the sign of sum_j T_j.
     """
-    return Custom(partial(_merge, share=float(numbers.tensor["select_topk"]), scale=depth_factor(numbers)))
+    if not numbers.others:
+        return LinearCombination((1.0,))
+    share, scale = float(numbers.tensor["select_topk"]), depth_factor(numbers)
+    return Custom(partial(_merge, share=share, scale=scale), "sce", (share, scale))
 
 
 def _merge(inputs: tuple[torch.Tensor, ...], base: int | None, *, share: float, scale: float) -> torch.Tensor:
     assert base is not None, "Should not reach."
     deltas = task_vectors(inputs, base)
-    if not deltas:
-        return inputs[base].clone()
     if share < 1.0:
         mask = most_variable(deltas, share)
         deltas = [delta * mask for delta in deltas]
@@ -37,12 +39,17 @@ def _merge(inputs: tuple[torch.Tensor, ...], base: int | None, *, share: float, 
 def energy_weighted(deltas: list[torch.Tensor]) -> torch.Tensor:
     """The task vectors weighted by their energies, with the signs of the majority alone."""
     energies = [chunked_sum([delta], torch.square) / max(1, delta.numel()) for delta in deltas]
-    total = sum(energies)
-    scales = [1.0 / len(deltas)] * len(deltas) if abs(total) < NO_ENERGY else [energy / total for energy in energies]
+    scales = energy_shares(energies)
     elected = torch.where(sum_in_order(deltas) >= 0, 1.0, -1.0)
     agrees = [(delta.sign() == elected).to(delta.dtype) * scale for delta, scale in zip(deltas, scales, strict=True)]
     divisor = sum_in_order(agrees).clamp_(min=NO_DIVISOR)
     return sum_in_order([d * a for d, a in zip(deltas, agrees, strict=True)]).div_(divisor)
+
+
+def energy_shares(energies: Sequence[float]) -> tuple[float, ...]:
+    """Each model's share of the energy; equal shares where there is next to none."""
+    total = sum(energies)
+    return tuple(1.0 / len(energies) if abs(total) < NO_ENERGY else energy / total for energy in energies)
 
 
 def most_variable(deltas: list[torch.Tensor], share: float) -> torch.Tensor:

@@ -1,0 +1,109 @@
+"""Methods with kernels of their own: what they need to know of the inputs, and the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..methods.arcee_fusion import importance
+from ..methods.ram import unique_scales
+from ..methods.sce import energy_shares
+from ..reductions import CHUNK, sum_of_chunks
+from ..work import Work
+from .launch import addresses, chunks_of, codes, parallel, run
+from .own import CONSENSUS, FUSION, NEARSWAP, RAM, SCE, elementwise, moved_counts
+from .selection import Cut, MagnitudeTable
+from .histograms import VARIANCE
+from .sums import energies
+
+Numbers = tuple[float, ...]
+WHOLE = Cut(0, 1 << 62, 0)
+
+
+def _launch(
+    work: Work,
+    rule: tuple[int, ...],
+    parameters: Numbers,
+    *,
+    factors: Numbers | None = None,
+    rows: np.ndarray | None = None,
+    cut: Cut = WHOLE,
+) -> None:
+    based, outs = work.based, (work.out,)
+    count, size = len(based) - 1, work.out.numel()
+    length = 0 if rows is None else size // len(rows)
+    run(
+        elementwise,
+        chunks_of([size]) if rows is None else chunks_of([size], max(1, CHUNK // 4 // length) * length),
+        addresses(outs),
+        codes(outs),
+        addresses(based)[None],
+        codes(based)[None],
+        rule,
+        (np.float32(0),) * count,
+        np.array(factors or (1.0,) * count, np.float32),
+        np.array(parameters, np.float32),
+        np.zeros(1, np.float32) if rows is None else rows,
+        length,
+        np.uint32(cut.bits),
+        np.int64(cut.bound),
+    )
+
+
+def _nearswap(work: Work, numbers: Numbers) -> None:
+    _launch(work, NEARSWAP, numbers)
+
+
+def _consensus(work: Work, numbers: Numbers) -> None:
+    _launch(work, CONSENSUS, numbers)
+
+
+def _ram(work: Work, numbers: Numbers) -> None:
+    epsilon, r, alpha, factor = numbers
+    based = work.based
+
+    def count() -> np.ndarray:
+        at, kinds, chunks = addresses(based), codes(based), chunks_of([work.out.numel()])
+
+        def part(first: int, last: int) -> np.ndarray:
+            found = np.zeros((len(based) - 1, 2), np.int64)
+            moved_counts(chunks, first, last, at, kinds, np.float32(epsilon), found)
+            return found
+
+        return np.sum(parallel(part, chunks), axis=0)
+
+    counts = work.remember((work.base or 0, *work.sources), ("moved", epsilon), count) if r else None
+    scales = (1.0,) * (len(based) - 1) if counts is None else unique_scales(counts.tolist(), epsilon, r, alpha)
+    _launch(work, RAM, (epsilon, factor), factors=scales)
+
+
+def _fusion(work: Work, _numbers: Numbers) -> None:
+    own, other = work.based
+    rows, threshold = work.remember((work.base or 0, *work.sources), "importance", lambda: importance(own, other))
+    _launch(work, FUSION, (threshold, 0.0), rows=rows.numpy().reshape(-1))
+
+
+def _sce(work: Work, numbers: Numbers) -> None:
+    share, scale = numbers
+    based, size = work.based, work.out.numel()
+    cut = WHOLE
+    if share < 1.0:
+        table = work.remember((work.base or 0, *work.sources), "variances", lambda: MagnitudeTable(based, VARIANCE))
+        cut = table.cut(int(table.nonzero(based) * share), based)
+    at, kinds, chunks = addresses(based), codes(based), chunks_of([size], CHUNK)
+    found = []
+    for source in range(1, len(based)):
+        sums = np.empty(len(chunks), np.float64)
+        run(energies, chunks, at, kinds, source, np.uint32(cut.bits), np.int64(cut.bound), sums)
+        found.append(sum_of_chunks(sums.tolist()) / size)
+    _launch(work, SCE, (scale,), factors=energy_shares(found), cut=cut)
+
+
+KERNELS: dict[str, Callable[[Work, Numbers], None]] = {
+    "nearswap": _nearswap,
+    "ram": _ram,
+    "consensus": _consensus,
+    "arcee_fusion": _fusion,
+    "sce": _sce,
+}

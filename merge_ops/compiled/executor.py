@@ -1,0 +1,193 @@
+"""Runs works on the CPU by compiled kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+
+from ..methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
+from ..methods.method import NO_DIVISOR
+from ..reductions import CHUNK
+from ..work import Work
+from .launch import addresses, chunks_of, codes, run, supported
+from .linear import combine, combine_rows
+from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
+from .masks import by_magnitude, by_rank, numbers_of, row_length
+from .custom import KERNELS
+
+
+def can_run(work: Work) -> bool:
+    """Whether there is a kernel for this work, its dtypes and the places of its tensors."""
+    plan, inputs = work.plan, work.inputs
+    if not all(supported(x) for x in (*inputs, work.out)) or not inputs[0].numel():
+        return False
+    if isinstance(plan, AddDelta):
+        return supported(plan.delta)
+    if isinstance(plan, RowCombination):
+        return _inner_and_size(work) is not None
+    if isinstance(plan, Custom):
+        return plan.kernel in KERNELS
+    if isinstance(plan, MaskedSum):
+        # Rows run along dimension 1, and the hash changes its key at elements that are multiples of 2**32.
+        return bool(plan.rules) and not (by_rank(plan) and (inputs[0].dim() > 2 or inputs[0].numel() > 1 << 32))
+    return True
+
+
+def run_all(works: Sequence[Work]) -> None:
+    """Fill every work's `out`; works of one kernel share a launch."""
+    batches: dict[tuple[object, ...], list[Work]] = {}
+    for work in works:
+        batches.setdefault(_kind(work), []).append(work)
+    for kind, batch in batches.items():
+        if kind[0] == "linear":
+            _combine(batch)
+        elif kind[0] == "masked":
+            _masked(batch)
+        else:
+            for work in batch:
+                _single(work)
+
+
+def _kind(work: Work) -> tuple[object, ...]:
+    plan = work.plan
+    if isinstance(plan, (LinearCombination, AddDelta)):
+        return ("linear",)
+    if isinstance(plan, MaskedSum) and not by_rank(plan):
+        return ("masked", _rule(plan), _vote(plan), len(plan.rules))
+    return ("single",)
+
+
+def _combine(works: Sequence[Work]) -> None:
+    terms = [_terms(work) for work in works]
+    most = max(1, *(len(tensors) for tensors, _ in terms))
+    inputs, kinds = np.zeros((2, len(works), most), np.int64)
+    coefficients = np.zeros((len(works), most), np.float32)
+    for t, (tensors, factors) in enumerate(terms):
+        count = len(tensors)
+        inputs[t, :count], kinds[t, :count], coefficients[t, :count] = addresses(tensors), codes(tensors), factors
+    counts = np.array([len(tensors) for tensors, _ in terms], dtype=np.int64)
+    outs = [work.out for work in works]
+    chunks = chunks_of([out.numel() for out in outs])
+    run(combine, chunks, addresses(outs), codes(outs), inputs, kinds, counts, coefficients)
+
+
+def _terms(work: Work):
+    plan = work.plan
+    if isinstance(plan, AddDelta):
+        return (plan.delta, work.based[0]), (plan.scale, 1.0)
+    assert isinstance(plan, LinearCombination), "Should not reach."
+    counted = [(x, c) for x, c in zip(work.inputs, plan.coefficients, strict=True) if c != 0.0]
+    return tuple(x for x, _ in counted), tuple(c for _, c in counted)
+
+
+def _masked(works: Sequence[Work]) -> None:
+    plans = [work.plan for work in works]
+    count = len(plans[0].rules)
+    shape = (len(works), count)
+    cuts, bounds = np.empty((*shape, 2), np.uint32), np.empty((*shape, 2), np.int64)
+    keys, shares = np.empty((*shape, 2), np.uint32), np.empty(shape, np.uint32)
+    factors, weights = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for t, work in enumerate(works):
+        for k, n in enumerate(numbers_of(work, plans[t])):
+            cuts[t, k], bounds[t, k] = (n.low.bits, n.high.bits), (n.low.bound, n.high.bound)
+            keys[t, k], shares[t, k], factors[t, k] = n.key, n.share, n.factor
+            weights[t, k] = plans[t].rules[k].weight
+    scales = np.array([plan.factor for plan in plans], np.float32)
+    outs, based = [work.out for work in works], [work.based for work in works]
+    inputs, kinds = np.stack([addresses(b) for b in based]), np.stack([codes(b) for b in based])
+    zeros, bits = (np.float32(0),) * count, (np.uint32(0),) * count
+    run(
+        masked_sum,
+        chunks_of([out.numel() for out in outs]),
+        addresses(outs),
+        codes(outs),
+        inputs,
+        kinds,
+        _rule(plans[0]),
+        _vote(plans[0]),
+        zeros,
+        bits,
+        cuts,
+        bounds,
+        keys,
+        shares,
+        factors,
+        weights,
+        scales,
+    )
+
+
+def _single(work: Work) -> None:
+    if isinstance(work.plan, RowCombination):
+        _combine_rows(work, work.plan)
+    elif isinstance(work.plan, MaskedSum):
+        _ranked(work, work.plan)
+    else:
+        assert isinstance(work.plan, Custom) and work.plan.kernel is not None, "Should not reach."
+        KERNELS[work.plan.kernel](work, work.plan.numbers)
+
+
+def _combine_rows(work: Work, plan: RowCombination) -> None:
+    placed = _inner_and_size(work)
+    assert placed is not None, "Should not reach."
+    inner, _ = placed
+    coefficients = np.stack([np.asarray(c, np.float64).reshape(-1) for c in plan.coefficients]).astype(np.float32)
+    inputs, outs = work.inputs, (work.out,)
+    chunks = chunks_of([work.out.numel()])
+    run(combine_rows, chunks, addresses(outs), codes(outs), addresses(inputs)[None], codes(inputs)[None], coefficients, inner)
+
+
+def _inner_and_size(work: Work) -> tuple[int, int] | None:
+    """Where coefficients vary along one run of dimensions: the elements after it, and how many coefficients."""
+    assert isinstance(work.plan, RowCombination), "Should not reach."
+    shape, own = tuple(work.out.shape), work.plan.coefficients[0].shape
+    if len(own) != len(shape) or any(a not in (1, b) for a, b in zip(own, shape, strict=True)):
+        return None
+    varying = [i for i, length in enumerate(own) if length > 1]
+    if not varying:
+        return prod(shape), 1
+    first, last = varying[0], varying[-1]
+    if any(own[i] != shape[i] for i in range(first, last + 1)):
+        return None
+    return prod(shape[last + 1 :]), prod(own)
+
+
+def _ranked(work: Work, plan: MaskedSum) -> None:
+    numbers, based, outs = numbers_of(work, plan), work.based, (work.out,)
+    length, count = row_length(work.out), len(plan.rules)
+    levels = np.stack([np.full(length, n.share, np.uint32) if n.levels is None else n.levels for n in numbers])
+    factors = np.array([[n.factor for n in numbers]], np.float32)
+    weights = np.array([[rule.weight for rule in plan.rules]], np.float32)
+    keys = np.array([[n.key for n in numbers]], np.uint32)
+    run(
+        ranked_sum,
+        chunks_of([work.out.numel()], max(1, CHUNK // 4 // length) * length),
+        addresses(outs),
+        codes(outs),
+        addresses(based)[None],
+        codes(based)[None],
+        RANK,
+        _vote(plan),
+        (np.float32(0),) * count,
+        (np.uint32(0),) * count,
+        keys,
+        levels,
+        length,
+        factors,
+        weights,
+        np.array([plan.factor], np.float32),
+    )
+
+
+def _rule(plan: MaskedSum) -> tuple[int, ...]:
+    return MAGNITUDE if by_magnitude(plan) else HASH
+
+
+def _vote(plan: MaskedSum) -> tuple[int, ...]:
+    if plan.average:
+        return AVERAGE
+    if not plan.consensus:
+        return SUM
+    return ELECT_AND_DIVIDE if plan.normalize else ELECT

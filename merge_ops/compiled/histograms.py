@@ -1,0 +1,171 @@
+"""Kernels that count magnitudes: what it takes to say which elements of a tensor are the largest, exactly.
+
+Magnitudes are float32 bits without the sign, which order as the numbers do. A bin is the upper 16 of these 31 bits and
+whether the lower 15 are all zero: differences of bfloat16 numbers mostly end in zeros, so that most bins hold one value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .strips import STRIP, compiled, decode, decode_delta
+
+BINS = 1 << 17
+VARIANCE = 0  # the place of the base: no source of a task vector
+
+
+@compiled
+def _bin(bits):  # noqa: ANN001, ANN202
+    tail = np.uint32(1) if np.uint32(bits & np.uint32(0x7FFF)) != np.uint32(0) else np.uint32(0)
+    return np.uint32(np.uint32(np.uint32(bits >> np.uint32(15)) << np.uint32(1)) | tail)
+
+
+@compiled
+def _add(values, n, total):  # noqa: ANN001, ANN202
+    for e in range(n):
+        total[e] += values[e]
+
+
+@compiled
+def _add_square(values, mean, n, total):  # noqa: ANN001, ANN202
+    for e in range(n):
+        d = np.float32(values[e] - mean[e])
+        total[e] += np.float32(d * d)
+
+
+@compiled
+def _scale(values, factor, n):  # noqa: ANN001, ANN202
+    for e in range(n):
+        values[e] *= factor
+
+
+@compiled
+def magnitude_source(inputs, codes, source, start, n, base, scratch, values):  # noqa: ANN001, ANN201
+    """A task vector into `values`, or with VARIANCE the variance of all task vectors; float32, the base first."""
+    if source != VARIANCE:
+        decode_delta(inputs, codes, source, start, n, base, values)
+        return
+    count = len(inputs) - 1
+    share = np.float32(1.0 / count)
+    mean = scratch
+    mean[:n] = np.float32(0)
+    for k in range(count):
+        decode_delta(inputs, codes, k + 1, start, n, base, values)
+        if k == 0:
+            mean[:n] = values[:n]
+        else:
+            _add(values, n, mean)
+    _scale(mean, share, n)
+    total = np.zeros(n, np.float32)
+    for k in range(count):
+        decode_delta(inputs, codes, k + 1, start, n, base, values)
+        _add_square(values, mean, n, total)
+    _scale(total, share, n)
+    values[:n] = total
+
+
+@compiled
+def magnitudes(inputs, codes, source, start, n, found):  # noqa: ANN001, ANN201
+    """Magnitude bits of elements [start, start + n) into `found`, uint32."""
+    base, scratch, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    bits = values.view(np.uint32)
+    for offset in range(0, n, STRIP):
+        size = min(STRIP, n - offset)
+        magnitude_source(inputs, codes, source, start + offset, size, base, scratch, values)
+        for e in range(size):
+            found[offset + e] = np.uint32(bits[e] & np.uint32(0x7FFFFFFF))
+
+
+@compiled
+def histogram(chunks, first, last, inputs, codes, source, counts):  # noqa: ANN001, ANN201
+    """Adds to `counts`, (BINS,) int64, how many elements of the chunks fall into each bin."""
+    found = np.empty(STRIP, np.uint32)
+    for chunk in range(first, last):
+        stop = chunks[chunk, 2]
+        for start in range(chunks[chunk, 1], stop, STRIP):
+            n = min(STRIP, stop - start)
+            magnitudes(inputs, codes, source, start, n, found)
+            for e in range(n):
+                counts[_bin(found[e])] += 1
+
+
+@compiled
+def grouped(counts, target, groups):  # noqa: ANN001, ANN201
+    """Joins neighbouring bins into groups of at most `target` elements; returns how many.
+
+    A bin of one value that alone reaches `target` is a group of its own. `groups`, (BINS,) uint16, takes each bin's group.
+    """
+    last, held, alone = -1, 0, False
+    for b in range(len(counts)):
+        count = counts[b]
+        if count:
+            single = b % 2 == 0 and count >= target
+            if last < 0 or single or alone or held + count > target:
+                last += 1
+                held = 0
+            alone = single
+            held += count
+        groups[b] = max(last, 0)
+    return last + 1
+
+
+@compiled
+def group_counts(chunks, first, last, inputs, codes, source, groups, scale, counts, sums, lows, highs):  # noqa: ANN001, ANN201, E501
+    """Per chunk and group how many elements, `counts` uint32; per group sums of fixed-point magnitudes and extremes."""
+    found = np.empty(STRIP, np.uint32)
+    values = found.view(np.float32)
+    for chunk in range(first, last):
+        stop = chunks[chunk, 2]
+        for start in range(chunks[chunk, 1], stop, STRIP):
+            n = min(STRIP, stop - start)
+            magnitudes(inputs, codes, source, start, n, found)
+            for e in range(n):
+                bits = found[e]
+                group = groups[_bin(bits)]
+                counts[chunk, group] += 1
+                sums[group] += np.int64(np.float32(values[e] * scale))
+                lows[group] = min(lows[group], bits)
+                highs[group] = max(highs[group], bits)
+
+
+@compiled
+def members(chunks, first, last, inputs, codes, source, low, high, offsets, bits, indices):  # noqa: ANN001, ANN201
+    """The elements with magnitudes in [low, high]: their bits and indices, from offsets[chunk] on."""
+    found = np.empty(STRIP, np.uint32)
+    for chunk in range(first, last):
+        place, stop = offsets[chunk], chunks[chunk, 2]
+        if offsets[chunk + 1] == place:
+            continue
+        for start in range(chunks[chunk, 1], stop, STRIP):
+            n = min(STRIP, stop - start)
+            magnitudes(inputs, codes, source, start, n, found)
+            if not _any_between(found, n, low, high):
+                continue
+            for e in range(n):
+                if low <= found[e] <= high:
+                    bits[place] = found[e]
+                    indices[place] = start + e
+                    place += 1
+
+
+@compiled
+def _any_between(found, n, low, high):  # noqa: ANN001, ANN202
+    count = np.uint32(0)
+    for e in range(n):
+        count += np.uint32((found[e] >= low) & (found[e] <= high))
+    return count > np.uint32(0)
+
+
+@compiled
+def place_of(inputs, codes, source, start, stop, bits, nth):  # noqa: ANN001, ANN201
+    """The index of the nth element (from 1) in [start, stop) with this magnitude; -1 where there are fewer."""
+    found = np.empty(STRIP, np.uint32)
+    for begin in range(start, stop, STRIP):
+        n = min(STRIP, stop - begin)
+        magnitudes(inputs, codes, source, begin, n, found)
+        for e in range(n):
+            if found[e] == bits:
+                nth -= 1
+                if nth == 0:
+                    return begin + e
+    return -1

@@ -1,0 +1,68 @@
+"""Runs kernels over tensors: addresses, chunks of work, and torch's number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..reductions import CHUNK
+from .strips import CODES
+
+PIECES = 8  # per thread, so that threads end together
+
+
+def supported(tensor: torch.Tensor) -> bool:
+    """Whether kernels can read the tensor where it lies, or write to it."""
+    return (
+        tensor.device.type == "cpu"
+        and tensor.dtype in CODES
+        and tensor.is_contiguous()
+        and tensor.data_ptr() % tensor.element_size() == 0
+    )
+
+
+def addresses(tensors: Sequence[torch.Tensor]) -> np.ndarray:
+    """Where the tensors lie, int64. They must be kept alive while a kernel runs."""
+    return np.array([tensor.data_ptr() for tensor in tensors], dtype=np.int64)
+
+
+def codes(tensors: Sequence[torch.Tensor]) -> np.ndarray:
+    """The tensors' dtypes as kernels know them, int64."""
+    return np.array([CODES[tensor.dtype] for tensor in tensors], dtype=np.int64)
+
+
+def chunks_of(sizes: Sequence[int], step: int = CHUNK // 2) -> np.ndarray:
+    """(tensor, start, stop) of pieces of at most `step` elements, int64, of tensors of these sizes, in order."""
+    if all(0 < size <= step for size in sizes):
+        table = np.zeros((len(sizes), 3), dtype=np.int64)
+        table[:, 0], table[:, 2] = np.arange(len(sizes)), sizes
+        return table
+    pieces = [(t, start, min(size, start + step)) for t, size in enumerate(sizes) for start in range(0, size, step)]
+    return np.array(pieces, dtype=np.int64).reshape(-1, 3)
+
+
+def run(kernel: Callable[..., Any], chunks: np.ndarray, *arguments: Any) -> None:
+    """`kernel(chunks, first, last, *arguments)` over all chunks, on torch's number of threads."""
+    parallel(lambda first, last: kernel(chunks, first, last, *arguments), chunks)
+
+
+def parallel(work: Callable[[int, int], Any], chunks: np.ndarray) -> list[Any]:
+    """What `work(first, last)` gives for runs of chunks, in order; runs are of about equal size."""
+    threads, count = torch.get_num_threads(), len(chunks)
+    if threads == 1 or count < 2:
+        return [work(0, count)] if count else []
+    ends = np.cumsum(chunks[:, 2] - chunks[:, 1])
+    pieces = min(count, threads * PIECES)
+    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces).tolist()
+    bounds = sorted({0, *cuts, count})
+    return list(_pool(threads).map(work, bounds[:-1], bounds[1:]))
+
+
+@lru_cache(maxsize=2)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="mergesmith-merge")

@@ -1,0 +1,156 @@
+"""Strips of stored numbers as float32 and back, and what all kernels share.
+
+A kernel takes addresses instead of arrays, so that one call runs over any number of tensors of any of these dtypes.
+Small functions with one loop each are what the compiler turns into vector instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray, njit, types
+from numba.cpython.unsafe.tuple import tuple_setitem
+from numba.extending import intrinsic
+
+STRIP = 1024  # elements: a few strips of float32 fit the first-level cache
+CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
+BYTES = np.array([2, 2, 4], dtype=np.int64)  # by code
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """The function, compiled when first called, kept on disk, without the interpreter's lock while it runs.
+
+    `error_model` is numpy's: a division by 0 gives an infinity, as in torch.
+    """
+    try:
+        return njit(function, cache=True, nogil=True, error_model="numpy")
+    except RuntimeError:  # no folder to keep it in can be written to
+        return njit(function, nogil=True, error_model="numpy")
+
+
+def _pointer(element: Any) -> Any:
+    @intrinsic
+    def pointer(_context: Any, _address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(element)(types.int64), generate
+
+    return pointer
+
+
+_uint16_at: Any = _pointer(types.uint16)
+_float32_at: Any = _pointer(types.float32)
+
+
+@compiled
+def _decode_bfloat16(stored, n, bits):  # noqa: ANN001, ANN202
+    for e in range(n):
+        bits[e] = np.uint32(stored[e]) << np.uint32(16)
+
+
+@compiled
+def _decode_float16(stored, n, values):  # noqa: ANN001, ANN202
+    bits = values.view(np.uint32)
+    for e in range(n):
+        half = np.uint32(stored[e])
+        # Shifted into place, the exponent is 112 too small; multiplying mends it, for subnormal numbers too.
+        bits[e] = np.uint32(np.uint32(half & np.uint32(0x7FFF)) << np.uint32(13))
+        values[e] = values[e] * np.float32(2.0**112)
+        top = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
+        if np.uint32(half & np.uint32(0x7C00)) == np.uint32(0x7C00):
+            top = np.uint32(top | np.uint32(0x7F800000))
+        bits[e] = np.uint32(bits[e] | top)
+
+
+@compiled
+def _decode_float32(stored, n, values):  # noqa: ANN001, ANN202
+    for e in range(n):
+        values[e] = stored[e]
+
+
+@compiled
+def decode(address, code, start, n, values):  # noqa: ANN001, ANN201
+    """Elements [start, start + n) of the tensor at `address` into `values`, float32."""
+    if code == 0:
+        _decode_bfloat16(carray(_uint16_at(address + 2 * start), (n,)), n, values.view(np.uint32))
+    elif code == 1:
+        _decode_float16(carray(_uint16_at(address + 2 * start), (n,)), n, values)
+    else:
+        _decode_float32(carray(_float32_at(address + 4 * start), (n,)), n, values)
+
+
+@compiled
+def _encode_bfloat16(bits, n, stored):  # noqa: ANN001, ANN202
+    for e in range(n):
+        x = bits[e]
+        odd = np.uint32(np.uint32(x >> np.uint32(16)) & np.uint32(1))
+        rounded = np.uint32(np.uint32(np.uint32(x + np.uint32(0x7FFF)) + odd) >> np.uint32(16))
+        nan = np.uint32(x & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+        stored[e] = np.uint16(0x7FC0) if nan else np.uint16(rounded)
+
+
+@compiled
+def _encode_float16(values, n, stored):  # noqa: ANN001, ANN202
+    bits = values.view(np.uint32)
+    for e in range(n):
+        sign = np.uint16(np.uint32(bits[e] >> np.uint32(16)) & np.uint32(0x8000))
+        x = np.uint32(bits[e] & np.uint32(0x7FFFFFFF))
+        if x >= np.uint32(0x47800000):  # 65536 and more, infinities and NaN
+            half = np.uint16(0x7E00) if x > np.uint32(0x7F800000) else np.uint16(0x7C00)
+        elif x < np.uint32(0x38800000):  # below 2**-14, where the smallest step of float16 is 2**-24
+            bits[e] = x
+            values[e] = values[e] + np.float32(0.5)  # whose last bit is 2**-24: the addition rounds
+            half = np.uint16(bits[e] - np.uint32(0x3F000000))
+        else:
+            odd = np.uint32(np.uint32(x >> np.uint32(13)) & np.uint32(1))
+            half = np.uint16(np.uint32(np.uint32(np.uint32(x + np.uint32(0xC8000FFF)) + odd) >> np.uint32(13)))
+        stored[e] = np.uint16(sign | half)
+
+
+@compiled
+def _encode_float32(values, n, stored):  # noqa: ANN001, ANN202
+    for e in range(n):
+        stored[e] = values[e]
+
+
+@compiled
+def encode(values, n, address, code, start):  # noqa: ANN001, ANN201
+    """`values`, rounded to nearest even, to elements [start, start + n) of the tensor at `address`."""
+    if code == 0:
+        _encode_bfloat16(values.view(np.uint32), n, carray(_uint16_at(address + 2 * start), (n,)))
+    elif code == 1:
+        _encode_float16(values, n, carray(_uint16_at(address + 2 * start), (n,)))
+    else:
+        _encode_float32(values, n, carray(_float32_at(address + 4 * start), (n,)))
+
+
+@compiled
+def subtract(values, base, n):  # noqa: ANN001, ANN201
+    """Values -= base."""
+    for e in range(n):
+        values[e] -= base[e]
+
+
+@compiled
+def decode_delta(addresses, codes, source, start, n, base, values):  # noqa: ANN001, ANN201
+    """One source's task vector into `values`, the base into `base`; the base is the first address."""
+    decode(addresses[0], codes[0], start, n, base)
+    decode(addresses[source], codes[source], start, n, values)
+    subtract(values, base, n)
+
+
+@compiled
+def filled(like, row):  # noqa: ANN001, ANN201
+    """The first elements of `row` as a tuple of the length of `like`.
+
+    Lengths of tuples are part of numba's types: loops over them are unrolled, and every number of sources has a kernel
+    of its own.
+    """
+    result = like
+    for k in range(len(like)):
+        result = tuple_setitem(result, k, row[k])
+    return result

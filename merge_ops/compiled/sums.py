@@ -1,0 +1,89 @@
+"""Kernels of the sums of `reductions.py`: chunks of float64 terms, halved until one is left."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .histograms import VARIANCE, magnitude_source
+from .strips import STRIP, compiled, decode, decode_delta
+
+
+@compiled
+def _halved(terms, n):  # noqa: ANN001, ANN202
+    size = 1
+    while size < n:
+        size *= 2
+    terms[n:size] = 0.0
+    while size > 1:
+        size //= 2
+        _fold(terms, size)
+    return terms[0]
+
+
+@compiled
+def _fold(terms, size):  # noqa: ANN001, ANN202
+    for e in range(size):
+        terms[e] += terms[e + size]
+
+
+@compiled
+def _multiply(one, other, n, terms):  # noqa: ANN001, ANN202
+    for e in range(n):
+        terms[e] = np.float64(one[e]) * np.float64(other[e])
+
+
+@compiled
+def _multiply_differences(one, other, base, n, terms):  # noqa: ANN001, ANN202
+    for e in range(n):
+        own = np.float64(base[e])
+        terms[e] = (np.float64(one[e]) - own) * (np.float64(other[e]) - own)
+
+
+@compiled
+def products(chunks, first, last, inputs, codes, i, j, base_place, sums):  # noqa: ANN001, ANN201
+    """Per chunk, in `sums` float64: sum of x_i x_j, or with base_place >= 0 of (x_i - base)(x_j - base)."""
+    one, other, base = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    size = np.int64(0)
+    for chunk in range(first, last):
+        size = max(size, chunks[chunk, 2] - chunks[chunk, 1])
+    terms = np.empty(max(1, 2 * size), np.float64)
+    for chunk in range(first, last):
+        begin, stop = chunks[chunk, 1], chunks[chunk, 2]
+        for start in range(begin, stop, STRIP):
+            n = min(STRIP, stop - start)
+            decode(inputs[i], codes[i], start, n, one)
+            decode(inputs[j], codes[j], start, n, other)
+            if base_place >= 0:
+                decode(inputs[base_place], codes[base_place], start, n, base)
+                _multiply_differences(one, other, base, n, terms[start - begin :])
+            else:
+                _multiply(one, other, n, terms[start - begin :])
+        sums[chunk] = _halved(terms, stop - begin)
+
+
+@compiled
+def _squares_kept(values, variances, n, start, cut, bound, terms):  # noqa: ANN001, ANN202
+    bits = variances.view(np.uint32)
+    for e in range(n):
+        kept = (bits[e] > cut) | ((bits[e] == cut) & (start + e < bound))
+        value = np.float64(np.float32(values[e] * np.float32(kept)))
+        terms[e] = value * value
+
+
+@compiled
+def energies(chunks, first, last, inputs, codes, source, cut, bound, sums):  # noqa: ANN001, ANN201
+    """Per chunk, in `sums` float64: squares of a task vector where the variance is among those that stay."""
+    base, scratch = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    values, variances = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    size = np.int64(0)
+    for chunk in range(first, last):
+        size = max(size, chunks[chunk, 2] - chunks[chunk, 1])
+    terms = np.empty(max(1, 2 * size), np.float64)
+    for chunk in range(first, last):
+        begin, stop = chunks[chunk, 1], chunks[chunk, 2]
+        for start in range(begin, stop, STRIP):
+            n = min(STRIP, stop - start)
+            magnitude_source(inputs, codes, VARIANCE, start, n, base, scratch, variances)
+            decode_delta(inputs, codes, source, start, n, base, values)
+            _squares_kept(values, variances, n, start, cut, bound, terms[start - begin :])
+        sums[chunk] = _halved(terms, stop - begin)

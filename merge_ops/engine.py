@@ -1,0 +1,40 @@
+"""Picks who runs a work: compiled kernels where they can, else plain torch operations; the bits are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from .execute import execute
+from .work import Work
+
+
+class Executor(NamedTuple):
+    """Kernels for one kind of device."""
+
+    can_run: Callable[[Work], bool]
+    run_all: Callable[[Sequence[Work]], None]
+
+
+def run(works: Sequence[Work]) -> None:
+    """Fill every work's `out`."""
+    left = list(works)
+    executor = executor_for(works[0].out.device.type) if works else None
+    if executor is not None:
+        ready = [executor.can_run(work) for work in works]
+        executor.run_all([work for work, can in zip(works, ready, strict=True) if can])
+        left = [work for work, can in zip(works, ready, strict=True) if not can]
+    for work in left:
+        work.out.copy_(execute(work.plan, work.inputs, base=work.base, seed=work.seed, name=work.name))
+
+
+@lru_cache
+def executor_for(device: str) -> Executor | None:
+    """The kernels for a kind of device; None where there are none, or what they are made with is not installed."""
+    if device == "cpu" and find_spec("numba"):
+        from .compiled.executor import can_run, run_all
+
+        return Executor(can_run, run_all)
+    return None

@@ -1,0 +1,42 @@
+"""One tensor to merge, as executors get it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .methods import Plan
+
+
+@dataclass(frozen=True)
+class Work:
+    """A plan, its inputs and where the result goes.
+
+    `inputs` are equally shaped floating tensors, in the dtypes in which they count; `out` has their shape, and the
+    result is rounded to its dtype. `base` is the base's place among the inputs. `seed` and `name`, the output tensor's
+    checkpoint name, choose random masks. `remember(places, key, make)` keeps what follows from the inputs at these
+    places alone.
+    """
+
+    plan: Plan
+    inputs: tuple[torch.Tensor, ...]
+    out: torch.Tensor
+    base: int | None
+    seed: int
+    name: str
+    remember: Callable[[tuple[int, ...], Hashable, Callable[[], Any]], Any]
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The places of the inputs that are not the base, in order."""
+        return tuple(i for i in range(len(self.inputs)) if i != self.base)
+
+    @property
+    def based(self) -> tuple[torch.Tensor, ...]:
+        """The base, then the sources."""
+        if self.base is None:
+            raise ValueError(f"'{self.name}': a task vector needs a base")
+        return (self.inputs[self.base], *(self.inputs[i] for i in self.sources))

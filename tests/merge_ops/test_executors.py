@@ -1,0 +1,213 @@
+"""Every executor gives the reference's bits: all methods, dtypes, shapes, ties, thread counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mergesmith.merge_ops.compiled import executor as compiled
+from mergesmith.merge_ops.compiled.selection import MagnitudeTable
+from mergesmith.merge_ops.compiled.strips import STRIP
+from mergesmith.merge_ops.execute import execute
+from mergesmith.merge_ops.methods import METHODS, AddDelta, Base, MergeMethod, Numbers, Scope
+from mergesmith.merge_ops.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
+from mergesmith.merge_ops.selection import largest
+from mergesmith.merge_ops.statistics import InputStatistics
+from mergesmith.merge_ops.work import Work
+
+BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
+LARGE = (3, CHUNK // 2 + STRIP + 5)  # several chunks, strips and threads
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def models(shape: tuple[int, ...], count: int, dtype: torch.dtype, seed: int = 0) -> list[torch.Tensor]:
+    """A base and its fine-tunes, with many equal differences in 16-bit dtypes."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(shape, generator=generator) * 0.02
+    others = [base + torch.randn(shape, generator=generator) * 0.002 for _ in range(count - 1)]
+    return [x.to(dtype) for x in (base, *others)]
+
+
+def numbers_for(method: MergeMethod, count: int, changed: dict[str, Any]) -> Numbers:
+    base = None if method.base is Base.IGNORED else 0
+
+    def value(parameter: Any, place: int) -> Any:
+        if parameter.name in changed:
+            return changed[parameter.name]
+        if parameter.search is None:
+            return 0.5 if parameter.required else parameter.default
+        return parameter.search.low + (0.3 + 0.15 * place) * (parameter.search.high - parameter.search.low)
+
+    tensor = {p.name: value(p, 0) for p in method.parameters if p.scope is Scope.TENSOR}
+    inputs = tuple(
+        {
+            p.name: value(p, i)
+            for p in method.parameters
+            if p.scope is Scope.INPUT or (p.scope is Scope.NON_BASE and i != base)
+        }
+        for i in range(count)
+    )
+    return Numbers(tensor, inputs, base, depth=0.5)
+
+
+def work_for(
+    method: MergeMethod,
+    inputs: list[torch.Tensor],
+    out: torch.dtype,
+    *,
+    known: dict[Hashable, Any] | None = None,
+    **changed: Any,
+) -> Work:
+    known = {} if known is None else known
+
+    def remember(places: tuple[int, ...], key: Hashable, make: Callable[[], Any]) -> Any:
+        if (places, key) not in known:
+            known[places, key] = make()
+        return known[places, key]
+
+    numbers = numbers_for(method, len(inputs), changed)
+    plan = method.plan(numbers, InputStatistics(lambda: inputs, numbers.base))
+    target = torch.full(inputs[0].shape, math.nan, dtype=out)
+    return Work(plan, tuple(inputs), target, numbers.base, 7, "model.layers.0.mlp.up_proj.weight", remember)
+
+
+def reference(work: Work) -> torch.Tensor:
+    merged = execute(work.plan, work.inputs, base=work.base, seed=work.seed, name=work.name)
+    return merged.to(work.out.dtype)
+
+
+def assert_same_bits(work: Work) -> None:
+    assert compiled.can_run(work), "there is no kernel for this"
+    compiled.run_all([work])
+    expected = reference(work)
+    bits = torch.int32 if expected.dtype == FLOAT32 else torch.int16
+    different = int((work.out.view(bits) != expected.view(bits)).sum())
+    assert not different, f"{different} of {expected.numel()} elements differ"
+
+
+def models_of(method: MergeMethod) -> int:
+    """Three inputs where the method takes as many."""
+    most = method.max_inputs or 3
+    return min(3, most + (method.base is Base.OPTIONAL))
+
+
+VARIANTS = [
+    *((name, {}) for name in METHODS),
+    *((name, {"normalize": True}) for name in ("ties", "dare_ties", "dare_linear", "breadcrumbs_ties")),
+    *((name, {"rescale": True}) for name in ("ties", "breadcrumbs", "breadcrumbs_ties")),
+    *((name, {"density": 1.0}) for name in ("ties", "dare_ties", "della")),
+    *((name, {"density": 0.0}) for name in ("ties", "dare_ties", "della", "localize_and_stitch")),
+    ("nuslerp", {"nuslerp_flatten": False}),
+    ("nuslerp", {"nuslerp_flatten": False, "nuslerp_row_wise": True}),
+    ("model_stock", {"filter_wise": True}),
+    ("sce", {"select_topk": 1.0}),
+    ("consensus", {"agreement": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "changed"), VARIANTS, ids=lambda value: str(value))
+def test_compiled_kernels_give_the_references_bits(name: str, changed: dict[str, Any]) -> None:
+    method = METHODS[name]
+    for shape in ((37, 53), (1,), (2 * STRIP + 3,)):
+        for stored, out in ((BFLOAT16, BFLOAT16), (FLOAT32, FLOAT16), (FLOAT16, FLOAT32)):
+            assert_same_bits(work_for(method, models(shape, models_of(method), stored), out, **changed))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bits_do_not_depend_on_threads_or_on_what_is_remembered(name: str, threads: int) -> None:
+    method, known = METHODS[name], {}
+    inputs = models(LARGE, models_of(method), BFLOAT16)
+    for _ in range(2):  # the second time from remembered statistics
+        assert_same_bits(work_for(method, inputs, BFLOAT16, known=known))
+
+
+def test_mixed_dtypes_and_many_tensors_share_a_launch() -> None:
+    for name in ("linear", "ties", "dare_ties"):
+        works = []
+        for i, shape in enumerate(((5,), (300, 70), (STRIP,), (2, 3))):
+            inputs = models(shape, 3, (BFLOAT16, FLOAT32, FLOAT16)[i % 3], seed=i)
+            inputs[1] = inputs[1].float()
+            works.append(work_for(METHODS[name], inputs, (FLOAT32, BFLOAT16)[i % 2]))
+        compiled.run_all(works)
+        for work in works:
+            assert torch.equal(work.out, reference(work)), name
+
+
+def test_unusual_numbers() -> None:
+    values = [0.0, -0.0, 1e-40, -1e-45, 6e-8, 5.96e-8, 65504.0, 65519.0, 65520.0, 1e38, math.inf, -math.inf, math.nan]
+    for stored in (FLOAT32, BFLOAT16, FLOAT16):
+        tensor = torch.tensor(values, dtype=torch.float64).to(stored)
+        for out in (FLOAT32, BFLOAT16, FLOAT16):
+            work = work_for(METHODS["passthrough"], [tensor], out)
+            compiled.run_all([work])
+            assert torch.equal(torch.nan_to_num(work.out, 123.0), torch.nan_to_num(tensor.to(out), 123.0)), (stored, out)
+            assert torch.equal(torch.signbit(work.out[:-1]), torch.signbit(tensor[:-1]))
+
+
+def test_every_half_precision_number_survives() -> None:
+    bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
+    for dtype in (FLOAT16, BFLOAT16):
+        tensor = bits.view(dtype)
+        for out in (dtype, FLOAT32):
+            work = work_for(METHODS["passthrough"], [tensor], out)
+            compiled.run_all([work])
+            expected = tensor.to(out)
+            assert torch.equal(work.out.isnan(), expected.isnan())
+            assert torch.equal(work.out.nan_to_num(1.0), expected.nan_to_num(1.0))
+
+
+@pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
+@pytest.mark.parametrize("size", [1, 300, 5000, CHUNK + 70_000])
+def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None:
+    inputs = models((size,), 2, stored)
+    delta = inputs[1].float() - inputs[0].float()
+    table = MagnitudeTable(inputs, 1)
+    bits = delta.abs().view(torch.int32).numpy().astype(np.int64)
+    assert table.exponent == fixed_exponent(float(delta.abs().max()))
+    assert table.total(inputs) == fixed_sum(delta, table.exponent)
+    assert table.nonzero(inputs) == int(delta.count_nonzero())
+    for count in {0, 1, 2, size // 3, size // 2, size - 1, size}:
+        cut = table.cut(count, inputs)
+        kept = (bits > cut.bits) | ((bits == cut.bits) & (np.arange(size) < cut.bound))
+        expected = largest(delta, count)
+        assert np.array_equal(kept, expected.numpy())
+        assert cut.kept == fixed_sum(delta * expected, table.exponent)
+
+
+def test_tables_are_small_beside_their_tensors() -> None:
+    inputs = models((1 << 22,), 2, BFLOAT16)
+    assert MagnitudeTable(inputs, 1).nbytes < 0.02 * inputs[1].nbytes
+
+
+def test_gram_matrices_by_kernels_have_the_references_bits(threads: int) -> None:
+    inputs = models(LARGE, 3, BFLOAT16)
+    statistics = InputStatistics(lambda: inputs, 0)
+    assert np.array_equal(statistics.gram(), gram_matrix(inputs))
+    assert np.array_equal(statistics.delta_gram(), gram_matrix(inputs[1:], inputs[0]))
+
+
+def test_what_kernels_cannot_read_is_left_to_the_reference() -> None:
+    inputs = models((6, 8), 3, FLOAT32)
+    method = METHODS["linear"]
+    assert not compiled.can_run(work_for(method, [x.double() for x in inputs], FLOAT32))
+    assert not compiled.can_run(work_for(method, [x.t() for x in inputs], FLOAT32))
+    assert not compiled.can_run(work_for(METHODS["della"], models((2, 3, 4), 3, FLOAT32), FLOAT32))
+
+
+def test_a_scaled_task_vector_is_added() -> None:
+    base, other = models((700,), 2, BFLOAT16)
+    delta = other.float() - base.float()
+    work = work_for(METHODS["linear"], [base, other], BFLOAT16)
+    assert_same_bits(Work(AddDelta(delta, 0.3), work.inputs, work.out, 0, 0, "x", work.remember))
