@@ -37,4 +37,8 @@ def executor_for(device: str) -> Executor | None:
         from .compiled.executor import can_run, run_all
 
         return Executor(can_run, run_all)
+    if device == "cuda" and find_spec("triton"):
+        from .gpu.executor import can_run, run_all
+
+        return Executor(can_run, run_all)
     return None

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 
+from ..masks import by_magnitude, by_rank, numbers_of, row_length
 from ..methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
-from ..methods.method import NO_DIVISOR
 from ..reductions import CHUNK
 from ..work import Work
+from .counts import TaskVectorCounts
+from .custom import KERNELS
 from .launch import addresses, chunks_of, codes, run, supported
 from .linear import combine, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
-from .masks import by_magnitude, by_rank, numbers_of, row_length
-from .custom import KERNELS
 
 
 def can_run(work: Work) -> bool:
@@ -90,7 +90,7 @@ def _masked(works: Sequence[Work]) -> None:
     keys, shares = np.empty((*shape, 2), np.uint32), np.empty(shape, np.uint32)
     factors, weights = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for t, work in enumerate(works):
-        for k, n in enumerate(numbers_of(work, plans[t])):
+        for k, n in enumerate(numbers_of(work, plans[t], TaskVectorCounts(work))):
             cuts[t, k], bounds[t, k] = (n.low.bits, n.high.bits), (n.low.bound, n.high.bound)
             keys[t, k], shares[t, k], factors[t, k] = n.key, n.share, n.factor
             weights[t, k] = plans[t].rules[k].weight
@@ -155,7 +155,7 @@ def _inner_and_size(work: Work) -> tuple[int, int] | None:
 
 
 def _ranked(work: Work, plan: MaskedSum) -> None:
-    numbers, based, outs = numbers_of(work, plan), work.based, (work.out,)
+    numbers, based, outs = numbers_of(work, plan, TaskVectorCounts(work)), work.based, (work.out,)
     length, count = row_length(work.out), len(plan.rules)
     levels = np.stack([np.full(length, n.share, np.uint32) if n.levels is None else n.levels for n in numbers])
     factors = np.array([[n.factor for n in numbers]], np.float32)

@@ -8,31 +8,18 @@ fine-tunes, after a look at one chunk for the index; else after one pass that co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..masks import NONE, Cut
 from ..reductions import CHUNK, INFINITE, fixed_exponent
 from .histograms import BINS, group_counts, grouped, histogram, magnitudes, members, place_of
 from .launch import addresses, chunks_of, codes, parallel, run
 
-NONE = 0xFFFFFFFF  # magnitude bits above all others
 SMALL = 1 << 12  # elements up to which all magnitudes are looked at each time
 FEWEST, GROUPS = 256, 1024  # a group has at least so many elements, and at least this part of all where it is more
 KEPT = 4  # answers that are remembered per table
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The elements whose magnitude bits are above `bits`, or equal with an index below `bound`.
-
-    `kept` is the fixed-point sum of their magnitudes (`reductions.fixed_sum`).
-    """
-
-    bits: int
-    bound: int
-    kept: int
 
 
 class MagnitudeTable:

@@ -1,0 +1,80 @@
+"""What masked sums need to know of task vectors, counted by compiled kernels."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..hashing import LEVELS
+from ..masks import Cut, row_length
+from ..work import Work
+from .hashes import kept_sums, sums_by_hash
+from .launch import addresses, chunks_of, codes, parallel, run
+from .ranked import kept_sums_by_rank
+from .selection import MagnitudeTable
+
+WORTH_A_TABLE = 1 << 21  # elements from which sums by hash are kept, 256 KiB per source
+
+
+class TaskVectorCounts:
+    """The counts of one work's task vectors; see `masks.Counts`."""
+
+    def __init__(self, work: Work) -> None:
+        self._work, self._inputs, self._size = work, work.based, work.out.numel()
+
+    def table(self, position: int) -> MagnitudeTable:
+        """The counts of one source's task vector, made once."""
+        pair = self._pair(position)
+        return self._work.remember(self._places(position), "magnitudes", lambda: MagnitudeTable(pair, 1))
+
+    def total(self, position: int) -> int:
+        """The fixed-point sum of all magnitudes."""
+        return self.table(position).total(self._pair(position))
+
+    def select(self, position: int, count: int) -> Cut:
+        """The `count` elements of largest magnitude; among equals the lowest indices come first."""
+        return self.table(position).cut(count, self._pair(position))
+
+    def kept_by_hash(self, position: int, key: tuple[int, int], share: int) -> int:
+        """The fixed-point sum of the magnitudes whose hash is below `share`."""
+        numbers = (1, self._scale(position), *key)
+        at, kinds, chunks = addresses(self._pair(position)), codes(self._pair(position)), chunks_of([self._size])
+        if self._size < WORTH_A_TABLE:
+            sums = np.zeros(len(chunks), np.int64)
+            run(kept_sums, chunks, at, kinds, *numbers, share, sums)
+            return int(sums.sum())
+        make = partial(_sums_by_hash, chunks, at, kinds, *numbers)
+        sums = self._work.remember(self._places(position), ("sums by hash", key), make)
+        return int(sums[:share].sum(dtype=np.int64))
+
+    def kept_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> int:
+        """The fixed-point sum of the magnitudes whose hash is below levels[rank]."""
+        pair, length = self._pair(position), row_length(self._work.out)
+        chunks = chunks_of([self._size], max(1, (1 << 16) // length) * length)
+        sums = np.zeros(len(chunks), np.int64)
+        numbers = (1, length, levels, self._scale(position), *key)
+        run(kept_sums_by_rank, chunks, addresses(pair), codes(pair), *numbers, sums)
+        return int(sums.sum())
+
+    def _pair(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return (self._inputs[0], self._inputs[position + 1])
+
+    def _places(self, position: int) -> tuple[int, int]:
+        return (self._work.base or 0, self._work.sources[position])
+
+    def _scale(self, position: int) -> np.float32:
+        return np.float32(2.0 ** self.table(position).exponent)
+
+
+def _sums_by_hash(
+    chunks: np.ndarray, at: np.ndarray, kinds: np.ndarray, source: int, scale: np.float32, key0: int, key1: int
+) -> np.ndarray:
+    def work(first: int, last: int) -> np.ndarray:
+        sums = np.zeros(LEVELS, np.int64)
+        sums_by_hash(chunks, first, last, at, kinds, source, scale, key0, key1, sums)
+        return sums
+
+    total = np.sum(parallel(work, chunks), axis=0)
+    return total.astype(np.uint32) if total.max() < 1 << 32 else total

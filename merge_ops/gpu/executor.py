@@ -1,0 +1,180 @@
+"""Runs works on a CUDA device by Triton kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+
+import numpy as np
+import torch
+import triton
+
+from ..masks import by_magnitude, by_rank, numbers_of
+from ..methods import AddDelta, Custom, KeepWindow, LinearCombination, MaskedSum, RowCombination
+from ..work import Work
+from .counts import TaskVectorCounts
+from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table
+from .linear import combine, combine_rows
+from .masked import AVERAGE, BITMAP, ELECT, ELECT_AND_DIVIDE, HASH, LARGEST, NUMBERS, SUM, WINDOW, masked_sum
+from .resolve import Request, resolve
+
+TOGETHER = 32  # works per launch: the device starts on them while the host prepares the next
+MOST_ELEMENTS = 1 << 32  # of a tensor with masks: the hash's key changes there, and indices fit 32 bits
+
+
+def can_run(work: Work) -> bool:
+    """Whether there is a kernel for this work, its dtypes and the places of its tensors."""
+    plan, size, device = work.plan, work.out.numel(), work.out.device
+    if not size or not all(supported(x, device) for x in (*work.inputs, work.out)):
+        return False
+    if isinstance(plan, AddDelta):
+        return supported(plan.delta, device)
+    if isinstance(plan, RowCombination):
+        return inner_and_period(plan, tuple(work.out.shape)) is not None
+    if isinstance(plan, MaskedSum):
+        # Rows run along dimension 1.
+        return bool(plan.rules) and size <= MOST_ELEMENTS and not (by_rank(plan) and work.out.dim() > 2)
+    return isinstance(plan, LinearCombination)
+
+
+def run_all(works: Sequence[Work]) -> None:
+    """Fill every work's `out`; works of one kernel share launches. Returns before the device is done."""
+    batches: dict[tuple[object, ...], list[Work]] = {}
+    for work in works:
+        batches.setdefault(_kind(work), []).append(work)
+    for (launch, device, *_), batch in batches.items():
+        assert callable(launch) and isinstance(device, torch.device), "Should not reach."
+        with on(device):
+            for start in range(0, len(batch), TOGETHER):
+                launch(batch[start : start + TOGETHER])
+
+
+def _kind(work: Work) -> tuple[object, ...]:
+    """The launcher, the device, and whatever else works of one launch have in common."""
+    plan, device = work.plan, work.out.device
+    if isinstance(plan, (LinearCombination, AddDelta)):
+        tensors = (work.out, *_terms(work)[0])
+        return (_combine, device, len(tensors), codes(tensors), aligned(tensors))
+    if isinstance(plan, RowCombination):
+        return (_combine_rows, device)
+    assert isinstance(plan, MaskedSum), "Should not reach."
+    tensors = (work.out, *work.based)
+    return (_sum_masked, device, len(tensors), codes(tensors), aligned(tensors), _rule(plan), _vote(plan))
+
+
+def _terms(work: Work) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...]]:
+    plan = work.plan
+    if isinstance(plan, AddDelta):
+        return (plan.delta, work.based[0]), (plan.scale, 1.0)
+    assert isinstance(plan, LinearCombination), "Should not reach."
+    counted = [(x, c) for x, c in zip(work.inputs, plan.coefficients, strict=True) if c != 0.0]
+    return tuple(x for x, _ in counted), tuple(c for _, c in counted)
+
+
+def _combine(works: Sequence[Work]) -> None:
+    terms = [_terms(work) for work in works]
+    tensors = [(work.out, *inputs) for work, (inputs, _) in zip(works, terms, strict=True)]
+    count, device = len(tensors[0]) - 1, works[0].out.device
+    if count == 0:
+        for work in works:
+            work.out.zero_()
+        return
+    chunks = chunk_table(tuple(work.out.numel() for work in works), device)
+    combine[(len(chunks),)](
+        chunks,
+        table([[x.data_ptr() for x in row] for row in tensors], device),
+        torch.tensor([factors for _, factors in terms], dtype=torch.float32).to(device, non_blocking=True),
+        CODES=codes(tensors[0]),
+        COUNT=count,
+        ALIGNED=aligned([x for row in tensors for x in row]),
+        BLOCK=BLOCK,
+        **EXACT,
+    )
+
+
+def _combine_rows(works: Sequence[Work]) -> None:
+    for work in works:
+        plan, out, tensors = work.plan, work.out, (work.out, *work.inputs)
+        assert isinstance(plan, RowCombination), "Should not reach."
+        placed = inner_and_period(plan, tuple(out.shape))
+        assert placed is not None, "Should not reach."
+        coefficients = np.stack([np.asarray(c, np.float64).reshape(-1) for c in plan.coefficients])
+        combine_rows[(triton.cdiv(out.numel(), BLOCK),)](
+            table([x.data_ptr() for x in tensors], out.device),
+            torch.from_numpy(coefficients.astype(np.float32)).to(out.device),
+            out.numel(),
+            *placed,
+            CODES=codes(tensors),
+            COUNT=len(work.inputs),
+            WIDE=out.numel() >= 1 << 31,
+            BLOCK=BLOCK,
+            **EXACT,
+        )
+
+
+def inner_and_period(plan: RowCombination, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Where coefficients vary along one run of dimensions: the elements after it, and how many coefficients."""
+    own = plan.coefficients[0].shape
+    if len(own) != len(shape) or any(a not in (1, b) for a, b in zip(own, shape, strict=True)):
+        return None
+    varying = [i for i, length in enumerate(own) if length > 1]
+    if not varying:
+        return prod(shape), 1
+    first, last = varying[0], varying[-1]
+    if any(own[i] != shape[i] for i in range(first, last + 1)):
+        return None
+    return prod(shape[last + 1 :]), prod(own)
+
+
+def _sum_masked(works: Sequence[Work]) -> None:
+    device, count, plans = works[0].out.device, len(works[0].based) - 1, [_masked(work) for work in works]
+    numbers = np.zeros((len(works), count, NUMBERS), dtype=np.int64)
+    factors = np.empty((len(works), 2 * count + 1), dtype=np.float32)
+    requests: list[Request] = []
+    masks: list[torch.Tensor] = []
+    addresses = []
+    for t, (work, plan) in enumerate(zip(works, plans, strict=True)):
+        counts = TaskVectorCounts(work)
+        found = numbers_of(work, plan, counts)
+        own = [counts.mask(k, n) for k, n in enumerate(found)] if _rule(plan) == BITMAP else []
+        for k, n in enumerate(found):
+            pair = (work.based[0], work.based[k + 1])
+            for place, selection in ((0, n.low), (2, n.high)):
+                requests.append(Request(selection, pair, (t, k, place)))
+            numbers[t, k, 4:7] = *n.key, n.share
+        factors[t] = (*(n.factor for n in found), *(rule.weight for rule in plan.rules), plan.factor)
+        addresses.append([x.data_ptr() for x in (work.out, *work.based, *own)])
+        masks += own
+    chunks = chunk_table(tuple(work.out.numel() for work in works), device)
+    masked_sum[(len(chunks),)](
+        chunks,
+        table(addresses, device),
+        resolve(requests, numbers, device),
+        torch.from_numpy(factors).to(device, non_blocking=True),
+        CODES=codes((works[0].out, *works[0].based)),
+        COUNT=count,
+        RULE=_rule(plans[0]),
+        VOTE=_vote(plans[0]),
+        ALIGNED=all(aligned((work.out, *work.based)) for work in works),
+        BLOCK=BLOCK,
+        **EXACT,
+    )
+
+
+def _masked(work: Work) -> MaskedSum:
+    assert isinstance(work.plan, MaskedSum), "Should not reach."
+    return work.plan
+
+
+def _rule(plan: MaskedSum) -> int:
+    if by_rank(plan):
+        return BITMAP
+    if not by_magnitude(plan):
+        return HASH
+    return WINDOW if any(isinstance(rule.keep, KeepWindow) for rule in plan.rules) else LARGEST
+
+
+def _vote(plan: MaskedSum) -> int:
+    if plan.consensus:
+        return ELECT_AND_DIVIDE if plan.normalize else ELECT
+    return AVERAGE if plan.average else SUM

@@ -1,0 +1,61 @@
+"""What launches share: which tensors kernels can read, tables of addresses and of chunks on the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
+BLOCK = 1024  # elements at a time: 16 bytes of bfloat16 for each of 128 threads
+STEP = 16 * BLOCK  # elements per program
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # kernels then run on the CPU
+EXACT = {"enable_fp_fusion": False}  # launch option: multiplications and additions are rounded on their own
+
+
+def supported(tensor: torch.Tensor, device: torch.device) -> bool:
+    """Whether kernels can read the tensor where it lies, or write to it."""
+    return (
+        tensor.device == device
+        and (tensor.is_cuda or INTERPRETED)
+        and tensor.dtype in CODES
+        and tensor.is_contiguous()
+        and tensor.data_ptr() % tensor.element_size() == 0
+    )
+
+
+def codes(tensors: Sequence[torch.Tensor]) -> int:
+    """The tensors' dtypes as one number, two bits for each, the first lowest."""
+    return sum(CODES[tensor.dtype] << 2 * place for place, tensor in enumerate(tensors))
+
+
+def aligned(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all begin at multiples of 16 bytes."""
+    return all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
+
+
+def table(rows: Sequence[Sequence[int]] | np.ndarray, device: torch.device) -> torch.Tensor:
+    """Whole numbers on the device, int64."""
+    return torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=64)
+def chunk_table(sizes: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """(tensor, start, stop) of pieces of at most STEP elements, (C, 3) int64 on the device, of tensors of these sizes.
+
+    Kept, since every candidate has the same tensors.
+    """
+    lengths = np.array(sizes, dtype=np.int64)
+    counts = -(-lengths // STEP)
+    tensors = np.repeat(np.arange(len(sizes)), counts)
+    starts = (np.arange(len(tensors)) - np.repeat(np.cumsum(counts) - counts, counts)) * STEP
+    return table(np.stack([tensors, starts, np.minimum(starts + STEP, lengths[tensors])], axis=1), device)
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, kernels are launched on this device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -1,0 +1,57 @@
+"""Kernels that look for magnitudes: the place of the nth element of one magnitude, and the elements in a range."""
+
+# ruff: noqa: ANN001, ANN202, N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .values import load, magnitude
+
+
+@triton.jit
+def _magnitudes(base, source, offsets, inside, CODES: tl.constexpr):
+    own = load(base, offsets, inside, CODES, 0, False, True)
+    return magnitude(load(source, offsets, inside, CODES, 1, False, True) - own)
+
+
+@triton.jit
+def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D103
+    # One program per row of `queries` (Q, 7) int64: addresses of base and source, the elements [start, stop) to look
+    # at, a magnitude, n, and the address of an int64 that takes the index after the nth such element.
+    row = queries + 7 * tl.program_id(0)
+    base, source = tl.load(row), tl.load(row + 1)
+    start, stop = tl.load(row + 2), tl.load(row + 3)
+    wanted, nth = tl.load(row + 4).to(tl.int32), tl.load(row + 5).to(tl.int32)
+    place, seen = start, nth * 0
+    lanes = tl.arange(0, BLOCK)
+    for block in range(0, tl.cdiv(stop - start, BLOCK)):
+        offsets = start + block * BLOCK + lanes
+        inside = offsets < stop
+        equal = (inside & (_magnitudes(base, source, offsets, inside, CODES) == wanted)).to(tl.int32)
+        hit = (equal > 0) & (seen + tl.cumsum(equal, 0) == nth)
+        place = tl.maximum(place, tl.max(tl.where(hit, offsets + 1, start), 0))
+        seen += tl.sum(equal, 0)
+    tl.store(tl.load(row + 6).to(tl.pointer_type(tl.int64)), place)
+
+
+@triton.jit
+def collect(query, found, keys, CODES: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D103
+    # `query` (6,) int64: addresses of base and source, size, lowest and highest magnitude, how many there are.
+    # `keys` int64 takes, in any order, (0x7FFFFFFF - magnitude) << 32 | index of each; `found` int32 counts from 0.
+    base, source = tl.load(query), tl.load(query + 1)
+    size, low, high = tl.load(query + 2), tl.load(query + 3).to(tl.int32), tl.load(query + 4).to(tl.int32)
+    most = tl.load(query + 5)
+    start = tl.program_id(0).to(tl.int64) * CHUNK
+    lanes = tl.arange(0, BLOCK)
+    for block in range(0, CHUNK // BLOCK):
+        offsets = start + block * BLOCK + lanes
+        inside = offsets < size
+        bits = _magnitudes(base, source, offsets, inside, CODES)
+        hit = inside & (bits >= low) & (bits <= high)
+        count = tl.sum(hit.to(tl.int32), 0)
+        if count > 0:
+            place = tl.atomic_add(found, count) + tl.cumsum(hit.to(tl.int32), 0) - 1
+            key = ((0x7FFFFFFF - bits).to(tl.int64) << 32) | offsets
+            tl.store(keys + place, key, mask=hit & (place < most))

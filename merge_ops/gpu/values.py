@@ -1,0 +1,79 @@
+"""What kernels share: stored numbers as float32 and back, magnitudes, and the hash of `hashing.py`."""
+
+# ruff: noqa: ANN001, ANN201
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def pointer(address, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr):  # noqa: N803
+    """The address as a pointer to the tensor's dtype; ALIGNED promises multiples of 16 bytes."""
+    code: tl.constexpr = (CODES >> (2 * place)) & 3
+    if code == 0:
+        found = address.to(tl.pointer_type(tl.bfloat16))
+    elif code == 1:
+        found = address.to(tl.pointer_type(tl.float16))
+    else:
+        found = address.to(tl.pointer_type(tl.float32))
+    if ALIGNED:
+        found = tl.multiple_of(found, 16)
+    return found
+
+
+@triton.jit
+def load(address, offsets, inside, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):  # noqa: E501, N803
+    """Elements at `offsets` as float32; only with TAIL those alone that are `inside`, the others 0."""
+    at = pointer(address, CODES, place, ALIGNED) + offsets
+    if TAIL:
+        stored = tl.load(at, mask=inside, other=0.0)
+    else:
+        stored = tl.load(at)
+    return stored.to(tl.float32)
+
+
+@triton.jit
+def store(address, offsets, inside, values, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):  # noqa: E501, N803
+    """Float32 values, rounded to nearest even, to elements at `offsets`."""
+    at = pointer(address, CODES, place, ALIGNED) + offsets
+    code: tl.constexpr = (CODES >> (2 * place)) & 3
+    if code == 0:
+        stored = to_bfloat16(values)
+    elif code == 1:
+        stored = values.to(tl.float16)
+    else:
+        stored = values
+    if TAIL:
+        tl.store(at, stored, mask=inside)
+    else:
+        tl.store(at, stored)
+
+
+@triton.jit
+def to_bfloat16(values):
+    """Float32 values rounded to nearest even; spelled out because Triton's interpreter cuts digits off."""
+    bits = values.to(tl.uint32, bitcast=True)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    rounded = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7FC0, rounded)
+    return rounded.to(tl.uint16).to(tl.bfloat16, bitcast=True)
+
+
+@triton.jit
+def magnitude(values):
+    """The float32 bits without the sign, int32: they order as the magnitudes do."""
+    return values.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit
+def hash_level(index, key0, key1):
+    """The top 16 bits of the hash, uint32; `index` is the low half, `key1` has the high half mixed in."""
+    x = index ^ key0
+    x = x ^ (x >> 17)
+    x = x * 0xED5AD4BB + key1
+    x = x ^ (x >> 11)
+    x = x * 0xAC4C1B51
+    x = x ^ (x >> 15)
+    x = x * 0x31848BAB
+    return (x ^ (x >> 14)) >> 16

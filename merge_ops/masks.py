@@ -1,0 +1,153 @@
+"""The numbers of masked sums: from keep rules and statistics to cuts, thresholds and rescale factors.
+
+What they are is the same on every device; how elements are counted is not: an executor brings its `Counts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from .hashing import LEVELS, mask_key
+from .methods import Keep, KeepAll, KeepLargest, KeepRandom, KeepRanked, KeepWindow, MaskedSum, SourceRule
+from .reductions import l1_ratio
+from .selection import kept_count, rank_probabilities, window_counts
+from .work import Work
+
+NONE = 0xFFFFFFFF  # magnitude bits above all others
+
+
+class Selection(Protocol):
+    """The elements of largest magnitude, so many of them that their number was asked for."""
+
+    @property
+    def kept(self) -> int:
+        """The fixed-point sum of their magnitudes (`reductions.fixed_sum`)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The elements whose magnitude bits are above `bits`, or equal with an index below `bound`."""
+
+    bits: int
+    bound: int
+    kept: int
+
+
+EVERYTHING, NOTHING = Cut(0, 1 << 62, 0), Cut(NONE, 0, 0)
+
+
+class Table(Protocol):
+    """What was counted of one source's task vector."""
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        ...
+
+    @property
+    def exponent(self) -> int:
+        """See `reductions.fixed_exponent`."""
+        ...
+
+    @property
+    def finite(self) -> bool:
+        """Whether no magnitude is infinite or no number."""
+        ...
+
+
+class Counts(Protocol):
+    """Counts of the task vectors of one work, by the position of their source."""
+
+    def table(self, position: int) -> Table:
+        """The magnitudes of one task vector, counted once."""
+        ...
+
+    def total(self, position: int) -> int:
+        """The fixed-point sum of all magnitudes."""
+        ...
+
+    def select(self, position: int, count: int) -> Selection:
+        """The `count` elements of largest magnitude; among equals the lowest indices come first."""
+        ...
+
+    def kept_by_hash(self, position: int, key: tuple[int, int], share: int) -> int:
+        """The fixed-point sum of the magnitudes whose hash is below `share`; only for finite ones."""
+        ...
+
+    def kept_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> int:
+        """The fixed-point sum of the magnitudes whose hash is below levels[rank]; only for finite ones."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceNumbers:
+    """What a kernel needs to know of one source: what stays are elements of `low`, not of `high`, with low hashes."""
+
+    low: Selection = EVERYTHING
+    high: Selection = NOTHING
+    key: tuple[int, int] = (0, 0)
+    share: int = LEVELS
+    levels: np.ndarray | None = None  # thresholds by rank, uint32
+    factor: float = 1.0
+
+
+def by_magnitude(plan: MaskedSum) -> bool:
+    """Whether no mask is random."""
+    return all(isinstance(rule.keep, (KeepAll, KeepLargest, KeepWindow)) for rule in plan.rules)
+
+
+def by_rank(plan: MaskedSum) -> bool:
+    """Whether a mask goes by ranks within rows."""
+    return any(isinstance(rule.keep, KeepRanked) for rule in plan.rules)
+
+
+def row_length(tensor: torch.Tensor) -> int:
+    """How many elements are ranked together."""
+    return tensor.shape[1] if tensor.dim() > 1 else tensor.numel()
+
+
+def numbers_of(work: Work, plan: MaskedSum, counts: Counts) -> list[SourceNumbers]:
+    """One per source, in order."""
+    return [_numbers(work, counts, position, rule) for position, rule in enumerate(plan.rules)]
+
+
+def _numbers(work: Work, counts: Counts, position: int, rule: SourceRule) -> SourceNumbers:
+    keep = rule.keep
+    if isinstance(keep, KeepAll):
+        return SourceNumbers()
+    if isinstance(keep, (KeepLargest, KeepWindow)):
+        table = counts.table(position)
+        low, high = _selections(counts, position, table.size, keep)
+        factor = 1.0
+        if rule.rescale and table.finite:
+            factor = l1_ratio(counts.total(position), low.kept - high.kept, table.exponent)
+        return SourceNumbers(low=low, high=high, factor=factor)
+    key = mask_key(work.seed, work.name, position)
+    if isinstance(keep, KeepRandom):
+        share, levels = round(LEVELS * float(keep.probability)), None
+    else:
+        share, levels = LEVELS, _levels(work.out, keep)
+    factor = 1.0
+    if rule.rescale and (table := counts.table(position)).finite:
+        by_hash = levels is None
+        kept = counts.kept_by_hash(position, key, share) if by_hash else counts.kept_by_rank(position, key, levels)
+        factor = l1_ratio(counts.total(position), kept, table.exponent)
+    return SourceNumbers(key=key, share=share, levels=levels, factor=factor)
+
+
+def _selections(counts: Counts, position: int, size: int, keep: Keep) -> tuple[Selection, Selection]:
+    if isinstance(keep, KeepLargest):
+        return counts.select(position, kept_count(keep.density, size)), NOTHING
+    assert isinstance(keep, KeepWindow), "Should not reach."
+    kept, dropped = window_counts(keep.density, keep.gamma, size)
+    low = counts.select(position, kept + dropped)
+    return low, counts.select(position, dropped) if dropped else NOTHING
+
+
+def _levels(tensor: torch.Tensor, keep: KeepRanked) -> np.ndarray:
+    return np.round(LEVELS * rank_probabilities(row_length(tensor), keep.density, keep.epsilon)).astype(np.uint32)
