@@ -14,27 +14,25 @@ import numpy as np
 import torch
 
 CHUNK = 1 << 18  # elements; a power of two
+ROWS = 64  # chunks at a time on other devices than the CPU
 FIXED_BITS = 28  # of the largest magnitude of a tensor, in sums of magnitudes
 INFINITE = 1 << 30  # in place of an exponent
 NO_NORM = 1e-7  # an L1 norm below this is not rescaled to or from
 
 
-def _tree(values: torch.Tensor) -> float:
-    """Sum of a 1-D float64 tensor of at most CHUNK elements."""
-    size = 1 << max(0, (values.numel() - 1).bit_length())
-    if values.numel() < size:
-        values = torch.nn.functional.pad(values, (0, size - values.numel()))
-    while size > 1:
-        size //= 2
-        values = values[:size] + values[size:]
-    return float(values)
-
-
 def chunked_sum(tensors: Sequence[torch.Tensor], term: Callable[..., torch.Tensor]) -> float:
-    """Sum over all elements of `term(*tensors)`; `term` is elementwise and gets float64 chunks, each 1-D."""
+    """Sum over all elements of `term(*tensors)`; `term` is elementwise and gets float64 rows, each one chunk.
+
+    The sums of chunks leave their device together.
+    """
     flat = [tensor.reshape(-1) for tensor in tensors]
-    starts = range(0, flat[0].numel(), CHUNK)
-    return sum_of_chunks([_tree(term(*(t[start : start + CHUNK].double() for t in flat))) for start in starts])
+    size, rows = flat[0].numel(), 1 if flat[0].device.type == "cpu" else ROWS  # one chunk fits a processor's cache
+    whole = size // CHUNK * CHUNK
+    pieces = [(start, min(whole, start + rows * CHUNK)) for start in range(0, whole, rows * CHUNK)]
+    sums = [row_sums(term(*(t[i:j].view(-1, CHUNK).double() for t in flat))) for i, j in pieces]
+    if whole < size:
+        sums.append(row_sums(term(*(t[whole:].double() for t in flat))[None]))
+    return sum_of_chunks(torch.cat(sums).tolist() if sums else [])
 
 
 def sum_of_chunks(sums: Sequence[float]) -> float:
@@ -58,8 +56,9 @@ def fixed_exponent(largest: float) -> int:
 def fixed_sum(tensor: torch.Tensor, exponent: int) -> int:
     """Sum of floor(2**exponent |x|) over all elements: whole numbers, which add up alike in every order."""
     flat = tensor.reshape(-1)
-    parts = (flat[start : start + CHUNK].double().abs() for start in range(0, flat.numel(), CHUNK))
-    return sum(int((part * 2.0**exponent).to(torch.int64).sum()) for part in parts)
+    step = CHUNK if flat.device.type == "cpu" else ROWS * CHUNK
+    parts = (flat[start : start + step].double().abs() for start in range(0, flat.numel(), step))
+    return int(sum((part * 2.0**exponent).to(torch.int64).sum() for part in parts))
 
 
 def l1_ratio(before: int, after: int, exponent: int) -> float:
@@ -100,14 +99,16 @@ def vector_gram(tensors: Sequence[torch.Tensor], dim: int, base: torch.Tensor | 
     count = everything[0].numel() // length if length else math.prod(everything[0].shape[:-1])
     rows = [t.reshape(count, length) for t in everything]
     size, step = len(tensors), max(1, CHUNK // max(1, length))
-    gram = np.zeros((size, size, count))
+    on_device = torch.zeros((size, size, count), dtype=torch.float64, device=tensors[0].device)
     for start in range(0, count if length else 0, step):
         part = [r[start : start + step].double() for r in rows]
         vectors = part if base is None else [x - part[-1] for x in part[:-1]]
         for i in range(size):
             for j in range(i, size):
-                sums = row_sums(vectors[i] * vectors[j]).cpu().numpy()
-                gram[i, j, start : start + step] = gram[j, i, start : start + step] = sums
+                on_device[i, j, start : start + step] = row_sums(vectors[i] * vectors[j])
+    gram = on_device.cpu().numpy()
+    for i in range(size):
+        gram[i + 1 :, i] = gram[i, i + 1 :]
     if scalar:
         return gram[..., 0]
     return np.moveaxis(gram.reshape(size, size, *everything[0].shape[:-1], 1), -1, 2 + dim if dim >= 0 else dim)

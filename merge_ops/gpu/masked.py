@@ -41,7 +41,8 @@ def _kept(delta, addresses, numbers, first, lanes, inside, k: tl.constexpr, COUN
         level = hash_level((first + lanes).to(tl.uint32), tl.load(row + 4).to(tl.uint32), key1)
         keep = level < tl.load(row + 6).to(tl.uint32)
     else:
-        at = tl.load(addresses + 2 + COUNT + k).to(tl.pointer_type(tl.uint8)) + (first + lanes)
+        mask = tl.multiple_of(tl.load(addresses + 2 + COUNT + k).to(tl.pointer_type(tl.uint8)), 16)
+        at = mask + (first + lanes)
         if TAIL:
             keep = tl.load(at, mask=inside, other=0) != 0
         else:

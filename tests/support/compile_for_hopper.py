@@ -1,0 +1,49 @@
+"""Compiles every Triton kernel for sm_90, with no GPU at hand, and prints its instructions' names as JSON.
+
+Run on its own: kernels are either compiled or interpreted within one process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from mergesmith.merge_ops.gpu import linear, masked, search
+from mergesmith.merge_ops.gpu.launch import BLOCK, EXACT, STEP
+
+MIXED = 0b0000_1001  # result float16, then float32, then bfloat16
+TABLES = {"chunks": "*i64", "addresses": "*i64", "numbers": "*i64", "factors": "*fp32", "coefficients": "*fp32"}
+TABLES |= {"queries": "*i64", "query": "*i64", "found": "*i32", "keys": "*i64", "size": "i64", "inner": "i64"}
+TABLES |= {"period": "i32"}
+
+COMMON = {"COUNT": 3, "ALIGNED": True, "BLOCK": BLOCK, "CODES": 0}
+KERNELS = {
+    "combine": (linear.combine, COMMON),
+    "combine mixed": (linear.combine, {**COMMON, "CODES": MIXED, "ALIGNED": False}),
+    "combine_rows": (linear.combine_rows, {"COUNT": 3, "BLOCK": BLOCK, "CODES": 0, "WIDE": False}),
+    "combine_rows wide": (linear.combine_rows, {"COUNT": 3, "BLOCK": BLOCK, "CODES": 0, "WIDE": True}),
+    "find_places": (search.find_places, {"CODES": 0, "BLOCK": 2048}),
+    "collect": (search.collect, {"CODES": 0, "CHUNK": STEP, "BLOCK": 2048}),
+    **{
+        f"masked_sum rule {rule} vote {vote}": (masked.masked_sum, {**COMMON, "RULE": rule, "VOTE": vote})
+        for rule, vote in ((0, 3), (1, 0), (2, 2), (3, 3), (0, 1))
+    },
+}
+
+
+def instructions(name: str) -> list[str]:
+    """Names of the loads, stores and floating-point instructions of a kernel's PTX, in order."""
+    kernel, constants = KERNELS[name]
+    signature = {name: "constexpr" if name in constants else TABLES[name] for name in kernel.arg_names}
+    source = ASTSource(kernel, signature=signature, constexprs=constants)
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=EXACT).asm["ptx"]
+    return re.findall(r"^\s+(?:@%p\d+ )?((?:ld\.global|st\.global|fma|mad|div|mul|add|sub|min|max)[\w.:]*)", ptx, re.M)
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: instructions(name) for name in sys.argv[1:] or KERNELS}))
