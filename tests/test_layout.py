@@ -27,7 +27,7 @@ ONLY_IN = {
     "lm_eval": ("evaluators",),
     "datasets": ("evaluators",),
 }
-MERGE_OPS_LIBRARIES = ("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy")
+MERGE_OPS_LIBRARIES = ("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy", "numba")
 LONGEST_FILE = 300
 
 FILES = sorted(path.relative_to(ROOT) for folder in ("mergesmith", *FOLDERS) for path in (ROOT / folder).rglob("*.py"))

@@ -11,10 +11,10 @@ from ..methods.ram import unique_scales
 from ..methods.sce import energy_shares
 from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
+from .histograms import VARIANCE
 from .launch import addresses, chunks_of, codes, parallel, run
 from .own import CONSENSUS, FUSION, NEARSWAP, RAM, SCE, elementwise, moved_counts
 from .selection import Cut, MagnitudeTable
-from .histograms import VARIANCE
 from .sums import energies
 
 Numbers = tuple[float, ...]

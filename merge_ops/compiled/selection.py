@@ -17,7 +17,7 @@ from ..reductions import CHUNK, INFINITE, fixed_exponent
 from .histograms import BINS, group_counts, grouped, histogram, magnitudes, members, place_of
 from .launch import addresses, chunks_of, codes, parallel, run
 
-NONE = 0xFFFFFFFF  # magnitude bits above all others
+NONE = 0x80000000  # magnitude bits above all others
 SMALL = 1 << 12  # elements up to which all magnitudes are looked at each time
 FEWEST, GROUPS = 256, 1024  # a group has at least so many elements, and at least this part of all where it is more
 KEPT = 4  # answers that are remembered per table
@@ -59,7 +59,9 @@ class MagnitudeTable:
     @property
     def nbytes(self) -> int:
         """Bytes that the table takes."""
-        return 0 if self.size <= SMALL else self._before.nbytes + sum(x.nbytes for x in (self._sums, self._lows, self._highs, self._counts))
+        if self.size <= SMALL:
+            return 0
+        return sum(x.nbytes for x in (self._before, self._counts, self._sums, self._lows, self._highs))
 
     def total(self, inputs: Sequence[torch.Tensor]) -> int:
         """The fixed-point sum of all magnitudes."""
