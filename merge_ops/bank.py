@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from .statistics import InputStatistics, compute_anew
 if TYPE_CHECKING:
     from .intermediate import MergedSource
 
+READERS = 8  # files are read by so many threads
+PAGE = 4096
+
 InputKey = tuple[str, str]  # model reference, canonical checkpoint name
 
 
@@ -21,8 +25,9 @@ class ModelBank:
     """Checkpoints by reference.
 
     On the CPU tensors stay memory-mapped; with `resident` they are copied to `device` on first use and kept there. With
-    `keep_deltas` merged task vectors that depend on no searched number (singular value decompositions) are kept too,
-    in memory as large as the models: worth it where many candidates are merged, not for a single one.
+    `keep_deltas` what is made of the sources and depends on no searched number is kept too, in memory as large as the
+    models: merged adapters, rebuilt vocabularies, task vectors merged by singular value decompositions. Worth it where
+    many candidates are merged, not for a single one.
     `trust_remote_code` lets transformers run a checkpoint's own code; `allow_different_architectures` lets models of
     several families merge, by the definition of the first.
     """
@@ -73,12 +78,45 @@ class ModelBank:
 
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
-        source, make = self._checkpoints[key[0]], self._derived.get(key)
-        if not self.resident or not isinstance(source, Checkpoint):  # intermediates are not kept: they are merged anew
-            return source.tensor(key[1]).to(self.device) if make is None else make()
-        if key not in self._kept:
-            self._kept[key] = make() if make else source.tensor(key[1]).to(self.device, copy=True)
-        return self._kept[key]
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._read(key)
+            if self._keeps(key):
+                self._kept[key] = kept
+        return kept
+
+    def _read(self, key: InputKey) -> torch.Tensor:
+        make = self._derived.get(key)
+        tensor = self._checkpoints[key[0]].tensor(key[1]) if make is None else make()
+        tensor = tensor.to(self.device)
+        # Kernels read runs of memory; what is kept for many candidates is made one.
+        return tensor.contiguous() if self._keeps(key) and (self.resident or self.keep_deltas) else tensor
+
+    def _keeps(self, key: InputKey) -> bool:
+        """Whether a tensor is kept: a mapped one costs nothing; one that is made does, and pays in a search alone."""
+        source = self._checkpoints[key[0]]
+        if not isinstance(source, Checkpoint):  # intermediates are merged anew
+            return False
+        if self.resident or self.keep_deltas:
+            return True
+        return self.device.type == "cpu" and source.adapter is None and key not in self._derived
+
+    def load(self, advance: Callable[[int], None]) -> None:
+        """Read all sources in parallel, once: to the device where resident, else into the system's cache of files.
+
+        `advance(n)` is told of every n bytes. Without it tensors are read when they are first asked for.
+        """
+        sources = [source for source in self._checkpoints.values() if isinstance(source, Checkpoint)]
+        keys = [(source.reference, name) for source in sources for name in source.entries]
+        with ThreadPoolExecutor(READERS) as pool:
+            for nbytes in pool.map(self._load, keys):
+                advance(nbytes)
+
+    def _load(self, key: InputKey) -> int:
+        tensor = self.tensor(key)
+        if tensor.device.type == "cpu" and tensor.is_contiguous():
+            tensor.view(-1).view(torch.uint8)[::PAGE].sum()  # one byte of every page
+        return tensor.nbytes
 
     def statistics(self, keys: tuple[InputKey, ...], base: int | None, dtype: torch.dtype | None) -> InputStatistics:
         """Statistics of tensors, each cast to `dtype` first (None: as stored); what was computed once is kept.
@@ -90,7 +128,7 @@ class ModelBank:
             return self.remember((keys, dtype, name), compute)
 
         return InputStatistics(
-            lambda: [cast(self.tensor(key), dtype) for key in keys],
+            lambda: [counting(self.tensor(key), dtype) for key in keys],
             base,
             remember=remember,
             remember_tensor=remember if self.keep_deltas else compute_anew,
@@ -101,6 +139,10 @@ class ModelBank:
         self._derived.setdefault(key, make)
         return key
 
+    def recall(self, key: Hashable) -> Any:
+        """What was remembered under a key; None where nothing was."""
+        return self._known.get(key)
+
     def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once for a key: for what follows from the sources and no candidate changes."""
         if key not in self._known:
@@ -108,6 +150,8 @@ class ModelBank:
         return self._known[key]
 
 
-def cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """The tensor in `dtype`; None leaves it as it is."""
-    return tensor if dtype is None else tensor.to(dtype)
+def counting(stored: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """The tensor in a recipe's dtype (None: as stored), but not widened to float32: that is part of the arithmetic."""
+    if dtype is None or (dtype == torch.float32 and torch.promote_types(stored.dtype, dtype) == dtype):
+        return stored
+    return stored.to(dtype)

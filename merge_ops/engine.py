@@ -7,8 +7,19 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
+import numpy as np
+import torch
+
+from . import reductions
 from .execute import execute
 from .work import Work
+
+
+class Gram(NamedTuple):
+    """A kernel for `reductions.gram_matrix`, and whether it can read a tensor."""
+
+    can_read: Callable[[torch.Tensor], bool]
+    matrix: Callable[[Sequence[torch.Tensor], torch.Tensor | None], np.ndarray]
 
 
 class Executor(NamedTuple):
@@ -16,6 +27,7 @@ class Executor(NamedTuple):
 
     can_run: Callable[[Work], bool]
     run_all: Callable[[Sequence[Work]], None]
+    gram: Gram | None = None  # where it has one of its own
 
 
 def run(works: Sequence[Work]) -> None:
@@ -30,13 +42,23 @@ def run(works: Sequence[Work]) -> None:
         work.out.copy_(execute(work.plan, work.inputs, base=work.base, seed=work.seed, name=work.name))
 
 
+def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = None) -> np.ndarray:
+    """As `reductions.gram_matrix`, the same bits."""
+    everything = tensors if base is None else (*tensors, base)
+    executor = executor_for(tensors[0].device.type)
+    own = None if executor is None else executor.gram
+    if own is not None and all(own.can_read(x) for x in everything):
+        return own.matrix(tensors, base)
+    return reductions.gram_matrix(tensors, base)
+
+
 @lru_cache
 def executor_for(device: str) -> Executor | None:
     """The kernels for a kind of device; None where there are none, or what they are made with is not installed."""
     if device == "cpu" and find_spec("numba"):
-        from .compiled.executor import can_run, run_all
+        from .compiled.executor import can_run, gram_matrix, run_all, supported
 
-        return Executor(can_run, run_all)
+        return Executor(can_run, run_all, Gram(supported, gram_matrix))
     if device == "cuda" and find_spec("triton"):
         from .gpu.executor import can_run, run_all
 

@@ -92,13 +92,15 @@ def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, se
     weights = [rule.weight for rule in plan.rules]
     total = _ordered_sum(deltas)
     if plan.consensus:
-        positive = total >= 0
-        agrees = [torch.where(positive, delta > 0, delta < 0) for delta in deltas]
-        total = _ordered_sum([delta * mask for delta, mask in zip(deltas, agrees, strict=True)])
+        sign = torch.where(total >= 0, 1.0, -1.0).to(total.dtype)
+        # Turned so that the elected sign is +, disagreeing elements are negative.
+        turned = [delta * sign for delta in deltas]
+        total = _ordered_sum([delta.clamp(min=0.0) for delta in turned])
         if plan.normalize:
-            divisor = _ordered_sum([mask.to(total.dtype) * w for mask, w in zip(agrees, weights, strict=True)])
+            divisor = _ordered_sum([(d > 0).to(d.dtype) * w for d, w in zip(turned, weights, strict=True)])
             divisor[divisor == 0] = 1.0
             total = total / divisor
+        total = total * sign
     elif plan.average:
         total = total / _ordered_sum([mask.to(total.dtype) for mask in kept]).clamp_(min=1.0)
     if plan.factor != 1.0:
@@ -117,12 +119,13 @@ def _weighted(delta: torch.Tensor, mask: torch.Tensor, rule: SourceRule) -> torc
     """The masked, rescaled and weighted task vector of one source."""
     if isinstance(rule.keep, KeepAll):
         return delta * rule.weight
-    kept = delta * mask
+    kept = torch.where(mask, delta, 0.0)
+    factor = 1.0
     if rule.rescale:
         exponent = fixed_exponent(float(delta.abs().max()) if delta.numel() else 0.0)
         if exponent != INFINITE:
-            kept = kept * l1_ratio(fixed_sum(delta, exponent), fixed_sum(kept, exponent), exponent)
-    return kept * rule.weight
+            factor = l1_ratio(fixed_sum(delta, exponent), fixed_sum(kept, exponent), exponent)
+    return kept * (factor * rule.weight)
 
 
 def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:

@@ -15,11 +15,44 @@ from .bank import ModelBank
 from .checkpoint import Checkpoint
 from .config_json import merged_config
 from .digest import WeightsDigest
-from .materialize import materialize, torch_dtype
-from .plan import MergePlan, plan_merge
+from .materialize import merge_in_batches, torch_dtype
+from .plan import MergePlan, TensorTask, plan_merge
 from .quiet import quiet_transformers
 from .recipe import Recipe
 from .weight_views import View, checkpoint_views
+
+
+class Written:
+    """What the live weights were made of: what holds for all tensors, and by name the task and the views' versions.
+
+    torch counts in a tensor's version how often it was changed in place, by others: kernels write below its notice.
+    """
+
+    def __init__(self, conditions: Any = None) -> None:
+        self._conditions = conditions
+        self._tasks: dict[str, tuple[TensorTask, tuple[int, ...]]] = {}
+
+    @staticmethod
+    def conditions_of(plan: MergePlan) -> Any:
+        """What, beside its task, a tensor depends on."""
+        recipe = plan.recipe
+        seed = recipe.seed if plan.method.random else None
+        return (recipe.merge_method, recipe.dtype, recipe.out_dtype, recipe.vocabulary, seed)
+
+    def holds(self, other: Written, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> bool:
+        """Whether the tensor that `task` makes under the other's conditions is there already."""
+        if self._conditions is None or self._conditions != other._conditions:
+            return False
+        known = self._tasks.get(task.name)
+        return known is not None and known == (task, _versions(views[task.name]))
+
+    def note(self, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> None:
+        """Remember a tensor that is there now."""
+        self._tasks[task.name] = task, _versions(views[task.name])
+
+
+def _versions(views: tuple[View, ...]) -> tuple[int, ...]:
+    return tuple([view.target._version for view in views])
 
 
 class LiveModel:
@@ -34,6 +67,7 @@ class LiveModel:
         self._built_for: str | None = None
         self._model: PreTrainedModel | None = None
         self._views: Mapping[str, tuple[View, ...]] = {}
+        self._written: Written = Written()
 
     @property
     def model(self) -> PreTrainedModel:
@@ -44,7 +78,9 @@ class LiveModel:
 
     @torch.no_grad()
     def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> None:
-        """Write a candidate into the model; `digest`, where given, takes in the weights on their way.
+        """Write a candidate into the model; `digest`, where given, takes in its weights.
+
+        Tensors that the recipe makes of the same inputs by the same numbers as the one before are not written again.
 
         Raises:
             UserError: the sources do not fit the recipe.
@@ -52,14 +88,27 @@ class LiveModel:
         """
         plan = plan_merge(recipe, self.bank)
         self._build(plan)
-        missing = set(self._views)
-        stream = materialize(plan, self.bank)
-        for name, tensor in stream if digest is None else digest.watch(stream):
-            for view in self._views[name]:
-                view.target.copy_(tensor[view.rows] if tensor.dim() else tensor)
-            missing.discard(name)
+        missing = set(self._views) - {task.name for task in plan.tasks}
         if missing:
-            raise RuntimeError(f"the merge gave no tensor for {sorted(missing)[:5]} of the live model")
+            raise RuntimeError(f"the merge gives no tensor for {sorted(missing)[:5]} of the live model")
+        before, now = self._written, Written(Written.conditions_of(plan))
+        self._written = Written()  # nothing is known of the weights if this fails
+        changed = [task for task in plan.tasks if digest is not None or not before.holds(now, task, self._views)]
+        for name, tensor in merge_in_batches(plan, changed, self.bank, self._target):
+            for view in self._views[name]:
+                if view.target is not tensor:
+                    view.target.copy_(tensor[view.rows] if tensor.dim() else tensor)
+            if digest is not None:
+                digest.add(name, tensor)
+        for task in plan.tasks:
+            now.note(task, self._views)
+        self._written = now
+
+    def _target(self, name: str) -> torch.Tensor | None:
+        """Where a tensor can be written as a whole."""
+        views = self._views[name]
+        whole = len(views) == 1 and views[0].rows == slice(None) and views[0].target.is_contiguous()
+        return views[0].target if whole else None
 
     def _build(self, plan: MergePlan) -> None:
         donor = self.bank[plan.donor]
@@ -71,6 +120,7 @@ class LiveModel:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
+        self._written = Written()
         with quiet_transformers():
             if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
                 trust = self.bank.trust_remote_code

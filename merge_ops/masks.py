@@ -17,7 +17,7 @@ from .reductions import l1_ratio
 from .selection import kept_count, rank_probabilities, window_counts
 from .work import Work
 
-NONE = 0xFFFFFFFF  # magnitude bits above all others
+NONE = 0x80000000  # magnitude bits above all others
 
 
 class Selection(Protocol):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 
 import torch
 
-from .bank import ModelBank
+from .bank import ModelBank, counting
 from .engine import run
 from .methods import Plan, PlanError
 from .plan import MergePlan, TensorTask, plan_merge
 from .recipe import Recipe
 from .vocabulary_rows import rebuilt_keys
 from .work import Work
+
+BATCH = 1 << 24  # elements that are merged together
 
 
 class MergeError(RuntimeError):
@@ -35,26 +37,51 @@ def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[s
         yield task.name, merge_task(plan, task, bank)
 
 
+@torch.no_grad()
 def merge_task(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tensor:
     """One output tensor of a plan.
 
     Raises:
         MergeError: the method's numbers define no tensor; the message names it.
     """
-    try:
-        return merge_tensor(plan, task, bank)
-    except PlanError as error:
-        raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
+    work = prepare(plan, task, bank)
+    if isinstance(work, Work):
+        run([work])
+        return work.out
+    return work
 
 
 @torch.no_grad()
-def merge_tensor(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tensor:
-    """One output tensor of a plan."""
-    found = prepare(plan, task, bank)
-    if isinstance(found, Work):
-        run([found])
-        return found.out
-    return found
+def merge_in_batches(
+    plan: MergePlan,
+    tasks: Iterable[TensorTask],
+    bank: ModelBank,
+    target: Callable[[str], torch.Tensor | None],
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Merge tensors, small ones together; each into `target(name)` where that has the output's dtype, else a new one.
+
+    Raises:
+        MergeError: the method's numbers define no tensor; the message names it.
+    """
+    batch: dict[str, Work] = {}
+    size = 0
+    for task in tasks:
+        work = prepare(plan, task, bank, target(task.name))
+        if not isinstance(work, Work):
+            yield task.name, work
+            continue
+        batch[task.name] = work
+        size += work.out.numel()
+        if size >= BATCH:
+            yield from _run(batch)
+            size = 0
+    yield from _run(batch)
+
+
+def _run(batch: dict[str, Work]) -> Iterator[tuple[str, torch.Tensor]]:
+    run(list(batch.values()))
+    yield from ((name, work.out) for name, work in batch.items())
+    batch.clear()
 
 
 def prepare(
@@ -63,8 +90,7 @@ def prepare(
     """The work of merging one output tensor, into `target` where its dtype is the output's; or a tensor taken as it is.
 
     Raises:
-        PlanError: the method's numbers define no tensor.
-        MergeError: inputs that cannot be merged differ.
+        MergeError: the method's numbers define no tensor, or inputs that cannot be merged differ; the message names it.
     """
     recipe = plan.recipe
     working, out = torch_dtype(recipe.dtype), torch_dtype(recipe.out_dtype or recipe.dtype)
@@ -78,25 +104,21 @@ def prepare(
     if task.copied:
         return stored[0].to(dtype)
     base = task.numbers.base
-    method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, base, working))
+    try:
+        method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, base, working))
+    except PlanError as error:
+        raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
     if target is None or target.dtype != dtype:
         target = torch.empty(stored[0].shape, dtype=dtype, device=stored[0].device)
     return Work(
         plan=method_plan,
-        inputs=tuple(_counting(x, working) for x in stored),
+        inputs=tuple(counting(x, working) for x in stored),
         out=target,
         base=base,
         seed=recipe.seed,
         name=task.name,
         remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
     )
-
-
-def _counting(stored: torch.Tensor, working: torch.dtype | None) -> torch.Tensor:
-    """The tensor in the recipe's dtype, but not widened to float32: that is part of the arithmetic."""
-    if working is None or (working == torch.float32 and torch.promote_types(stored.dtype, working) == working):
-        return stored
-    return stored.to(working)
 
 
 def _same(tensors: Sequence[torch.Tensor], task: TensorTask) -> torch.Tensor:

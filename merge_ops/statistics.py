@@ -8,7 +8,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from .reductions import gram_matrix, vector_gram
+from .engine import gram_matrix
+from .reductions import vector_gram
 
 Value = TypeVar("Value")
 Remember = Callable[[Hashable, Callable[[], Value]], Value]

@@ -12,6 +12,7 @@ from ..evaluators import Part, Scores
 from ..merge_ops import WeightsDigest
 from .best import best_recipe
 from .config import RunConfig, load_config
+from .loading import load_sources
 from .pools import LocalPool
 from .progress import Report
 from .rundir import BEST, RunDir, config_root, write_text
@@ -74,6 +75,7 @@ def print_warnings(console: Console, session: Session) -> None:
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
     session = Session(config, root, options)
     rundir.check_same(session.ingredients())
+    load_sources(session, console)
     plan = Plan(config, session.space, session.suite.entries, session.baselines)
     print_warnings(console, session)
     study = Study(plan, rundir, LocalPool(session), report := Report(console))

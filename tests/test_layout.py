@@ -26,8 +26,13 @@ ONLY_IN = {
     "ray": ("optimizer/pools",),
     "lm_eval": ("evaluators",),
     "datasets": ("evaluators",),
+    "numba": ("merge_ops/compiled",),
+    "triton": ("merge_ops/gpu",),
 }
-MERGE_OPS_LIBRARIES = ("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy")
+MERGE_OPS_LIBRARIES = (
+    *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy"),
+    *("numba", "triton"),  # kernels
+)
 LONGEST_FILE = 300
 
 FILES = sorted(path.relative_to(ROOT) for folder in ("mergesmith", *FOLDERS) for path in (ROOT / folder).rglob("*.py"))

@@ -15,7 +15,7 @@ from .launch import addresses, chunks_of, codes, parallel, run
 from .ranked import kept_sums_by_rank
 from .selection import MagnitudeTable
 
-WORTH_A_TABLE = 1 << 21  # elements from which sums by hash are kept, 256 KiB per source
+WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 KiB per source
 
 
 class TaskVectorCounts:

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+import torch
 
 from ..masks import by_magnitude, by_rank, numbers_of, row_length
 from ..methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
-from ..reductions import CHUNK
+from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
 from .counts import TaskVectorCounts
 from .custom import KERNELS
 from .launch import addresses, chunks_of, codes, run, supported
 from .linear import combine, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
+from .sums import products
 
 
 def can_run(work: Work) -> bool:
@@ -73,7 +75,7 @@ def _combine(works: Sequence[Work]) -> None:
     run(combine, chunks, addresses(outs), codes(outs), inputs, kinds, counts, coefficients)
 
 
-def _terms(work: Work):
+def _terms(work: Work) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...]]:
     plan = work.plan
     if isinstance(plan, AddDelta):
         return (plan.delta, work.based[0]), (plan.scale, 1.0)
@@ -92,8 +94,9 @@ def _masked(works: Sequence[Work]) -> None:
     for t, work in enumerate(works):
         for k, n in enumerate(numbers_of(work, plans[t], TaskVectorCounts(work))):
             cuts[t, k], bounds[t, k] = (n.low.bits, n.high.bits), (n.low.bound, n.high.bound)
-            keys[t, k], shares[t, k], factors[t, k] = n.key, n.share, n.factor
+            keys[t, k], shares[t, k] = n.key, n.share
             weights[t, k] = plans[t].rules[k].weight
+            factors[t, k] = n.factor * plans[t].rules[k].weight
     scales = np.array([plan.factor for plan in plans], np.float32)
     outs, based = [work.out for work in works], [work.based for work in works]
     inputs, kinds = np.stack([addresses(b) for b in based]), np.stack([codes(b) for b in based])
@@ -136,7 +139,16 @@ def _combine_rows(work: Work, plan: RowCombination) -> None:
     coefficients = np.stack([np.asarray(c, np.float64).reshape(-1) for c in plan.coefficients]).astype(np.float32)
     inputs, outs = work.inputs, (work.out,)
     chunks = chunks_of([work.out.numel()])
-    run(combine_rows, chunks, addresses(outs), codes(outs), addresses(inputs)[None], codes(inputs)[None], coefficients, inner)
+    run(
+        combine_rows,
+        chunks,
+        addresses(outs),
+        codes(outs),
+        addresses(inputs)[None],
+        codes(inputs)[None],
+        coefficients,
+        inner,
+    )
 
 
 def _inner_and_size(work: Work) -> tuple[int, int] | None:
@@ -158,7 +170,7 @@ def _ranked(work: Work, plan: MaskedSum) -> None:
     numbers, based, outs = numbers_of(work, plan, TaskVectorCounts(work)), work.based, (work.out,)
     length, count = row_length(work.out), len(plan.rules)
     levels = np.stack([np.full(length, n.share, np.uint32) if n.levels is None else n.levels for n in numbers])
-    factors = np.array([[n.factor for n in numbers]], np.float32)
+    factors = np.array([[n.factor * rule.weight for n, rule in zip(numbers, plan.rules, strict=True)]], np.float32)
     weights = np.array([[rule.weight for rule in plan.rules]], np.float32)
     keys = np.array([[n.key for n in numbers]], np.uint32)
     run(
@@ -191,3 +203,17 @@ def _vote(plan: MaskedSum) -> tuple[int, ...]:
     if not plan.consensus:
         return SUM
     return ELECT_AND_DIVIDE if plan.normalize else ELECT
+
+
+def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = None) -> np.ndarray:
+    """As `reductions.gram_matrix`."""
+    everything = tensors if base is None else (*tensors, base)
+    at, kinds, chunks = addresses(everything), codes(everything), chunks_of([tensors[0].numel()], CHUNK)
+    size = len(tensors)
+    gram = np.empty((size, size))
+    for i in range(size):
+        for j in range(i, size):
+            sums = np.empty(len(chunks))
+            run(products, chunks, at, kinds, i, j, -1 if base is None else size, sums)
+            gram[i, j] = gram[j, i] = sum_of_chunks(sums.tolist())
+    return gram

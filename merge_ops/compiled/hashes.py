@@ -8,7 +8,7 @@ from .strips import STRIP, compiled, decode_delta
 
 
 @compiled
-def mixed(index, key0, key1):  # noqa: ANN001, ANN201
+def mixed(index, key0, key1):
     """The 32-bit hash of the low half of an element's index; `key1` has the high half mixed in (`second_key`)."""
     x = np.uint32(index ^ key0)
     x = np.uint32(x ^ np.uint32(x >> np.uint32(17)))
@@ -21,19 +21,19 @@ def mixed(index, key0, key1):  # noqa: ANN001, ANN201
 
 
 @compiled
-def second_key(key1, start):  # noqa: ANN001, ANN201
+def second_key(key1, start):
     """The second key word for elements whose index has the high half of `start`."""
     return np.uint32(np.uint32(key1) + np.uint32(np.uint32(start >> 32) * np.uint32(0x9E3779B9)))
 
 
 @compiled
-def _fixed(values, scale, n, fixed):  # noqa: ANN001, ANN202
+def _fixed(values, scale, n, fixed):
     for e in range(n):
         fixed[e] = np.int32(np.float32(abs(values[e]) * scale))
 
 
 @compiled
-def _sum_kept(fixed, start, key0, key1, share, n):  # noqa: ANN001, ANN202
+def _sum_kept(fixed, start, key0, key1, share, n):
     total = np.int64(0)
     for e in range(n):
         keep = np.uint32(mixed(np.uint32(start + np.uint32(e)), key0, key1) >> np.uint32(16)) < share
@@ -42,13 +42,13 @@ def _sum_kept(fixed, start, key0, key1, share, n):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _add_by_hash(fixed, start, key0, key1, n, sums):  # noqa: ANN001, ANN202
+def _add_by_hash(fixed, start, key0, key1, n, sums):
     for e in range(n):
         sums[np.uint32(mixed(np.uint32(start + np.uint32(e)), key0, key1) >> np.uint32(16))] += np.int64(fixed[e])
 
 
 @compiled
-def kept_sums(chunks, first, last, inputs, codes, source, scale, key0, key1, share, sums):  # noqa: ANN001, ANN201
+def kept_sums(chunks, first, last, inputs, codes, source, scale, key0, key1, share, sums):
     """Per chunk, in `sums` int64: the fixed-point magnitudes of a task vector whose hash is below `share`."""
     base, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     fixed = np.empty(STRIP, np.int32)
@@ -63,7 +63,7 @@ def kept_sums(chunks, first, last, inputs, codes, source, scale, key0, key1, sha
 
 
 @compiled
-def sums_by_hash(chunks, first, last, inputs, codes, source, scale, key0, key1, sums):  # noqa: ANN001, ANN201
+def sums_by_hash(chunks, first, last, inputs, codes, source, scale, key0, key1, sums):
     """Adds fixed-point magnitudes of a task vector to `sums`, (65536,) int64, by the top 16 bits of their hash."""
     base, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     fixed = np.empty(STRIP, np.int32)
@@ -77,7 +77,7 @@ def sums_by_hash(chunks, first, last, inputs, codes, source, scale, key0, key1, 
 
 
 @compiled
-def largest_bits(chunks, first, last, inputs, codes, source, largest):  # noqa: ANN001, ANN201
+def largest_bits(chunks, first, last, inputs, codes, source, largest):
     """Per chunk, in `largest` uint32: the largest magnitude of a task vector, as float32 bits."""
     base, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     for chunk in range(first, last):
@@ -90,7 +90,7 @@ def largest_bits(chunks, first, last, inputs, codes, source, largest):  # noqa: 
 
 
 @compiled
-def _largest(bits, n):  # noqa: ANN001, ANN202
+def _largest(bits, n):
     most = np.uint32(0)
     for e in range(n):
         most = max(most, np.uint32(bits[e] & np.uint32(0x7FFFFFFF)))

@@ -1,46 +1,46 @@
 """Kernels that count magnitudes: what it takes to say which elements of a tensor are the largest, exactly.
 
 Magnitudes are float32 bits without the sign, which order as the numbers do. A bin is the upper 16 of these 31 bits and
-whether the lower 15 are all zero: differences of bfloat16 numbers mostly end in zeros, so that most bins hold one value.
+whether the lower 15 are all zero: differences of bfloat16 numbers mostly end in zeros, so most bins hold one value.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .strips import STRIP, compiled, decode, decode_delta
+from .strips import STRIP, compiled, decode_delta
 
 BINS = 1 << 17
 VARIANCE = 0  # the place of the base: no source of a task vector
 
 
 @compiled
-def _bin(bits):  # noqa: ANN001, ANN202
+def _bin(bits):
     tail = np.uint32(1) if np.uint32(bits & np.uint32(0x7FFF)) != np.uint32(0) else np.uint32(0)
     return np.uint32(np.uint32(np.uint32(bits >> np.uint32(15)) << np.uint32(1)) | tail)
 
 
 @compiled
-def _add(values, n, total):  # noqa: ANN001, ANN202
+def _add(values, n, total):
     for e in range(n):
         total[e] += values[e]
 
 
 @compiled
-def _add_square(values, mean, n, total):  # noqa: ANN001, ANN202
+def _add_square(values, mean, n, total):
     for e in range(n):
         d = np.float32(values[e] - mean[e])
         total[e] += np.float32(d * d)
 
 
 @compiled
-def _scale(values, factor, n):  # noqa: ANN001, ANN202
+def _scale(values, factor, n):
     for e in range(n):
         values[e] *= factor
 
 
 @compiled
-def magnitude_source(inputs, codes, source, start, n, base, scratch, values):  # noqa: ANN001, ANN201
+def magnitude_source(inputs, codes, source, start, n, base, scratch, values):
     """A task vector into `values`, or with VARIANCE the variance of all task vectors; float32, the base first."""
     if source != VARIANCE:
         decode_delta(inputs, codes, source, start, n, base, values)
@@ -65,7 +65,7 @@ def magnitude_source(inputs, codes, source, start, n, base, scratch, values):  #
 
 
 @compiled
-def magnitudes(inputs, codes, source, start, n, found):  # noqa: ANN001, ANN201
+def magnitudes(inputs, codes, source, start, n, found):
     """Magnitude bits of elements [start, start + n) into `found`, uint32."""
     base, scratch, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     bits = values.view(np.uint32)
@@ -77,7 +77,7 @@ def magnitudes(inputs, codes, source, start, n, found):  # noqa: ANN001, ANN201
 
 
 @compiled
-def histogram(chunks, first, last, inputs, codes, source, counts):  # noqa: ANN001, ANN201
+def histogram(chunks, first, last, inputs, codes, source, counts):
     """Adds to `counts`, (BINS,) int64, how many elements of the chunks fall into each bin."""
     found = np.empty(STRIP, np.uint32)
     for chunk in range(first, last):
@@ -90,10 +90,11 @@ def histogram(chunks, first, last, inputs, codes, source, counts):  # noqa: ANN0
 
 
 @compiled
-def grouped(counts, target, groups):  # noqa: ANN001, ANN201
+def grouped(counts, target, groups):
     """Joins neighbouring bins into groups of at most `target` elements; returns how many.
 
-    A bin of one value that alone reaches `target` is a group of its own. `groups`, (BINS,) uint16, takes each bin's group.
+    A bin of one value that alone reaches `target` is a group of its own. `groups`, (BINS,) uint16, takes the group of
+    every bin.
     """
     last, held, alone = -1, 0, False
     for b in range(len(counts)):
@@ -110,7 +111,7 @@ def grouped(counts, target, groups):  # noqa: ANN001, ANN201
 
 
 @compiled
-def group_counts(chunks, first, last, inputs, codes, source, groups, scale, counts, sums, lows, highs):  # noqa: ANN001, ANN201, E501
+def group_counts(chunks, first, last, inputs, codes, source, groups, scale, counts, sums, lows, highs):
     """Per chunk and group how many elements, `counts` uint32; per group sums of fixed-point magnitudes and extremes."""
     found = np.empty(STRIP, np.uint32)
     values = found.view(np.float32)
@@ -129,7 +130,7 @@ def group_counts(chunks, first, last, inputs, codes, source, groups, scale, coun
 
 
 @compiled
-def members(chunks, first, last, inputs, codes, source, low, high, offsets, bits, indices):  # noqa: ANN001, ANN201
+def members(chunks, first, last, inputs, codes, source, low, high, offsets, bits, indices):
     """The elements with magnitudes in [low, high]: their bits and indices, from offsets[chunk] on."""
     found = np.empty(STRIP, np.uint32)
     for chunk in range(first, last):
@@ -149,7 +150,7 @@ def members(chunks, first, last, inputs, codes, source, low, high, offsets, bits
 
 
 @compiled
-def _any_between(found, n, low, high):  # noqa: ANN001, ANN202
+def _any_between(found, n, low, high):
     count = np.uint32(0)
     for e in range(n):
         count += np.uint32((found[e] >= low) & (found[e] <= high))
@@ -157,7 +158,7 @@ def _any_between(found, n, low, high):  # noqa: ANN001, ANN202
 
 
 @compiled
-def place_of(inputs, codes, source, start, stop, bits, nth):  # noqa: ANN001, ANN201
+def place_of(inputs, codes, source, start, stop, bits, nth):
     """The index of the nth element (from 1) in [start, stop) with this magnitude; -1 where there are fewer."""
     found = np.empty(STRIP, np.uint32)
     for begin in range(start, stop, STRIP):

@@ -8,31 +8,31 @@ from .strips import STRIP, compiled, decode, encode
 
 
 @compiled
-def _scaled(values, c, n, total):  # noqa: ANN001, ANN202
+def _scaled(values, c, n, total):
     for e in range(n):
         total[e] = values[e] * c
 
 
 @compiled
-def _add_scaled(values, c, n, total):  # noqa: ANN001, ANN202
+def _add_scaled(values, c, n, total):
     for e in range(n):
         total[e] += values[e] * c
 
 
 @compiled
-def _vector_scaled(values, c, n, total):  # noqa: ANN001, ANN202
+def _vector_scaled(values, c, n, total):
     for e in range(n):
         total[e] = values[e] * c[e]
 
 
 @compiled
-def _add_vector_scaled(values, c, n, total):  # noqa: ANN001, ANN202
+def _add_vector_scaled(values, c, n, total):
     for e in range(n):
         total[e] += values[e] * c[e]
 
 
 @compiled
-def combine(chunks, first, last, outs, out_codes, inputs, codes, counts, coefficients):  # noqa: ANN001, ANN201
+def combine(chunks, first, last, outs, out_codes, inputs, codes, counts, coefficients):
     """Chunks [first, last) of (tensor, start, stop); `coefficients` (T, K) float32, of which `counts` (T,) count."""
     values, total = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     for chunk in range(first, last):
@@ -51,7 +51,7 @@ def combine(chunks, first, last, outs, out_codes, inputs, codes, counts, coeffic
 
 
 @compiled
-def combine_rows(chunks, first, last, outs, out_codes, inputs, codes, coefficients, inner):  # noqa: ANN001, ANN201
+def combine_rows(chunks, first, last, outs, out_codes, inputs, codes, coefficients, inner):
     """One tensor; element e has the coefficients (K, S) float32 at e // inner % S, all inputs."""
     values, total = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     count, size = coefficients.shape

@@ -15,7 +15,7 @@ SUM, AVERAGE, ELECT, ELECT_AND_DIVIDE = ((0,) * n for n in (1, 2, 3, 4))
 
 
 @compiled
-def _sum(x, base, start, n, rule, vote, cut, last, top, top_last, key0, key1, share, table, factor, weight, scale, out):  # noqa: ANN001, ANN202, E501
+def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scale, out):
     for e in range(n):
         total = np.float32(0)
         kept = np.float32(0)
@@ -24,80 +24,125 @@ def _sum(x, base, start, n, rule, vote, cut, last, top, top_last, key0, key1, sh
             d = np.float32(x[k, e] - own)
             if len(rule) == 1:
                 bits = np.uint32(d.view(np.uint32) & np.uint32(0x7FFFFFFF))
-                keep = (bits > cut[k]) | ((bits == cut[k]) & (np.uint32(e) < last[k]))
-                keep &= (bits < top[k]) | ((bits == top[k]) & (np.uint32(e) >= top_last[k]))
-            elif len(rule) == 2:
-                keep = np.uint32(mixed(np.uint32(start + np.uint32(e)), key0[k], key1[k]) >> np.uint32(16)) < share[k]
+                keep = np.uint32(bits - low[k]) < span[k]
             else:
-                hashed = mixed(np.uint32(start + np.uint32(e)), key0[k], key1[k])
-                keep = np.uint32(hashed >> np.uint32(16)) < table[k, e]
-            mask = np.float32(keep)
-            # Multiplied, not chosen: the sign of a zero is that of the reference.
-            d = np.float32(np.float32(np.float32(d * mask) * factor[k]) * weight[k])
+                bits = np.uint32(mixed(np.uint32(start + np.uint32(e)), key0[k], key1[k]) >> np.uint32(16))
+                keep = bits < (share[k] if len(rule) == 2 else table[k, e])
+            if len(vote) == 2:
+                kept = np.float32(kept + np.float32(keep))
+            d = np.float32((d if keep else np.float32(0)) * factor[k])
             x[k, e] = d
-            total = d if k == 0 else np.float32(total + d)
-            kept = np.float32(kept + mask)
+            total = np.float32(total + d)
         if len(vote) == 2:
             total = np.float32(total / (kept if kept > np.float32(1) else np.float32(1)))
         elif len(vote) > 2:
-            positive = total >= np.float32(0)
+            sign = np.float32(1) if total >= np.float32(0) else np.float32(-1)
             total = np.float32(0)
             divisor = np.float32(0)
             for k in range(len(weight)):
-                d = x[k, e]
-                agrees = np.float32((positive & (d > np.float32(0))) | ((not positive) & (d < np.float32(0))))
-                total = np.float32(d * agrees) if k == 0 else np.float32(total + np.float32(d * agrees))
+                d = np.float32(x[k, e] * sign)
+                # A number that is none passes on.
+                total = np.float32(total + (np.float32(0) if d <= np.float32(0) else d))
                 if len(vote) == 4:
-                    counted = np.float32(agrees * weight[k])
-                    divisor = counted if k == 0 else np.float32(divisor + counted)
+                    divisor = np.float32(divisor + (weight[k] if d > np.float32(0) else np.float32(0)))
             if len(vote) == 4:
                 total = np.float32(total / (divisor if divisor != np.float32(0) else np.float32(1)))
+            total = np.float32(total * sign)
         out[e] = np.float32(np.float32(total * scale) + own)
 
 
 @compiled
-def masked_sum(chunks, first, last, outs, out_codes, inputs, codes, rule, vote, zeros, bits, cuts, bounds, keys, shares, factors, weights, scales):  # noqa: ANN001, ANN201, E501
+def _within(start, n, bounds):
+    """How many of n elements come before the first bound behind `start`."""
+    for k in range(bounds.shape[0]):
+        for side in range(2):
+            if start < bounds[k, side] < start + n:
+                n = bounds[k, side] - start
+    return n
+
+
+@compiled
+def masked_sum(
+    chunks,
+    first,
+    last,
+    outs,
+    out_codes,
+    inputs,
+    codes,
+    rule,
+    vote,
+    zeros,
+    bits,
+    cuts,
+    bounds,
+    keys,
+    shares,
+    factors,
+    weights,
+    scales,
+):
     """Chunks [first, last) of (tensor, start, stop); the base is the first input. `rule` is MAGNITUDE or HASH.
 
     Per tensor and source: `cuts` (T, K, 2) uint32, magnitudes as float32 bits from which on and up to which elements
     stay, and `bounds` (T, K, 2) int64, the index below which elements equal to the one stay, and those equal to the
-    other go; `keys` (T, K, 2) and `shares` (T, K) uint32 for hashes; `factors` and `weights` (T, K), `scales` (T,)
-    float32. `zeros` and `bits` are tuples of K float32 and uint32, for their types.
+    other go; `keys` (T, K, 2) and `shares` (T, K) uint32 for hashes; `factors`, what elements are multiplied by, and
+    `weights`, what divisors count, (T, K), `scales` (T,) float32. `zeros` and `bits` are tuples of K float32 and
+    uint32, for their types.
     """
     count = len(zeros)
     base, out = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
-    x, within = np.empty((count, STRIP), np.float32), np.empty((3, count), np.uint32)
+    x, numbers = np.empty((count, STRIP), np.float32), np.empty((3, count), np.uint32)
     table = np.empty((count, 1), np.uint32)
     for chunk in range(first, last):
-        t, stop = chunks[chunk, 0], chunks[chunk, 2]
+        t, start, stop = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2]
         weight, factor = filled(zeros, weights[t]), filled(zeros, factors[t])
-        cut, top = filled(bits, cuts[t, :, 0]), filled(bits, cuts[t, :, 1])
         key0, share = filled(bits, keys[t, :, 0]), filled(bits, shares[t])
-        for start in range(chunks[chunk, 1], stop, STRIP):
-            n = min(STRIP, stop - start)
+        while start < stop:
+            # A strip ends at a bound, so that on all of it the same magnitudes stay: low <= bits < low + span.
+            n = _within(start, min(STRIP, stop - start), bounds[t])
             decode(inputs[t, 0], codes[t, 0], start, n, base)
             for k in range(count):
                 decode(inputs[t, k + 1], codes[t, k + 1], start, n, x[k])
-                within[0, k] = np.uint32(max(0, min(bounds[t, k, 0] - start, n)))
-                within[1, k] = np.uint32(max(0, min(bounds[t, k, 1] - start, n)))
-                within[2, k] = second_key(keys[t, k, 1], start)
-            low, high, key1 = filled(bits, within[0]), filled(bits, within[1]), filled(bits, within[2])
-            _sum(x, base, np.uint32(start), n, rule, vote, cut, low, top, high, key0, key1, share, table, factor, weight, scales[t], out)  # noqa: E501
+                low = cuts[t, k, 0] + (np.uint32(0) if start < bounds[t, k, 0] else np.uint32(1))
+                high = cuts[t, k, 1] + (np.uint32(0) if start < bounds[t, k, 1] else np.uint32(1))
+                numbers[0, k] = low
+                numbers[1, k] = max(high, low) - low
+                numbers[2, k] = second_key(keys[t, k, 1], start)
+            low, span, key1 = filled(bits, numbers[0]), filled(bits, numbers[1]), filled(bits, numbers[2])
+            at = np.uint32(start)
+            _sum(x, base, at, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scales[t], out)
             encode(out, n, outs[t], out_codes[t], start)
+            start += n
 
 
 @compiled
-def ranked_sum(chunks, first, last, outs, out_codes, inputs, codes, rule, vote, zeros, bits, keys, levels, length, factors, weights, scales):  # noqa: ANN001, ANN201, E501
+def ranked_sum(
+    chunks,
+    first,
+    last,
+    outs,
+    out_codes,
+    inputs,
+    codes,
+    rule,
+    vote,
+    zeros,
+    bits,
+    keys,
+    levels,
+    length,
+    factors,
+    weights,
+    scales,
+):
     """As `masked_sum`, for one tensor whose chunks are whole rows of `length`; `levels` (K, length) uint32 by rank."""
     count = len(zeros)
     base, out = np.empty(length, np.float32), np.empty(length, np.float32)
     delta, x = np.empty(length, np.float32), np.empty((count, length), np.float32)
     table, seconds = np.empty((count, length), np.uint32), np.empty(count, np.uint32)
-    pairs, order, counts = (
-        np.empty((2, length), np.uint32),
-        np.empty((2, length), np.uint32),
-        np.empty((3, DIGITS), np.uint32),
-    )
+    pairs, order = np.empty((2, length), np.uint32), np.empty((2, length), np.uint32)
+    counts = np.empty((3, DIGITS), np.uint32)
     weight, factor = filled(zeros, weights[0]), filled(zeros, factors[0])
     key0 = filled(bits, keys[0, :, 0])
     for chunk in range(first, last):
@@ -109,6 +154,6 @@ def ranked_sum(chunks, first, last, outs, out_codes, inputs, codes, rule, vote, 
                 subtract(delta, base, length)
                 rank_thresholds(delta, length, levels[k], pairs, order, counts, table[k])
                 seconds[k] = second_key(keys[0, k, 1], start)
-            key1 = filled(bits, seconds)
-            _sum(x, base, np.uint32(start), length, rule, vote, key0, key0, key0, key0, key0, key1, key0, table, factor, weight, scales[0], out)  # noqa: E501
+            key1, at = filled(bits, seconds), np.uint32(start)
+            _sum(x, base, at, length, rule, vote, key0, key0, key0, key1, key0, table, factor, weight, scales[0], out)
             encode(out, length, outs[0], out_codes[0], start)

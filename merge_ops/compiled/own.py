@@ -11,7 +11,7 @@ NEARSWAP, RAM, CONSENSUS, FUSION, SCE = ((0,) * n for n in (1, 2, 3, 4, 5))  # s
 
 
 @compiled
-def _rule(x, own, variance, start, n, rule, factors, p, cut, bound, out):  # noqa: ANN001, ANN202
+def _rule(x, own, variance, start, n, rule, factors, p, cut, bound, out):
     bits = variance.view(np.uint32)
     for e in range(n):
         base = own[e]
@@ -70,7 +70,9 @@ def _rule(x, own, variance, start, n, rule, factors, p, cut, bound, out):  # noq
 
 
 @compiled
-def elementwise(chunks, first, last, outs, out_codes, inputs, codes, rule, zeros, factors, parameters, rows, length, cut, bound):  # noqa: ANN001, ANN201, E501
+def elementwise(
+    chunks, first, last, outs, out_codes, inputs, codes, rule, zeros, factors, parameters, rows, length, cut, bound
+):
     """Chunks [first, last) of one tensor. `rule` is one of the above, `factors` (K,) and `parameters` (P,) float32.
 
     `rows` (R,) float32 replace the second parameter in every row of `length` elements, and chunks end with rows (0: not
@@ -102,7 +104,7 @@ def elementwise(chunks, first, last, outs, out_codes, inputs, codes, rule, zeros
 
 
 @compiled
-def moved_counts(chunks, first, last, inputs, codes, epsilon, found):  # noqa: ANN001, ANN201
+def moved_counts(chunks, first, last, inputs, codes, epsilon, found):
     """Adds to `found`, (K, 2) int64, the elements that a source moved alone, and those it moved with others."""
     count = len(inputs) - 1
     own, x = np.empty(STRIP, np.float32), np.empty((count, STRIP), np.float32)

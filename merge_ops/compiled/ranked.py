@@ -11,7 +11,7 @@ DIGIT, DIGITS = 11, 2048  # bits of a digit; three digits hold the 31 bits of a 
 
 
 @compiled
-def rank_thresholds(values, n, levels, keys, order, counts, thresholds):  # noqa: ANN001, ANN201
+def rank_thresholds(values, n, levels, keys, order, counts, thresholds):
     """Thresholds of a row by ascending magnitude, among equals by index: levels[rank], uint32.
 
     `keys` and `order` are scratch, (2, n) uint32; `counts` is (3, 2048).
@@ -48,7 +48,7 @@ def rank_thresholds(values, n, levels, keys, order, counts, thresholds):  # noqa
 
 
 @compiled
-def kept_sums_by_rank(chunks, first, last, inputs, codes, source, length, levels, scale, key0, key1, sums):  # noqa: ANN001, ANN201, E501
+def kept_sums_by_rank(chunks, first, last, inputs, codes, source, length, levels, scale, key0, key1, sums):
     """Per chunk of whole rows, in `sums` int64: fixed-point magnitudes of what a mask by rank keeps."""
     base, values = np.empty(length, np.float32), np.empty(length, np.float32)
     keys, order = np.empty((2, length), np.uint32), np.empty((2, length), np.uint32)
@@ -63,7 +63,7 @@ def kept_sums_by_rank(chunks, first, last, inputs, codes, source, length, levels
 
 
 @compiled
-def _sum_below(values, start, key0, key1, thresholds, scale, n):  # noqa: ANN001, ANN202
+def _sum_below(values, start, key0, key1, thresholds, scale, n):
     total = np.int64(0)
     for e in range(n):
         keep = np.uint32(mixed(np.uint32(start + e), key0, key1) >> np.uint32(16)) < thresholds[e]

@@ -46,7 +46,9 @@ class MagnitudeTable:
     @property
     def nbytes(self) -> int:
         """Bytes that the table takes."""
-        return 0 if self.size <= SMALL else self._before.nbytes + sum(x.nbytes for x in (self._sums, self._lows, self._highs, self._counts))
+        if self.size <= SMALL:
+            return 0
+        return sum(x.nbytes for x in (self._before, self._counts, self._sums, self._lows, self._highs))
 
     def total(self, inputs: Sequence[torch.Tensor]) -> int:
         """The fixed-point sum of all magnitudes."""

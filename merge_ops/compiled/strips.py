@@ -47,13 +47,13 @@ _float32_at: Any = _pointer(types.float32)
 
 
 @compiled
-def _decode_bfloat16(stored, n, bits):  # noqa: ANN001, ANN202
+def _decode_bfloat16(stored, n, bits):
     for e in range(n):
         bits[e] = np.uint32(stored[e]) << np.uint32(16)
 
 
 @compiled
-def _decode_float16(stored, n, values):  # noqa: ANN001, ANN202
+def _decode_float16(stored, n, values):
     bits = values.view(np.uint32)
     for e in range(n):
         half = np.uint32(stored[e])
@@ -67,13 +67,13 @@ def _decode_float16(stored, n, values):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _decode_float32(stored, n, values):  # noqa: ANN001, ANN202
+def _decode_float32(stored, n, values):
     for e in range(n):
         values[e] = stored[e]
 
 
 @compiled
-def decode(address, code, start, n, values):  # noqa: ANN001, ANN201
+def decode(address, code, start, n, values):
     """Elements [start, start + n) of the tensor at `address` into `values`, float32."""
     if code == 0:
         _decode_bfloat16(carray(_uint16_at(address + 2 * start), (n,)), n, values.view(np.uint32))
@@ -84,7 +84,7 @@ def decode(address, code, start, n, values):  # noqa: ANN001, ANN201
 
 
 @compiled
-def _encode_bfloat16(bits, n, stored):  # noqa: ANN001, ANN202
+def _encode_bfloat16(bits, n, stored):
     for e in range(n):
         x = bits[e]
         odd = np.uint32(np.uint32(x >> np.uint32(16)) & np.uint32(1))
@@ -94,7 +94,7 @@ def _encode_bfloat16(bits, n, stored):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _encode_float16(values, n, stored):  # noqa: ANN001, ANN202
+def _encode_float16(values, n, stored):
     bits = values.view(np.uint32)
     for e in range(n):
         sign = np.uint16(np.uint32(bits[e] >> np.uint32(16)) & np.uint32(0x8000))
@@ -112,13 +112,13 @@ def _encode_float16(values, n, stored):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _encode_float32(values, n, stored):  # noqa: ANN001, ANN202
+def _encode_float32(values, n, stored):
     for e in range(n):
         stored[e] = values[e]
 
 
 @compiled
-def encode(values, n, address, code, start):  # noqa: ANN001, ANN201
+def encode(values, n, address, code, start):
     """`values`, rounded to nearest even, to elements [start, start + n) of the tensor at `address`."""
     if code == 0:
         _encode_bfloat16(values.view(np.uint32), n, carray(_uint16_at(address + 2 * start), (n,)))
@@ -129,14 +129,14 @@ def encode(values, n, address, code, start):  # noqa: ANN001, ANN201
 
 
 @compiled
-def subtract(values, base, n):  # noqa: ANN001, ANN201
+def subtract(values, base, n):
     """Values -= base."""
     for e in range(n):
         values[e] -= base[e]
 
 
 @compiled
-def decode_delta(addresses, codes, source, start, n, base, values):  # noqa: ANN001, ANN201
+def decode_delta(addresses, codes, source, start, n, base, values):
     """One source's task vector into `values`, the base into `base`; the base is the first address."""
     decode(addresses[0], codes[0], start, n, base)
     decode(addresses[source], codes[source], start, n, values)
@@ -144,7 +144,7 @@ def decode_delta(addresses, codes, source, start, n, base, values):  # noqa: ANN
 
 
 @compiled
-def filled(like, row):  # noqa: ANN001, ANN201
+def filled(like, row):
     """The first elements of `row` as a tuple of the length of `like`.
 
     Lengths of tuples are part of numba's types: loops over them are unrolled, and every number of sources has a kernel

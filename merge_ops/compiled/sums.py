@@ -9,7 +9,7 @@ from .strips import STRIP, compiled, decode, decode_delta
 
 
 @compiled
-def _halved(terms, n):  # noqa: ANN001, ANN202
+def _halved(terms, n):
     size = 1
     while size < n:
         size *= 2
@@ -21,26 +21,26 @@ def _halved(terms, n):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _fold(terms, size):  # noqa: ANN001, ANN202
+def _fold(terms, size):
     for e in range(size):
         terms[e] += terms[e + size]
 
 
 @compiled
-def _multiply(one, other, n, terms):  # noqa: ANN001, ANN202
+def _multiply(one, other, n, terms):
     for e in range(n):
         terms[e] = np.float64(one[e]) * np.float64(other[e])
 
 
 @compiled
-def _multiply_differences(one, other, base, n, terms):  # noqa: ANN001, ANN202
+def _multiply_differences(one, other, base, n, terms):
     for e in range(n):
         own = np.float64(base[e])
         terms[e] = (np.float64(one[e]) - own) * (np.float64(other[e]) - own)
 
 
 @compiled
-def products(chunks, first, last, inputs, codes, i, j, base_place, sums):  # noqa: ANN001, ANN201
+def products(chunks, first, last, inputs, codes, i, j, base_place, sums):
     """Per chunk, in `sums` float64: sum of x_i x_j, or with base_place >= 0 of (x_i - base)(x_j - base)."""
     one, other, base = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     size = np.int64(0)
@@ -62,7 +62,7 @@ def products(chunks, first, last, inputs, codes, i, j, base_place, sums):  # noq
 
 
 @compiled
-def _squares_kept(values, variances, n, start, cut, bound, terms):  # noqa: ANN001, ANN202
+def _squares_kept(values, variances, n, start, cut, bound, terms):
     bits = variances.view(np.uint32)
     for e in range(n):
         kept = (bits[e] > cut) | ((bits[e] == cut) & (start + e < bound))
@@ -71,7 +71,7 @@ def _squares_kept(values, variances, n, start, cut, bound, terms):  # noqa: ANN0
 
 
 @compiled
-def energies(chunks, first, last, inputs, codes, source, cut, bound, sums):  # noqa: ANN001, ANN201
+def energies(chunks, first, last, inputs, codes, source, cut, bound, sums):
     """Per chunk, in `sums` float64: squares of a task vector where the variance is among those that stay."""
     base, scratch = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     values, variances = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)

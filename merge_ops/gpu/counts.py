@@ -52,9 +52,7 @@ class TaskVectorCounts:
         pair, exponent = self._pair(position), self.table(position).exponent
         self.masks[position] = mask = ranked_mask(pair, key, levels)
         parts = (slice(start, start + PIECE) for start in range(0, self._size, PIECE))
-        kept = [
-            fixed(magnitude_bits(pair, part.start, part.stop) * mask[part], exponent).sum() for part in parts
-        ]
+        kept = [fixed(magnitude_bits(pair, part.start, part.stop) * mask[part], exponent).sum() for part in parts]
         return int(torch.stack(kept).sum())
 
     def mask(self, position: int, numbers: SourceNumbers) -> torch.Tensor:

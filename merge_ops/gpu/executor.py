@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 import triton
 
 from ..masks import by_magnitude, by_rank, numbers_of
-from ..methods import AddDelta, Custom, KeepWindow, LinearCombination, MaskedSum, RowCombination
+from ..methods import AddDelta, KeepWindow, LinearCombination, MaskedSum, RowCombination
 from ..work import Work
 from .counts import TaskVectorCounts
 from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table
@@ -142,7 +142,9 @@ def _sum_masked(works: Sequence[Work]) -> None:
             for place, selection in ((0, n.low), (2, n.high)):
                 requests.append(Request(selection, pair, (t, k, place)))
             numbers[t, k, 4:7] = *n.key, n.share
-        factors[t] = (*(n.factor for n in found), *(rule.weight for rule in plan.rules), plan.factor)
+        weights = [rule.weight for rule in plan.rules]
+        rescaled = [n.factor * weight for n, weight in zip(found, weights, strict=True)]
+        factors[t] = (*rescaled, *weights, plan.factor)
         addresses.append([x.data_ptr() for x in (work.out, *work.based, *own)])
         masks += own
     chunks = chunk_table(tuple(work.out.numel() for work in works), device)

@@ -1,7 +1,5 @@
 """Kernels of linear combinations: out = sum_i c_i x_i, with one coefficient per tensor, or one per row or column."""
 
-# ruff: noqa: ANN001, ANN202, N803
-
 from __future__ import annotations
 
 import triton
@@ -11,16 +9,34 @@ from .values import load, store
 
 
 @triton.jit
-def _combined(addresses, coefficients, offsets, inside, CODES: tl.constexpr, COUNT: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):  # noqa: E501
+def _combined(
+    addresses,
+    coefficients,
+    offsets,
+    inside,
+    CODES: tl.constexpr,
+    COUNT: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    TAIL: tl.constexpr,
+):
+    total = 0.0
     for k in tl.static_range(COUNT):
         x = load(tl.load(addresses + 1 + k), offsets, inside, CODES, k + 1, ALIGNED, TAIL)
         term = x * tl.load(coefficients + k)
-        total = term if k == 0 else total + term  # noqa: F821
+        total = term if k == 0 else total + term
     store(tl.load(addresses), offsets, inside, total, CODES, 0, ALIGNED, TAIL)
 
 
 @triton.jit
-def combine(chunks, addresses, coefficients, CODES: tl.constexpr, COUNT: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D103, E501
+def combine(
+    chunks,
+    addresses,
+    coefficients,
+    CODES: tl.constexpr,
+    COUNT: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     # `chunks` (C, 3) int64: tensor, start, stop. Per tensor `addresses` (T, 1 + K) int64, the result's first, and
     # `coefficients` (T, K) float32.
     chunk = chunks + 3 * tl.program_id(0)
@@ -31,7 +47,7 @@ def combine(chunks, addresses, coefficients, CODES: tl.constexpr, COUNT: tl.cons
     blocks = (stop - start) // BLOCK
     whole = start + blocks * BLOCK
     lanes = tl.arange(0, BLOCK)
-    for block in range(0, blocks):
+    for block in range(blocks):
         offsets = start + block * BLOCK + lanes
         _combined(addresses, coefficients, offsets, offsets < stop, CODES, COUNT, ALIGNED, False)
     if whole < stop:
@@ -40,14 +56,25 @@ def combine(chunks, addresses, coefficients, CODES: tl.constexpr, COUNT: tl.cons
 
 
 @triton.jit
-def combine_rows(addresses, coefficients, size, inner, period, CODES: tl.constexpr, COUNT: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D103, E501
+def combine_rows(
+    addresses,
+    coefficients,
+    size,
+    inner,
+    period,
+    CODES: tl.constexpr,
+    COUNT: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     # One tensor of `size` elements; element e has the coefficients (K, period) float32 at e // inner % period.
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = offsets < size
     # Division of 64-bit numbers is slow.
     places = offsets // inner % period if WIDE else offsets.to(tl.int32) // inner % period
+    total = 0.0
     for k in tl.static_range(COUNT):
         x = load(tl.load(addresses + 1 + k), offsets, inside, CODES, k + 1, False, True)
         term = x * tl.load(coefficients + k * period + places, mask=inside, other=0.0)
-        total = term if k == 0 else total + term  # noqa: F821
+        total = term if k == 0 else total + term
     store(tl.load(addresses), offsets, inside, total, CODES, 0, False, True)

@@ -1,7 +1,5 @@
 """The kernel of masked task-vector sums: mask, rescale, weigh, elect signs, sum, divide, in one pass over memory."""
 
-# ruff: noqa: ANN001, ANN202, N803
-
 from __future__ import annotations
 
 import triton
@@ -10,10 +8,10 @@ import triton.language as tl
 from .values import hash_level, load, magnitude, store
 
 # What masks go by, and what happens to the sum: each combination has a kernel of its own, without branches.
-LARGEST, WINDOW, HASH, BITMAP = 0, 1, 2, 3
+LARGEST, WINDOW, HASH, BITMAP = 0, 1, 2, 3  # a window has an upper end too
 SUM, AVERAGE, ELECT, ELECT_AND_DIVIDE = 0, 1, 2, 3
-SELECTED, RANDOM, NUMBERS = 0, 4, 8  # places in a source's row of whole numbers, and how many there are
-_LARGEST, _WINDOW, _HASH = tl.constexpr(LARGEST), tl.constexpr(WINDOW), tl.constexpr(HASH)
+NUMBERS = 8  # whole numbers per source
+_WINDOW, _HASH = tl.constexpr(WINDOW), tl.constexpr(HASH)
 _AVERAGE, _ELECT, _ELECT_AND_DIVIDE = tl.constexpr(AVERAGE), tl.constexpr(ELECT), tl.constexpr(ELECT_AND_DIVIDE)
 _NUMBERS = tl.constexpr(NUMBERS)
 
@@ -25,10 +23,22 @@ def _before(bound, first, lanes, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _kept(delta, addresses, numbers, first, lanes, inside, k: tl.constexpr, COUNT: tl.constexpr, RULE: tl.constexpr, TAIL: tl.constexpr, BLOCK: tl.constexpr):  # noqa: E501
+def _kept(
+    delta,
+    addresses,
+    numbers,
+    first,
+    lanes,
+    inside,
+    k: tl.constexpr,
+    COUNT: tl.constexpr,
+    RULE: tl.constexpr,
+    TAIL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     # Which elements of source k stay; see `masked_sum` for its numbers.
     row = numbers + k * _NUMBERS
-    if RULE == _LARGEST or RULE == _WINDOW:
+    if RULE <= _WINDOW:
         bits = magnitude(delta).to(tl.uint32, bitcast=True)
         cut = tl.load(row).to(tl.uint32)
         keep = (bits > cut) | ((bits == cut) & _before(tl.load(row + 1), first, lanes, BLOCK))
@@ -43,50 +53,75 @@ def _kept(delta, addresses, numbers, first, lanes, inside, k: tl.constexpr, COUN
     else:
         mask = tl.multiple_of(tl.load(addresses + 2 + COUNT + k).to(tl.pointer_type(tl.uint8)), 16)
         at = mask + (first + lanes)
-        if TAIL:
-            keep = tl.load(at, mask=inside, other=0) != 0
-        else:
-            keep = tl.load(at) != 0
-    return keep.to(tl.float32)
+        keep = (tl.load(at, mask=inside, other=0) if TAIL else tl.load(at)) != 0
+    return keep
 
 
 @triton.jit
-def _summed(addresses, numbers, factors, first, lanes, stop, CODES: tl.constexpr, COUNT: tl.constexpr, RULE: tl.constexpr, VOTE: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr, BLOCK: tl.constexpr):  # noqa: E501
+def _summed(
+    addresses,
+    numbers,
+    factors,
+    first,
+    lanes,
+    stop,
+    CODES: tl.constexpr,
+    COUNT: tl.constexpr,
+    RULE: tl.constexpr,
+    VOTE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    TAIL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     offsets = first + lanes
     inside = offsets < stop
     own = load(tl.load(addresses + 1), offsets, inside, CODES, 1, ALIGNED, TAIL)
     deltas = ()
+    total, kept, divisor = own, own, own  # until the first source
     for k in tl.static_range(COUNT):
         d = load(tl.load(addresses + 2 + k), offsets, inside, CODES, k + 2, ALIGNED, TAIL) - own
-        mask = _kept(d, addresses, numbers, first, lanes, inside, k, COUNT, RULE, TAIL, BLOCK)
-        # Multiplied, not chosen: the sign of a zero is that of the reference.
-        d = d * mask * tl.load(factors + k) * tl.load(factors + COUNT + k)
-        deltas = deltas + (d,)  # noqa: RUF005
-        total = d if k == 0 else total + d  # noqa: F821
-        kept = mask if k == 0 else kept + mask  # noqa: F821
+        keep = _kept(d, addresses, numbers, first, lanes, inside, k, COUNT, RULE, TAIL, BLOCK)
+        d = tl.where(keep, d, 0.0) * tl.load(factors + k)
+        deltas = deltas + (d,)
+        total = d if k == 0 else total + d
+        if VOTE == _AVERAGE:
+            kept = keep.to(tl.float32) if k == 0 else kept + keep.to(tl.float32)
     if VOTE == _AVERAGE:
         total = tl.div_rn(total, tl.maximum(kept, 1.0))
-    elif VOTE == _ELECT or VOTE == _ELECT_AND_DIVIDE:
-        positive = total >= 0.0
+    elif VOTE >= _ELECT:
+        sign = tl.where(total >= 0.0, 1.0, -1.0)
         for k in tl.static_range(COUNT):
-            d = deltas[k]
-            agrees = ((positive & (d > 0.0)) | ((positive == 0) & (d < 0.0))).to(tl.float32)
-            counted = agrees * tl.load(factors + COUNT + k)
-            total = d * agrees if k == 0 else total + d * agrees
-            divisor = counted if k == 0 else divisor + counted  # noqa: F821
+            d = deltas[k] * sign
+            agreeing = tl.where(d <= 0.0, 0.0, d)  # a number that is none passes on
+            total = agreeing if k == 0 else total + agreeing
+            if VOTE == _ELECT_AND_DIVIDE:
+                weight = tl.where(d > 0.0, tl.load(factors + COUNT + k), 0.0)
+                divisor = weight if k == 0 else divisor + weight
         if VOTE == _ELECT_AND_DIVIDE:
             total = tl.div_rn(total, tl.where(divisor == 0.0, 1.0, divisor))
+        total = total * sign
     merged = total * tl.load(factors + 2 * COUNT) + own
     store(tl.load(addresses), offsets, inside, merged, CODES, 0, ALIGNED, TAIL)
 
 
 @triton.jit
-def masked_sum(chunks, addresses, numbers, factors, CODES: tl.constexpr, COUNT: tl.constexpr, RULE: tl.constexpr, VOTE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D103, E501
+def masked_sum(
+    chunks,
+    addresses,
+    numbers,
+    factors,
+    CODES: tl.constexpr,
+    COUNT: tl.constexpr,
+    RULE: tl.constexpr,
+    VOTE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     # `chunks` (C, 3) int64: tensor, start, stop. Per tensor:
     # `addresses` (T, 2 + K) int64: result, base, sources; with BITMAP K masks of one byte per element more.
     # `numbers` (T, K, 8) int64: magnitude bits from which on elements stay, and the index below which equal ones do;
     #     the same of those that are too large (WINDOW); key words and share of the hash (HASH); unused.
-    # `factors` (T, 2 K + 1) float32: of the rescale, weights, of the sum.
+    # `factors` (T, 2 K + 1) float32: weights times what the rescale multiplies by, weights, the factor of the sum.
     chunk = chunks + 3 * tl.program_id(0)
     tensor = tl.load(chunk)
     start, stop = tl.multiple_of(tl.load(chunk + 1), BLOCK), tl.load(chunk + 2)
@@ -96,7 +131,7 @@ def masked_sum(chunks, addresses, numbers, factors, CODES: tl.constexpr, COUNT: 
     blocks = (stop - start) // BLOCK
     whole = start + blocks * BLOCK
     lanes = tl.arange(0, BLOCK)
-    for block in range(0, blocks):
+    for block in range(blocks):
         first = start + block * BLOCK
         _summed(addresses, numbers, factors, first, lanes, stop, CODES, COUNT, RULE, VOTE, ALIGNED, False, BLOCK)
     if whole < stop:

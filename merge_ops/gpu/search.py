@@ -1,7 +1,5 @@
 """Kernels that look for magnitudes: the place of the nth element of one magnitude, and the elements in a range."""
 
-# ruff: noqa: ANN001, ANN202, N803
-
 from __future__ import annotations
 
 import triton
@@ -17,7 +15,7 @@ def _magnitudes(base, source, offsets, inside, CODES: tl.constexpr):
 
 
 @triton.jit
-def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D103
+def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):
     # One program per row of `queries` (Q, 7) int64: addresses of base and source, the elements [start, stop) to look
     # at, a magnitude, n, and the address of an int64 that takes the index after the nth such element.
     row = queries + 7 * tl.program_id(0)
@@ -26,7 +24,7 @@ def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D10
     wanted, nth = tl.load(row + 4).to(tl.int32), tl.load(row + 5).to(tl.int32)
     place, seen = start, nth * 0
     lanes = tl.arange(0, BLOCK)
-    for block in range(0, tl.cdiv(stop - start, BLOCK)):
+    for block in range(tl.cdiv(stop - start, BLOCK)):
         offsets = start + block * BLOCK + lanes
         inside = offsets < stop
         equal = (inside & (_magnitudes(base, source, offsets, inside, CODES) == wanted)).to(tl.int32)
@@ -37,7 +35,7 @@ def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D10
 
 
 @triton.jit
-def collect(query, found, keys, CODES: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # noqa: D103
+def collect(query, found, keys, CODES: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
     # `query` (6,) int64: addresses of base and source, size, lowest and highest magnitude, how many there are.
     # `keys` int64 takes, in any order, (0x7FFFFFFF - magnitude) << 32 | index of each; `found` int32 counts from 0.
     base, source = tl.load(query), tl.load(query + 1)
@@ -45,7 +43,7 @@ def collect(query, found, keys, CODES: tl.constexpr, CHUNK: tl.constexpr, BLOCK:
     most = tl.load(query + 5)
     start = tl.program_id(0).to(tl.int64) * CHUNK
     lanes = tl.arange(0, BLOCK)
-    for block in range(0, CHUNK // BLOCK):
+    for block in range(CHUNK // BLOCK):
         offsets = start + block * BLOCK + lanes
         inside = offsets < size
         bits = _magnitudes(base, source, offsets, inside, CODES)

@@ -1,9 +1,9 @@
 """Which elements of a task vector are the largest, for any number of them, from counts that are made once.
 
-A table has, per chunk of 2**18 elements and per group of magnitudes, how many elements there are: in the host's memory,
-about 1 % of what a bfloat16 tensor takes. Where the sought magnitude is alone in its group, as most are between bfloat16
-fine-tunes, a look at one chunk gives the index from which on equal ones go; else a pass collects the group's members.
-Both happen on the device while masks are prepared, and the host does not wait for them.
+A table has, per chunk of 2**18 elements and per group of magnitudes, how many elements there are: under 1 % of what a
+bfloat16 tensor takes, in the host's memory. Where the sought magnitude is alone in its group, as most are between
+bfloat16 fine-tunes, a look at one chunk gives the index from which on equal ones go; else a pass collects the group's
+members. Both happen on the device, and the host does not wait for them (`resolve.py`).
 """
 
 from __future__ import annotations

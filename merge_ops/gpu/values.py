@@ -1,7 +1,5 @@
 """What kernels share: stored numbers as float32 and back, magnitudes, and the hash of `hashing.py`."""
 
-# ruff: noqa: ANN001, ANN201
-
 from __future__ import annotations
 
 import triton
@@ -9,7 +7,7 @@ import triton.language as tl
 
 
 @triton.jit
-def pointer(address, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr):  # noqa: N803
+def pointer(address, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr):
     """The address as a pointer to the tensor's dtype; ALIGNED promises multiples of 16 bytes."""
     code: tl.constexpr = (CODES >> (2 * place)) & 3
     if code == 0:
@@ -24,18 +22,24 @@ def pointer(address, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.const
 
 
 @triton.jit
-def load(address, offsets, inside, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):  # noqa: E501, N803
+def load(address, offsets, inside, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):
     """Elements at `offsets` as float32; only with TAIL those alone that are `inside`, the others 0."""
     at = pointer(address, CODES, place, ALIGNED) + offsets
-    if TAIL:
-        stored = tl.load(at, mask=inside, other=0.0)
-    else:
-        stored = tl.load(at)
+    stored = tl.load(at, mask=inside, other=0.0) if TAIL else tl.load(at)
     return stored.to(tl.float32)
 
 
 @triton.jit
-def store(address, offsets, inside, values, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):  # noqa: E501, N803
+def store(
+    address,
+    offsets,
+    inside,
+    values,
+    CODES: tl.constexpr,
+    place: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    TAIL: tl.constexpr,
+):
     """Float32 values, rounded to nearest even, to elements at `offsets`."""
     at = pointer(address, CODES, place, ALIGNED) + offsets
     code: tl.constexpr = (CODES >> (2 * place)) & 3

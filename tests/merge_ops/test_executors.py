@@ -152,7 +152,10 @@ def test_unusual_numbers() -> None:
         for out in (FLOAT32, BFLOAT16, FLOAT16):
             work = work_for(METHODS["passthrough"], [tensor], out)
             compiled.run_all([work])
-            assert torch.equal(torch.nan_to_num(work.out, 123.0), torch.nan_to_num(tensor.to(out), 123.0)), (stored, out)
+            assert torch.equal(torch.nan_to_num(work.out, 123.0), torch.nan_to_num(tensor.to(out), 123.0)), (
+                stored,
+                out,
+            )
             assert torch.equal(torch.signbit(work.out[:-1]), torch.signbit(tensor[:-1]))
 
 

@@ -13,7 +13,7 @@ from tiny_models import write_model
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import MergeError, ModelBank, VocabularyWarning, parse_recipe, plan_merge
-from mergesmith.merge_ops.materialize import merge_tensor
+from mergesmith.merge_ops.materialize import merge_task
 
 LINEAR = "merge_method: linear\nmodels: [{model: one}, {model: two}]\nparameters: {weight: 1}\n"
 
@@ -190,9 +190,9 @@ def test_buffers_that_differ_are_refused_and_equal_ones_are_copied() -> None:
     bank = ModelBank(recipe.references())
     made = plan_merge(recipe, bank)
     task = next(task for task in made.tasks if task.name == "model.norm.weight")
-    assert torch.equal(merge_tensor(made, task, bank), torch.arange(32))
+    assert torch.equal(merge_task(made, task, bank), torch.arange(32))
     path = Path("two/model.safetensors")
     tensors = {n: t.clone() for n, t in load_file(path).items()}
     save_file({**tensors, "model.norm.weight": torch.arange(32) + 1}, path)
     with pytest.raises(MergeError, match=r"tensor 'model\.norm\.weight' holds no floating-point numbers and differs"):
-        merge_tensor(made, task, ModelBank(recipe.references()))
+        merge_task(made, task, ModelBank(recipe.references()))

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from mergesmith.merge_ops.reductions import CHUNK, chunked_sum, gram_matrix, l1_norm
+from mergesmith.merge_ops.reductions import (
+    CHUNK,
+    FIXED_BITS,
+    INFINITE,
+    chunked_sum,
+    fixed_exponent,
+    fixed_sum,
+    gram_matrix,
+    l1_ratio,
+)
 
 SIZES = (0, 1, 2, 3, 7, 1000, 1023, 4097, CHUNK, CHUNK + 1, 2 * CHUNK + 12345)
 
@@ -23,7 +32,6 @@ def test_sums_equal_exact_ones(size: int) -> None:
     products = (x.double() * y.double()).tolist()
     scale = math.fsum(abs(p) for p in products)
     assert chunked_sum([x, y], torch.mul) == pytest.approx(math.fsum(products), abs=1e-14 * scale + 1e-300)
-    assert l1_norm(x) == pytest.approx(math.fsum(x.double().abs().tolist()), rel=1e-14)
 
 
 def test_sums_of_whole_numbers_are_exact() -> None:
@@ -33,8 +41,8 @@ def test_sums_of_whole_numbers_are_exact() -> None:
 
 def test_shape_and_dtype_of_the_input_do_not_matter() -> None:
     x = noise(60).bfloat16()
-    assert l1_norm(x.reshape(3, 4, 5)) == l1_norm(x) == l1_norm(x.float())
-    assert l1_norm(torch.tensor(-2.5)) == 2.5
+    assert fixed_sum(x.reshape(3, 4, 5), 20) == fixed_sum(x, 20) == fixed_sum(x.float(), 20)
+    assert fixed_sum(torch.tensor(-2.5), 1) == 5
 
 
 def test_threads_change_no_bit() -> None:
@@ -44,7 +52,7 @@ def test_threads_change_no_bit() -> None:
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            found.append((chunked_sum([x, y], torch.mul).hex(), l1_norm(x).hex()))
+            found.append((chunked_sum([x, y], torch.mul).hex(), fixed_sum(x, 26)))
     finally:
         torch.set_num_threads(before)
     assert len(set(found)) == 1
@@ -63,3 +71,26 @@ def test_gram_matrix() -> None:
     assert gram.dtype == np.float64
     assert np.array_equal(gram, gram.T)
     np.testing.assert_allclose(gram, flat @ flat.T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_fixed_sums_are_close_to_the_l1_norm(size: int) -> None:
+    x = noise(size)
+    exponent = fixed_exponent(float(x.abs().max()))
+    norm = math.fsum(x.double().abs().tolist())
+    assert float(x.abs().max()) * 2.0**exponent < 2**FIXED_BITS
+    assert norm - size * 2.0**-exponent <= fixed_sum(x, exponent) * 2.0**-exponent <= norm
+    assert fixed_sum(x.flip(0), exponent) == fixed_sum(x, exponent)
+
+
+def test_exponents_of_extreme_magnitudes() -> None:
+    assert fixed_exponent(0.0) == FIXED_BITS
+    assert fixed_exponent(1e-45) == 127
+    assert fixed_exponent(3e38) == FIXED_BITS - 128
+    assert fixed_exponent(math.inf) == fixed_exponent(math.nan) == INFINITE
+
+
+def test_next_to_nothing_is_not_rescaled() -> None:
+    assert l1_ratio(1 << 20, 1 << 19, 10) == 2.0
+    assert l1_ratio(1 << 20, 0, 10) == 1.0
+    assert l1_ratio(0, 0, 28) == 1.0

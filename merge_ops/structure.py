@@ -1,0 +1,173 @@
+"""Which output tensors a recipe makes, and of what: all that follows from its sources and slices, not its numbers.
+
+A search plans many recipes that differ in their numbers alone; the structure of the first serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from mergesmith.errors import UserError, unknown
+
+from .architecture import Architecture, is_before_layers, with_layer
+from .bank import InputKey, ModelBank
+from .methods import Base, get_method
+from .recipe import Module, Parameters, Recipe, Setting, Slice, Source
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an output tensor stands: its slice, its relative depth in it (0 outside the layers) and in the model."""
+
+    slice: int
+    depth: float
+    model_depth: float | None  # None outside the layers
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output tensor: canonical name, inputs in order, place."""
+
+    name: str
+    inputs: tuple[InputKey, ...]
+    place: Place
+
+
+@dataclass(frozen=True)
+class PartRecipe:
+    """What a recipe says of one part of the model, as a recipe for this part alone.
+
+    `donor` is the model whose tensors the part has; `copied` says that they are taken as they are.
+    """
+
+    part: str
+    recipe: Recipe
+    donor: str
+    copied: bool
+
+    def slices(self, depth: int) -> tuple[Slice, ...]:
+        """The recipe's slices; `models:` is one slice over all `depth` layers, with the base appended if not listed."""
+        if self.recipe.slices:
+            return self.recipe.slices
+        sources, base = list(self.recipe.models), self.recipe.base_model
+        ignored = get_method(self.recipe.merge_method).base is Base.IGNORED
+        if base is not None and not self.copied and not ignored and all(s.model != base for s in sources):
+            sources.append(Source(base))
+        return (Slice(tuple(Source(s.model, (0, depth), s.parameters) for s in sources)),)
+
+
+def part_recipes(recipe: Recipe, bank: ModelBank) -> Iterator[PartRecipe]:
+    """One for each part of the model.
+
+    Raises:
+        UserError: the recipe names a part that the model does not have, or its slices say not of which part they are.
+    """
+    donor = recipe.donor
+    parts, modules = bank[donor].architecture.parts, dict(recipe.modules)
+    for name in modules:
+        if name not in parts:
+            raise UserError(f"recipe: modules: {unknown('part', name, parts)}")
+    if recipe.slices and len(parts) > 1:
+        raise UserError(f"recipe: slices: '{donor}' has several parts ({', '.join(parts)}); put slices under modules")
+    for part in parts:
+        module = modules.get(part)
+        copied = bool(modules) and module is None
+        if copied:
+            own = replace(recipe, models=(Source(donor),), modules=())
+        elif module is None:
+            own = recipe
+        else:
+            parameters = _over(module.parameters, recipe.parameters)
+            own = replace(recipe, models=module.models, slices=module.slices, parameters=parameters, modules=())
+        yield PartRecipe(part, own, donor, copied)
+
+
+def _over(first: Parameters, then: Parameters) -> Parameters:
+    """The settings of two levels as one: where no rule of the first matches, those of the second count."""
+    rules = {name: first[name].rules if name in first else () for name in (*first, *then)}
+    return {name: Setting(own + (then[name].rules if name in then else ())) for name, own in rules.items()}
+
+
+class PartOutputs:
+    """The output tensors of one part."""
+
+    def __init__(self, own: PartRecipe, bank: ModelBank) -> None:
+        self.own, self.bank = own, bank
+        self.slices = own.slices(self.architecture.depth(own.part))
+
+    @property
+    def architecture(self) -> Architecture:
+        """The donor's."""
+        return self.bank[self.own.donor].architecture
+
+    def layers(self) -> Iterator[tuple[str, int]]:
+        """For every output layer the layer whose settings it has."""
+        for part in self.slices:
+            model = part.sources[0].model if self.own.recipe.slices else self.own.donor
+            for layer in range(*_layers(part)):
+                yield model, layer
+
+    def outputs(self) -> Iterator[Output]:
+        """All of them. Embeddings belong to the first slice, final norm and head to the last."""
+        architecture, name_of_part = self.architecture, self.own.part
+        for name in architecture.shapes:
+            if architecture.part(name) == name_of_part and architecture.layer(name) is None:
+                place = Place(0 if is_before_layers(name) else len(self.slices) - 1, 0.0, None)
+                yield Output(name, tuple((s.model, name) for s in self.slices[place.slice].sources), place)
+        output, last = 0, sum(stop - start for start, stop in map(_layers, self.slices)) - 1
+        for i, part in enumerate(self.slices):
+            template = self._layer_names[part.sources[0].model]
+            start, stop = _layers(part)
+            for offset in range(stop - start):
+                depth = 1.0 if stop - start == 1 else offset / (stop - start - 1)
+                place = Place(i, depth, output / last if last else 0.0)
+                # Layers may differ in kind (dense and expert layers): the source layer says which tensors there are.
+                for name in template.get(start + offset, ()):
+                    inputs = tuple((s.model, _input_name(name, s, offset)) for s in part.sources)
+                    yield Output(with_layer(name, output), inputs, place)
+                output += 1
+
+    @cached_property
+    def _layer_names(self) -> dict[str, dict[int, list[str]]]:
+        """The tensor names of every layer, by the model that a slice takes its layers from."""
+        found: dict[str, dict[int, list[str]]] = {}
+        for model in dict.fromkeys(part.sources[0].model for part in self.slices):
+            layers = found.setdefault(model, {})
+            architecture = self.bank[model].architecture
+            for name in architecture.shapes:
+                layer = architecture.layer(name)
+                if layer is not None and architecture.part(name) == self.own.part:
+                    layers.setdefault(layer, []).append(name)
+        return found
+
+
+def _layers(part: Slice) -> tuple[int, int]:
+    return part.sources[0].layer_range or (0, 0)
+
+
+def _input_name(name: str, source: Source, offset: int) -> str:
+    return name if source.layer_range is None else with_layer(name, source.layer_range[0] + offset)
+
+
+def without_numbers(recipe: Recipe) -> Recipe:
+    """The recipe without parameters and seed: recipes with the same have the same structure."""
+
+    def sources(old: tuple[Source, ...]) -> tuple[Source, ...]:
+        return tuple(Source(source.model, source.layer_range) for source in old)
+
+    def slices(old: tuple[Slice, ...]) -> tuple[Slice, ...]:
+        return tuple(Slice(sources(part.sources), part.base_model) for part in old)
+
+    def bare(own: Module) -> Module:
+        return Module(sources(own.models), slices(own.slices))
+
+    return replace(
+        recipe,
+        models=sources(recipe.models),
+        slices=slices(recipe.slices),
+        modules=tuple((name, bare(module)) for name, module in recipe.modules),
+        parameters={},
+        seed=0,
+    )
