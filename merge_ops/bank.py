@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ class ModelBank:
     `keep_deltas` what is made of the sources and depends on no searched number is kept too, in memory as large as the
     models: merged adapters, rebuilt vocabularies, task vectors merged by singular value decompositions. Worth it where
     many candidates are merged, not for a single one.
+    On other devices than the CPU sources that are not resident come from the host's memory tensor by tensor; with
+    `pinned` they are kept there in page-locked memory, from which copies run beside the work (`stream.py`).
     `trust_remote_code` lets transformers run a checkpoint's own code; `allow_different_architectures` lets models of
     several families merge, by the definition of the first.
     """
@@ -39,6 +42,7 @@ class ModelBank:
         roots: Sequence[Path] = (),
         device: torch.device | str = "cpu",
         resident: bool = False,
+        pinned: bool = False,
         keep_deltas: bool = False,
         trust_remote_code: bool = False,
         allow_different_architectures: bool = False,
@@ -47,10 +51,13 @@ class ModelBank:
         self.device = torch.device(device)
         self.roots = tuple(roots)
         self.resident = resident
+        self.pinned = pinned
         self.keep_deltas = keep_deltas
         self.trust_remote_code = trust_remote_code
         self.allow_different_architectures = allow_different_architectures
         self._kept: dict[InputKey, torch.Tensor] = {}
+        self._pinned: dict[InputKey, torch.Tensor] = {}
+        self._staged: Mapping[InputKey, torch.Tensor] = {}
         self._known: dict[Hashable, Any] = {}
         self._derived: dict[InputKey, Callable[[], torch.Tensor]] = {}
         self._checkpoints: dict[str, Checkpoint | MergedSource] = {}
@@ -78,12 +85,43 @@ class ModelBank:
 
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
+        if key in self._staged:
+            return self._staged[key]
+        if self.streams and self.stored(key):
+            return self.host(key).to(self.device)
         kept = self._kept.get(key)
         if kept is None:
             kept = self._read(key)
             if self._keeps(key):
                 self._kept[key] = kept
         return kept
+
+    @property
+    def streams(self) -> bool:
+        """Whether sources come from the host's memory, tensor by tensor."""
+        return self.device.type != "cpu" and not self.resident
+
+    def stored(self, key: InputKey) -> bool:
+        """Whether a tensor is read from a checkpoint, not made of others."""
+        source = self._checkpoints[key[0]]
+        return isinstance(source, Checkpoint) and source.adapter is None and key not in self._derived
+
+    def host(self, key: InputKey) -> torch.Tensor:
+        """A stored tensor in the host's memory. Not to be written to."""
+        if not self.pinned:
+            return self._checkpoints[key[0]].tensor(key[1])
+        if key not in self._pinned:
+            self._pinned[key] = self._checkpoints[key[0]].tensor(key[1]).contiguous().pin_memory()
+        return self._pinned[key]
+
+    @contextmanager
+    def staging(self, copies: Mapping[InputKey, torch.Tensor]) -> Iterator[None]:
+        """Inside, `tensor` answers with these copies on the device."""
+        self._staged = copies
+        try:
+            yield
+        finally:
+            self._staged = {}
 
     def _read(self, key: InputKey) -> torch.Tensor:
         make = self._derived.get(key)
@@ -102,7 +140,9 @@ class ModelBank:
         return self.device.type == "cpu" and source.adapter is None and key not in self._derived
 
     def load(self, advance: Callable[[int], None]) -> None:
-        """Read all sources in parallel, once: to the device where resident, else into the system's cache of files.
+        """Read all sources in parallel, once: to the device where resident, into page-locked memory where pinned.
+
+        Elsewhere they are read into the system's cache of files.
 
         `advance(n)` is told of every n bytes. Without it tensors are read when they are first asked for.
         """
@@ -113,7 +153,7 @@ class ModelBank:
                 advance(nbytes)
 
     def _load(self, key: InputKey) -> int:
-        tensor = self.tensor(key)
+        tensor = self.host(key) if self.streams and self.stored(key) else self.tensor(key)
         if tensor.device.type == "cpu" and tensor.is_contiguous():
             tensor.view(-1).view(torch.uint8)[::PAGE].sum()  # one byte of every page
         return tensor.nbytes

@@ -12,6 +12,7 @@ from .engine import run
 from .methods import Plan, PlanError
 from .plan import MergePlan, TensorTask, plan_merge
 from .recipe import Recipe
+from .stream import staged
 from .vocabulary_rows import rebuilt_keys
 from .work import Work
 
@@ -60,19 +61,21 @@ def merge_in_batches(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Merge tensors, small ones together; each into `target(name)` where that has the output's dtype, else a new one.
 
+    A tensor is valid until the next is asked for.
+
     Raises:
         MergeError: the method's numbers define no tensor; the message names it.
     """
     batch: dict[str, Work] = {}
     size = 0
-    for task in tasks:
+    for task, at_once in staged(tasks, bank):
         work = prepare(plan, task, bank, target(task.name))
-        if not isinstance(work, Work):
+        if isinstance(work, Work):
+            batch[task.name] = work
+            size += work.out.numel()
+        else:
             yield task.name, work
-            continue
-        batch[task.name] = work
-        size += work.out.numel()
-        if size >= BATCH:
+        if at_once or size >= BATCH:
             yield from _run(batch)
             size = 0
     yield from _run(batch)

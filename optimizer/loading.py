@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
-
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from .session import Session
+from .session import Session, host_memory
 
 SHOWN = 1 << 28  # bytes from which the progress is worth a line
 
 
 def load_sources(session: Session, console: Console) -> None:
-    """Read all sources in parallel, where they fit: to the device, or into the system's cache of files."""
+    """Read all sources in parallel, where they fit: to the device, or into the host's memory."""
     total = session.source_bytes()
-    if not session.bank.resident and total > _memory() / 2:
+    if not session.bank.resident and total > host_memory() / 2:
         return  # what is read last would drive out what was read first
     columns = (TextColumn("[bold]sources"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
     hidden = not console.is_terminal or total < SHOWN
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=total)
         session.bank.load(lambda nbytes: bar.advance(task, nbytes))
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory; 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0

@@ -85,9 +85,8 @@ def _costs(session: Session, console: Console) -> None:
     trials = session.config.search.trials + len(session.baselines)
     source = session.source_bytes() / 1e9
     model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
-    where = "kept on the device" if session.bank.resident else "memory-mapped"
     for line in (
-        f"Device: {session.device}. Sources: {source:.2f} GB, {where}; live model: {model:.2f} GB.",
+        f"Device: {session.device}. Sources: {source:.2f} GB, {session.placement}; live model: {model:.2f} GB.",
         f"A candidate: {merge:.2f} s to merge, {score:.2f} s to score.",
         f"{trials} trials: about {duration(trials * (merge + score))}.",
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -60,7 +61,8 @@ class Session:
         self.device = pick_device(config.workers.device, "workers.device")
         references = (config.base_model, *config.models)
         self.bank = ModelBank(references, roots=(self.root,), device=self.device, keep_deltas=True)
-        self.bank.resident = self._resident()
+        self.bank.resident, self.placement = self._placement()
+        self.bank.pinned = self.bank.streams and self.source_bytes() <= host_memory() / 2
         self._check_fit()
 
     @cached_property
@@ -189,19 +191,21 @@ class Session:
         self.live.load(recipe)
         return time.perf_counter() - start
 
-    def _resident(self) -> bool:
-        """Whether the sources are kept on the device."""
-        if self.device.type != "cuda" or self.config.bank == "host":
-            return False
+    def _placement(self) -> tuple[bool, str]:
+        """Whether the sources are kept on the device, and where they are, with the reason, in words."""
+        if self.device.type != "cuda":
+            return False, "memory-mapped"
+        if self.config.bank == "host":
+            return False, "in the host's memory, as bank: host asks"
         free, _ = torch.cuda.mem_get_info(self.device)
         needed = self.source_bytes() + self.bank[self.config.base_model].nbytes  # the live model is one more
-        fits = needed <= ROOM * free
-        if self.config.bank == "device" and not fits:
-            raise UserError(
-                f"bank: device: sources and live model need {needed / 1e9:.1f} GB, but {ROOM * free / 1e9:.1f} GB of "
-                f"{self.device} can be used; use bank: host"
-            )
-        return fits
+        room = f"{ROOM * free / 1e9:.1f} GB of {self.device} can be used"
+        reason = f"sources and live model need {needed / 1e9:.1f} GB, {room}"
+        if needed <= ROOM * free:
+            return True, f"kept on the device: {reason}"
+        if self.config.bank == "device":
+            raise UserError(f"bank: device: {reason}; use bank: host")
+        return False, f"in the host's memory: {reason}"
 
     def source_bytes(self) -> int:
         """Bytes of all sources' tensors."""
@@ -229,3 +233,11 @@ class Session:
                     names[reference] = match
                     break
         return recipe.renamed(names)
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0

@@ -10,6 +10,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported; with a GPU the kernels are run there
+
 from tiny_models import write_family
 
 torch.set_num_threads(1)  # two threads on busy cores are slower than one

@@ -31,7 +31,7 @@ KERNELS = {
     "collect": (search.collect, {"CODES": 0, "CHUNK": STEP, "BLOCK": 2048}),
     **{
         f"masked_sum rule {rule} vote {vote}": (masked.masked_sum, {**COMMON, "RULE": rule, "VOTE": vote})
-        for rule, vote in ((0, 3), (1, 0), (2, 2), (3, 3), (0, 1))
+        for rule, vote in ((0, 3), (1, 0), (2, 2), (2, 3), (3, 3), (0, 1))
     },
 }
 

@@ -1,0 +1,137 @@
+"""Sources in the host's memory on their way to the device: copied ahead of use, on a stream beside the work's.
+
+Two buffers take turns: while one is read, the other is filled. So no more than two groups of tensors are ever on the
+device, whatever the model. What is given out is valid until the next is asked for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+from .bank import ModelBank
+from .plan import TensorTask
+
+BUFFERS = 2
+TOGETHER = 1 << 24  # elements of the first inputs of the tasks whose tensors are copied together
+ALIGNMENT = 512  # bytes
+
+
+def staged(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[tuple[TensorTask, bool]]:
+    """Yields every task when its sources are where they are worked on, and whether it must be merged before the next.
+
+    Where the bank streams, `bank.tensor` answers with copies that stay until that next one is asked for.
+    """
+    if not bank.streams:
+        yield from ((task, False) for task in tasks)
+        return
+    groups = list(_groups(tasks, bank))
+    keys = [list({key for task in group for key in task.inputs if bank.stored(key)}) for group in groups]
+    tensors = ([bank.host(key) for key in own] for own in keys)
+    for group, own, copies in zip(groups, keys, streamed(tensors, bank.device), strict=True):
+        with bank.staging(dict(zip(own, copies, strict=True))):
+            yield from ((task, task is group[-1]) for task in group)
+
+
+def _groups(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[list[TensorTask]]:
+    group: list[TensorTask] = []
+    size = 0
+    for task in tasks:
+        group.append(task)
+        size += sum(bank.host(key).numel() for key in task.inputs[:1] if bank.stored(key))
+        if size >= TOGETHER:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def streamed(groups: Iterable[Sequence[torch.Tensor]], device: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Copies of each group's tensors on the device; valid until the next are asked for."""
+    lane = _Lane(device)
+    free = deque(_Buffer(lane) for _ in range(BUFFERS))
+    filled: deque[tuple[_Buffer, tuple[torch.Tensor, ...]]] = deque()
+
+    def oldest() -> Iterator[tuple[torch.Tensor, ...]]:
+        buffer, tensors = filled.popleft()
+        lane.wait_for(buffer.ready)
+        yield tensors
+        buffer.consumed = lane.mark()
+        free.append(buffer)
+
+    try:
+        for group in groups:
+            buffer = free.popleft()
+            filled.append((buffer, buffer.fill(group)))
+            if not free:
+                yield from oldest()
+        while filled:
+            yield from oldest()
+    finally:
+        lane.finish()
+
+
+class _Lane:
+    """The stream of copies and the stream of work; on the CPU there is one thread, which needs neither."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @property
+    def _work(self) -> torch.cuda.Stream:
+        return torch.cuda.current_stream(self.device)
+
+    def mark(self) -> torch.cuda.Event | None:
+        """An event: all work so far is done."""
+        return None if self.copies is None else self._work.record_event()
+
+    def wait_for(self, event: torch.cuda.Event | None) -> None:
+        """Work waits for a copy."""
+        if event is not None:
+            self._work.wait_event(event)
+
+    def finish(self) -> None:
+        """Buffers may be given back: what comes after waits for the copies under way."""
+        if self.copies is not None:
+            self._work.wait_stream(self.copies)
+
+
+class _Buffer:
+    """Memory on the device for one group, as large as the largest so far."""
+
+    def __init__(self, lane: _Lane) -> None:
+        self._lane = lane
+        self._memory = torch.empty(0, dtype=torch.uint8, device=lane.device)
+        self.ready: torch.cuda.Event | None = None
+        self.consumed: torch.cuda.Event | None = None
+
+    def fill(self, group: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Begin to copy tensors, once what was here before has been consumed."""
+        sizes = [-(-x.nbytes // ALIGNMENT) * ALIGNMENT for x in group]
+        if sum(sizes) > len(self._memory):
+            # Freed and allocated in the order of the work's stream, which may still write to the memory that comes.
+            self._memory = torch.empty(sum(sizes), dtype=torch.uint8, device=self._lane.device)
+            self.consumed = self._lane.mark()
+        tensors, start = [], 0
+        for source, size in zip(group, sizes, strict=True):
+            part = self._memory[start : start + source.nbytes]
+            tensors.append(part.view(source.dtype).view(source.shape))
+            start += size
+        copies = self._lane.copies
+        if copies is None:
+            _copy(tensors, group)
+            return tuple(tensors)
+        if self.consumed is not None:
+            copies.wait_event(self.consumed)
+        with torch.cuda.stream(copies):
+            _copy(tensors, group)
+        self.ready = copies.record_event()
+        return tuple(tensors)
+
+
+def _copy(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source, non_blocking=True)

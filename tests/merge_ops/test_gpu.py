@@ -1,0 +1,191 @@
+"""The Triton kernels give the reference's bits: on a GPU where there is one, else under Triton's interpreter."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from works import VARIANTS, models, models_of, reference, work_for
+
+from mergesmith.merge_ops.gpu import executor as gpu
+from mergesmith.merge_ops.gpu.counts import TaskVectorCounts
+from mergesmith.merge_ops.gpu.launch import BLOCK, STEP, chunk_table
+from mergesmith.merge_ops.gpu.resolve import Request, resolve
+from mergesmith.merge_ops.gpu.selection import SMALL, Among, MagnitudeTable, Tie
+from mergesmith.merge_ops.hashing import keep_mask, mask_key
+from mergesmith.merge_ops.methods import METHODS, AddDelta, Custom
+from mergesmith.merge_ops.reductions import CHUNK, fixed_sum
+from mergesmith.merge_ops.selection import largest
+from mergesmith.merge_ops.work import Work
+
+BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+FUSED = [
+    (name, changed)
+    for name, changed in VARIANTS
+    if name not in ("arcee_fusion", "consensus", "nearswap", "ram", "ramplus_tl", "sce")  # plain torch operations
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def assert_same_bits(name: str, inputs: list[torch.Tensor], out: torch.dtype, **changed: Any) -> None:
+    expected = reference(work_for(METHODS[name], inputs, out, **changed))
+    work = work_for(METHODS[name], [x.to(DEVICE) for x in inputs], out, **changed)
+    assert gpu.can_run(work), "there is no kernel for this"
+    gpu.run_all([work])
+    bits = torch.int32 if out == FLOAT32 else torch.int16
+    different = int((work.out.cpu().view(bits) != expected.view(bits)).sum())
+    assert not different, f"{different} of {expected.numel()} elements differ"
+
+
+@pytest.mark.parametrize(("name", "changed"), FUSED, ids=lambda value: str(value))
+def test_kernels_give_the_references_bits(name: str, changed: dict[str, Any]) -> None:
+    count = models_of(METHODS[name])
+    for shape, stored, out in (
+        ((37, 53), BFLOAT16, BFLOAT16),
+        ((2 * BLOCK + 3,), FLOAT32, FLOAT16),
+        ((7, 9), FLOAT16, FLOAT32),
+        ((1,), BFLOAT16, FLOAT32),
+    ):
+        assert_same_bits(name, models(shape, count, stored), out, **changed)
+
+
+@pytest.mark.parametrize("name", ["linear", "ties", "dare_ties", "breadcrumbs", "della"])
+def test_tensors_of_several_chunks(name: str) -> None:
+    assert_same_bits(name, models((2, STEP + BLOCK + 7), 3, BFLOAT16), BFLOAT16)
+
+
+def test_mixed_dtypes_unaligned_and_many_tensors_share_launches() -> None:
+    for name in ("linear", "ties", "dare_ties"):
+        works, expected = [], []
+        for i, shape in enumerate(((5,), (30, 70), (BLOCK,), (2, 3), (STEP + 5,))):
+            inputs = models(shape, 3, (BFLOAT16, FLOAT32, FLOAT16)[i % 3], seed=i)
+            inputs[1] = torch.cat([inputs[1].view(-1)[:1], inputs[1].view(-1)])[1:].view(shape)
+            out = (FLOAT32, BFLOAT16)[i % 2]
+            expected.append(reference(work_for(METHODS[name], inputs, out)))
+            # Moved by one element, addresses are no multiples of 16 bytes.
+            placed = [x if i % 2 else _shifted(x) for x in (x.to(DEVICE) for x in inputs)]
+            works.append(work_for(METHODS[name], placed, out))
+        gpu.run_all(works)
+        for work, wanted in zip(works, expected, strict=True):
+            assert torch.equal(work.out.cpu(), wanted), name
+
+
+def _shifted(tensor: torch.Tensor) -> torch.Tensor:
+    flat = tensor.reshape(-1)
+    return torch.cat([flat[:1], flat])[1:].view(tensor.shape)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # numpy, which Triton's interpreter computes with
+def test_unusual_numbers() -> None:
+    values = [0.0, -0.0, 1e-40, -1e-45, 6e-8, 5.96e-8, 65504.0, 65519.0, 65520.0, 1e38, math.inf, -math.inf, math.nan]
+    for stored in (FLOAT32, BFLOAT16, FLOAT16):
+        tensor = torch.tensor(values, dtype=torch.float64).to(stored)
+        for out in (FLOAT32, BFLOAT16, FLOAT16):
+            work = work_for(METHODS["passthrough"], [tensor.to(DEVICE)], out)
+            gpu.run_all([work])
+            found, wanted = work.out.cpu(), tensor.to(out)
+            assert torch.equal(found.isnan(), wanted.isnan())
+            assert torch.equal(found[:-1].float(), wanted[:-1].float()), (stored, out)
+            assert torch.equal(torch.signbit(found[:-1]), torch.signbit(wanted[:-1]))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # numpy, which Triton's interpreter computes with
+def test_every_half_precision_number_survives() -> None:
+    bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
+    for dtype in (FLOAT16, BFLOAT16):
+        tensor = bits.view(dtype)
+        work = work_for(METHODS["passthrough"], [tensor.to(DEVICE)], dtype)
+        gpu.run_all([work])
+        assert torch.equal(work.out.cpu().nan_to_num(1.0), tensor.nan_to_num(1.0))
+
+
+@pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
+@pytest.mark.parametrize("size", [1, 300, SMALL, SMALL + 1, CHUNK + 5000])
+def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None:
+    inputs = models((size,), 2, stored)
+    delta = inputs[1].float() - inputs[0].float()
+    pair = (inputs[0].to(DEVICE), inputs[1].to(DEVICE))
+    table = MagnitudeTable(pair)
+    bits = delta.abs().view(torch.int32).numpy().astype(np.int64)
+    assert table.total == fixed_sum(delta, table.exponent)
+    counts = [0, 1, size // 50, size // 2, size] if size < CHUNK else [size // 3]
+    selections = [table.select(count, pair) for count in counts]
+    requests = [Request(selection, pair, (i, 0, 2)) for i, selection in enumerate(selections)]
+    found = resolve(requests, np.zeros((len(counts), 1, 8), np.int64), DEVICE).cpu()[:, 0, 2:4].tolist()
+    for count, selection, (cut, bound) in zip(counts, selections, found, strict=True):
+        expected = largest(delta, count)
+        kept = (bits > cut) | ((bits == cut) & (np.arange(size) < bound))
+        assert np.array_equal(kept, expected.numpy()), selection
+        assert selection.kept == fixed_sum(delta * expected, table.exponent)
+
+
+def test_a_magnitude_alone_in_its_group_needs_no_pass() -> None:
+    inputs = models((4 * CHUNK,), 2, BFLOAT16)
+    pair = (inputs[0].to(DEVICE), inputs[1].to(DEVICE))
+    table = MagnitudeTable(pair)
+    kinds = [type(table.select(count, pair)) for count in range(CHUNK // 2, 4 * CHUNK, CHUNK // 16)]
+    assert set(kinds) == {Tie, Among}
+    assert kinds.count(Tie) > 0.8 * len(kinds)
+    assert table.nbytes < 0.05 * inputs[1].nbytes
+
+
+@pytest.mark.parametrize("size", [100, SMALL + 1, 1 << 21])
+def test_sums_by_hash(size: int) -> None:
+    inputs = models((size,), 2, BFLOAT16)
+    delta = inputs[1].float() - inputs[0].float()
+    counts = TaskVectorCounts(work_for(METHODS["dare_ties"], [x.to(DEVICE) for x in inputs], BFLOAT16))
+    key = mask_key(7, "x", 0)
+    for share in (0, 1, 30000, 65536):
+        mask = keep_mask(key, share / 65536, delta.shape, delta.device)
+        assert counts.kept_by_hash(0, key, share) == fixed_sum(delta * mask, counts.table(0).exponent)
+
+
+def test_chunks_cover_every_element_once() -> None:
+    sizes = (1, STEP, 3 * STEP + 1, 5)
+    found = np.concatenate([[(t, e) for e in range(i, j)] for t, i, j in chunk_table(sizes, DEVICE).cpu().tolist()])
+    assert np.array_equal(found, np.concatenate([[(t, e) for e in range(size)] for t, size in enumerate(sizes)]))
+
+
+def test_what_kernels_cannot_read_is_left_to_the_reference() -> None:
+    inputs = [x.to(DEVICE) for x in models((6, 8), 3, FLOAT32)]
+    method = METHODS["linear"]
+    assert not gpu.can_run(work_for(method, [x.double() for x in inputs], FLOAT32))
+    assert not gpu.can_run(work_for(method, [x.t() for x in inputs], FLOAT32))
+    assert not gpu.can_run(work_for(METHODS["della"], [x.view(2, 3, 8) for x in inputs], FLOAT32))
+
+
+def test_a_scaled_task_vector_is_added() -> None:
+    base, other = models((700,), 2, BFLOAT16)
+    delta = other.float() - base.float()
+    known = work_for(METHODS["linear"], [base, other], BFLOAT16)
+    expected = reference(Work(AddDelta(delta, 0.3), known.inputs, known.out, 0, 0, "x", known.remember))
+    work = work_for(METHODS["linear"], [base.to(DEVICE), other.to(DEVICE)], BFLOAT16)
+    gpu.run_all([Work(AddDelta(delta.to(DEVICE), 0.3), work.inputs, work.out, 0, 0, "x", work.remember)])
+    assert torch.equal(work.out.cpu(), expected)
+
+
+def test_kernels_compile_for_hopper_without_fused_arithmetic(tmp_path: Path) -> None:
+    names = ["combine", "masked_sum rule 2 vote 3"]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "tests/support/compile_for_hopper.py", *names],
+        cwd=ROOT,
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, instructions in json.loads(done.stdout).items():
+        assert not [x for x in instructions if x.startswith("fma") or x.endswith(".f64") or "approx" in x], name
+    combine = json.loads(done.stdout)["combine"]
+    assert "ld.global.v4.b32" in combine and "st.global.v4.b32" in combine  # 16 bytes at a time
