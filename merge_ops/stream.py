@@ -84,11 +84,11 @@ class _Lane:
     def _work(self) -> torch.cuda.Stream:
         return torch.cuda.current_stream(self.device)
 
-    def mark(self) -> torch.cuda.Event | None:
+    def mark(self) -> torch.Event | None:
         """An event: all work so far is done."""
         return None if self.copies is None else self._work.record_event()
 
-    def wait_for(self, event: torch.cuda.Event | None) -> None:
+    def wait_for(self, event: torch.Event | None) -> None:
         """Work waits for a copy."""
         if event is not None:
             self._work.wait_event(event)
@@ -105,8 +105,8 @@ class _Buffer:
     def __init__(self, lane: _Lane) -> None:
         self._lane = lane
         self._memory = torch.empty(0, dtype=torch.uint8, device=lane.device)
-        self.ready: torch.cuda.Event | None = None
-        self.consumed: torch.cuda.Event | None = None
+        self.ready: torch.Event | None = None
+        self.consumed: torch.Event | None = None
 
     def fill(self, group: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Begin to copy tensors, once what was here before has been consumed."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
-from .values import load, store
+from .values import kernel, load, store
 
 
-@triton.jit
+@kernel
 def _combined(
     addresses,
     coefficients,
@@ -27,7 +26,7 @@ def _combined(
     store(tl.load(addresses), offsets, inside, total, CODES, 0, ALIGNED, TAIL)
 
 
-@triton.jit
+@kernel
 def combine(
     chunks,
     addresses,
@@ -55,7 +54,7 @@ def combine(
         _combined(addresses, coefficients, offsets, offsets < stop, CODES, COUNT, ALIGNED, True)
 
 
-@triton.jit
+@kernel
 def combine_rows(
     addresses,
     coefficients,

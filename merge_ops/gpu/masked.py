@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
-from .values import hash_level, load, magnitude, store
+from .values import hash_level, kernel, load, magnitude, store
 
 # What masks go by, and what happens to the sum: each combination has a kernel of its own, without branches.
 LARGEST, WINDOW, HASH, BITMAP = 0, 1, 2, 3  # a window has an upper end too
@@ -16,13 +15,13 @@ _AVERAGE, _ELECT, _ELECT_AND_DIVIDE = tl.constexpr(AVERAGE), tl.constexpr(ELECT)
 _NUMBERS = tl.constexpr(NUMBERS)
 
 
-@triton.jit
+@kernel
 def _before(bound, first, lanes, BLOCK: tl.constexpr):
     # Elements of the block with an index below `bound`; compared in 32 bits.
     return lanes < tl.minimum(tl.maximum(bound - first, 0), BLOCK).to(tl.int32)
 
 
-@triton.jit
+@kernel
 def _kept(
     delta,
     addresses,
@@ -57,7 +56,7 @@ def _kept(
     return keep
 
 
-@triton.jit
+@kernel
 def _summed(
     addresses,
     numbers,
@@ -104,7 +103,7 @@ def _summed(
     store(tl.load(addresses), offsets, inside, merged, CODES, 0, ALIGNED, TAIL)
 
 
-@triton.jit
+@kernel
 def masked_sum(
     chunks,
     addresses,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
-from .values import load, magnitude
+from .values import kernel, load, magnitude
 
 
-@triton.jit
+@kernel
 def _magnitudes(base, source, offsets, inside, CODES: tl.constexpr):
     own = load(base, offsets, inside, CODES, 0, False, True)
     return magnitude(load(source, offsets, inside, CODES, 1, False, True) - own)
 
 
-@triton.jit
+@kernel
 def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):
     # One program per row of `queries` (Q, 7) int64: addresses of base and source, the elements [start, stop) to look
     # at, a magnitude, n, and the address of an int64 that takes the index after the nth such element.
@@ -34,7 +33,7 @@ def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(tl.load(row + 6).to(tl.pointer_type(tl.int64)), place)
 
 
-@triton.jit
+@kernel
 def collect(query, found, keys, CODES: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
     # `query` (6,) int64: addresses of base and source, size, lowest and highest magnitude, how many there are.
     # `keys` int64 takes, in any order, (0x7FFFFFFF - magnitude) << 32 | index of each; `found` int32 counts from 0.

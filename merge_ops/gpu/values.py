@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import triton
 import triton.language as tl
 
 
-@triton.jit
+def kernel(function: Callable[..., Any]) -> Any:
+    """The function, compiled by Triton for the types it is called with."""
+    return triton.jit(function)
+
+
+@kernel
 def pointer(address, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr):
-    """The address as a pointer to the tensor's dtype; ALIGNED promises multiples of 16 bytes."""
+    """The address as a pointer to the tensor's dtype (bfloat16: its bits); ALIGNED promises multiples of 16 bytes."""
     code: tl.constexpr = (CODES >> (2 * place)) & 3
     if code == 0:
-        found = address.to(tl.pointer_type(tl.bfloat16))
+        found = address.to(tl.pointer_type(tl.uint16))
     elif code == 1:
         found = address.to(tl.pointer_type(tl.float16))
     else:
@@ -21,15 +29,17 @@ def pointer(address, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.const
     return found
 
 
-@triton.jit
+@kernel
 def load(address, offsets, inside, CODES: tl.constexpr, place: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):
     """Elements at `offsets` as float32; only with TAIL those alone that are `inside`, the others 0."""
     at = pointer(address, CODES, place, ALIGNED) + offsets
     stored = tl.load(at, mask=inside, other=0.0) if TAIL else tl.load(at)
-    return stored.to(tl.float32)
+    code: tl.constexpr = (CODES >> (2 * place)) & 3
+    # Spelled out for bfloat16, because Triton's interpreter loses the smallest numbers.
+    return (stored.to(tl.uint32) << 16).to(tl.float32, bitcast=True) if code == 0 else stored.to(tl.float32)
 
 
-@triton.jit
+@kernel
 def store(
     address,
     offsets,
@@ -55,22 +65,22 @@ def store(
         tl.store(at, stored)
 
 
-@triton.jit
+@kernel
 def to_bfloat16(values):
     """Float32 values rounded to nearest even; spelled out because Triton's interpreter cuts digits off."""
     bits = values.to(tl.uint32, bitcast=True)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     rounded = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7FC0, rounded)
-    return rounded.to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    return rounded.to(tl.uint16)
 
 
-@triton.jit
+@kernel
 def magnitude(values):
     """The float32 bits without the sign, int32: they order as the magnitudes do."""
     return values.to(tl.int32, bitcast=True) & 0x7FFFFFFF
 
 
-@triton.jit
+@kernel
 def hash_level(index, key0, key1):
     """The top 16 bits of the hash, uint32; `index` is the low half, `key1` has the high half mixed in."""
     x = index ^ key0

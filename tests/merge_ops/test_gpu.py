@@ -21,7 +21,7 @@ from mergesmith.merge_ops.gpu.launch import BLOCK, STEP, chunk_table
 from mergesmith.merge_ops.gpu.resolve import Request, resolve
 from mergesmith.merge_ops.gpu.selection import SMALL, Among, MagnitudeTable, Tie
 from mergesmith.merge_ops.hashing import keep_mask, mask_key
-from mergesmith.merge_ops.methods import METHODS, AddDelta, Custom
+from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.reductions import CHUNK, fixed_sum
 from mergesmith.merge_ops.selection import largest
 from mergesmith.merge_ops.work import Work
@@ -84,7 +84,8 @@ def _shifted(tensor: torch.Tensor) -> torch.Tensor:
     return torch.cat([flat[:1], flat])[1:].view(tensor.shape)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered")  # numpy, which Triton's interpreter computes with
+# Triton's interpreter computes with numpy, which warns.
+@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered")
 def test_unusual_numbers() -> None:
     values = [0.0, -0.0, 1e-40, -1e-45, 6e-8, 5.96e-8, 65504.0, 65519.0, 65520.0, 1e38, math.inf, -math.inf, math.nan]
     for stored in (FLOAT32, BFLOAT16, FLOAT16):
@@ -98,7 +99,8 @@ def test_unusual_numbers() -> None:
             assert torch.equal(torch.signbit(found[:-1]), torch.signbit(wanted[:-1]))
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered")  # numpy, which Triton's interpreter computes with
+# Triton's interpreter computes with numpy, which warns.
+@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered")
 def test_every_half_precision_number_survives() -> None:
     bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
     for dtype in (FLOAT16, BFLOAT16):
