@@ -21,7 +21,8 @@ STAGES = {
         "resolve",
         "vocabulary",
     ),
-    "statistics": ("bank", "statistics", "reductions", "checkpoint", "files"),
+    "reading and casting": ("bank", "checkpoint", "files"),
+    "statistics": ("statistics", "reductions"),
     "writing": ("live", "write", "weight_views", "digest"),
 }
 MERGING = "merging"  # every other file of merge_ops

@@ -10,6 +10,9 @@ A cell is a median. "copies" is the machine's limit: `out.copy_(x)` for each inp
 checkpoint, measured around that method's candidates. "bank" is what the first candidate takes and leaves in memory, the
 live model being built already: statistics are made and, where nothing is cached on disk, code is compiled. Goals that
 are missed are in bold. Progress goes to standard error. Linux only, for the memory column.
+
+Threads that spin while they wait make figures worthless when other programs run. OMP_WAIT_POLICY=passive, which both
+sides take over from the environment, then helps; figures to quote need a quiet machine.
 """
 
 from __future__ import annotations
@@ -29,12 +32,12 @@ from synthetic_checkpoint import config_of, count_parameters, llama, write_famil
 
 SECTIONS = ("tiny", "disk", "profile")
 QUICK = {
-    "parameters": 3_000_000,
-    "repeats": 3,
+    "parameters": 1_000_000,
+    "disk_parameters": None,
+    "repeats": 2,
     "mergekit_repeats": 1,
-    "patience": 2.0,
-    "tiny_layers": 20,
-    "disk_methods": ["ties"],
+    "patience": 1.0,
+    "tiny_layers": 10,
 }
 
 
@@ -48,6 +51,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     figures = Figures(work / "figures.json", settings, arguments.cached)
     print(f"{machine(settings)}.", flush=True)
+    if arguments.cached != "none":
+        show(f"Figures of earlier runs were taken where there were any: {arguments.cached}.")
     methods = [name for name in CASES if name in only]
     if methods:
         folder, millions = sized(work, arguments.parameters)
@@ -64,8 +69,10 @@ def main() -> None:
         start_up = disk_rows(figures, shaped(work / "smallest", 1), ["linear"], work)["linear"]
         show(disk_table(disk_rows(figures, folder, arguments.disk_methods, work), start_up))
     if "profile" in only:
-        folder, _ = sized(work, arguments.parameters)
-        show(profile_text(figures.profiles(folder, arguments.profile_methods)))
+        folder, _ = sized(work, arguments.parameters)  # named by its parameters
+        show(profile_text(folder.name, figures.profiles(folder, arguments.profile_methods)))
+        tiny = shaped(work / f"tiny-{arguments.tiny_layers}", arguments.tiny_layers)
+        show(profile_text(tiny.name, figures.profiles(tiny, ["linear"])))
 
 
 def show(text: str) -> None:
@@ -103,7 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "merge-speed")
     parser.add_argument("--parameters", type=size, default="374M", help="such as 30M or 1.5B; the nearest is taken")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=rows, default=rows, metavar="ROW", help=" ".join(rows))
+    parser.add_argument("--only", nargs="+", choices=rows, metavar="ROW", help=" ".join(rows))
     parser.add_argument("--repeats", type=int, default=5, help="candidates per method")
     parser.add_argument("--mergekit-repeats", type=int, default=3)
     parser.add_argument("--patience", type=float, default=30.0, help="seconds after which nothing is repeated")
@@ -112,10 +119,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--disk-methods", nargs="+", choices=CASES, default=["linear", "ties"], metavar="METHOD")
     parser.add_argument("--profile-methods", nargs="+", choices=CASES, default=["ties"], metavar="METHOD")
     parser.add_argument("--cached", choices=("none", "mergekit", "all"), default="none", help="take earlier figures")
-    parser.add_argument("--quick", action="store_true", help="under a minute, to try it; sets the sizes and repeats")
+    parser.add_argument("--quick", action="store_true", help="a small model, few repeats, no `disk` unless asked")
     arguments = parser.parse_args()
     if arguments.quick:
         vars(arguments).update(QUICK)
+        rows.remove("disk")  # whose commands take their seconds to start, however small the model
+    arguments.only = arguments.only or rows
     arguments.work = arguments.work.resolve()
     arguments.work.mkdir(parents=True, exist_ok=True)
     return arguments

@@ -102,16 +102,15 @@ def disk_table(rows: Mapping[str, tuple[Figure | None, Figure]], start_up: tuple
     return table("from disk to disk, no bank | mergekit-yaml | mergesmith merge | faster | at least", lines)
 
 
-def profile_text(profiles: Mapping[str, Figure]) -> str:
-    """The shares of the stages, and the costliest functions."""
+def profile_text(checkpoint: str, profiles: Mapping[str, Figure]) -> str:
+    """The shares of the stages, and the costliest functions by their own time."""
     lines = []
     for name, found in profiles.items():
         total = sum(found["stages"].values())
         shares = sorted(found["stages"].items(), key=lambda item: -item[1])
-        lines.append(
-            f"{name}: a candidate takes {seconds(median(found['seconds']))}; under the profiler {seconds(total)}:"
-        )
+        times = f"{seconds(median(found['seconds']))}; under the profiler {seconds(total)}"
+        lines += [f"{name} on {checkpoint}: a candidate takes {times}.", ""]
         lines += [f"* {stage} {share / total:.1%}" for stage, share in shares]
         lines += ["", "| own time | function |", "| ---: | --- |"]
-        lines += [f"| {own / total:.1%} | `{function}` |" for own, function in found["top"]]
-    return "\n".join(lines)
+        lines += [*(f"| {own / total:.1%} | `{function}` |" for own, function in found["top"]), ""]
+    return "\n".join(lines[:-1])
