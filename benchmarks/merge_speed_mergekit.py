@@ -1,7 +1,7 @@
 """Runs in the interpreter that has mergekit; started by merge_speed.py, which hands it a JSON job.
 
-Merges checkpoints in memory by `merge_state_dicts` and prints one line of JSON per case: the seconds of every run, and
-how far the result lies from the base. Nothing of this project is imported.
+Merges checkpoints in memory by `merge_state_dicts` and prints one line of JSON per case: the seconds of every run, the
+cores that they kept busy, and how far the result lies from the base. Nothing of this project is imported.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ def run(case: dict[str, Any], models: dict[str, StateDict], repeats: int, patien
     """Merge a case up to `repeats` times, not again after `patience` seconds."""
     inputs = {name: models[name] for name in case["models"]}
     seconds: list[float] = []
+    processor = 0.0
     merged: StateDict = {}
     while not seconds or (len(seconds) < repeats and sum(seconds) < patience):
         merged.clear()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         merged = merge_state_dicts(
             inputs, case["method"], parameters={**case["shared"], **case["own"]}, base=case["base"]
         )
         seconds.append(time.perf_counter() - start)
+        processor += time.process_time() - used
     square = sum(float((merged[name].float() - x.float()).square().sum()) for name, x in models["base"].items())
-    return {"name": case["method"], "seconds": seconds, "distance": square**0.5}
+    return {"name": case["method"], "seconds": seconds, "busy": processor / sum(seconds), "distance": square**0.5}
 
 
 def main() -> None:

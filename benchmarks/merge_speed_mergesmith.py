@@ -5,7 +5,7 @@ Prints one line of JSON per method: seconds (and bytes) of
 * `model`: building the live model and filling it for the first time,
 * `first`: the first candidate of the method, which makes the bank's statistics (and compiles, where nothing is cached);
   `kept` is the memory that stays taken after it,
-* `seconds`: each further candidate, with other numbers every time,
+* `seconds`: each further candidate, with other numbers every time; `busy` is how many cores they kept busy,
 * `copies`: copying every input of a candidate once into tensors of the same shapes, before and after the candidates,
 * `peak`: the memory of one more candidate above the level before it,
 
@@ -102,10 +102,12 @@ def measure(case: Case, job: dict[str, Any]) -> dict[str, Any]:
     kept = memory()["RssAnon"] - building.before["RssAnon"]
     distance = candidates.distance()
     copy = candidates.copying()
-    copies, seconds = [seconds_of(copy) for _ in range(COPY_RUNS)], []
+    copies, seconds, processor = [seconds_of(copy) for _ in range(COPY_RUNS)], [], 0.0
     while not seconds or (len(seconds) < job["repeats"] and sum(seconds) < job["patience"]):
         recipe = candidates.next()
+        used = time.process_time()
         seconds.append(seconds_of(lambda recipe=recipe: load(recipe)))
+        processor += time.process_time() - used
     copies += [seconds_of(copy) for _ in range(COPY_RUNS)]
     recipe = candidates.next()
     with PeakMemory() as running:
@@ -117,6 +119,7 @@ def measure(case: Case, job: dict[str, Any]) -> dict[str, Any]:
         "first_peak": building.extra["RssAnon"],
         "kept": kept,
         "seconds": seconds,
+        "busy": processor / sum(seconds),
         "copies": copies,
         "peak": running.extra["RssAnon"],
         "distance": distance,

@@ -10,6 +10,7 @@ from merge_speed_cases import COPIES, DISK_FASTER, EXTRA_MEMORY, FASTER, TINY_SE
 
 Figure = dict[str, Any]
 MIB = 2**20
+BUSY = 0.9  # cores: who computes and keeps fewer busy was waiting for a core or for the disk
 ALIKE = 0.02  # relative difference of both results' distances from the base that is not told
 
 
@@ -70,6 +71,9 @@ def candidate_table(mergekit: Mapping[str, Figure], mergesmith: Mapping[str, Fig
     model = median([ours["model"] for ours in mergesmith.values()])
     text = f"{table(head, rows)}\n\nThe live model is built in {seconds(model)}. Extra memory: at most "
     text += f"{EXTRA_MEMORY // MIB} MiB wanted; bank: the first candidate, its extra memory, and what of it stays."
+    for side, figures in (("mergekit", mergekit), ("mergesmith", mergesmith)):
+        if waited := [name for name, found in figures.items() if found.get("busy", 1.0) < BUSY]:
+            text += f"\nNot to be trusted, {side} waited for a core or the disk: {', '.join(waited)}."
     if notes:
         text += f"\nThe results' distances from the base (L2) differ by more than {ALIKE:.0%}: {'; '.join(notes)}."
     return text
