@@ -75,7 +75,8 @@ def candidate_table(mergekit: Mapping[str, Figure], mergesmith: Mapping[str, Fig
         if waited := [name for name, found in figures.items() if found.get("busy", 1.0) < BUSY]:
             text += f"\nNot to be trusted, {side} waited for a core or the disk: {', '.join(waited)}."
     if notes:
-        text += f"\nThe results' distances from the base (L2) differ by more than {ALIKE:.0%} (mergekit computes in bfloat16): {'; '.join(notes)}."
+        text += f"\nThe results' distances from the base (L2) differ by more than {ALIKE:.0%}, mergekit's computed in "
+        text += f"bfloat16: {'; '.join(notes)}."
     return text
 
 
