@@ -3,8 +3,9 @@
     python benchmarks/merge_speed.py --mergekit-python /path/to/python [--parameters 374M] [--threads 2] [--only ties]
 
 Every row is measured in the run that prints it, unless `--cached` allows figures of earlier runs of the same settings.
-mergekit is taken at its fastest (`merge_state_dicts`, inputs in memory, in its own environment and in the models'
-bfloat16), mergesmith through `LiveModel.load` in a recipe of a search's dtypes, each candidate with other numbers.
+mergekit is taken at its fastest (`merge_state_dicts`, inputs in memory, in its own environment), mergesmith through
+`LiveModel.load`, each candidate with other numbers. Recipes have a search's dtypes: arithmetic in float32, weights in
+bfloat16. mergekit is measured with that, and once more with arithmetic in bfloat16, which is faster and less exact.
 
 A cell is a median. "copies" is the machine's limit: `out.copy_(x)` for each input of a candidate, over the whole
 checkpoint, measured around that method's candidates. "bank" is what the first candidate takes and leaves in memory, the
@@ -31,6 +32,7 @@ from merge_speed_tables import candidate_table, disk_table, profile_text, tiny_t
 from synthetic_checkpoint import config_of, count_parameters, llama, write_family
 
 SECTIONS = ("tiny", "disk", "profile")
+DTYPES = ("float32", "bfloat16")  # of mergekit's arithmetic: the one that the recipes say, and its fastest
 QUICK = {
     "parameters": 1_000_000,
     "disk_parameters": None,
@@ -57,11 +59,12 @@ def main() -> None:
     if methods:
         folder, millions = sized(work, arguments.parameters)
         show(f"Base and sources of {millions} M parameters in bfloat16.")
-        show(candidate_table(figures.mergekit(folder, methods), figures.mergesmith(folder, methods)))
+        ours = figures.mergesmith(folder, methods)
+        show(candidate_table(*(figures.mergekit(folder, methods, dtype) for dtype in DTYPES), ours))
     if "tiny" in only:
         layers = arguments.tiny_layers
         folder = shaped(work / f"tiny-{layers}", layers)
-        memory = figures.mergekit(folder, ["linear"]), figures.mergesmith(folder, ["linear"])
+        memory = figures.mergekit(folder, ["linear"], DTYPES[0]), figures.mergesmith(folder, ["linear"])
         show(tiny_table(9 * layers + 3, *memory, disk_rows(figures, folder, ["linear"], work)["linear"]))
     if "disk" in only:
         folder, millions = sized(work, arguments.disk_parameters or arguments.parameters)

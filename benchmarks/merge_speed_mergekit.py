@@ -25,8 +25,9 @@ def load(folder: Path) -> StateDict:
 
 
 @torch.no_grad()
-def run(case: dict[str, Any], models: dict[str, StateDict], repeats: int, patience: float) -> dict[str, Any]:
-    """Merge a case up to `repeats` times, not again after `patience` seconds."""
+def run(case: dict[str, Any], models: dict[str, StateDict], job: dict[str, Any]) -> dict[str, Any]:
+    """Merge a case up to `repeats` times, not again after `patience` seconds, with arithmetic in `dtype`."""
+    repeats, patience, dtype = job["repeats"], job["patience"], getattr(torch, job["dtype"])
     inputs = {name: models[name] for name in case["models"]}
     seconds: list[float] = []
     processor = 0.0
@@ -35,7 +36,12 @@ def run(case: dict[str, Any], models: dict[str, StateDict], repeats: int, patien
         merged.clear()
         start, used = time.perf_counter(), time.process_time()
         merged = merge_state_dicts(
-            inputs, case["method"], parameters={**case["shared"], **case["own"]}, base=case["base"]
+            inputs,
+            case["method"],
+            parameters={**case["shared"], **case["own"]},
+            base=case["base"],
+            dtype=dtype,
+            out_dtype=torch.bfloat16,
         )
         seconds.append(time.perf_counter() - start)
         processor += time.process_time() - used
@@ -50,7 +56,7 @@ def main() -> None:
     names = {"base"}.union(*(case["models"] for case in job["cases"]))
     models = {name: load(Path(job["folder"]) / name) for name in sorted(names)}
     for case in job["cases"]:
-        print(json.dumps(run(case, models, job["repeats"], job["patience"])), flush=True)
+        print(json.dumps(run(case, models, job)), flush=True)
 
 
 if __name__ == "__main__":

@@ -87,17 +87,17 @@ class Figures:
         self.file, self.settings, self.cached = file, settings, cached
         self.known: dict[str, Figure] = json.loads(file.read_text()) if file.is_file() else {}
 
-    def mergekit(self, folder: Path, methods: Sequence[str]) -> dict[str, Figure]:
-        """What mergekit takes in memory, by method; nothing where it is not there."""
+    def mergekit(self, folder: Path, methods: Sequence[str], dtype: str) -> dict[str, Figure]:
+        """What mergekit takes in memory with arithmetic in `dtype`, by method; nothing where it is not there."""
         if self.settings.python is None:
             return {}
         command = [self.settings.python, str(HERE / "merge_speed_mergekit.py")]
 
         def measure(names: Sequence[str]) -> Iterator[Figure]:
             cases = [{**asdict(CASES[name]), "base": CASES[name].base} for name in names]
-            return self._driver(command, folder, cases=cases, repeats=self.settings.mergekit_repeats)
+            return self._driver(command, folder, cases=cases, repeats=self.settings.mergekit_repeats, dtype=dtype)
 
-        return self.take("mergekit", folder, methods, measure)
+        return self.take(f"mergekit {dtype}", folder, methods, measure)
 
     def mergesmith(self, folder: Path, methods: Sequence[str]) -> dict[str, Figure]:
         """What mergesmith's candidates take, by method."""

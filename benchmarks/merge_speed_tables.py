@@ -43,11 +43,12 @@ def table(head: str, rows: list[list[str]]) -> str:
     )
 
 
-def candidate_table(mergekit: Mapping[str, Figure], mergesmith: Mapping[str, Figure]) -> str:
+def candidate_table(
+    mergekit: Mapping[str, Figure], rounded: Mapping[str, Figure], mergesmith: Mapping[str, Figure]
+) -> str:
     """One row per method: a candidate after the bank is built."""
-    head = (
-        "per candidate | mergekit | mergesmith | faster | at least | copies | times that | at most | extra MiB | bank"
-    )
+    head = "per candidate | mergekit | mergesmith | faster | at least | mergekit in bfloat16 | faster | copies"
+    head += " | times that | at most | extra MiB | bank"
     rows, notes = [], []
     for name, ours in mergesmith.items():
         theirs = mergekit.get(name)
@@ -59,6 +60,8 @@ def candidate_table(mergekit: Mapping[str, Figure], mergesmith: Mapping[str, Fig
                 seconds(median(theirs["seconds"])) if theirs else "",
                 seconds(spent),
                 *at_least(FASTER[name], theirs, ours),
+                seconds(median(rounded[name]["seconds"])) if name in rounded else "",
+                at_least(0, rounded.get(name), ours)[0],
                 seconds(copies),
                 bold(f"{number(spent / copies)}x", limit is not None and spent / copies > limit),
                 "" if limit is None else f"{limit}x",
@@ -75,8 +78,8 @@ def candidate_table(mergekit: Mapping[str, Figure], mergesmith: Mapping[str, Fig
         if waited := [name for name, found in figures.items() if found.get("busy", 1.0) < BUSY]:
             text += f"\nNot to be trusted, {side} waited for a core or the disk: {', '.join(waited)}."
     if notes:
-        text += f"\nThe results' distances from the base (L2) differ by more than {ALIKE:.0%}, mergekit's computed in "
-        text += f"bfloat16: {'; '.join(notes)}."
+        text += f"\nThe results' distances from the base (L2) differ by more than {ALIKE:.0%}: "
+        text += f"{'; '.join(notes)}."
     return text
 
 
