@@ -3,9 +3,8 @@
     python benchmarks/merge_memory.py [--layers 12] [--shard 64MB]
 
 Writes two sharded checkpoints of random numbers (float32, a few hundred megabytes each), merges them in a process of
-its own by TIES, and reads that process's anonymous memory (RssAnon in
-/proc/self/status, so Linux only). Pages of memory-mapped source files are the system's cache: they are counted apart
-(RssFile), and given up when memory is short.
+its own by TIES, and reads that process's anonymous memory (RssAnon, see peak_memory.py; Linux only). Pages of
+memory-mapped source files are the system's cache: they are counted apart (RssFile), and given up when memory is short.
 
 The tensors here are small, and glibc keeps freed blocks below 32 MB in its heap; MALLOC_MMAP_THRESHOLD_ makes it hand
 them back at once, as it does with the tensors of real models anyway.
@@ -22,13 +21,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import torch
+from peak_memory import PeakMemory
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig
+from synthetic_checkpoint import shapes
+from transformers import LlamaConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 MB = 1e6
@@ -42,24 +42,17 @@ def write_source(folder: Path, config: LlamaConfig, seed: int) -> int:
     """A checkpoint with one shard per layer; returns the bytes of its largest tensor."""
     folder.mkdir()
     config.save_pretrained(folder)
-    with torch.device("meta"):
-        shapes = {n: t.shape for n, t in AutoModelForCausalLM.from_config(config).state_dict().items()}
+    wanted = shapes(config)
     generator = torch.Generator().manual_seed(seed)
     groups: dict[str, list[str]] = {}
-    for name in shapes:
+    for name in wanted:
         layer = name.split(".")[2] if ".layers." in name else "rest"
         groups.setdefault(f"model-{layer}.safetensors", []).append(name)
     for file, names in groups.items():
-        save_file({n: torch.randn(shapes[n], generator=generator) for n in names}, folder / file, {"format": "pt"})
+        save_file({n: torch.randn(wanted[n], generator=generator) for n in names}, folder / file, {"format": "pt"})
     weight_map = {name: file for file, names in groups.items() for name in names}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    return max(shape.numel() for shape in shapes.values()) * 4
-
-
-def memory(field: str) -> int:
-    """Bytes of one kind of memory of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+    return max(shape.numel() for shape in wanted.values()) * 4
 
 
 def merge_here(folder: Path, shard: str) -> None:
@@ -69,24 +62,11 @@ def merge_here(folder: Path, shard: str) -> None:
 
     recipe = parse_recipe(RECIPE.replace("a\n", f"{folder}/a\n", 1).replace("model: b", f"model: {folder}/b"))
     bank = ModelBank(recipe.references())
-    peak = {"RssAnon": 0, "RssFile": 0}
-    before = memory("RssAnon")
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            for field in peak:
-                peak[field] = max(peak[field], memory(field))
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    write_merge(recipe, bank, folder / "out", max_shard_size=shard)
-    seconds = time.perf_counter() - start
-    done.set()
-    watcher.join()
-    print(json.dumps({"before": before, "seconds": seconds, **peak}))
+    with PeakMemory() as memory:
+        start = time.perf_counter()
+        write_merge(recipe, bank, folder / "out", max_shard_size=shard)
+        seconds = time.perf_counter() - start
+    print(json.dumps({"before": memory.before["RssAnon"], "seconds": seconds, **memory.peak}))
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def _terms(work: Work) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...]]:
 
 
 def _masked(works: Sequence[Work]) -> None:
-    plans = [work.plan for work in works]
+    plans = [work.plan for work in works if isinstance(work.plan, MaskedSum)]
     count = len(plans[0].rules)
     shape = (len(works), count)
     cuts, bounds = np.empty((*shape, 2), np.uint32), np.empty((*shape, 2), np.int64)

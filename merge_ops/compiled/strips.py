@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, njit, types
+from numba import njit, types
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 
 STRIP = 1024  # elements: a few strips of float32 fit the first-level cache
 CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
@@ -152,5 +153,5 @@ def filled(like, row):
     """
     result = like
     for k in range(len(like)):
-        result = tuple_setitem(result, k, row[k])
+        result = tuple_setitem(result, k, row[k])  # pyright: ignore[reportCallIssue] - an intrinsic
     return result
