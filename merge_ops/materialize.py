@@ -17,6 +17,7 @@ from .vocabulary_rows import rebuilt_keys
 from .work import Work
 
 BATCH = 1 << 24  # elements that are merged together
+DEVICE_BATCH = 1 << 28  # on other devices than the CPU, where a launch costs more
 
 
 class MergeError(RuntimeError):
@@ -67,7 +68,7 @@ def merge_in_batches(
         MergeError: the method's numbers define no tensor; the message names it.
     """
     batch: dict[str, Work] = {}
-    size = 0
+    size, limit = 0, BATCH if bank.device.type == "cpu" else DEVICE_BATCH
     for task, at_once in staged(tasks, bank):
         work = prepare(plan, task, bank, target(task.name))
         if isinstance(work, Work):
@@ -75,7 +76,7 @@ def merge_in_batches(
             size += work.out.numel()
         else:
             yield task.name, work
-        if at_once or size >= BATCH:
+        if at_once or size >= limit:
             yield from _run(batch)
             size = 0
     yield from _run(batch)

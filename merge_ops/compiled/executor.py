@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import torch
 
-from ..masks import by_magnitude, by_rank, numbers_of, row_length
+from ..masks import Cut, by_magnitude, by_rank, numbers_of, row_length
 from ..methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
 from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
@@ -93,6 +93,7 @@ def _masked(works: Sequence[Work]) -> None:
     factors, weights = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for t, work in enumerate(works):
         for k, n in enumerate(numbers_of(work, plans[t], TaskVectorCounts(work))):
+            assert isinstance(n.low, Cut) and isinstance(n.high, Cut), "Should not reach."
             cuts[t, k], bounds[t, k] = (n.low.bits, n.high.bits), (n.low.bound, n.high.bound)
             keys[t, k], shares[t, k] = n.key, n.share
             weights[t, k] = plans[t].rules[k].weight

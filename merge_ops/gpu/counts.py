@@ -21,13 +21,17 @@ class TaskVectorCounts:
     """The counts of one work's task vectors; see `masks.Counts`. Masks by rank that it had to make are in `masks`."""
 
     def __init__(self, work: Work) -> None:
-        self._work, self._inputs, self._size = work, work.based, work.out.numel()
+        self._work, self._size = work, work.out.numel()
+        self._sources, self.inputs = work.sources, work.based
+        self._tables: dict[int, MagnitudeTable] = {}
         self.masks: dict[int, torch.Tensor] = {}
 
     def table(self, position: int) -> MagnitudeTable:
         """The counts of one source's task vector, made once."""
-        pair = self._pair(position)
-        return self._work.remember(self._places(position), "magnitudes", lambda: MagnitudeTable(pair))
+        if position not in self._tables:
+            make = partial(MagnitudeTable, self._pair(position))
+            self._tables[position] = self._work.remember(self._places(position), "magnitudes", make)
+        return self._tables[position]
 
     def total(self, position: int) -> int:
         """The fixed-point sum of all magnitudes."""
@@ -63,10 +67,10 @@ class TaskVectorCounts:
         return self.masks[position] if position in self.masks else ranked_mask(pair, numbers.key, numbers.levels)
 
     def _pair(self, position: int) -> Pair:
-        return (self._inputs[0], self._inputs[position + 1])
+        return (self.inputs[0], self.inputs[position + 1])
 
     def _places(self, position: int) -> tuple[int, int]:
-        return (self._work.base or 0, self._work.sources[position])
+        return (self._work.base or 0, self._sources[position])
 
 
 def ranked_mask(pair: Pair, key: tuple[int, int], levels: np.ndarray) -> torch.Tensor:

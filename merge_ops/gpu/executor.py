@@ -13,7 +13,7 @@ from ..masks import by_magnitude, by_rank, numbers_of
 from ..methods import AddDelta, KeepWindow, LinearCombination, MaskedSum, RowCombination
 from ..work import Work
 from .counts import TaskVectorCounts
-from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table
+from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table, upload
 from .linear import combine, combine_rows
 from .masked import AVERAGE, BITMAP, ELECT, ELECT_AND_DIVIDE, HASH, LARGEST, NUMBERS, SUM, WINDOW, masked_sum
 from .resolve import Request, resolve
@@ -83,10 +83,10 @@ def _combine(works: Sequence[Work]) -> None:
     combine[(len(chunks),)](
         chunks,
         table([[x.data_ptr() for x in row] for row in tensors], device),
-        torch.tensor([factors for _, factors in terms], dtype=torch.float32).to(device, non_blocking=True),
+        upload(np.array([factors for _, factors in terms], np.float32), device),
         CODES=codes(tensors[0]),
         COUNT=count,
-        ALIGNED=aligned([x for row in tensors for x in row]),
+        ALIGNED=aligned(tensors[0]),
         BLOCK=BLOCK,
         **EXACT,
     )
@@ -101,7 +101,7 @@ def _combine_rows(works: Sequence[Work]) -> None:
         coefficients = np.stack([np.asarray(c, np.float64).reshape(-1) for c in plan.coefficients])
         combine_rows[(triton.cdiv(out.numel(), BLOCK),)](
             table([x.data_ptr() for x in tensors], out.device),
-            torch.from_numpy(coefficients.astype(np.float32)).to(out.device),
+            upload(coefficients.astype(np.float32), out.device),
             out.numel(),
             *placed,
             CODES=codes(tensors),
@@ -127,37 +127,39 @@ def inner_and_period(plan: RowCombination, shape: tuple[int, ...]) -> tuple[int,
 
 
 def _sum_masked(works: Sequence[Work]) -> None:
-    device, count, plans = works[0].out.device, len(works[0].based) - 1, [_masked(work) for work in works]
+    device, plans = works[0].out.device, [_masked(work) for work in works]
+    count, rule = len(plans[0].rules), _rule(plans[0])
     numbers = np.zeros((len(works), count, NUMBERS), dtype=np.int64)
     factors = np.empty((len(works), 2 * count + 1), dtype=np.float32)
     requests: list[Request] = []
     masks: list[torch.Tensor] = []
-    addresses = []
+    tensors: list[tuple[torch.Tensor, ...]] = []
+    addresses: list[list[int]] = []
     for t, (work, plan) in enumerate(zip(works, plans, strict=True)):
         counts = TaskVectorCounts(work)
         found = numbers_of(work, plan, counts)
-        own = [counts.mask(k, n) for k, n in enumerate(found)] if _rule(plan) == BITMAP else []
+        own = [counts.mask(k, n) for k, n in enumerate(found)] if rule == BITMAP else []
         for k, n in enumerate(found):
-            pair = (work.based[0], work.based[k + 1])
-            for place, selection in ((0, n.low), (2, n.high)):
-                requests.append(Request(selection, pair, (t, k, place)))
+            pair = (counts.inputs[0], counts.inputs[k + 1])
+            requests += [Request(n.low, pair, (t, k, 0)), Request(n.high, pair, (t, k, 2))]
             numbers[t, k, 4:7] = *n.key, n.share
-        weights = [rule.weight for rule in plan.rules]
+        weights = [source.weight for source in plan.rules]
         rescaled = [n.factor * weight for n, weight in zip(found, weights, strict=True)]
         factors[t] = (*rescaled, *weights, plan.factor)
-        addresses.append([x.data_ptr() for x in (work.out, *work.based, *own)])
+        tensors.append((work.out, *counts.inputs))
+        addresses.append([x.data_ptr() for x in (*tensors[-1], *own)])
         masks += own
     chunks = chunk_table(tuple(work.out.numel() for work in works), device)
     masked_sum[(len(chunks),)](
         chunks,
         table(addresses, device),
         resolve(requests, numbers, device),
-        torch.from_numpy(factors).to(device, non_blocking=True),
-        CODES=codes((works[0].out, *works[0].based)),
+        upload(factors, device),
+        CODES=codes(tensors[0]),
         COUNT=count,
-        RULE=_rule(plans[0]),
+        RULE=rule,
         VOTE=_vote(plans[0]),
-        ALIGNED=all(aligned((work.out, *work.based)) for work in works),
+        ALIGNED=aligned(tensors[0]),
         BLOCK=BLOCK,
         **EXACT,
     )

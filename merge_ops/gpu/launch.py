@@ -38,9 +38,15 @@ def aligned(tensors: Sequence[torch.Tensor]) -> bool:
     return all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
 
 
-def table(rows: Sequence[Sequence[int]] | np.ndarray, device: torch.device) -> torch.Tensor:
+def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A small array on the device; from page-locked memory, so that the host need not wait for the device."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.clone()
+
+
+def table(rows: Sequence[Sequence[int]] | Sequence[int] | np.ndarray, device: torch.device) -> torch.Tensor:
     """Whole numbers on the device, int64."""
-    return torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(device, non_blocking=True)
+    return upload(np.asarray(rows, dtype=np.int64), device)
 
 
 @lru_cache(maxsize=64)

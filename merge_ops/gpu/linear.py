@@ -1,5 +1,7 @@
 """Kernels of linear combinations: out = sum_i c_i x_i, with one coefficient per tensor, or one per row or column."""
 
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+
 from __future__ import annotations
 
 import triton.language as tl

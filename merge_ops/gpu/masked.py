@@ -1,5 +1,7 @@
 """The kernel of masked task-vector sums: mask, rescale, weigh, elect signs, sum, divide, in one pass over memory."""
 
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+
 from __future__ import annotations
 
 import triton.language as tl

@@ -33,14 +33,14 @@ def resolve(requests: Sequence[Request], numbers: np.ndarray, device: torch.devi
         elif isinstance(selection, Tie):
             numbers[place] = selection.bits
     filled = table(numbers, device)
-    start, strides = filled.data_ptr(), filled.stride()
+    start, (_, sources, row_length) = filled.data_ptr(), numbers.shape
     queries: dict[int, list[list[int]]] = {}
     for selection, pair, place in requests:
         if isinstance(selection, Tie):
-            target = start + 8 * (sum(i * s for i, s in zip(place, strides, strict=True)) + 1)
-            where = [x.data_ptr() for x in pair]
-            row = [*where, selection.start, selection.stop, selection.bits, selection.nth, target]
-            queries.setdefault(codes(pair), []).append(row)
+            t, k, p = place
+            target = start + 8 * ((t * sources + k) * row_length + p + 1)
+            where = (pair[0].data_ptr(), pair[1].data_ptr(), selection.start, selection.stop)
+            queries.setdefault(codes(pair), []).append([*where, selection.bits, selection.nth, target])
         elif isinstance(selection, Among):
             filled[(*place[:2], slice(place[2], place[2] + 2))] = _last_of(selection)
     for kinds, rows in queries.items():

@@ -1,5 +1,7 @@
 """Kernels that look for magnitudes: the place of the nth element of one magnitude, and the elements in a range."""
 
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+
 from __future__ import annotations
 
 import triton.language as tl

@@ -1,6 +1,6 @@
 """Which elements of a task vector are the largest, for any number of them, from counts that are made once.
 
-A table has, per chunk of 2**18 elements and per group of magnitudes, how many elements there are: under 1 % of what a
+A table has, per chunk of 2**18 elements and per group of magnitudes, how many elements there are: under 2 % of what a
 bfloat16 tensor takes, in the host's memory. Where the sought magnitude is alone in its group, as most are between
 bfloat16 fine-tunes, a look at one chunk gives the index from which on equal ones go; else a pass collects the group's
 members. Both happen on the device, and the host does not wait for them (`resolve.py`).
@@ -19,7 +19,7 @@ from ..reductions import CHUNK, INFINITE, fixed_exponent
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # base and source
 SMALL = 1 << 14  # elements up to which all are kept in order, in the host's memory
-FEWEST, GROUPS = 256, 1024  # a group has about so many elements, and about this part of all where it is more
+FEWEST, GROUPS = 256, 4096  # a group has about so many elements, and about this part of all where it is more
 ROWS = 64  # chunks that are sorted at a time
 BINS = 1 << 17  # see `_bin_starts`
 
