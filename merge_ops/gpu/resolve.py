@@ -10,7 +10,7 @@ import torch
 import triton
 
 from ..masks import Cut, Selection
-from .launch import STEP, codes, table
+from .launch import STEP, aligned, codes, table
 from .search import collect, find_places
 from .selection import Among, Pair, Tie
 
@@ -55,6 +55,8 @@ def _last_of(selection: Among) -> torch.Tensor:
     row = [*(x.data_ptr() for x in pair), size, selection.low, selection.high, selection.members]
     found = torch.zeros(1, dtype=torch.int32, device=device)
     keys = torch.empty(selection.members, dtype=torch.int64, device=device)
-    collect[(triton.cdiv(size, STEP),)](table(row, device), found, keys, CODES=codes(pair), CHUNK=STEP, BLOCK=BLOCK)
+    collect[(triton.cdiv(size, STEP),)](
+        table(row, device), found, keys, CODES=codes(pair), ALIGNED=aligned(pair), CHUNK=STEP, BLOCK=BLOCK
+    )
     last = keys.sort().values[selection.need - 1]
     return torch.stack([0x7FFFFFFF - (last >> 32), (last & 0xFFFFFFFF) + 1])

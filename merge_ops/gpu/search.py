@@ -10,9 +10,9 @@ from .values import kernel, load, magnitude
 
 
 @kernel
-def _magnitudes(base, source, offsets, inside, CODES: tl.constexpr):
-    own = load(base, offsets, inside, CODES, 0, False, True)
-    return magnitude(load(source, offsets, inside, CODES, 1, False, True) - own)
+def _magnitudes(base, source, offsets, inside, CODES: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):
+    own = load(base, offsets, inside, CODES, 0, ALIGNED, TAIL)
+    return magnitude(load(source, offsets, inside, CODES, 1, ALIGNED, TAIL) - own)
 
 
 @kernel
@@ -28,7 +28,7 @@ def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):
     for block in range(tl.cdiv(stop - start, BLOCK)):
         offsets = start + block * BLOCK + lanes
         inside = offsets < stop
-        equal = (inside & (_magnitudes(base, source, offsets, inside, CODES) == wanted)).to(tl.int32)
+        equal = (inside & (_magnitudes(base, source, offsets, inside, CODES, False, True) == wanted)).to(tl.int32)
         hit = (equal > 0) & (seen + tl.cumsum(equal, 0) == nth)
         place = tl.maximum(place, tl.max(tl.where(hit, offsets + 1, start), 0))
         seen += tl.sum(equal, 0)
@@ -36,21 +36,27 @@ def find_places(queries, CODES: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @kernel
-def collect(query, found, keys, CODES: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
+def _collected(query, found, keys, offsets, inside, CODES: tl.constexpr, ALIGNED: tl.constexpr, TAIL: tl.constexpr):
+    bits = _magnitudes(tl.load(query), tl.load(query + 1), offsets, inside, CODES, ALIGNED, TAIL)
+    hit = inside & (bits >= tl.load(query + 3).to(tl.int32)) & (bits <= tl.load(query + 4).to(tl.int32))
+    count = tl.sum(hit.to(tl.int32), 0)
+    if count > 0:
+        place = tl.atomic_add(found, count) + tl.cumsum(hit.to(tl.int32), 0) - 1
+        key = ((0x7FFFFFFF - bits).to(tl.int64) << 32) | offsets
+        tl.store(keys + place, key, mask=hit & (place < tl.load(query + 5)))
+
+
+@kernel
+def collect(query, found, keys, CODES: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
     # `query` (6,) int64: addresses of base and source, size, lowest and highest magnitude, how many there are.
     # `keys` int64 takes, in any order, (0x7FFFFFFF - magnitude) << 32 | index of each; `found` int32 counts from 0.
-    base, source = tl.load(query), tl.load(query + 1)
-    size, low, high = tl.load(query + 2), tl.load(query + 3).to(tl.int32), tl.load(query + 4).to(tl.int32)
-    most = tl.load(query + 5)
     start = tl.program_id(0).to(tl.int64) * CHUNK
+    stop = tl.minimum(start + CHUNK, tl.load(query + 2))
+    blocks = (stop - start) // BLOCK
     lanes = tl.arange(0, BLOCK)
-    for block in range(CHUNK // BLOCK):
+    for block in range(blocks):
         offsets = start + block * BLOCK + lanes
-        inside = offsets < size
-        bits = _magnitudes(base, source, offsets, inside, CODES)
-        hit = inside & (bits >= low) & (bits <= high)
-        count = tl.sum(hit.to(tl.int32), 0)
-        if count > 0:
-            place = tl.atomic_add(found, count) + tl.cumsum(hit.to(tl.int32), 0) - 1
-            key = ((0x7FFFFFFF - bits).to(tl.int64) << 32) | offsets
-            tl.store(keys + place, key, mask=hit & (place < most))
+        _collected(query, found, keys, offsets, offsets < stop, CODES, ALIGNED, False)
+    if start + blocks * BLOCK < stop:
+        offsets = start + blocks * BLOCK + lanes
+        _collected(query, found, keys, offsets, offsets < stop, CODES, ALIGNED, True)

@@ -28,7 +28,7 @@ KERNELS = {
     "combine_rows": (linear.combine_rows, {"COUNT": 3, "BLOCK": BLOCK, "CODES": 0, "WIDE": False}),
     "combine_rows wide": (linear.combine_rows, {"COUNT": 3, "BLOCK": BLOCK, "CODES": 0, "WIDE": True}),
     "find_places": (search.find_places, {"CODES": 0, "BLOCK": 2048}),
-    "collect": (search.collect, {"CODES": 0, "CHUNK": STEP, "BLOCK": 2048}),
+    "collect": (search.collect, {"CODES": 0, "ALIGNED": True, "CHUNK": STEP, "BLOCK": 2048}),
     **{
         f"masked_sum rule {rule} vote {vote}": (masked.masked_sum, {**COMMON, "RULE": rule, "VOTE": vote})
         for rule, vote in ((0, 3), (1, 0), (2, 2), (2, 3), (3, 3), (0, 1))
