@@ -37,9 +37,15 @@ def recipe(text: str) -> Recipe:
     return parse_recipe(f"dtype: float32\n{text}")
 
 
+def based(text: str) -> Recipe:
+    return recipe(f"base_model: base\n{text}")
+
+
 def ties(weight: str, seed: int = 0) -> Recipe:
     models = f"models: [{{model: a, parameters: {{weight: {weight}, density: 0.6}}}}, {{model: b}}]"
-    return recipe(f"merge_method: ties\nbase_model: base\n{models}\nparameters: {{weight: 0.4}}\nmergesmith: {{seed: {seed}}}\n")
+    return recipe(
+        f"merge_method: ties\nbase_model: base\n{models}\nparameters: {{weight: 0.4}}\nmergesmith: {{seed: {seed}}}\n"
+    )
 
 
 def assert_holds(live: LiveModel, wanted: Recipe) -> None:
@@ -67,8 +73,8 @@ def test_what_did_not_change_is_not_written_again(written: list[str]) -> None:
 def test_seeds_count_where_masks_are_random(written: list[str]) -> None:
     live = LiveModel(ModelBank(["base", "a", "b"]))
     for seed in (1, 2):
-        text = "merge_method: dare_linear\nbase_model: base\nmodels: [{model: a}]\nparameters: {weight: 1, density: 0.5}\n"
-        drawn = recipe(f"{text}mergesmith: {{seed: {seed}}}\n")
+        text = "merge_method: dare_linear\nmodels: [{model: a}]\nparameters: {weight: 1, density: 0.5}\n"
+        drawn = based(f"{text}mergesmith: {{seed: {seed}}}\n")
         written.clear()
         live.load(drawn)
         assert written
