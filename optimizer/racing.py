@@ -102,10 +102,17 @@ class Incumbent:
         """Leaf -> signed a_k."""
         return item_weights(self.entries, {leaf: len(items.ids) for leaf, items in self.scores.items.items()})
 
-    def weighted(self, scores: Scores) -> np.ndarray:
+    @cached_property
+    def _places(self) -> Mapping[str, Mapping[str, int]]:
+        return {leaf: {item: i for i, item in enumerate(found.ids)} for leaf, found in self.scores.items.items()}
+
+    def weighted(self, block: BlockScores) -> np.ndarray:
         """The weighted differences x of a candidate's items, (n,)."""
-        differences = difference(scores, self.scores).items
-        return np.concatenate([self.weights[leaf] * items.values for leaf, items in differences.items()])
+        differences = []
+        for leaf, items in block.items.items():
+            same = self.scores.items[leaf].values[[self._places[leaf][item] for item in items.ids]]
+            differences.append(self.weights[leaf] * (items.values - same))
+        return np.concatenate(differences)
 
     def estimate(self, scores: Scores) -> dict[str, Score]:
         """What a candidate's scores would be over all items, from the n that were scored.
@@ -129,29 +136,29 @@ class Incumbent:
 
 
 class Race:
-    """One candidate's race. `looks` are the decisions so far; `lost_to` is who it was dropped against."""
+    """One candidate's race: its `items` so far, the decisions (`looks`), and whom it lost to when it was dropped."""
 
     def __init__(self, rule: RacingSection) -> None:
         self.rule = rule
         self.looks: list[Look] = []
         self.lost_to: Incumbent | None = None
         self._wealth: Wealth | None = None
-        self._items = 0  # scored
-        self._compared = 0  # of which there was an incumbent to compare with
+        self.items = 0
+        self._compared = 0  # of the items, those for which there was an incumbent
 
     def goes_on(self, block: BlockScores, incumbent: Incumbent | None) -> bool:
         """Take in a block; returns whether the candidate stays. Without an incumbent there is nobody to lose to."""
-        self._items += sum(len(items.ids) for items in block.items.values())
+        self.items += sum(len(items.ids) for items in block.items.values())
         if incumbent is None:
             return True
         if self._wealth is None:
             self._wealth = Wealth(max(abs(a) for a in incumbent.weights.values()))
-        x = incumbent.weighted(Scores(block.part, block.items))
+        x = incumbent.weighted(block)
         self._compared += len(x)
         wealth = self._wealth.bet(x)
         known = self._compared >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
-        drop = known and self._items < incumbent.items  # after the last block there is nothing left to save
-        self.looks.append(Look(self._items, incumbent.trial.number, round(wealth, 6), drop))
+        drop = known and self.items < incumbent.items  # after the last block there is nothing left to save
+        self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop))
         if drop:
             self.lost_to = incumbent
         return not drop

@@ -29,8 +29,9 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def items_equal(first: Path, second: Path) -> bool:
-    names = sorted(path.name for path in (first / "items").iterdir())
-    if names != sorted(path.name for path in (second / "items").iterdir()):
+    """Whether two runs have the same items of the search part."""
+    names, others = (sorted(p.name for p in (run / "items").glob("????.npz")) for run in (first, second))
+    if names != others:
         return False
     for name in names:
         with np.load(first / "items" / name) as a, np.load(second / "items" / name) as b:
@@ -61,13 +62,17 @@ def test_what_a_search_leaves_behind(run_folder: Path, command: Command) -> None
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_half_and_resumed_is_the_whole(sampler: str, run_folder: Path, command: Command) -> None:
-    search = write_search(run_folder, search={"sampler": sampler, "trials": 24, "seed": 5}, tasks=("mc",))
+    racing = {"alpha": 0.7, "min_items": 16}  # drops many, so that what is told of dropped ones matters
+    settings = {"sampler": sampler, "trials": 24, "seed": 5, "racing": racing}
+    search = write_search(run_folder, search=settings, tasks=("mc",), scoring={"batch_size": 128})
     whole, halves = run_folder / "whole", run_folder / "halves"
     assert command("search", search, "--output", whole).code == 0
     assert command("search", search, "--output", halves, "--trials", 12).code == 0
     assert len(lines(halves)) == BASELINES + 12
     assert command("search", search, "--output", halves, "--resume").code == 0
     assert lines(halves) == lines(whole)
+    assert items_equal(halves, whole)
+    assert sum(line["state"] == "dropped" for line in lines(whole)[: BASELINES + 12]) > 0
     assert json.loads((halves / "verdict.json").read_text())["report_looks"] == 2
 
 
