@@ -6,7 +6,7 @@ two, also dropped ones (on the items that both have), and which items tell candi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,46 +17,62 @@ from .rundir import RunDir
 
 @dataclass(frozen=True)
 class ItemMatrix:
-    """Scores of T candidates on one part; metrics with one number per item only.
+    """Scores of T candidates on the n items of one part, for metrics with one number per item.
 
     Attributes:
-        trials: (T,) trial numbers, ascending.
-        leaves: (n,) the leaf of each item.
+        trials: (T,) trial numbers, ascending; a recipe that was proposed again is in it once.
+        leaves: (n,) the leaf of each item; the items of a leaf stand together.
         ids: (n,) the id of each item within its leaf.
         values: (T, n) float64; NaN where a candidate was dropped before the item.
     """
 
-    part: Part
     trials: tuple[int, ...]
     leaves: tuple[str, ...]
     ids: tuple[str, ...]
     values: np.ndarray
 
     @classmethod
-    def load(cls, rundir: RunDir, part: Part = "search", trials: Sequence[int] | None = None) -> ItemMatrix:
-        """Read a run's items, of these trials or of all; trials that were not scored on the part are left out."""
-        numbers = sorted({trial.number for trial in rundir.trials()} if trials is None else set(trials))
-        scored = {number: scores for number in numbers if (scores := rundir.items(number, part)) is not None}
-        flat = {
-            number: {
-                (leaf, item): float(value)
-                for leaf, items in scores.items.items()
-                if items.values.ndim == 1
-                for item, value in zip(items.ids, items.values, strict=True)
-            }
-            for number, scores in scored.items()
-        }
-        keys = list(dict.fromkeys(key for row in flat.values() for key in row))
-        leaves = list(dict.fromkeys(leaf for leaf, _ in keys))
-        keys.sort(key=lambda key: leaves.index(key[0]))
-        values = np.array([[row.get(key, np.nan) for key in keys] for row in flat.values()])
-        return cls(
-            part,
-            tuple(scored),
-            tuple(leaf for leaf, _ in keys),
-            tuple(item for _, item in keys),
-            values.reshape(len(scored), len(keys)),
-        )
+    def load(cls, rundir: RunDir, part: Part = "search") -> ItemMatrix:
+        """Read a run's items on one part, of all trials that were scored there and did not fail."""
+        rows: dict[int, dict[tuple[str, str], float]] = {}
+        for trial in sorted(rundir.trials(), key=lambda trial: trial.number):
+            scores = None if trial.failed or trial.repeats is not None else rundir.items(trial.number, part)
+            if scores is not None:
+                rows[trial.number] = dict(_cells(scores))
+        keys = dict.fromkeys(key for row in rows.values() for key in row)
+        order = {leaf: i for i, leaf in enumerate(dict.fromkeys(leaf for leaf, _ in keys))}
+        ordered = sorted(keys, key=lambda key: order[key[0]])
+        values = np.array([[row.get(key, np.nan) for key in ordered] for row in rows.values()])
+        leaves, ids = tuple(leaf for leaf, _ in ordered), tuple(item for _, item in ordered)
+        return cls(tuple(rows), leaves, ids, values.reshape(len(rows), len(ordered)))
+
+    @property
+    def complete(self) -> np.ndarray:
+        """(T,) whether a candidate was scored on every item."""
+        return ~np.isnan(self.values).any(axis=1)
+
+    def alike(self) -> np.ndarray:
+        """(n,) whether all candidates that were scored on an item scored the same there."""
+        low, high = np.nanmin(self.values, axis=0), np.nanmax(self.values, axis=0)
+        return low == high
+
+    def telling(self) -> np.ndarray:
+        """(n,) how well each item tells candidates apart: the correlation of its scores with the mean of the others'.
+
+        The corrected item-total correlation of classical test theory (Henrysson 1963, doi:10.1007/BF02289618), over the
+        candidates that were scored in full; NaN where all of them scored the same.
+        """
+        scores = self.values[self.complete]
+        rest = scores.sum(axis=1, keepdims=True) - scores
+        x, y = scores - scores.mean(axis=0), rest - rest.mean(axis=0)
+        norm = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+        return np.divide((x * y).sum(axis=0), norm, out=np.full(norm.shape, np.nan), where=norm > 0)
+
+
+def _cells(scores: Scores) -> Iterator[tuple[tuple[str, str], float]]:
+    for leaf, items in scores.items.items():
+        if items.values.ndim == 1:
+            yield from (((leaf, item), float(v)) for item, v in zip(items.ids, items.values, strict=True))
 
 
 def shared(first: Scores, second: Scores) -> tuple[Scores, Scores]:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from ..evaluators import Entry, Score
+from .matrix import ItemMatrix
 from .trial import Trial
 from .verdict import Verdict
 
@@ -55,6 +57,22 @@ def saved(trials: Sequence[Trial]) -> str:
     told = f" ({', '.join(parts)})" if parts else ""
     share = f", {1 - scored / all_items:.0%} saved" if scored < all_items else ""
     return f"{len(candidates)} candidates{told} took {scored:,} of {all_items:,} item scores{share}."
+
+
+def items_table(matrix: ItemMatrix, most: int) -> Table:
+    """What a run's item scores tell about the items: a line per task."""
+    table = Table(title=f"{len(matrix.ids)} items, {len(matrix.trials)} candidates", title_justify="left")
+    for column in ("task", "items", "scores", "mean", "same for all", "most telling items (correlation)"):
+        table.add_column(column, justify="left" if column[0] in "tm" and column != "mean" else "right")
+    alike, telling = matrix.alike(), np.nan_to_num(matrix.telling(), nan=-2.0)
+    for leaf in dict.fromkeys(matrix.leaves):
+        places = np.array([i for i, name in enumerate(matrix.leaves) if name == leaf])
+        values = matrix.values[:, places]
+        best = places[np.argsort(-telling[places], kind="stable")][:most]
+        named = ", ".join(f"{matrix.ids[i]} ({telling[i]:.2f})" for i in best if telling[i] > 0)
+        scored, mean = int(np.isfinite(values).sum()), f"{np.nanmean(values):.3f}"
+        table.add_row(leaf, str(len(places)), f"{scored:,}", mean, f"{alike[places].mean():.0%}", named)
+    return table
 
 
 def score_table(title: str, entries: Sequence[Entry]) -> Table:

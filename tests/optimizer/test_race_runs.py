@@ -69,6 +69,8 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
     assert not elected & {trial.number for trial in dropped}
     scored, possible = sum(trial.items for trial in trials[BASELINES:]), TRIALS * trials[0].items
     assert f"{TRIALS} candidates ({len(dropped)} dropped early) took {scored:,} of {possible:,} item" in outcome.out
+    table = command("items", run.path).out
+    assert f"{trials[0].items} items, {BASELINES + TRIALS} candidates" in table
     assert "estimates" in command("export", run.path, "--trial", dropped[0].number).out
 
 

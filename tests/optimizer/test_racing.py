@@ -13,7 +13,7 @@ from mergesmith.errors import UserError
 from mergesmith.evaluators import BlockScores, Entry, ItemScores, Leaf, Score, Scores, entry_score
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import RacingSection, RunConfig, dump_config, parse_config
-from mergesmith.optimizer.matrix import difference, shared
+from mergesmith.optimizer.matrix import ItemMatrix, difference, shared
 from mergesmith.optimizer.objective import Objective, scores_of
 from mergesmith.optimizer.racing import BETS, SHARES, Incumbent, Race, Wealth, why_off
 from mergesmith.optimizer.trial import Look, Trial
@@ -104,6 +104,21 @@ def test_shared_items_of_any_two_candidates() -> None:
     assert one.items["a"].ids == other.items["a"].ids == ("3", "1")
     assert difference(first, second).items["a"].values.tolist() == [1.0, 0.0]
     assert set(one.items) == {"a"}
+
+
+def test_the_item_matrix_says_which_items_tell_candidates_apart() -> None:
+    """Five candidates; the fourth was dropped before the last item."""
+    nan = math.nan
+    values = np.array([[1, 0, 0, 0], [1, 0, 1, 1], [1, 1, 1, 1], [1, 0, 0, nan], [1, 1, 1, 0]])
+    matrix = ItemMatrix((0, 1, 2, 4, 7), ("a", "a", "a", "b"), ("3", "1", "7", "0"), values)
+    assert matrix.complete.tolist() == [True, True, True, False, True]
+    assert matrix.alike().tolist() == [True, False, False, False]
+    telling = matrix.telling()
+    whole = np.delete(values, 3, axis=0)
+    assert math.isnan(telling[0])
+    for item in (1, 2, 3):
+        others = np.delete(whole, item, axis=1).sum(axis=1)
+        assert telling[item] == pytest.approx(np.corrcoef(whole[:, item], others)[0, 1])
 
 
 def worse(number: int = 0) -> tuple[Scores, Incumbent]:

@@ -95,6 +95,25 @@ def test_failed_candidates_are_recorded_and_the_run_goes_on(run_folder: Path, co
     assert "boiled over" in outcome.out
 
 
+def test_what_fails_after_the_search_does_not_end_the_run(run_folder: Path, command: Command) -> None:
+    (run_folder / "objectives.py").write_text(
+        "calls = []\n"
+        "def fragile(model, tokenizer, split):\n"
+        "    calls.append(split)\n"
+        "    if split != 'search' and calls.count(split) == 1:\n"
+        "        raise ValueError(f'no {split} today')\n"
+        "    return {f'i{k}': float(k % 2) for k in range(20)}\n"
+    )
+    tasks = ("mc", {"name": "fragile", "python": "./objectives.py:fragile"})
+    outcome = command("search", write_search(run_folder, tasks=tasks), "--trials", 2)
+    assert outcome.code == 0, outcome.err
+    assert "cannot be scored on the select items" in outcome.out
+    assert "no select today" in outcome.out
+    assert "base cannot be scored on the report items" in outcome.out
+    verdict = json.loads((run_folder / "run" / "verdict.json").read_text())
+    assert verdict["report"][0]["role"] == "parent"
+
+
 def test_run_whose_every_candidate_fails(run_folder: Path, command: Command) -> None:
     (run_folder / "objectives.py").write_text(
         "calls = []\n"
