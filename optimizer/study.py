@@ -52,6 +52,16 @@ class _Pending:
     race: Race | None  # None where it is scored in full whatever it scores
     blocks: list[BlockScores] = field(default_factory=list)
 
+    @property
+    def so_far(self) -> Trial:
+        """The trial with what its blocks came to."""
+        return replace(
+            self.trial,
+            items=sum(len(items.ids) for block in self.blocks for items in block.items.values()),
+            looks=() if self.race is None else tuple(self.race.looks),
+            score_seconds=sum(block.seconds for block in self.blocks),
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -187,18 +197,12 @@ class Study:
             return
         pending = self._pending.pop(event.number)
         if isinstance(event, Failed):
-            self._record(replace(pending.trial, error=event.error), None)
+            self._record(replace(pending.so_far, error=event.error), None)
         else:
             self._record(*self._completed(pending))
 
     def _completed(self, pending: _Pending) -> tuple[Trial, Scores]:
-        items = join(pending.blocks)
-        trial = replace(
-            pending.trial,
-            score_seconds=sum(block.seconds for block in pending.blocks),
-            items=sum(len(found.ids) for found in items.items.values()),
-            looks=() if pending.race is None else tuple(pending.race.looks),
-        )
+        items, trial = join(pending.blocks), pending.so_far
         if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
             return replace(trial, state="dropped", scores=incumbent.estimate(items)), items
         if (other := self._other_items(items)) is not None:

@@ -11,6 +11,8 @@ import numpy as np
 import optuna
 import pytest
 from command_line import Command
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from tiny_run import write_search
 
 from mergesmith.optimizer.config import load_config
@@ -75,8 +77,8 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
 
 
 def told_to_optuna(run: RunDir) -> dict[int, optuna.trial.FrozenTrial]:
-    backend = optuna.storages.journal.JournalFileBackend(str(run.path / "study.journal"))
-    study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+    storage = JournalStorage(JournalFileBackend(str(run.path / "study.journal")))
+    study = optuna.load_study(study_name=None, storage=storage)
     return {trial.user_attrs["mergesmith_trial"]: trial for trial in study.trials}
 
 

@@ -229,6 +229,7 @@ def test_a_dropped_trials_line_holds_its_decisions() -> None:
 def test_a_constant_difference_has_no_error() -> None:
     """A whole block of equal differences is no reason for NaN."""
     ours, best = worse()
-    estimate = best.estimate(Scores("search", block(ours, 0, 32).items))
-    assert estimate["a"] == Score(pytest.approx(1 - 32 / 82), 0.0, 32)
+    estimate = best.estimate(Scores("search", block(ours, 0, 32).items))["a"]
+    assert estimate.value == pytest.approx(1 - 32 / 82)
+    assert (estimate.stderr, estimate.n) == (0.0, 32)
     assert entry_score(best.entries[0], difference(ours, best.scores)).stderr == 0.0
