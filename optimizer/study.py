@@ -86,6 +86,7 @@ class Study:
         self._pending: dict[int, _Pending] = {}
         self._scored: dict[str, Trial] = {}  # by the recipe's digest
         self._raced_against: Incumbent | None = None
+        self._known_for = 0  # how many trials had finished when it was last looked for
         self._item_ids: dict[str, tuple[str, ...]] | None = None
 
     def run(self) -> None:
@@ -216,6 +217,9 @@ class Study:
 
     def _incumbent(self) -> Incumbent | None:
         """What candidates are raced against now; None before any candidate keeps within the limits."""
+        if self._known_for == len(self.trials):  # to go through all trials at every block would take its time
+            return self._raced_against
+        self._known_for = len(self.trials)
         best, known = self.best, self._raced_against
         if best is not None and (known is None or known.trial.number != best.number):
             scores = self.rundir.items(best.number, "search")
