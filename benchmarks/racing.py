@@ -10,6 +10,7 @@ Simulated are three tasks with 0/1 items, 500 in all. A candidate and its incumb
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ class Searched:
 
     @property
     def cost(self) -> tuple[float, int]:
-        """Seconds of scoring, items scored."""
+        """CPU seconds of scoring, items scored."""
         return sum(trial.score_seconds for trial in self.candidates), sum(trial.items for trial in self.candidates)
 
     @classmethod
@@ -204,7 +205,7 @@ class Searched:
 def demo(folder: Path, seeds: int) -> None:
     """Print the table of the demo's search with racing on and off."""
     search = make_demo(folder, log=print)
-    print("\n| seed | racing | dropped | items scored | seconds of scoring | winner on the report items |")
+    print("\n| seed | racing | dropped | items scored | CPU seconds of scoring | winner on the report items |")
     print("| --: | --- | --: | --: | --: | --: |")
     told = []
     for seed in range(seeds):
@@ -214,10 +215,10 @@ def demo(folder: Path, seeds: int) -> None:
             dropped, (seconds, items) = sum(trial.dropped for trial in one.candidates), one.cost
             value = objective.value(scores_of(objective.entries, one.report))
             print(f"| {seed} | {name} | {dropped} of {len(one.candidates)} | {items:,} | {seconds:.1f} | {value:.3f} |")
-        time, items = off.cost[0] / on.cost[0], off.cost[1] / on.cost[1]
+        seconds, items = off.cost[0] / on.cost[0], off.cost[1] / on.cost[1]
         d = objective.difference(on.report, off.report)
         interval = f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
-        told.append(f"Seed {seed}: {time:.2f}x less time, {items:.2f}x fewer items; winner on less off {interval}")
+        told.append(f"Seed {seed}: {seconds:.2f}x less time, {items:.2f}x fewer items; winner on less off {interval}")
     print("\nGoal: at least 2x less scoring time, the winner not worse beyond its interval.")
     print("\n".join(told))
 
@@ -228,6 +229,7 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, help="a folder for the demo; made, or used again")
     parser.add_argument("--seeds", type=int, default=1, help="searches of the demo")
     arguments = parser.parse_args()
+    time.perf_counter = time.process_time  # CPU seconds, which other work on the machine does not stretch
     simulation(arguments.reps)
     if arguments.demo is not None:
         demo(arguments.demo, arguments.seeds)
