@@ -21,7 +21,7 @@ from rich.console import Console
 from mergesmith.evaluators import Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores
 from mergesmith.evaluators.blocks import make_blocks
 from mergesmith.merge_ops import Recipe, Source
-from mergesmith.optimizer.config import RacingSection
+from mergesmith.optimizer.config import RacingSection, ScoringSection
 from mergesmith.optimizer.demo import make_demo
 from mergesmith.optimizer.objective import Objective, scores_of
 from mergesmith.optimizer.racing import Incumbent, Race
@@ -50,7 +50,9 @@ class Tasks:
         """Tasks with so many items, in the blocks that a search would have."""
         entries = tuple(Entry(name, 1.0, "acc", "none", 1, True, None, (Leaf(name, 1.0, "mean"),)) for name in sizes)
         items = {name: tuple(range(size)) for name, size in sizes.items()}
-        return cls(sizes, entries, make_blocks("search", items, (), seed=seed, block_items=RULE.min_items))
+        return cls(
+            sizes, entries, make_blocks("search", items, (), seed=seed, block_items=ScoringSection().block_items)
+        )
 
     def incumbent(self, values: Values, number: int = 0) -> Incumbent:
         """A candidate with these item scores, as one to race against."""

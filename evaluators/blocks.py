@@ -9,22 +9,22 @@ from .config import Part
 from .records import Block
 
 LARGEST_BLOCK = 256
-GROWTH = 0.25  # of what was scored before
+GROWTH = 0.5  # of what was scored before
 
 
 def block_ends(items: int, first: int | None) -> tuple[int, ...]:
     """After how many items each block ends.
 
     Small blocks waste the machine, large ones find a hopeless candidate out late. So the first block holds `first`
-    items, each later one a quarter of all before it, but half of `first` at least and 256 at most. With None all hold
-    256. What is left after the last whole block goes with it when it is less than half of one.
+    items and each later one half of all before it, 256 at most; where nobody looks between blocks (None), all hold 256.
+    What is left after the last whole block goes with it when it is less than half of one.
     """
     ends: list[int] = []
     done = 0
     while done < items:
         size = LARGEST_BLOCK
         if first is not None:
-            size = max(first // 2, 1, min(size, int(GROWTH * done))) if done else first
+            size = max(1, min(size, int(GROWTH * done))) if done else first
         done = items if items - done < 1.5 * size else done + size
         ends.append(done)
     return tuple(ends) or (0,)

@@ -37,7 +37,7 @@ class Suite:
         chat: ChatConfig | None = None,
         split: SplitConfig | None = None,
         seed: int = 0,
-        block_items: int | None = 64,
+        block_items: int = 64,
         batch_size: int = 32,
         max_length: int | None = None,
         allow_code_execution: bool = False,
@@ -52,8 +52,7 @@ class Suite:
             chat: how prompts become chats; unset, they do not.
             split: the shares of the parts; unset, 60, 20 and 20 %.
             seed: orders the blocks. The split does not depend on it.
-            block_items: items in the first block of the search part, see `block_ends`; None where nobody looks at a
-                candidate between blocks.
+            block_items: items in the first block of the search part; see `block_ends`.
             batch_size: rows per forward pass.
             max_length: positions per row; unset, the model's own.
             allow_code_execution: let tasks run code that the model wrote.
@@ -84,7 +83,7 @@ class Suite:
                 {leaf: content.numbered(leaf, part) for leaf in content.leaves},
                 tuple(content.objectives),
                 seed=seed,
-                block_items=block_items if part == "search" else None,
+                block_items=block_items if part == "search" else None,  # nobody looks between the others
             )
             for part in PARTS
         }

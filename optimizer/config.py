@@ -93,14 +93,10 @@ class WorkersSection(_Section):
 
 
 class ScoringSection(_Section):
-    """How items are batched.
-
-    `block_items`: items of the search part that are scored before the first look at a candidate; unset, the `min_items`
-    of racing. Where racing is off it has no effect.
-    """
+    """How items are batched. `block_items`: items of the search part until the first look at a candidate."""
 
     batch_size: Annotated[int, Field(ge=1)] = 32
-    block_items: Annotated[int, Field(ge=1)] | None = None
+    block_items: Annotated[int, Field(ge=1)] = 32
     max_length: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -142,12 +138,6 @@ class RunConfig(_Section):
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))
         return self
-
-    @property
-    def first_block(self) -> int | None:
-        """Items of the search part until the first look at a candidate; None where nobody looks."""
-        racing = self.search.racing
-        return None if racing.rule == "off" else self.scoring.block_items or racing.min_items
 
     def difference(self, other: RunConfig) -> list[str]:
         """The dotted keys whose values differ, among those that a resumed run must keep."""

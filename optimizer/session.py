@@ -108,7 +108,7 @@ class Session:
             chat=config.chat,
             split=config.split,
             seed=config.search.seed,
-            block_items=config.first_block,
+            block_items=config.scoring.block_items,
             batch_size=config.scoring.batch_size,
             max_length=config.scoring.max_length,
             allow_code_execution=self.options.allow_code_execution,

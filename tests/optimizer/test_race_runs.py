@@ -31,7 +31,7 @@ EAGER = {"alpha": 0.7, "min_items": 16}  # tiny random models are all alike: at 
 
 def raced(folder: Path, racing: Any, **changes: Any) -> Path:
     search = {"sampler": "random", "trials": TRIALS, "seed": 3, "racing": racing}
-    return write_search(folder, **{"search": search, "scoring": {"batch_size": 128}, **changes})
+    return write_search(folder, **{"search": search, "scoring": {"batch_size": 128, "block_items": 16}, **changes})
 
 
 def trials_of(run: Path) -> list[Trial]:

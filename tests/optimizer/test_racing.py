@@ -187,11 +187,6 @@ def test_racing_in_search_yaml() -> None:
     off = config({"racing": False})  # as YAML reads `racing: off`
     assert off.search.racing.rule == "off" == config({"racing": "off"}).search.racing.rule
     assert config({"racing": {"rule": False}}).search.racing.rule == "off"
-    assert (off.first_block, config({}).first_block, config({"racing": {"min_items": 50}}).first_block) == (
-        None,
-        32,
-        50,
-    )
     assert "rule: 'off'" in dump_config(off)
     assert off.difference(config({})) == ["search.racing.rule"]
 

@@ -64,7 +64,7 @@ def test_what_a_search_leaves_behind(run_folder: Path, command: Command) -> None
 def test_half_and_resumed_is_the_whole(sampler: str, run_folder: Path, command: Command) -> None:
     racing = {"alpha": 0.7, "min_items": 16}  # drops many, so that what is told of dropped ones matters
     settings = {"sampler": sampler, "trials": 24, "seed": 5, "racing": racing}
-    search = write_search(run_folder, search=settings, tasks=("mc",), scoring={"batch_size": 128})
+    search = write_search(run_folder, search=settings, tasks=("mc",), scoring={"batch_size": 128, "block_items": 16})
     whole, halves = run_folder / "whole", run_folder / "halves"
     assert command("search", search, "--output", whole).code == 0
     assert command("search", search, "--output", halves, "--trials", 12).code == 0
