@@ -49,7 +49,7 @@ class ItemMatrix:
     @property
     def complete(self) -> np.ndarray:
         """(T,) whether a candidate was scored on every item."""
-        return np.isfinite(self.values).all(axis=1)
+        return np.all(np.isfinite(self.values), axis=1)
 
     def alike(self) -> np.ndarray:
         """(n,) whether all candidates that were scored on an item scored the same there."""
