@@ -52,7 +52,7 @@ class Suite:
             chat: how prompts become chats; unset, they do not.
             split: the shares of the parts; unset, 60, 20 and 20 %.
             seed: orders the blocks. The split does not depend on it.
-            block_items: about how many items a block holds, over all tasks.
+            block_items: items in the first block of the search part; see `block_ends`.
             batch_size: rows per forward pass.
             max_length: positions per row; unset, the model's own.
             allow_code_execution: let tasks run code that the model wrote.
@@ -83,7 +83,7 @@ class Suite:
                 {leaf: content.numbered(leaf, part) for leaf in content.leaves},
                 tuple(content.objectives),
                 seed=seed,
-                block_items=block_items,
+                block_items=block_items if part == "search" else None,  # nobody looks between the others
             )
             for part in PARTS
         }

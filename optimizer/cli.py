@@ -228,6 +228,23 @@ def export(
 
 
 @app.command()
+def items(
+    run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
+    part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
+    most: Annotated[int, typer.Option(min=0, help="How many telling items to name per task.")] = 5,
+) -> None:
+    """Which items tell a run's candidates apart, from the recorded scores."""
+    from .matrix import ItemMatrix
+    from .rundir import RunDir
+    from .table import items_table
+
+    matrix = ItemMatrix.load(RunDir.open(run_dir), part)
+    if not matrix.ids:
+        raise UserError(f"{run_dir} has no scores per item on the {part} items yet")
+    _console().print(items_table(matrix, most))
+
+
+@app.command()
 def methods() -> None:
     """List the merge methods, their parameters and what a search tries."""
     from ..merge_ops import METHODS

@@ -36,6 +36,30 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RacingSection(_Section):
+    """When a candidate is dropped before all its items are scored; `racing: off` stands for `rule: "off"`.
+
+    Attributes:
+        rule: `betting`, or `off`: every candidate is scored in full.
+        alpha: how often, at most, a candidate as good as a fixed incumbent is dropped.
+        min_items: none is dropped on fewer items.
+    """
+
+    rule: Literal["betting", "off"] = "betting"
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    min_items: Annotated[int, Field(ge=1)] = 32
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch(cls, data: Any) -> Any:
+        """YAML reads a bare off as false, a bare on as true."""
+        if isinstance(data, dict):
+            return {**data, "rule": "off"} if data.get("rule") is False else data
+        if data in (False, "off"):
+            return {"rule": "off"}
+        return {} if data in (True, "on") else data
+
+
 class SearchSection(_Section):
     """How candidates are proposed and when the search stops; `time_limit` is in seconds per session."""
 
@@ -43,6 +67,7 @@ class SearchSection(_Section):
     trials: Annotated[int, Field(ge=0)] = 100
     time_limit: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    racing: RacingSection = RacingSection()
 
     @field_validator("sampler")
     @classmethod
@@ -68,10 +93,10 @@ class WorkersSection(_Section):
 
 
 class ScoringSection(_Section):
-    """How items are batched. `block_items`: items that are scored between two looks at a candidate."""
+    """How items are batched. `block_items`: items of the search part until the first look at a candidate."""
 
     batch_size: Annotated[int, Field(ge=1)] = 32
-    block_items: Annotated[int, Field(ge=1)] = 256
+    block_items: Annotated[int, Field(ge=1)] = 32
     max_length: Annotated[int, Field(ge=1)] | None = None
 
 

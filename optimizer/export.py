@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mergesmith.errors import UserError
 
@@ -30,10 +31,12 @@ def exported_recipe(path: Path, number: int | None) -> str:
     if number not in trials:
         raise UserError(f"{path} has no trial {number}; it has {len(trials)} trials, up to {max(trials, default=0)}")
     trial = trials[number]
-    facts = {
+    facts: dict[str, Any] = {
         "found_by": {"run": str(path.resolve()), "trial": number, "name": trial.label},
         "scores": {"search": {"objective": trial.value, "tasks": scores_document(trial.scores)}},
     }
+    if trial.dropped:
+        facts["note"] = "The scores are estimates: the candidate was dropped after a part of its items."
     return replace(trial.recipe.renamed(absolute_names(trial.recipe, (rundir.root,))), facts=facts).to_yaml()
 
 

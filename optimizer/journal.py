@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,17 +32,23 @@ class Journal:
             storage = JournalStorage(JournalFileBackend(str(path)))
             self.study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize")
 
-    def add(self, trial: Trial, violations: Mapping[str, float]) -> None:
-        """Append a finished trial; what the space cannot express stands among its user attributes."""
+    def add(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> None:
+        """Append a finished trial; what Optuna has no place for stands among its user attributes.
+
+        A dropped candidate is complete there, with its estimate: Optuna's samplers learn nothing from pruned trials.
+        """
         attributes = {"name": trial.label, "method": trial.recipe.merge_method, "mergesmith_trial": trial.number}
         attributes |= {name: score.value for name, score in trial.scores.items()}
+        if not trial.failed:
+            attributes |= {"items": trial.items, "dropped": trial.dropped}
+            attributes["stderr"] = stderr if math.isfinite(stderr) else None
         if trial.error is not None:
             attributes["error"] = trial.error
         params = dict(trial.params or {})
         with writing(self.path):
             self.study.add_trial(
                 create_trial(
-                    state=TrialState.COMPLETE if trial.complete else TrialState.FAIL,
+                    state=TrialState.FAIL if trial.failed else TrialState.COMPLETE,
                     value=trial.value,
                     params=params,
                     distributions=distributions(self.space, params) if params else {},

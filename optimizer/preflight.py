@@ -13,6 +13,7 @@ from ..evaluators import PARTS
 from ..search_spaces import OutsideSpaceError
 from .config import load_config
 from .progress import duration
+from .racing import why_off
 from .run import Overrides, print_warnings
 from .rundir import config_root
 from .samplers import make_sampler
@@ -22,7 +23,7 @@ from .session import Options, Session
 def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Console) -> None:
     """Check a search.yaml and print what its run would be: tasks, space, baselines, memory, time.
 
-    The time is measured: one candidate is merged and its first block of items scored.
+    The time is measured: one candidate is merged and its largest block of items scored.
 
     Raises:
         UserError: the configuration, a source or a task is at fault.
@@ -77,17 +78,20 @@ def _costs(session: Session, console: Console) -> None:
     session.timed_load(first)  # builds the model, which happens once
     merge = max(session.timed_load(recipe) for _, recipe in session.baselines)
     blocks = session.suite.blocks("search")
-    session.suite.score(session.live.model, blocks[0])  # what is slow only once
+    largest = max(blocks, key=len)
+    session.suite.score(session.live.model, largest)  # what is slow only once
     start = time.perf_counter()
-    session.suite.score(session.live.model, blocks[0])
-    per_item = (time.perf_counter() - start) / max(1, len(blocks[0]))
+    session.suite.score(session.live.model, largest)
+    per_item = (time.perf_counter() - start) / max(1, len(largest))
     score = per_item * sum(len(block) for block in blocks)
     trials = session.config.search.trials + len(session.baselines)
     source = session.source_bytes() / 1e9
     model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
+    off = why_off(session.config.search.racing, session.suite.entries)
+    racing = "less where candidates are dropped early" if off is None else f"no candidate is dropped early: {off}"
     for line in (
         f"Device: {session.device}. Sources: {source:.2f} GB, {session.placement}; live model: {model:.2f} GB.",
         f"A candidate: {merge:.2f} s to merge, {score:.2f} s to score.",
-        f"{trials} trials: about {duration(trials * (merge + score))}.",
+        f"{trials} trials: about {duration(trials * (merge + score))}; {racing}.",
     ):
         console.print(line, highlight=False, soft_wrap=True)

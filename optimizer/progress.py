@@ -45,7 +45,7 @@ class Report:
     def __init__(self, console: Console, *, every: float = 5.0) -> None:
         self.console, self.every = console, every
         self.pace = Pace()
-        self.done = self.total = 0
+        self.done = self.total = self.dropped = 0
         self._last_line = -every
         self._bar = Progress(
             TextColumn("[bold]search"),
@@ -80,16 +80,18 @@ class Report:
     def finished(self, trial: Trial, best: Trial | None) -> None:
         """A trial is over."""
         self.done += 1
+        self.dropped += trial.dropped
         self.pace.finished()
         top = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
-        pace = self.pace.text(self.total - self.done)
-        self._bar.update(self._task, completed=self.done, description=", ".join(filter(None, (top, pace))))
+        dropped = f"{self.dropped} dropped early" if self.dropped else ""
+        state = ", ".join(filter(None, (top, dropped, self.pace.text(self.total - self.done))))
+        self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
             self.says(f"{trial.label} failed: {trial.error}")
         last = self.done == self.total
         if not self.console.is_terminal and (last or time.monotonic() - self._last_line >= self.every):
             self._last_line = time.monotonic()
-            self.says(", ".join(filter(None, (f"{self.done}/{self.total} trials", top, pace))))
+            self.says(", ".join(filter(None, (f"{self.done}/{self.total} trials", state))))
 
     def says(self, message: str) -> None:
         """A line of its own."""

@@ -99,5 +99,5 @@ def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, consol
     if scored.get(verdict.winner.number, claimed) != claimed:
         raise RunFailedError(f"the winner's weights came out differently when merged again: {claimed}; please report")
     write_text(best, recipe.to_yaml())
-    print_verdict(console, verdict, session.suite.entries, best)
+    print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict

@@ -15,6 +15,7 @@ from .config import RunConfig
 from .journal import Journal
 from .objective import Objective, scores_of
 from .pools import BlockDone, Failed, Job, Pool
+from .racing import Incumbent, Race, why_off
 from .rundir import RunDir
 from .samplers import Observation, make_sampler
 from .stop import at_safe_points, check
@@ -48,7 +49,18 @@ class _Pending:
     """A candidate that is being scored."""
 
     trial: Trial  # as far as it is known
+    race: Race | None  # None where it is scored in full whatever it scores
     blocks: list[BlockScores] = field(default_factory=list)
+
+    @property
+    def so_far(self) -> Trial:
+        """The trial with what its blocks came to."""
+        return replace(
+            self.trial,
+            items=sum(len(items.ids) for block in self.blocks for items in block.items.values()),
+            looks=() if self.race is None else tuple(self.race.looks),
+            score_seconds=sum(block.seconds for block in self.blocks),
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,11 @@ class Study:
         self.objective: Objective | None = None
         self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
         self.journal = Journal(rundir.path / "study.journal", plan.space)
+        self.racing_off = why_off(plan.config.search.racing, plan.entries)
         self._pending: dict[int, _Pending] = {}
+        self._scored: dict[str, Trial] = {}  # by the recipe's digest
+        self._raced_against: Incumbent | None = None
+        self._known_for = 0  # how many trials had finished when it was last looked for
         self._item_ids: dict[str, tuple[str, ...]] | None = None
 
     def run(self) -> None:
@@ -85,7 +101,11 @@ class Study:
         recorded = self.rundir.trials()
         done = {trial.number for trial in recorded}
         self.watcher.started(len(done), baselines + search.trials)
-        self.trials = [trial for trial in recorded if trial.name]
+        if self.racing_off is not None and search.racing.rule != "off":
+            self.watcher.says(f"racing is off, every candidate is scored in full: {self.racing_off}")
+        for trial in recorded:
+            if trial.name:
+                self._take(trial)
         self._score(self._baseline(i) for i in range(baselines) if i not in done)
         self._fix_objective()
         for trial in recorded:
@@ -145,11 +165,26 @@ class Study:
                     if trial is None:
                         more = False
                         break
-                    self._pending[trial.number] = _Pending(trial)
-                    self.pool.submit(Job(trial.number, trial.recipe, "search"))
+                    self._begin(trial)
+                    check()
                 if self._pending:
                     self._handle_event()
                 check()
+
+    def _begin(self, trial: Trial) -> None:
+        """Have a candidate scored, or take over the scores of an earlier one with the same recipe.
+
+        Those of a dropped one too: the incumbent that it lost to has only been replaced by better ones. One that failed
+        is scored again; the machine may have been at fault, as when its memory was full.
+        """
+        known = self._scored.get(trial.recipe.digest)
+        if known is None:
+            race = None if trial.name or self.racing_off is not None else Race(self.plan.config.search.racing)
+            self._pending[trial.number] = _Pending(trial, race)
+            self.pool.submit(Job(trial.number, trial.recipe, "search"))
+            return
+        same = replace(trial, state=known.state, value=known.value, scores=known.scores, repeats=known.number)
+        self._record(same, self.rundir.items(known.number, "search"))
 
     def _handle_event(self) -> None:
         event = self.pool.next_event()
@@ -158,17 +193,19 @@ class Study:
             pending.blocks.append(event.scores)
             pending.trial = replace(pending.trial, merge_seconds=event.merge_seconds)
             self.watcher.block(sum(len(items.ids) for items in event.scores.items.values()))
-            self.pool.answer(event.number, go_on=True)
+            goes_on = pending.race is None or pending.race.goes_on(event.scores, self._incumbent())
+            self.pool.answer(event.number, go_on=goes_on)
             return
         pending = self._pending.pop(event.number)
         if isinstance(event, Failed):
-            self._record(replace(pending.trial, error=event.error), None)
+            self._record(replace(pending.so_far, error=event.error), None)
         else:
             self._record(*self._completed(pending))
 
     def _completed(self, pending: _Pending) -> tuple[Trial, Scores]:
-        items = join(pending.blocks)
-        trial = replace(pending.trial, score_seconds=sum(block.seconds for block in pending.blocks))
+        items, trial = join(pending.blocks), pending.so_far
+        if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
+            return replace(trial, state="dropped", scores=incumbent.estimate(items)), items
         if (other := self._other_items(items)) is not None:
             return replace(trial, error=f"'{other}' scored other items than for the first candidate"), items
         scores = scores_of(self.plan.entries, items)
@@ -177,6 +214,17 @@ class Study:
         if strange:
             return replace(trial, scores={}, error=f"task '{strange[0]}' scored {scores[strange[0]].value}"), items
         return replace(trial, state="complete"), items
+
+    def _incumbent(self) -> Incumbent | None:
+        """What candidates are raced against now; None before any candidate keeps within the limits."""
+        if self._known_for == len(self.trials):  # to go through all trials at every block would take its time
+            return self._raced_against
+        self._known_for = len(self.trials)
+        best, known = self.best, self._raced_against
+        if best is not None and (known is None or known.trial.number != best.number):
+            scores = self.rundir.items(best.number, "search")
+            self._raced_against = None if scores is None else Incumbent(best, scores, self.plan.entries)
+        return self._raced_against
 
     def _other_items(self, items: Scores) -> str | None:
         """A leaf whose items are not those of the first complete trial: nothing could be compared."""
@@ -187,7 +235,7 @@ class Study:
         return next((n for n, ids in (self._item_ids or {}).items() if items.items[n].ids != ids), None)
 
     def _record(self, trial: Trial, scores: Scores | None) -> None:
-        if trial.complete and self._scales_known():
+        if not trial.failed and trial.value is None and self._scales_known():
             trial = replace(trial, value=self._objective_now().value(trial.scores))
         self.rundir.append(trial, scores)
         self._take(trial)
@@ -197,6 +245,8 @@ class Study:
     def _take(self, trial: Trial) -> None:
         """A trial is finished, now or in an earlier session; baselines are told once the objective is fixed."""
         self.trials.append(trial)
+        if not trial.failed:
+            self._scored.setdefault(trial.recipe.digest, trial)
         if self.objective is not None:
             self._tell(trial)
 
@@ -220,15 +270,15 @@ class Study:
 
     def _tell(self, trial: Trial) -> None:
         assert self.objective is not None, "Should not reach."
-        violations = self.objective.violations(trial.scores) if trial.complete else {}
-        self.journal.add(trial, violations)
+        violations = {} if trial.failed else self.objective.violations(trial.scores)
+        self.journal.add(trial, violations, math.nan if trial.failed else self.objective.stderr(trial.scores))
         if trial.params is not None:
             self.sampler.tell(Observation(trial.params, trial.value, violations, warm_start=bool(trial.name)))
 
     def _raise_if_nothing_worked(self, *, finished: bool) -> None:
         """End a run in which every proposal failed, early when there are many."""
         proposals = [trial for trial in self.trials if not trial.name]
-        failed = [trial for trial in proposals if not trial.complete]
+        failed = [trial for trial in proposals if trial.failed]
         if proposals and len(failed) == len(proposals) and (finished or len(failed) >= ALL_FAILED):
             raise RunFailedError(
                 f"every candidate failed ({len(failed)} of {len(proposals)}); the first one with: {failed[0].error}"

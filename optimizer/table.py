@@ -6,15 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from ..evaluators import Entry, Score
+from .matrix import ItemMatrix
+from .trial import Trial
 from .verdict import Verdict
 
 
-def print_verdict(console: Console, verdict: Verdict, entries: Sequence[Entry], best: Path) -> None:
-    """The table of the report part, and the sentences that follow from it."""
+def print_verdict(
+    console: Console, verdict: Verdict, entries: Sequence[Entry], trials: Sequence[Trial], best: Path
+) -> None:
+    """The table of the report part, the sentences that follow from it, and what the search cost."""
     table = score_table("Scores on the report items (± standard error)", entries)
     for row in verdict.rows:
         winner = row.role == "winner"
@@ -32,7 +37,42 @@ def print_verdict(console: Console, verdict: Verdict, entries: Sequence[Entry], 
         )
     times = "once" if verdict.looks == 1 else f"{verdict.looks} times"
     console.print(f"The report items of this run have been looked at {times}.", highlight=False, soft_wrap=True)
+    console.print(saved(trials), highlight=False, markup=False, soft_wrap=True)
     console.print(f"Recipe: {best}", highlight=False, markup=False, soft_wrap=True)
+
+
+def saved(trials: Sequence[Trial]) -> str:
+    """How many items the candidates were scored on, of how many without racing and repeated recipes."""
+    candidates = [trial for trial in trials if not trial.name and not trial.failed]
+    whole = max((trial.items for trial in trials if trial.complete), default=0)
+    scored, all_items = sum(trial.items for trial in candidates), whole * len(candidates)
+    parts = [
+        f"{count} {told}"
+        for count, told in (
+            (sum(trial.dropped and trial.repeats is None for trial in candidates), "dropped early"),
+            (sum(trial.repeats is not None for trial in candidates), "with a recipe that was scored before"),
+        )
+        if count
+    ]
+    told = f" ({', '.join(parts)})" if parts else ""
+    share = f", {1 - scored / all_items:.0%} saved" if scored < all_items else ""
+    return f"{len(candidates)} candidates{told} took {scored:,} of {all_items:,} item scores{share}."
+
+
+def items_table(matrix: ItemMatrix, most: int) -> Table:
+    """What a run's item scores tell about the items: a line per task."""
+    table = Table(title=f"{len(matrix.ids)} items, {len(matrix.trials)} candidates", title_justify="left")
+    for column in ("task", "items", "scores", "mean", "same for all", "most telling items (correlation)"):
+        table.add_column(column, justify="left" if column[0] in "tm" and column != "mean" else "right")
+    alike, telling = matrix.alike(), np.nan_to_num(matrix.telling(), nan=-2.0)
+    for leaf in dict.fromkeys(matrix.leaves):
+        places = np.array([i for i, name in enumerate(matrix.leaves) if name == leaf])
+        values = matrix.values[:, places]
+        best = places[np.argsort(-telling[places], kind="stable")][:most]
+        named = ", ".join(f"{matrix.ids[i]} ({telling[i]:.2f})" for i in best if telling[i] > 0)
+        scored, mean = int(np.isfinite(values).sum()), f"{np.nanmean(values):.3f}"
+        table.add_row(leaf, str(len(places)), f"{scored:,}", mean, f"{alike[places].mean():.0%}", named)
+    return table
 
 
 def score_table(title: str, entries: Sequence[Entry]) -> Table:

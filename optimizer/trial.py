@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..evaluators import Score
@@ -16,6 +16,23 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
+class Look:
+    """One decision whether a candidate is scored further.
+
+    Attributes:
+        items: how many of its items were scored by then.
+        incumbent: the number of the trial that it was compared with in the last block.
+        log_wealth: the natural logarithm of the wealth that was bet against it.
+        drop: the decision.
+    """
+
+    items: int
+    incumbent: int
+    log_wealth: float
+    drop: bool
+
+
+@dataclass(frozen=True)
 class Trial:
     """A finished candidate.
 
@@ -23,20 +40,27 @@ class Trial:
         number: its place in the run, baselines first, from 0.
         name: a baseline's name; empty for a candidate that the sampler proposed.
         params: its point of the search space; None for a baseline outside it, and `outside` says why.
+        state: scored in full, dropped when it was known to be worse than the best so far, or failed.
         value: the objective on the search part; None for a failed trial.
-        scores: entry name -> score on the search part.
-        error: why it failed; None when complete.
+        scores: entry name -> score on the search part. Of a dropped candidate value and scores are estimates.
+        items: how many items were scored for it.
+        looks: the decisions to go on with it or to drop it, in order.
+        repeats: the number of the trial with the same recipe whose scores these are.
+        error: why it failed; else None.
         after: how many trials had finished when it was asked for: with it the sampler's view can be rebuilt.
     """
 
     number: int
     recipe: Recipe
-    state: Literal["complete", "failed"]
+    state: Literal["complete", "dropped", "failed"]
     name: str = ""
     params: Params | None = None
     outside: str | None = None
     value: float | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)
+    items: int = 0
+    looks: tuple[Look, ...] = ()
+    repeats: int | None = None
     error: str | None = None
     after: int = 0
     merge_seconds: float = 0.0
@@ -48,6 +72,16 @@ class Trial:
         return self.state == "complete"
 
     @property
+    def failed(self) -> bool:
+        """Whether it could not be scored."""
+        return self.state == "failed"
+
+    @property
+    def dropped(self) -> bool:
+        """Whether it was given up when it was known to be worse than the best so far."""
+        return self.state == "dropped"
+
+    @property
     def label(self) -> str:
         """What tables call it."""
         return self.name or f"trial {self.number} ({self.recipe.merge_method})"
@@ -57,6 +91,7 @@ class Trial:
         document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "number": self.number, "state": self.state}
         document |= {"name": self.name, "method": self.recipe.merge_method, "value": self.value}
         document["scores"] = scores_document(self.scores)
+        document |= {"items": self.items, "repeats": self.repeats, "looks": [asdict(look) for look in self.looks]}
         document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
         document["recipe_digest"] = self.recipe.digest
@@ -81,6 +116,9 @@ class Trial:
                 name: Score(score["value"], math.nan if score["stderr"] is None else score["stderr"], score["n"])
                 for name, score in document["scores"].items()
             },
+            items=document["items"],
+            looks=tuple(Look(**look) for look in document["looks"]),
+            repeats=document["repeats"],
             error=document["error"],
             after=document["after"],
             merge_seconds=document["seconds"]["merge"],

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..evaluators import Part, Score, Scores, ScoringError
+from mergesmith.errors import UserError
+
+from ..evaluators import Part, Score, Scores
 from ..search_spaces import BASE, UNIFORM
 from .objective import Difference, Objective, scores_of
 from .rundir import LOOKS, VERDICT, write_json
@@ -78,23 +80,29 @@ class Final:
         """Choose, open the report part, compare, write verdict.json.
 
         Raises:
-            RunFailedError: no candidate keeps within the limits that the tasks set.
+            RunFailedError: no candidate keeps within the limits that the tasks set, or none of the best can be scored.
         """
         finalists = self._finalists()
         winner = max(finalists, key=lambda pair: (pair[1], -pair[0].number))[0]
         best_parent = self._best_parent()
         looks = self._look()
-        rows = tuple(self._row(trial, role) for trial, role in self._on_report(winner))
+        on_report = [(trial, role, self._tried(trial, "report")) for trial, role in self._on_report(winner)]
+        items = {trial.number: scores for trial, _, scores in on_report if scores is not None}
+        if winner.number not in items:
+            raise RunFailedError(
+                f"the winner, {winner.label}, cannot be scored on the report items; its recipe: "
+                f"mergesmith export {self.study.rundir.path} --trial {winner.number}"
+            )
+        rows = tuple(self._row(trial, role, scores) for trial, role, scores in on_report if scores is not None)
         rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
         if (uniform := self.study.named(UNIFORM)) is not None:
             rivals["the uniform average"] = uniform
         if (baseline := self._best_baseline()).number not in [trial.number for trial in rivals.values()]:
             rivals[f"the best baseline ({baseline.name})"] = baseline
-        ours = self._scores(winner, "report")
         comparisons = tuple(
-            Comparison(against, self.objective.difference(ours, self._scores(other, "report")))
+            Comparison(against, self.objective.difference(items[winner.number], items[other.number]))
             for against, other in rivals.items()
-            if other.number != winner.number
+            if other.number != winner.number and other.number in items
         )
         verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks)
         write_json(self.study.rundir.path / VERDICT, verdict_document(verdict))
@@ -111,14 +119,9 @@ class Final:
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
         # What a search has to beat stands for election too, however many candidates outscored it on the search part.
         chosen += [t for t in (self._best_parent(), self._best_baseline()) if t in ranked and t not in chosen]
-        found: list[tuple[Trial, float]] = []
-        for trial in chosen:
-            try:
-                scores = scores_of(self.study.plan.entries, self._scores(trial, "select"))
-            except ScoringError as error:
-                self.study.watcher.says(f"{trial.label} cannot be scored on the select items: {error}")
-            else:
-                found.append((trial, self.objective.value(scores)))
+        scored = ((trial, self._tried(trial, "select")) for trial in chosen)
+        entries, value = self.study.plan.entries, self.objective.value
+        found = [(trial, value(scores_of(entries, items))) for trial, items in scored if items is not None]
         if not found:
             raise RunFailedError("none of the best candidates could be scored on the select items")
         return found
@@ -140,9 +143,19 @@ class Final:
         baselines = [trial for trial in self.study.trials if trial.name and trial.complete]
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
-    def _row(self, trial: Trial, role: str) -> Row:
-        scores = scores_of(self.study.plan.entries, self._scores(trial, "report"))
+    def _row(self, trial: Trial, role: str, items: Scores) -> Row:
+        scores = scores_of(self.study.plan.entries, items)
         return Row(trial, role, scores, self.objective.value(scores), self.objective.stderr(scores))
+
+    def _tried(self, trial: Trial, part: Part) -> Scores | None:
+        """Scores of a trial on a part; None, and a word to the user, where it cannot be scored there."""
+        try:
+            return self._scores(trial, part)
+        except UserError:
+            raise
+        except Exception as error:  # as in the search, what fails is the candidate
+            self.study.watcher.says(f"{trial.label} cannot be scored on the {part} items: {error}")
+            return None
 
     def _scores(self, trial: Trial, part: Part) -> Scores:
         """Scores of a trial on a part, from the run's folder where they are there already."""

@@ -85,7 +85,7 @@ def test_prompts_of_a_subset_are_those_of_the_full_run(root: Path) -> None:
     write_mix(root)
     suite, model = load(root, ["choice"], block_items=16), make_model()
     full = harness_run(model, ["choice"], root / "tasks")
-    block = suite.blocks("select")[1]
+    block = suite.blocks("search")[1]
     scored = suite.score(model, block).items["choice"]
     asked = {doc: suite_prompts(suite, "choice")[doc] for doc in block.items["choice"]}
     assert asked == {doc: harness_prompts(full, "choice")[doc] for doc in block.items["choice"]}

@@ -29,8 +29,9 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def items_equal(first: Path, second: Path) -> bool:
-    names = sorted(path.name for path in (first / "items").iterdir())
-    if names != sorted(path.name for path in (second / "items").iterdir()):
+    """Whether two runs have the same items of the search part."""
+    names, others = (sorted(p.name for p in (run / "items").glob("????.npz")) for run in (first, second))
+    if names != others:
         return False
     for name in names:
         with np.load(first / "items" / name) as a, np.load(second / "items" / name) as b:
@@ -61,13 +62,17 @@ def test_what_a_search_leaves_behind(run_folder: Path, command: Command) -> None
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_half_and_resumed_is_the_whole(sampler: str, run_folder: Path, command: Command) -> None:
-    search = write_search(run_folder, search={"sampler": sampler, "trials": 24, "seed": 5}, tasks=("mc",))
+    racing = {"alpha": 0.7, "min_items": 16}  # drops many, so that what is told of dropped ones matters
+    settings = {"sampler": sampler, "trials": 24, "seed": 5, "racing": racing}
+    search = write_search(run_folder, search=settings, tasks=("mc",), scoring={"batch_size": 128, "block_items": 16})
     whole, halves = run_folder / "whole", run_folder / "halves"
     assert command("search", search, "--output", whole).code == 0
     assert command("search", search, "--output", halves, "--trials", 12).code == 0
     assert len(lines(halves)) == BASELINES + 12
     assert command("search", search, "--output", halves, "--resume").code == 0
     assert lines(halves) == lines(whole)
+    assert items_equal(halves, whole)
+    assert sum(line["state"] == "dropped" for line in lines(whole)[: BASELINES + 12]) > 0
     assert json.loads((halves / "verdict.json").read_text())["report_looks"] == 2
 
 
@@ -88,6 +93,25 @@ def test_failed_candidates_are_recorded_and_the_run_goes_on(run_folder: Path, co
     assert [line["number"] for line in failed] == [10, 12]
     assert all("boiled over" in line["error"] and line["value"] is None for line in failed)
     assert "boiled over" in outcome.out
+
+
+def test_what_fails_after_the_search_does_not_end_the_run(run_folder: Path, command: Command) -> None:
+    (run_folder / "objectives.py").write_text(
+        "calls = []\n"
+        "def fragile(model, tokenizer, split):\n"
+        "    calls.append(split)\n"
+        "    if split != 'search' and calls.count(split) == 1:\n"
+        "        raise ValueError(f'no {split} today')\n"
+        "    return {f'i{k}': float(k % 2) for k in range(20)}\n"
+    )
+    tasks = ("mc", {"name": "fragile", "python": "./objectives.py:fragile"})
+    outcome = command("search", write_search(run_folder, tasks=tasks), "--trials", 2)
+    assert outcome.code == 0, outcome.err
+    assert "cannot be scored on the select items" in outcome.out
+    assert "no select today" in outcome.out
+    assert "base cannot be scored on the report items" in outcome.out
+    verdict = json.loads((run_folder / "run" / "verdict.json").read_text())
+    assert verdict["report"][0]["role"] == "parent"
 
 
 def test_run_whose_every_candidate_fails(run_folder: Path, command: Command) -> None:

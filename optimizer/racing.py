@@ -1,0 +1,164 @@
+"""Racing: a candidate is dropped once its paired differences to the incumbent show that it is worse.
+
+    d_i       score of item i, candidate minus incumbent, positive where the candidate is better; in [-1, 1]
+    a_k       weight of an item of leaf k, such that the mean of x_i = a_k d_i over all items is the difference of the
+              two objectives
+    lambda_j  bets, fixed in advance, with lambda_j max(a_k) < 1
+    v_j       their shares of the mixture
+
+    W = sum_j v_j prod_i (1 - lambda_j x_i)
+
+W is the wealth of somebody who begins with 1 and bets on the candidate's being worse. Where it is not worse, W is a
+supermartingale, so it ever reaches 1 / alpha with probability at most alpha (Ville 1939; Ramdas et al. 2023,
+doi:10.1214/23-STS894). Wealth by betting on a bounded mean: Waudby-Smith and Ramdas 2024, Estimating means of bounded
+random variables by betting, doi:10.1093/jrsssb/qkad009. There bets adapt item by item; here they are a mixture fixed in
+advance and W is read at the ends of blocks only, because inside a block the items come task by task: whoever adapts
+there bets on the task, not on the candidate. Over a whole block, with each task in its proportion, the product of the
+expected factors is at most 1 by the inequality of arithmetic and geometric means, whatever the tasks' own differences.
+
+The bound is for an incumbent fixed before its items were seen. The best so far was chosen by those very items and is
+flattered by them; benchmarks/racing.py measures what that costs. When another candidate becomes the incumbent, the
+wealth goes on: from the next block on it is bet against the new one. The claim that is refuted at 1 / alpha is then
+"as good as each incumbent that it met", and incumbents only get better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..evaluators import BlockScores, Entry, Score, Scores, entry_score
+from .config import RacingSection
+from .matrix import difference
+from .trial import Look, Trial
+
+# Chosen for the shipped blocks by benchmarks/racing.py: 0.6 finds poor candidates, 0.4 those a little worse, and 0.1 is
+# for races over thousands of items.
+BETS = (0.1, 0.4, 0.6)
+SHARES = (0.1, 0.5, 0.4)
+LARGEST_LOSS = 0.9  # the share of a bet's wealth that one item may take
+PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if so many more items had shown none
+
+
+def why_off(rule: RacingSection, entries: Sequence[Entry]) -> str | None:
+    """Why candidates cannot be raced; None where they can."""
+    if rule.rule == "off":
+        return "search.racing is off"
+    for entry in entries:
+        if entry.python:
+            return f"'{entry.name}' is a Python objective, whose items are scored all at once and have no known bounds"
+        if not entry.bounded:
+            return f"'{entry.name}' has no bounds per item (its metric is {entry.metric})"
+    return None
+
+
+def item_weights(entries: Sequence[Entry], counts: Mapping[str, int]) -> dict[str, float]:
+    """Leaf -> a_k times the entry's sign; `counts` is leaf -> number of items in all of the part."""
+    everything = sum(counts.values())
+    weight = sum(entry.weight for entry in entries)
+    found: dict[str, float] = {}
+    for entry in entries:
+        present = [leaf for leaf in entry.leaves if counts.get(leaf.name)]
+        shares = sum(leaf.share for leaf in present)
+        for leaf in present:
+            part = entry.sign * entry.weight / weight * leaf.share / shares
+            found[leaf.name] = part * everything / counts[leaf.name]
+    return found
+
+
+class Wealth:
+    """The wealth of a mixture of bets that x is negative in the mean; kept in logarithms."""
+
+    def __init__(self, largest: float) -> None:
+        """`largest`: the greatest |x| that an item can have."""
+        self.bets = np.minimum(BETS, LARGEST_LOSS / largest)
+        self.logs = np.log(SHARES)
+
+    def bet(self, x: np.ndarray) -> float:
+        """Bet on a block's items, (n,) in any order; returns the logarithm of the wealth after it."""
+        self.logs = self.logs + np.log1p(-np.outer(self.bets, x)).sum(axis=1)
+        return float(np.logaddexp.reduce(self.logs))
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The best candidate that was scored in full, with its items: what others are raced against."""
+
+    trial: Trial
+    scores: Scores
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def items(self) -> int:
+        """How many items there are in all."""
+        return sum(len(items.ids) for items in self.scores.items.values())
+
+    @cached_property
+    def weights(self) -> Mapping[str, float]:
+        """Leaf -> signed a_k."""
+        return item_weights(self.entries, {leaf: len(items.ids) for leaf, items in self.scores.items.items()})
+
+    @cached_property
+    def _places(self) -> Mapping[str, Mapping[str, int]]:
+        return {leaf: {item: i for i, item in enumerate(found.ids)} for leaf, found in self.scores.items.items()}
+
+    def weighted(self, block: BlockScores) -> np.ndarray:
+        """The weighted differences x of a candidate's items, (n,)."""
+        differences = []
+        for leaf, items in block.items.items():
+            same = self.scores.items[leaf].values[[self._places[leaf][item] for item in items.ids]]
+            differences.append(self.weights[leaf] * (items.values - same))
+        return np.concatenate(differences)
+
+    def estimate(self, scores: Scores) -> dict[str, Score]:
+        """What a candidate's scores would be over all items, from the n that were scored.
+
+            incumbent's score + n / (n + 50) * mean paired difference
+
+        The standard error is that of the second term. An entry without items so far is taken to be the incumbent's.
+        """
+        differences = difference(scores, self.scores)
+        n = sum(len(items.ids) for items in differences.items.values())
+        trust = n / (n + PRIOR_ITEMS)
+        found: dict[str, Score] = {}
+        for entry in self.entries:
+            full = self.trial.scores[entry.name].value
+            if any(leaf.name in differences.items for leaf in entry.leaves):
+                d = entry_score(entry, differences)
+                found[entry.name] = Score(full + trust * d.value, trust * d.stderr, d.n)
+            else:
+                found[entry.name] = Score(full, math.nan, 0)
+        return found
+
+
+class Race:
+    """One candidate's race: its `items` so far, the decisions (`looks`), and whom it lost to when it was dropped."""
+
+    def __init__(self, rule: RacingSection) -> None:
+        self.rule = rule
+        self.looks: list[Look] = []
+        self.lost_to: Incumbent | None = None
+        self._wealth: Wealth | None = None
+        self.items = 0
+        self._compared = 0  # of the items, those for which there was an incumbent
+
+    def goes_on(self, block: BlockScores, incumbent: Incumbent | None) -> bool:
+        """Take in a block; returns whether the candidate stays. Without an incumbent there is nobody to lose to."""
+        self.items += sum(len(items.ids) for items in block.items.values())
+        if incumbent is None:
+            return True
+        if self._wealth is None:
+            self._wealth = Wealth(max(abs(a) for a in incumbent.weights.values()))
+        x = incumbent.weighted(block)
+        self._compared += len(x)
+        wealth = self._wealth.bet(x)
+        known = self._compared >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
+        drop = known and self.items < incumbent.items  # after the last block there is nothing left to save
+        self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop))
+        if drop:
+            self.lost_to = incumbent
+        return not drop

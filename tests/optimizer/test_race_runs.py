@@ -1,0 +1,247 @@
+"""Racing and repeated recipes in whole searches on tiny models: what is recorded, told, elected."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from command_line import Command
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from tiny_run import write_search
+
+from mergesmith.optimizer.config import load_config
+from mergesmith.optimizer.matrix import difference
+from mergesmith.optimizer.objective import Objective
+from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
+from mergesmith.optimizer.racing import Wealth
+from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.session import Session
+from mergesmith.optimizer.study import Plan, Study
+from mergesmith.optimizer.trial import Trial
+
+BASELINES, TRIALS = 10, 14
+EAGER = {"alpha": 0.7, "min_items": 16}  # tiny random models are all alike: at 0.1 hardly any would be dropped
+
+
+def raced(folder: Path, racing: Any, **changes: Any) -> Path:
+    search = {"sampler": "random", "trials": TRIALS, "seed": 3, "racing": racing}
+    return write_search(folder, **{"search": search, "scoring": {"batch_size": 128, "block_items": 16}, **changes})
+
+
+def trials_of(run: Path) -> list[Trial]:
+    return RunDir.open(run).trials()
+
+
+def test_dropped_candidates(run_folder: Path, command: Command) -> None:
+    """What is scored of them, what is recorded and told, and that none is elected or raced against."""
+    search = raced(run_folder, EAGER)
+    outcome = command("search", search)
+    assert outcome.code == 0, outcome.err
+    run = RunDir.open(run_folder / "run")
+    trials = run.trials()
+    dropped = [trial for trial in trials if trial.dropped]
+    assert 3 < len(dropped) < TRIALS
+    assert all(trial.complete for trial in trials[:BASELINES])  # baselines are never dropped
+    for trial in trials[BASELINES:]:
+        assert [look.drop for look in trial.looks] == [False] * (len(trial.looks) - 1) + [trial.dropped]
+        assert all(trials[look.incumbent].complete for look in trial.looks)
+        if trial.dropped:
+            assert trial.looks[-1].items == trial.items < trials[0].items
+    session = Session(run.config, run.root)
+    for trial in dropped[:2]:  # the items are the first ones of the candidate that is scored in full
+        first, whole = run.items(trial.number, "search"), session.evaluate(trial.recipe, "search")
+        assert first is not None
+        assert trial.items == sum(len(items.ids) for items in first.items.values())
+        assert not any(items.values.any() for items in difference(first, whole).items.values())
+    told = told_to_optuna(run)
+    for trial in dropped:
+        check_estimate(trial, trials[trial.looks[-1].incumbent], run)
+        record = told[trial.number]
+        assert (record.state, record.value) == (optuna.trial.TrialState.COMPLETE, trial.value)
+        assert (record.user_attrs["items"], record.user_attrs["dropped"]) == (trial.items, True)
+        assert record.user_attrs["stderr"] == pytest.approx(Objective(session.suite.entries).stderr(trial.scores))
+    verdict = json.loads((run.path / "verdict.json").read_text())
+    elected = {verdict["winner"]["trial"], *(finalist["trial"] for finalist in verdict["finalists"])}
+    assert not elected & {trial.number for trial in dropped}
+    scored, possible = sum(trial.items for trial in trials[BASELINES:]), TRIALS * trials[0].items
+    assert f"{TRIALS} candidates ({len(dropped)} dropped early) took {scored:,} of {possible:,} item" in outcome.out
+    table = command("items", run.path).out
+    assert f"{trials[0].items} items, {BASELINES + TRIALS} candidates" in table
+    assert "estimates" in command("export", run.path, "--trial", dropped[0].number).out
+
+
+def told_to_optuna(run: RunDir) -> dict[int, optuna.trial.FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(run.path / "study.journal")))
+    study = optuna.load_study(study_name=None, storage=storage)
+    return {trial.user_attrs["mergesmith_trial"]: trial for trial in study.trials}
+
+
+def check_estimate(trial: Trial, best: Trial, run: RunDir) -> None:
+    """incumbent's full score + n / (n + 50) * mean weighted paired difference; the two tasks weigh the same."""
+    ours, theirs = run.items(trial.number, "search"), run.items(best.number, "search")
+    assert ours is not None
+    assert theirs is not None
+    assert best.value is not None
+    n, paired = trial.items, difference(ours, theirs)
+    means = [float(items.values.mean()) for items in paired.items.values()]
+    assert trial.value == pytest.approx(best.value + n / (n + 50) * sum(means) / 2)
+
+
+def test_estimates_count_for_limits(run_folder: Path, command: Command) -> None:
+    """A limit's excess of a dropped candidate comes from its estimate, and no feasible incumbent means no race."""
+    tasks = ("mc", {"name": "gen", "max_drop": 0.0})
+    search = {"sampler": "tpe", "trials": 8, "seed": 0, "racing": EAGER}
+    assert command("search", raced(run_folder, EAGER, tasks=tasks, search=search)).code == 0
+    trials = trials_of(run_folder / "run")
+    limit = max(trials[i].scores["gen"].value for i in (1, 2, 3))
+    for trial in trials[BASELINES:]:
+        for look in trial.looks:
+            assert trials[look.incumbent].scores["gen"].value >= limit
+
+
+@pytest.mark.parametrize(
+    ("tasks", "reason"),
+    [
+        (("mc", "ppl"), "'ppl' has no bounds per item"),
+        (("mc", {"name": "own", "python": "./objectives.py:own"}), "'own' is a Python objective"),
+    ],
+)
+def test_racing_is_off_with_its_reason(tasks: tuple[Any, ...], reason: str, run_folder: Path, command: Command) -> None:
+    (run_folder / "objectives.py").write_text("def own(model, tokenizer, split):\n    return 0.5\n")
+    search = raced(run_folder, EAGER, tasks=tasks)
+    outcome = command("search", search, "--trials", 1)
+    assert outcome.code == 0, outcome.err
+    assert f"racing is off, every candidate is scored in full: {reason}" in outcome.out
+    assert all(trial.complete and not trial.looks for trial in trials_of(run_folder / "run"))
+    assert f"no candidate is dropped early: {reason}" in command("plan", search).out
+
+
+def test_a_recipe_is_scored_once(run_folder: Path, command: Command) -> None:
+    """Six recipes in the space and 30 proposals; the second recipe that is scored fails the first time."""
+    (run_folder / "objectives.py").write_text(
+        "calls = []\n"
+        "def fragile(model, tokenizer, split):\n"
+        "    calls.append(split)\n"
+        "    with open('calls.txt', 'a') as file:\n"
+        "        file.write(split + '\\n')\n"
+        f"    return float('nan') if len(calls) == {BASELINES + 2} else 0.5\n"
+    )
+    space = {"methods": {"slerp": {"t": {"choices": [0.2, 0.4]}}}}
+    tasks = ("mc", {"name": "fragile", "python": f"{run_folder}/objectives.py:fragile"})
+    search = raced(run_folder, EAGER, space=space, tasks=tasks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run_folder)
+        outcome = command("search", search, "--trials", 30)
+    assert outcome.code == 0, outcome.err
+    trials = trials_of(run_folder / "run")
+    (failed,) = [trial for trial in trials if trial.failed]
+    assert "nan" in str(failed.error)
+    repeated = [trial for trial in trials if trial.repeats is not None]
+    fresh = [trial for trial in trials if trial.repeats is None]
+    assert len({trial.recipe.digest for trial in fresh if not trial.failed}) == len(fresh) - 1
+    assert any(t.recipe.digest == failed.recipe.digest and t.complete for t in fresh)  # scored again
+    calls = (run_folder / "calls.txt").read_text().splitlines()
+    assert calls.count("search") == len(fresh)
+    rundir = RunDir.open(run_folder / "run")
+    for trial in repeated:
+        first = trials[trial.repeats or 0]
+        assert first.recipe.digest == trial.recipe.digest
+        assert first.repeats is None
+        assert (trial.value, trial.scores, trial.items) == (first.value, first.scores, 0)
+        ours, theirs = rundir.items(trial.number, "search"), rundir.items(first.number, "search")
+        assert ours is not None
+        assert theirs is not None
+        assert all(np.array_equal(ours.items[leaf].values, theirs.items[leaf].values) for leaf in theirs.items)
+    assert f"{len(repeated)} with a recipe that was scored before" in outcome.out
+
+
+def test_a_repeat_of_a_dropped_recipe_is_dropped(run_folder: Path, command: Command) -> None:
+    space = {"methods": {"slerp": {"t": {"choices": [0.05, 0.95]}}}}
+    assert command("search", raced(run_folder, EAGER, space=space, tasks=("mc",)), "--trials", 16).code == 0
+    trials = trials_of(run_folder / "run")
+    repeated = [trial for trial in trials if trial.repeats is not None and trial.dropped]
+    assert repeated
+    assert all(trials[trial.repeats or 0].dropped and not trial.looks for trial in repeated)
+
+
+def test_infinite_weights_are_a_failed_trial(run_folder: Path, command: Command) -> None:
+    """Merges that overflow give logits that are not numbers: failed trials that say so, and a finished run."""
+    space = {"methods": {"task_arithmetic": {"weight": {"choices": [0.5, 1e38]}}}}
+    outcome = command("search", raced(run_folder, EAGER, space=space, tasks=("mc",)), "--trials", 6)
+    assert outcome.code == 0, outcome.err
+    failed = [trial for trial in trials_of(run_folder / "run") if trial.failed]
+    assert failed
+    assert all("nan" in str(trial.error) or "not finite" in str(trial.error) for trial in failed), failed[0].error
+
+
+@dataclass
+class TwoWorkers:
+    """A pool of two local workers; the one with the earlier candidate scores two blocks while the other scores one."""
+
+    workers: list[LocalPool]
+    jobs: dict[int, LocalPool] = field(default_factory=dict)
+    _turn: int = 0
+
+    @property
+    def free(self) -> int:
+        return sum(worker.free for worker in self.workers)
+
+    def submit(self, job: Job) -> None:
+        worker = next(worker for worker in self.workers if worker.free)
+        worker.submit(job)
+        self.jobs[job.number] = worker
+
+    def next_event(self) -> Event:
+        numbers = sorted(self.jobs)
+        self._turn += 1
+        number = numbers[-1] if self._turn % 3 == 0 else numbers[0]
+        event = self.jobs[number].next_event()
+        if not isinstance(event, BlockDone):
+            del self.jobs[number]
+        return event
+
+    def answer(self, number: int, *, go_on: bool) -> None:
+        self.jobs[number].answer(number, go_on=go_on)
+
+
+class Silent:
+    def started(self, done: int, total: int) -> None: ...
+    def block(self, items: int) -> None: ...
+    def finished(self, trial: Trial, best: Trial | None) -> None: ...
+    def says(self, message: str) -> None: ...
+
+
+def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> None:
+    """Two workers at a time: each decision is made against the best candidate at that moment."""
+    search = {"sampler": "random", "trials": 10, "seed": 5, "racing": {"alpha": 0.3, "min_items": 16}}
+    config = load_config(raced(run_folder, EAGER, search=search, tasks=("mc",)))
+    rundir = RunDir.create(run_folder / "run", config, run_folder)
+    sessions = [Session(config, run_folder), Session(config, run_folder)]
+    plan = Plan(config, sessions[0].space, sessions[0].suite.entries, sessions[0].baselines)
+    study = Study(plan, rundir, TwoWorkers([LocalPool(session) for session in sessions]), Silent())
+    study.run()
+    rundir.close()
+    trials = {trial.number: trial for trial in study.trials}
+    met = {n: list(dict.fromkeys(look.incumbent for look in trial.looks)) for n, trial in trials.items()}
+    assert any(len(numbers) > 1 for numbers in met.values()), met
+    for number, trial in trials.items():
+        values = [trials[n].value or 0.0 for n in met[number]]
+        assert values == sorted(values)  # incumbents only get better
+        wealth = Wealth(1.0)
+        scores = {n: values_of(rundir, n) for n in (number, *met[number])}
+        for block, look in zip(sessions[0].suite.blocks("search"), trial.looks, strict=False):
+            ids = map(str, block.items["mc"])
+            x = np.array([scores[number][item] - scores[look.incumbent][item] for item in ids])
+            assert look.log_wealth == pytest.approx(wealth.bet(x), abs=1e-6)
+
+
+def values_of(rundir: RunDir, number: int) -> dict[str, float]:
+    found = rundir.items(number, "search")
+    assert found is not None
+    return dict(zip(found.items["mc"].ids, found.items["mc"].values.tolist(), strict=True))
