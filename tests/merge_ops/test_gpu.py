@@ -28,11 +28,6 @@ from mergesmith.merge_ops.work import Work
 
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-FUSED = [
-    (name, changed)
-    for name, changed in VARIANTS
-    if name not in ("arcee_fusion", "consensus", "nearswap", "ram", "ramplus_tl", "sce")  # plain torch operations
-]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -46,7 +41,7 @@ def assert_same_bits(name: str, inputs: list[torch.Tensor], out: torch.dtype, **
     assert not different, f"{different} of {expected.numel()} elements differ"
 
 
-@pytest.mark.parametrize(("name", "changed"), FUSED, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "changed"), VARIANTS, ids=lambda value: str(value))
 def test_kernels_give_the_references_bits(name: str, changed: dict[str, Any]) -> None:
     count = models_of(METHODS[name])
     for shape, stored, out in (
