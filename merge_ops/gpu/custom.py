@@ -23,7 +23,6 @@ from .selection import Inputs, MagnitudeTable
 
 PIECE = 1 << 24  # elements at a time where torch operations count
 CHUNKS = 256  # of a tensor, whose energies are halved at a time: 32 MiB of sums per source
-ENERGY_BLOCK = 512  # elements at a time: sums are float64
 
 Launcher = Callable[[Sequence[Work]], None]
 
@@ -118,7 +117,7 @@ def _sce_on_cut(works: Sequence[Work]) -> None:
         requests.append(Request(selection, work.based, (t, 0, 0)))
     numbers = resolve(requests, np.zeros((len(works), 1, NUMBERS), np.int64), device)
     addresses = _addresses(works)
-    sums = [_energy_sums(work, addresses[t, 1:], numbers[t]) for t, work in enumerate(works)]
+    sums = [energy_sums(work.based, addresses[t, 1:], numbers[t]) for t, work in enumerate(works)]
     # The host waits here, once for all works.
     found = torch.cat(sums).cpu().split([len(part) for part in sums])
     parameters = [
@@ -128,14 +127,17 @@ def _sce_on_cut(works: Sequence[Work]) -> None:
     _launch(works, SCE_CUT, parameters, numbers, addresses)
 
 
-def _energy_sums(work: Work, addresses: torch.Tensor, cut: torch.Tensor) -> torch.Tensor:
-    """The sums of the squares on the elements of largest variance, (chunks, K) float64 on the device."""
-    inputs, size, parts = work.based, work.out.numel(), []
-    chunks, count = triton.cdiv(size, CHUNK), len(inputs) - 1
+def energy_sums(inputs: Inputs, addresses: torch.Tensor, cut: torch.Tensor) -> torch.Tensor:
+    """The sums of the squares of K task vectors where the variance is at least the cut, (chunks, K) float64.
+
+    On the device, as are the inputs' `addresses`, (1 + K,) int64, and the magnitude bits and the bound of `cut`, int64.
+    """
+    size, count, parts = inputs[0].numel(), len(inputs) - 1, []
+    chunks = triton.cdiv(size, CHUNK)
     for first in range(0, chunks, CHUNKS):
         some = min(CHUNKS, chunks - first)
-        halves = torch.zeros((some, count, LANES), dtype=torch.float64, device=work.out.device)
-        energies[(count, triton.cdiv(min(size, LANES), ENERGY_BLOCK), some)](
+        halves = torch.zeros((some, count, LANES), dtype=torch.float64, device=inputs[0].device)
+        energies[(count, triton.cdiv(min(size, LANES), BLOCK), some)](
             addresses,
             cut,
             size,
@@ -144,7 +146,7 @@ def _energy_sums(work: Work, addresses: torch.Tensor, cut: torch.Tensor) -> torc
             CODES=codes(inputs),
             COUNT=count,
             ALIGNED=aligned(inputs),
-            BLOCK=ENERGY_BLOCK,
+            BLOCK=BLOCK,
             **EXACT,
         )
         parts.append(row_sums(halves))

@@ -20,7 +20,9 @@ from .masked import AVERAGE, BITMAP, ELECT, ELECT_AND_DIVIDE, HASH, LARGEST, NUM
 from .resolve import Request, resolve
 
 TOGETHER = 32  # works per launch: the device starts on them while the host prepares the next
-MOST_ELEMENTS = 1 << 32  # of a tensor with masks: the hash's key changes there, and indices fit 32 bits
+MOST_ELEMENTS = (
+    1 << 32
+)  # of a tensor with masks or a kernel of its own: the hash's key changes there, and indices fit 32 bits
 
 
 def can_run(work: Work) -> bool:

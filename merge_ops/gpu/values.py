@@ -1,5 +1,7 @@
 """What kernels share: stored numbers as float32 and back, magnitudes and cuts, variances, the hash of `hashing.py`."""
 
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
