@@ -11,7 +11,7 @@ from ..hashing import LEVELS, hash_bits, keep_mask
 from ..masks import Cut, SourceNumbers, row_length
 from ..selection import ranks
 from ..work import Work
-from .selection import SMALL, Among, MagnitudeTable, Pair, Tie, fixed, magnitude_bits
+from .selection import SMALL, Among, Inputs, MagnitudeTable, Tie, fixed, magnitude_bits
 
 WORTH_A_TABLE = 1 << 21  # elements from which sums by hash are kept, 512 KiB of the host's memory per source
 PIECE = 1 << 24  # elements at a time; divides 2**32
@@ -66,14 +66,14 @@ class TaskVectorCounts:
             return keep_mask(numbers.key, numbers.share / LEVELS, torch.Size([self._size]), pair[0].device)
         return self.masks[position] if position in self.masks else ranked_mask(pair, numbers.key, numbers.levels)
 
-    def _pair(self, position: int) -> Pair:
+    def _pair(self, position: int) -> Inputs:
         return (self.inputs[0], self.inputs[position + 1])
 
     def _places(self, position: int) -> tuple[int, int]:
         return (self._work.base or 0, self._sources[position])
 
 
-def ranked_mask(pair: Pair, key: tuple[int, int], levels: np.ndarray) -> torch.Tensor:
+def ranked_mask(pair: Inputs, key: tuple[int, int], levels: np.ndarray) -> torch.Tensor:
     """Where hashes are below levels[rank], bool, flat; ranks are those of magnitudes within rows."""
     size, length, device = pair[0].numel(), row_length(pair[0]), pair[0].device
     thresholds = torch.from_numpy(levels.astype(np.int32)).to(device)
@@ -91,7 +91,7 @@ def _levels(key: tuple[int, int], start: int, stop: int, device: torch.device) -
     return (hash_bits(key, start, stop - start, device) >> 16) & 0xFFFF
 
 
-def _sums_below(pair: Pair, exponent: int, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _sums_below(pair: Inputs, exponent: int, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Hash levels, ascending, and sums of magnitudes of lower levels than each, int64; one sum more, that of all."""
     size, device = pair[0].numel(), pair[0].device
     if size <= SMALL:

@@ -10,16 +10,19 @@ import torch
 import triton
 
 from ..masks import by_magnitude, by_rank, numbers_of
-from ..methods import AddDelta, KeepWindow, LinearCombination, MaskedSum, RowCombination
+from ..methods import AddDelta, Custom, KeepWindow, LinearCombination, MaskedSum, RowCombination
 from ..work import Work
 from .counts import TaskVectorCounts
+from .custom import launcher
 from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table, upload
 from .linear import combine, combine_rows
 from .masked import AVERAGE, BITMAP, ELECT, ELECT_AND_DIVIDE, HASH, LARGEST, NUMBERS, SUM, WINDOW, masked_sum
 from .resolve import Request, resolve
 
 TOGETHER = 32  # works per launch: the device starts on them while the host prepares the next
-MOST_ELEMENTS = 1 << 32  # of a tensor with masks: the hash's key changes there, and indices fit 32 bits
+MOST_ELEMENTS = (
+    1 << 32
+)  # of a tensor with masks or a kernel of its own: the hash's key changes there, and indices fit 32 bits
 
 
 def can_run(work: Work) -> bool:
@@ -34,7 +37,9 @@ def can_run(work: Work) -> bool:
     if isinstance(plan, MaskedSum):
         # Rows run along dimension 1.
         return bool(plan.rules) and size <= MOST_ELEMENTS and not (by_rank(plan) and work.out.dim() > 2)
-    return isinstance(plan, LinearCombination)
+    if isinstance(plan, Custom):
+        return size < MOST_ELEMENTS and launcher(plan, len(work.sources)) is not None
+    return True
 
 
 def run_all(works: Sequence[Work]) -> None:
@@ -57,8 +62,10 @@ def _kind(work: Work) -> tuple[object, ...]:
         return (_combine, device, len(tensors), codes(tensors), aligned(tensors))
     if isinstance(plan, RowCombination):
         return (_combine_rows, device)
-    assert isinstance(plan, MaskedSum), "Should not reach."
     tensors = (work.out, *work.based)
+    if isinstance(plan, Custom):
+        return (launcher(plan, len(work.sources)), device, len(tensors), codes(tensors), aligned(tensors))
+    assert isinstance(plan, MaskedSum), "Should not reach."
     return (_sum_masked, device, len(tensors), codes(tensors), aligned(tensors), _rule(plan), _vote(plan))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from .values import hash_level, kernel, load, magnitude, store
+from .values import before, from_cut, hash_level, kernel, load, magnitude, store
 
 # What masks go by, and what happens to the sum: each combination has a kernel of its own, without branches.
 LARGEST, WINDOW, HASH, BITMAP = 0, 1, 2, 3  # a window has an upper end too
@@ -15,12 +15,6 @@ NUMBERS = 8  # whole numbers per source
 _WINDOW, _HASH = tl.constexpr(WINDOW), tl.constexpr(HASH)
 _AVERAGE, _ELECT, _ELECT_AND_DIVIDE = tl.constexpr(AVERAGE), tl.constexpr(ELECT), tl.constexpr(ELECT_AND_DIVIDE)
 _NUMBERS = tl.constexpr(NUMBERS)
-
-
-@kernel
-def _before(bound, first, lanes, BLOCK: tl.constexpr):
-    # Elements of the block with an index below `bound`; compared in 32 bits.
-    return lanes < tl.minimum(tl.maximum(bound - first, 0), BLOCK).to(tl.int32)
 
 
 @kernel
@@ -40,12 +34,11 @@ def _kept(
     # Which elements of source k stay; see `masked_sum` for its numbers.
     row = numbers + k * _NUMBERS
     if RULE <= _WINDOW:
-        bits = magnitude(delta).to(tl.uint32, bitcast=True)
-        cut = tl.load(row).to(tl.uint32)
-        keep = (bits > cut) | ((bits == cut) & _before(tl.load(row + 1), first, lanes, BLOCK))
+        keep = from_cut(delta, row, first, lanes, BLOCK)
         if RULE == _WINDOW:
+            bits = magnitude(delta).to(tl.uint32, bitcast=True)
             top = tl.load(row + 2).to(tl.uint32)
-            keep &= (bits < top) | ((bits == top) & (_before(tl.load(row + 3), first, lanes, BLOCK) == 0))
+            keep &= (bits < top) | ((bits == top) & (before(tl.load(row + 3), first, lanes, BLOCK) == 0))
     elif RULE == _HASH:
         high = (first >> 32).to(tl.uint32)
         key1 = tl.load(row + 5).to(tl.uint32) + high * 0x9E3779B9

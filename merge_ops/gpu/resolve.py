@@ -10,9 +10,9 @@ import torch
 import triton
 
 from ..masks import Cut, Selection
-from .launch import STEP, aligned, codes, table
+from .launch import EXACT, STEP, aligned, codes, table
 from .search import collect, find_places
-from .selection import Among, Pair, Tie
+from .selection import Among, Inputs, Tie
 
 BLOCK = 2048
 
@@ -21,7 +21,7 @@ class Request(NamedTuple):
     """Where in the table, from its place (t, k, p) on, the magnitude and the bound of a selection are wanted."""
 
     selection: Selection
-    pair: Pair
+    inputs: Inputs
     place: tuple[int, int, int]
 
 
@@ -34,29 +34,38 @@ def resolve(requests: Sequence[Request], numbers: np.ndarray, device: torch.devi
             numbers[place] = selection.bits
     filled = table(numbers, device)
     start, (_, sources, row_length) = filled.data_ptr(), numbers.shape
-    queries: dict[int, list[list[int]]] = {}
-    for selection, pair, place in requests:
+    queries: dict[tuple[int, int], list[list[int]]] = {}
+    for selection, inputs, place in requests:
         if isinstance(selection, Tie):
             t, k, p = place
             target = start + 8 * ((t * sources + k) * row_length + p + 1)
-            where = (pair[0].data_ptr(), pair[1].data_ptr(), selection.start, selection.stop)
-            queries.setdefault(codes(pair), []).append([*where, selection.bits, selection.nth, target])
+            query = [selection.start, selection.stop, selection.bits, selection.nth, target]
+            rows = queries.setdefault((codes(inputs), len(inputs) - 1), [])
+            rows.append([*query, *(x.data_ptr() for x in inputs)])
         elif isinstance(selection, Among):
             filled[(*place[:2], slice(place[2], place[2] + 2))] = _last_of(selection)
-    for kinds, rows in queries.items():
-        find_places[(len(rows),)](table(rows, device), CODES=kinds, BLOCK=BLOCK)
+    for (kinds, count), rows in queries.items():
+        find_places[(len(rows),)](table(rows, device), CODES=kinds, COUNT=count, BLOCK=BLOCK, **EXACT)
     return filled
 
 
 def _last_of(selection: Among) -> torch.Tensor:
     """The magnitude bits of the last element that is selected, and the index after it, (2,) int64 on the device."""
-    pair, size = selection.pair, selection.pair[0].numel()
-    device = pair[0].device
-    row = [*(x.data_ptr() for x in pair), size, selection.low, selection.high, selection.members]
+    inputs, size = selection.inputs, selection.inputs[0].numel()
+    device = inputs[0].device
+    row = [size, selection.low, selection.high, selection.members, *(x.data_ptr() for x in inputs)]
     found = torch.zeros(1, dtype=torch.int32, device=device)
     keys = torch.empty(selection.members, dtype=torch.int64, device=device)
     collect[(triton.cdiv(size, STEP),)](
-        table(row, device), found, keys, CODES=codes(pair), ALIGNED=aligned(pair), CHUNK=STEP, BLOCK=BLOCK
+        table(row, device),
+        found,
+        keys,
+        CODES=codes(inputs),
+        COUNT=len(inputs) - 1,
+        ALIGNED=aligned(inputs),
+        CHUNK=STEP,
+        BLOCK=BLOCK,
+        **EXACT,
     )
     last = keys.sort().values[selection.need - 1]
     return torch.stack([0x7FFFFFFF - (last >> 32), (last & 0xFFFFFFFF) + 1])

@@ -1,4 +1,4 @@
-"""Which elements of a task vector are the largest, for any number of them, from counts that are made once.
+"""Which elements of a task vector, or of the variance of several, are the largest, from counts that are made once.
 
 A table has, per chunk of 2**18 elements and per group of magnitudes, how many elements there are: under 2 % of what a
 bfloat16 tensor takes, in the host's memory. Where the sought magnitude is alone in its group, as most are between
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from ..masks import NONE, Cut
+from ..methods.sce import variance
 from ..reductions import CHUNK, INFINITE, fixed_exponent
 
-Pair = tuple[torch.Tensor, torch.Tensor]  # base and source
+Inputs = tuple[torch.Tensor, ...]  # the base, and a source: its task vector counts; or several: their variance
 SMALL = 1 << 14  # elements up to which all are kept in order, in the host's memory
 FEWEST, GROUPS = 256, 4096  # a group has about so many elements, and about this part of all where it is more
 ROWS = 64  # chunks that are sorted at a time
@@ -44,31 +45,32 @@ class Among:
     members: int
     need: int
     above: int  # fixed-point sum of the elements above
-    pair: Pair
+    inputs: Inputs
     exponent: int
 
     @property
     def kept(self) -> int:
         """The fixed-point sum of all these elements; the host waits for it."""
-        size = self.pair[0].numel()
-        parts = [magnitude_bits(self.pair, i, min(size, i + ROWS * CHUNK)) for i in range(0, size, ROWS * CHUNK)]
+        size = self.inputs[0].numel()
+        parts = [magnitude_bits(self.inputs, i, min(size, i + ROWS * CHUNK)) for i in range(0, size, ROWS * CHUNK)]
         bits = torch.cat([part[(part >= self.low) & (part <= self.high)] for part in parts])
         return self.above + int(fixed(bits.sort(descending=True).values[: self.need], self.exponent).sum())
 
 
 class MagnitudeTable:
-    """Counts of the magnitudes of one task vector; holds no tensor."""
+    """Counts of the magnitudes of one task vector, or of the variances of several; holds no tensor."""
 
-    def __init__(self, pair: Pair) -> None:
-        self.size = pair[0].numel()
+    def __init__(self, inputs: Inputs) -> None:
+        self.size = inputs[0].numel()
         if self.size <= SMALL:
-            bits = magnitude_bits(pair, 0, self.size).cpu()
+            bits = magnitude_bits(inputs, 0, self.size).cpu()
             self.exponent = fixed_exponent(_value(int(bits.max())))
             self._bits, self._order = (part.numpy() for part in bits.sort(descending=True, stable=True))
             sums = fixed(torch.from_numpy(self._bits), self.exponent).cumsum(0).numpy()
             self._kept = np.concatenate(([0], sums))
+            self.nonzero = int(np.count_nonzero(self._bits))  # how many magnitudes are not 0
         else:
-            self._count(pair)
+            self._count(inputs)
 
     @property
     def finite(self) -> bool:
@@ -85,7 +87,7 @@ class MagnitudeTable:
         """The fixed-point sum of all magnitudes."""
         return int(self._kept[-1] if self.size <= SMALL else self._kept_from[0])
 
-    def select(self, count: int, pair: Pair) -> Cut | Tie | Among:
+    def select(self, count: int, inputs: Inputs) -> Cut | Tie | Among:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
         count = max(0, min(count, self.size))
         if count == 0:
@@ -98,23 +100,24 @@ class MagnitudeTable:
         low, high = int(self._lows[group]), int(self._highs[group])
         before = self._before[group]
         if low != high:
-            return Among(low, high, int(before[-1]), need, above, pair, self.exponent)
+            return Among(low, high, int(before[-1]), need, above, inputs, self.exponent)
         # One magnitude: its `need`th element by index is in the chunk where the count passes it.
         chunk = int(np.searchsorted(before, need, side="left")) - 1
         start, kept = chunk * CHUNK, above + need * int(self._fixed[group])
         return Tie(low, start, min(self.size, start + CHUNK), need - int(before[chunk]), kept)
 
-    def _count(self, pair: Pair) -> None:
-        device = pair[0].device
+    def _count(self, inputs: Inputs) -> None:
+        device = inputs[0].device
         edges = _bin_starts().to(device)
         bins = torch.zeros(BINS, dtype=torch.int64, device=device)
-        for rows in sorted_chunks(pair):
+        for rows in sorted_chunks(inputs):
             bins += _counts(_positions(rows, edges)).sum(0)
+        self.nonzero = self.size - int(bins[0])
         edges, largest = _group_starts(bins.cpu().numpy(), self.size)
         # The upper bits of the largest magnitude are enough to know its exponent, or that it is not finite.
         self.exponent = fixed_exponent(_value(largest))
         starts, parts = torch.from_numpy(edges).to(device), []
-        for rows in sorted_chunks(pair):
+        for rows in sorted_chunks(inputs):
             places = _positions(rows, starts)
             sums = torch.nn.functional.pad(fixed(rows, self.exponent).cumsum(1), (1, 0)).gather(1, places).diff(dim=1)
             counts = _counts(places)
@@ -133,10 +136,11 @@ class MagnitudeTable:
             self._before = self._before.astype(np.uint32)
 
 
-def magnitude_bits(pair: Pair, start: int, stop: int) -> torch.Tensor:
-    """Magnitudes of the task vector's elements [start, stop) as float32 bits, int32."""
-    base, source = (x.reshape(-1)[start:stop].float() for x in pair)
-    return (source - base).abs_().view(torch.int32)
+def magnitude_bits(inputs: Inputs, start: int, stop: int) -> torch.Tensor:
+    """Magnitudes of the elements [start, stop) as float32 bits, int32."""
+    base, *sources = (x.reshape(-1)[start:stop].float() for x in inputs)
+    deltas = [source - base for source in sources]
+    return (deltas[0] if len(deltas) == 1 else variance(deltas)).abs_().view(torch.int32)
 
 
 def fixed(bits: torch.Tensor, exponent: int) -> torch.Tensor:
@@ -146,14 +150,14 @@ def fixed(bits: torch.Tensor, exponent: int) -> torch.Tensor:
     return (bits.contiguous().view(torch.float32).double() * 2.0**exponent).to(torch.int64)
 
 
-def sorted_chunks(pair: Pair) -> Iterator[torch.Tensor]:
+def sorted_chunks(inputs: Inputs) -> Iterator[torch.Tensor]:
     """Magnitude bits, ascending within each chunk, (chunks, length) int32; the last chunk may come alone."""
-    size = pair[0].numel()
+    size = inputs[0].numel()
     whole = size // CHUNK * CHUNK
     for start in range(0, whole, ROWS * CHUNK):
-        yield magnitude_bits(pair, start, min(whole, start + ROWS * CHUNK)).view(-1, CHUNK).sort(dim=1).values
+        yield magnitude_bits(inputs, start, min(whole, start + ROWS * CHUNK)).view(-1, CHUNK).sort(dim=1).values
     if whole < size:
-        yield magnitude_bits(pair, whole, size).sort().values[None]
+        yield magnitude_bits(inputs, whole, size).sort().values[None]
 
 
 def _positions(rows: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,6 @@
-"""What kernels share: stored numbers as float32 and back, magnitudes, and the hash of `hashing.py`."""
+"""What kernels share: stored numbers as float32 and back, magnitudes and cuts, variances, the hash of `hashing.py`."""
+
+# pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -78,6 +80,33 @@ def to_bfloat16(values):
 def magnitude(values):
     """The float32 bits without the sign, int32: they order as the magnitudes do."""
     return values.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@kernel
+def before(bound, first, lanes, BLOCK: tl.constexpr):
+    """Elements of the block with an index below `bound`; compared in 32 bits."""
+    return lanes < tl.minimum(tl.maximum(bound - first, 0), BLOCK).to(tl.int32)
+
+
+@kernel
+def from_cut(values, cut, first, lanes, BLOCK: tl.constexpr):
+    """Which values stay by the magnitude bits and the index bound at `cut`, int64; see `masks.Cut`."""
+    bits = magnitude(values).to(tl.uint32, bitcast=True)
+    least = tl.load(cut).to(tl.uint32)
+    return (bits > least) | ((bits == least) & before(tl.load(cut + 1), first, lanes, BLOCK))
+
+
+@kernel
+def variance(deltas, COUNT: tl.constexpr):
+    """The variance of COUNT task vectors, each element's own."""
+    mean = deltas[0]
+    for k in tl.static_range(1, COUNT):
+        mean += deltas[k]
+    mean = mean * (1.0 / COUNT)
+    total = (deltas[0] - mean) * (deltas[0] - mean)
+    for k in tl.static_range(1, COUNT):
+        total += (deltas[k] - mean) * (deltas[k] - mean)
+    return total * (1.0 / COUNT)
 
 
 @kernel

@@ -54,10 +54,15 @@ def energy_shares(energies: Sequence[float]) -> tuple[float, ...]:
 
 def most_variable(deltas: list[torch.Tensor], share: float) -> torch.Tensor:
     """Mask of the int(share * n) elements of largest variance over the models, n those with any variance."""
+    values = variance(deltas)
+    count = int(int(values.count_nonzero()) * share)
+    return largest(values, count)
+
+
+def variance(deltas: list[torch.Tensor]) -> torch.Tensor:
+    """The variance of each element over the models."""
     mean = sum_in_order(deltas) * (1.0 / len(deltas))
-    variance = sum_in_order([(delta - mean).square_() for delta in deltas]) * (1.0 / len(deltas))
-    count = int(int(variance.count_nonzero()) * share)
-    return largest(variance, count)
+    return sum_in_order([(delta - mean).square_() for delta in deltas]) * (1.0 / len(deltas))
 
 
 METHODS = (

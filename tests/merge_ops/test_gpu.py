@@ -15,25 +15,33 @@ import pytest
 import torch
 from works import VARIANTS, models, models_of, reference, work_for
 
+from mergesmith.merge_ops.gpu import custom
 from mergesmith.merge_ops.gpu import executor as gpu
+from mergesmith.merge_ops.gpu import resolve as resolving
 from mergesmith.merge_ops.gpu.counts import TaskVectorCounts
-from mergesmith.merge_ops.gpu.launch import BLOCK, STEP, chunk_table
+from mergesmith.merge_ops.gpu.launch import BLOCK, INTERPRETED, STEP, chunk_table
+from mergesmith.merge_ops.gpu.own import LANES
 from mergesmith.merge_ops.gpu.resolve import Request, resolve
 from mergesmith.merge_ops.gpu.selection import SMALL, Among, MagnitudeTable, Tie
 from mergesmith.merge_ops.hashing import keep_mask, mask_key
 from mergesmith.merge_ops.methods import METHODS, AddDelta
-from mergesmith.merge_ops.reductions import CHUNK, fixed_sum
+from mergesmith.merge_ops.methods.sce import variance
+from mergesmith.merge_ops.reductions import CHUNK, chunked_sum, fixed_sum, sum_of_chunks
 from mergesmith.merge_ops.selection import largest
 from mergesmith.merge_ops.work import Work
 
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-FUSED = [
-    (name, changed)
-    for name, changed in VARIANTS
-    if name not in ("arcee_fusion", "consensus", "nearswap", "ram", "ramplus_tl", "sce")  # plain torch operations
-]
+OWN = ("arcee_fusion", "consensus", "nearswap", "ramplus_tl", "sce")  # ram is ramplus_tl with r = 0
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks as large as they can be where kernels are interpreted, which takes long per block."""
+    if INTERPRETED:
+        monkeypatch.setattr(custom, "BLOCK", min(STEP, LANES))
+        monkeypatch.setattr(resolving, "BLOCK", STEP)
 
 
 def assert_same_bits(name: str, inputs: list[torch.Tensor], out: torch.dtype, **changed: Any) -> None:
@@ -46,7 +54,7 @@ def assert_same_bits(name: str, inputs: list[torch.Tensor], out: torch.dtype, **
     assert not different, f"{different} of {expected.numel()} elements differ"
 
 
-@pytest.mark.parametrize(("name", "changed"), FUSED, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "changed"), VARIANTS, ids=lambda value: str(value))
 def test_kernels_give_the_references_bits(name: str, changed: dict[str, Any]) -> None:
     count = models_of(METHODS[name])
     for shape, stored, out in (
@@ -63,11 +71,38 @@ def test_tensors_of_several_chunks(name: str) -> None:
     assert_same_bits(name, models((2, STEP + BLOCK + 7), 3, BFLOAT16), BFLOAT16)
 
 
+@pytest.mark.usefixtures("large_blocks")
+@pytest.mark.parametrize(
+    ("name", "changed"), [*((name, {}) for name in OWN), ("sce", {"select_topk": 1.0})], ids=lambda value: str(value)
+)
+def test_own_kernels_over_several_chunks_and_pieces(
+    name: str, changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(custom, "PIECE", 1000)
+    inputs, known = models((101, 203), models_of(METHODS[name]), BFLOAT16), {}
+    for _ in range(2):  # the second time from what is remembered
+        assert_same_bits(name, inputs, BFLOAT16, known=known, **changed)
+
+
+@pytest.mark.usefixtures("large_blocks")
+def test_energies_are_summed_by_the_fixed_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custom, "CHUNKS", 1)
+    inputs = models((CHUNK + 70_001,), 3, BFLOAT16)
+    deltas = [x.float() - inputs[0].float() for x in inputs[1:]]
+    placed, values = tuple(x.to(DEVICE) for x in inputs), variance(deltas)
+    cut = torch.tensor([int(values.median().view(torch.int32)), 10_000])
+    kept = (values > values.median()) | ((values == values.median()) & (torch.arange(len(values)) < 10_000))
+    addresses = torch.tensor([x.data_ptr() for x in placed], device=DEVICE)
+    sums = custom.energy_sums(placed, addresses, cut.to(DEVICE)).t().tolist()
+    assert [sum_of_chunks(own) for own in sums] == [chunked_sum([delta * kept], torch.square) for delta in deltas]
+
+
+@pytest.mark.usefixtures("large_blocks")
 def test_mixed_dtypes_unaligned_and_many_tensors_share_launches() -> None:
-    for name in ("linear", "ties", "dare_ties"):
+    for name in ("linear", "ties", "dare_ties", *OWN):
         works, expected = [], []
         for i, shape in enumerate(((5,), (30, 70), (BLOCK,), (2, 3), (STEP + 5,))):
-            inputs = models(shape, 3, (BFLOAT16, FLOAT32, FLOAT16)[i % 3], seed=i)
+            inputs = models(shape, models_of(METHODS[name]), (BFLOAT16, FLOAT32, FLOAT16)[i % 3], seed=i)
             inputs[1] = torch.cat([inputs[1].view(-1)[:1], inputs[1].view(-1)])[1:].view(shape)
             out = (FLOAT32, BFLOAT16)[i % 2]
             expected.append(reference(work_for(METHODS[name], inputs, out)))
@@ -130,6 +165,28 @@ def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None
         assert selection.kept == fixed_sum(delta * expected, table.exponent)
 
 
+@pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
+@pytest.mark.parametrize("size", [1, 300, SMALL + 5000])
+def test_tables_of_variances_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None:
+    inputs = models((size,), 3, stored)
+    for x, value in zip(inputs, (0.0, 0.0, 0.5), strict=True):
+        x[::3] = value  # many equal variances
+    inputs[1][::7] = inputs[2][::7]  # and many of nought
+    values = variance([x.float() - inputs[0].float() for x in inputs[1:]])
+    placed = tuple(x.to(DEVICE) for x in inputs)
+    counted = MagnitudeTable(placed)
+    assert counted.nonzero == int(values.count_nonzero())
+    bits = values.view(torch.int32).numpy().astype(np.int64)
+    counts = [0, 1, size // 50, size // 4, size // 2, counted.nonzero]
+    selections = [counted.select(count, placed) for count in counts]
+    assert size <= SMALL or {type(selection) for selection in selections} >= {Tie, Among}
+    requests = [Request(selection, placed, (i, 0, 0)) for i, selection in enumerate(selections)]
+    found = resolve(requests, np.zeros((len(counts), 1, 2), np.int64), DEVICE).cpu()[:, 0].tolist()
+    for count, selection, (cut, bound) in zip(counts, selections, found, strict=True):
+        kept = (bits > cut) | ((bits == cut) & (np.arange(size) < bound))
+        assert np.array_equal(kept, largest(values, count).numpy()), selection
+
+
 def test_a_magnitude_alone_in_its_group_needs_no_pass() -> None:
     inputs = models((4 * CHUNK,), 2, BFLOAT16)
     pair = (inputs[0].to(DEVICE), inputs[1].to(DEVICE))
@@ -162,6 +219,7 @@ def test_what_kernels_cannot_read_is_left_to_the_reference() -> None:
     method = METHODS["linear"]
     assert not gpu.can_run(work_for(method, [x.double() for x in inputs], FLOAT32))
     assert not gpu.can_run(work_for(method, [x.t() for x in inputs], FLOAT32))
+    assert not gpu.can_run(work_for(METHODS["sce"], inputs[:2], FLOAT32))  # one model has no variance
     assert not gpu.can_run(work_for(METHODS["della"], [x.view(2, 3, 8) for x in inputs], FLOAT32))
 
 
@@ -176,10 +234,10 @@ def test_a_scaled_task_vector_is_added() -> None:
 
 
 def test_kernels_compile_for_hopper_without_fused_arithmetic(tmp_path: Path) -> None:
-    name = "masked_sum rule 2 vote 3"
+    names = ["masked_sum rule 2 vote 3", "sce on a cut", "ram"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "tests/support/compile_for_hopper.py", name],
+        [sys.executable, "tests/support/compile_for_hopper.py", *names],
         cwd=ROOT,
         env={**environment, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -187,6 +245,6 @@ def test_kernels_compile_for_hopper_without_fused_arithmetic(tmp_path: Path) -> 
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    instructions = json.loads(done.stdout)[name]
-    assert not [x for x in instructions if x.startswith("fma") or x.endswith(".f64") or "approx" in x]
-    assert "ld.global.v4.b32" in instructions and "st.global.v4.b32" in instructions  # 16 bytes at a time
+    for name, instructions in json.loads(done.stdout).items():
+        assert not [x for x in instructions if x.startswith("fma") or x.endswith(".f64") or "approx" in x], name
+        assert "ld.global.v4.b32" in instructions and "st.global.v4.b32" in instructions, name  # 16 bytes at a time

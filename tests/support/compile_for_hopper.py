@@ -13,13 +13,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mergesmith.merge_ops.gpu import linear, masked, search
+from mergesmith.merge_ops.gpu import linear, masked, own, search
 from mergesmith.merge_ops.gpu.launch import BLOCK, EXACT, STEP
 
 MIXED = 0b0000_1001  # result float16, then float32, then bfloat16
 TABLES = {"chunks": "*i64", "addresses": "*i64", "numbers": "*i64", "factors": "*fp32", "coefficients": "*fp32"}
 TABLES |= {"queries": "*i64", "query": "*i64", "found": "*i32", "keys": "*i64", "size": "i64", "inner": "i64"}
-TABLES |= {"period": "i32"}
+TABLES |= {"period": "i32", "parameters": "*fp32", "cut": "*i64", "first_chunk": "i32", "sums": "*fp64"}
 
 COMMON = {"COUNT": 3, "ALIGNED": True, "BLOCK": BLOCK, "CODES": 0}
 KERNELS = {
@@ -27,11 +27,24 @@ KERNELS = {
     "combine mixed": (linear.combine, {**COMMON, "CODES": MIXED, "ALIGNED": False}),
     "combine_rows": (linear.combine_rows, {"COUNT": 3, "BLOCK": BLOCK, "CODES": 0, "WIDE": False}),
     "combine_rows wide": (linear.combine_rows, {"COUNT": 3, "BLOCK": BLOCK, "CODES": 0, "WIDE": True}),
-    "find_places": (search.find_places, {"CODES": 0, "BLOCK": 2048}),
-    "collect": (search.collect, {"CODES": 0, "ALIGNED": True, "CHUNK": STEP, "BLOCK": 2048}),
+    "find_places": (search.find_places, {"CODES": 0, "COUNT": 1, "BLOCK": 2048}),
+    "find_places of variances": (search.find_places, {"CODES": 0, "COUNT": 3, "BLOCK": 2048}),
+    "collect": (search.collect, {"CODES": 0, "COUNT": 1, "ALIGNED": True, "CHUNK": STEP, "BLOCK": 2048}),
+    "energies": (own.energies, COMMON),
     **{
         f"masked_sum rule {rule} vote {vote}": (masked.masked_sum, {**COMMON, "RULE": rule, "VOTE": vote})
         for rule, vote in ((0, 3), (1, 0), (2, 2), (2, 3), (3, 3), (0, 1))
+    },
+    **{
+        name: (own.elementwise, {**COMMON, "COUNT": count, "RULE": rule, "STRIDE": 5})
+        for name, rule, count in (
+            ("nearswap", own.NEARSWAP, 1),
+            ("ram", own.RAM, 3),
+            ("consensus", own.CONSENSUS, 3),
+            ("arcee_fusion", own.FUSION, 1),
+            ("sce", own.SCE, 3),
+            ("sce on a cut", own.SCE_CUT, 3),
+        )
     },
 }
 
