@@ -12,6 +12,7 @@ import torch
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.models import huggingface
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from mergesmith.errors import UserError
 
@@ -72,6 +73,10 @@ class LiveLM(HFLM):
         )
         return [(None, *utils.make_disjoint_window(window)) for window in rolling]
 
+    def most_new_tokens(self, settings: dict[str, Any]) -> int:
+        """How many tokens generation settings allow."""
+        return normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"]
+
     def score_pairs(self, pairs: Sequence[Pair], *, share_logits: bool) -> list[tuple[float, bool]]:
         """(log-likelihood in nat, is greedy) of each continuation.
 
@@ -93,12 +98,27 @@ class LiveLM(HFLM):
         with _finite_logits(self.model):
             return self.generate_until(list(requests), disable_tqdm=True)
 
-    def remember(self, strings: Sequence[str]) -> None:
-        """Keep the tokens of prompts that are sorted by their length again in every call of `generate`."""
-        self._encoded = {string: super(LiveLM, self).tok_encode(string) for string in dict.fromkeys(strings)}
+    def prompt_tokens(self, string: str) -> list[int]:
+        """The tokens that `generate_until` would continue if it were given this prompt alone.
+
+        They are kept: lm-eval sorts prompts by their number of tokens again in every call.
+        """
+        if string not in self._encoded:
+            self._encoded[string] = self.tok_batch_encode([string])[0][0].tolist()
+        return self._encoded[string]
+
+    @contextlib.contextmanager
+    def smaller_batches(self) -> Iterator[None]:
+        """Half as many rows per batch."""
+        before = self.batch_size_per_gpu
+        self.batch_size_per_gpu = max(1, before // 2)
+        try:
+            yield
+        finally:
+            self.batch_size_per_gpu = before
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-        """As HFLM's, but prompts given to `remember` are looked up."""
+        """As HFLM's, but the prompts of generations are looked up."""
         if not args and not kwargs and (known := self._encoded.get(string)) is not None:
             return known
         return super().tok_encode(string, *args, **kwargs)
