@@ -15,7 +15,7 @@ from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches
 from .rows import Answer, Row
 
-CPU_BUDGET = 8192  # more does not make a CPU faster
+CPU_BUDGET = 4096  # larger batches leave a processor's cache
 DEVICE_BUDGET = 65536  # where the search for what fits a device starts
 LEAST = 512
 

@@ -11,6 +11,7 @@ from .attention import Attention
 from .batches import Batch, visible
 from .prefix import PrefixCaches, head_reads
 
+CHUNK = 128  # rows of logits that are worked on at a time: a processor's cache holds them
 Scored = tuple[float, bool]  # log-likelihood in nat, whether greedy decoding would give the answer
 
 
@@ -39,5 +40,21 @@ def _predicted(model: Any, batch: Batch, caches: PrefixCaches) -> tuple[torch.Te
         inputs |= {"attention_mask": Attention.of(model).masks(*visible(batch)), "position_ids": batch.positions}
     with head_reads(model, lambda hidden: hidden.reshape(1, -1, hidden.shape[-1])[:, batch.scored]):
         logits = model(batch.tokens, **inputs).logits[0]
-    greedy = logits.argmax(-1)[batch.which] == batch.targets
-    return torch.log_softmax(logits, -1, dtype=torch.float32)[batch.which, batch.targets], greedy
+    top, total = _largest_and_sum(logits)
+    values = logits[batch.which, batch.targets].float()
+    greedy = values >= top[batch.which]
+    # Of equal logits the first is the likeliest, as in lm-eval: looked up for the few answers that can be greedy.
+    equal = greedy.nonzero()[:, 0]
+    greedy[equal] = logits[batch.which[equal]].argmax(-1) == batch.targets[equal]
+    return values - total[batch.which], greedy
+
+
+def _largest_and_sum(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n,) float32: the largest of each row, and the logarithm of the sum of exponentials."""
+    tops, totals = [], []
+    for some in logits.split(CHUNK):
+        some = some.float()
+        top = some.amax(-1)
+        tops.append(top)
+        totals.append(top + (some - top[:, None]).exp_().sum(-1).log_())
+    return torch.cat(tops), torch.cat(totals)

@@ -75,7 +75,7 @@ class LiveLM(HFLM):
 
     def most_new_tokens(self, settings: dict[str, Any]) -> int:
         """How many tokens generation settings allow."""
-        return normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"]
+        return normalize_gen_kwargs(settings, self.max_gen_toks).get("max_gen_toks", self.max_gen_toks)
 
     def score_pairs(self, pairs: Sequence[Pair], *, share_logits: bool) -> list[tuple[float, bool]]:
         """(log-likelihood in nat, is greedy) of each continuation.

@@ -80,8 +80,8 @@ def filtered(task: ConfigurableTask, filter_name: str, instances: list[Instance]
 def fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
     """What the steps of a filter give where they find nothing in an answer."""
     ensemble = next(ensemble for ensemble in task._filters if ensemble.name == filter_name)
-    steps = [make() for make in ensemble.filters]
-    return [step.fallback for step in steps if getattr(step, "fallback", None) is not None]
+    found = [getattr(make(), "fallback", None) for make in ensemble.filters]
+    return [fallback for fallback in found if fallback is not None]
 
 
 def picked(result: Mapping[str, Any], metric: str) -> Any:

@@ -49,8 +49,9 @@ def head_reads(model: Any, chosen: Callable[[torch.Tensor], torch.Tensor]) -> It
 def _widened(cache: DynamicCache, rows: int) -> DynamicCache:
     """The same keys and values before each of `rows` rows, without a copy: layers never write to them in place."""
     wide = copy.copy(cache)
-    wide.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in wide.layers:
+    layers: list[Any] = [copy.copy(layer) for layer in cache.layers]
+    wide.layers = layers
+    for layer in layers:
         layer.keys = layer.keys.expand(rows, -1, -1, -1)
         layer.values = layer.values.expand(rows, -1, -1, -1)
     return wide

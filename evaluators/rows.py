@@ -95,7 +95,7 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """The tokens that all of several prompts begin with, leaving each at least one; () where they are few."""
     if len(sequences) < 2:
         return ()
-    first, last = min(sequences), max(sequences)  # the two that differ earliest
+    first, last = min(map(tuple, sequences)), max(map(tuple, sequences))  # the two that differ earliest
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     length = min(shared, min(len(sequence) for sequence in sequences) - 1)
-    return tuple(first[:length]) if length >= SHORTEST_PREFIX else ()
+    return first[:length] if length >= SHORTEST_PREFIX else ()

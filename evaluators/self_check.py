@@ -65,7 +65,8 @@ class SelfCheck:
             choice: the user's, "auto" for the fastest that passes.
             token_budget: tokens per batch; None is what fits the first candidate's device.
         """
-        self.content, self.choice, self.budget = content, choice, token_budget
+        self.content, self.budget = content, token_budget
+        self.choice: Choice = choice
         shares = {leaf.name: len(entry.leaves) for entry in content.entries for leaf in entry.leaves}
         self._samples = {n: sample(leaf, max(FEWEST, SAMPLE // shares[n])) for n, leaf in content.leaves.items()}
         self._rungs = {n: list(self._possible(n)) for n in content.leaves}
@@ -172,7 +173,8 @@ def compare(leaf: LeafTask, ids: Sequence[int], ours: Answers, theirs: Answers, 
         for request, a, b in zip(requests, ours.resps, theirs.resps, strict=True)
         if request.is_generation and a != b
     }
-    close = np.isclose(ours.values, theirs.values, rtol=1e-4, atol=1e-6, equal_nan=True).reshape(len(ids), -1).all(1)
+    near = np.isclose(ours.values, theirs.values, rtol=1e-4, atol=1e-6, equal_nan=True)
+    close: list[bool] = [bool(np.all(row)) for row in np.asarray(near)]
     differing = []
     for doc, same, mine, other in zip(ids, close, ours.values, theirs.values, strict=True):
         if not same or doc in texts:

@@ -26,7 +26,7 @@ class Stops:
     """
 
     def __init__(self, settings: dict[str, Any], lm: LiveLM) -> None:
-        kwargs = normalize_gen_kwargs(settings, lm.max_gen_toks)
+        kwargs: dict[str, Any] = dict(normalize_gen_kwargs(settings, lm.max_gen_toks))
         strange = sorted(kwargs.keys() - _WITHOUT_EFFECT - {"until", "max_gen_toks"})
         if kwargs["do_sample"] or strange:
             raise UnsupportedError(f"its answers are not decoded greedily ({strange[0] if strange else 'do_sample'})")

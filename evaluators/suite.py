@@ -35,7 +35,8 @@ class Suite:
         self.content = content
         self._blocks = blocks
         self._checked_length: int | None = None
-        self._scorer, self._token_budget = scorer, token_budget
+        self._scorer: Choice = scorer
+        self._token_budget = token_budget
         self._plan: ScoringPlan | None = None
         self._loop: Loop | None = None
         self._shape: tuple[Any, ...] = ()

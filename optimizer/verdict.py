@@ -15,6 +15,7 @@ from typing import Any
 
 from ..evaluators import Part, Score, Scores, ScoringError
 from ..search_spaces import BASE, UNIFORM
+from .audit import audit_warnings, rates_document
 from .objective import Difference, Objective, scores_of
 from .rundir import LOOKS, VERDICT, write_json
 from .study import RunFailedError, Study
@@ -26,13 +27,17 @@ Evaluate = Callable[[Trial, Part], Scores]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result: a candidate's scores on the report part, and the objective with its standard error."""
+    """One line of the result: a candidate's scores on the report part, and the objective with its standard error.
+
+    `answers` says what its generated answers were like.
+    """
 
     trial: Trial
     role: str
     scores: dict[str, Score]
     value: float
     stderr: float
+    answers: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a run. `looks`: how often its report part has been opened, this time included."""
+    """The outcome of a run.
+
+    Attributes:
+        looks: how often its report part has been opened, this time included.
+        warnings: how the winner's generated answers differ from its parents'.
+    """
 
     winner: Trial
     best_parent: Trial
@@ -64,6 +74,7 @@ class Verdict:
     finalists: tuple[tuple[Trial, float], ...]
     comparisons: tuple[Comparison, ...]
     looks: int
+    warnings: tuple[str, ...]
 
 
 class Final:
@@ -96,7 +107,8 @@ class Final:
             for against, other in rivals.items()
             if other.number != winner.number
         )
-        verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks)
+        warnings = audit_warnings(ours, [self._scores(parent, "report") for parent in self.study.parents()])
+        verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks, tuple(warnings))
         write_json(self.study.rundir.path / VERDICT, verdict_document(verdict))
         return verdict
 
@@ -141,8 +153,10 @@ class Final:
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _row(self, trial: Trial, role: str) -> Row:
-        scores = scores_of(self.study.plan.entries, self._scores(trial, "report"))
-        return Row(trial, role, scores, self.objective.value(scores), self.objective.stderr(scores))
+        items = self._scores(trial, "report")
+        scores = scores_of(self.study.plan.entries, items)
+        value, stderr = self.objective.value(scores), self.objective.stderr(scores)
+        return Row(trial, role, scores, value, stderr, rates_document(items))
 
     def _scores(self, trial: Trial, part: Part) -> Scores:
         """Scores of a trial on a part, from the run's folder where they are there already."""
@@ -178,10 +192,12 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
                 "objective": row.value,
                 "stderr": row.stderr if math.isfinite(row.stderr) else None,
                 "scores": scores_document(row.scores),
+                "answers": row.answers,
             }
             for row in verdict.rows
         ],
         "comparisons": [
             {"against": c.against, **c.difference.to_document(), "sentence": c.sentence} for c in verdict.comparisons
         ],
+        "warnings": list(verdict.warnings),
     }
