@@ -35,7 +35,8 @@ class Stops:
         self.strings: list[str] = handle_stop_sequences(list(kwargs["until"]), eos=eos)
         self._tokenizer = lm.tokenizer
         self._window = 2 + max((len(self._tokens(string)) for string in self.strings), default=0)
-        self._endings = {string[-1] for string in self.strings if string}
+        # The empty string is in any text: lm-eval stops after one token.
+        self._endings = None if "" in self.strings else {string[-1] for string in self.strings}
         self._may_complete: dict[int, bool] = {}
 
     def reached(self, rows: Sequence[Sequence[int]]) -> list[bool]:
@@ -54,6 +55,8 @@ class Stops:
         return postprocess_generated_text(decoded, stop=self.strings, think_end_token=None)
 
     def _worth_a_look(self, token: int) -> bool:
+        if self._endings is None:
+            return True
         known = self._may_complete.get(token)
         if known is None:
             text = self._tokenizer.decode([token])
