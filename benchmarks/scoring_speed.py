@@ -111,9 +111,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = new_model(arguments.hidden, arguments.layers)
-    print(
-        "| case | items | lm-eval, s | mergesmith, s | times faster | goal | outside forward | differing items | by |"
-    )
+    print("| case | items | lm-eval, s | ours, s | times faster | goal | outside forward | differing items | scorer |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
     for name in arguments.cases.split(","):
         with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .batches import Batch, near, visible
+
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
@@ -46,17 +48,15 @@ class Attention:
         slides = _SLIDING in types if types else window is not None
         return cls(window if slides else None, types if slides else (), model.dtype if kind == "eager" else None)
 
-    def masks(self, seen: torch.Tensor, distance: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        """The model's `attention_mask`, (rows, 1, queries, keys); by kind of layer where they differ.
-
-        `seen` and `distance` are of `batches.visible`.
-        """
+    def masks(self, batch: Batch) -> torch.Tensor | dict[str, torch.Tensor]:
+        """A branched batch's `attention_mask`, (rows, 1, queries, keys); by kind of layer where they differ."""
+        seen = visible(batch)
         if self.window is None:
             return self._form(seen)
-        near = self._form(seen & (distance < self.window))
+        sliding = self._form(seen & near(batch, self.window))
         if not self.types:
-            return near
-        return {name: near if name == _SLIDING else self._form(seen) for name in self.types}
+            return sliding
+        return {name: sliding if name == _SLIDING else self._form(seen) for name in self.types}
 
     def _form(self, seen: torch.Tensor) -> torch.Tensor:
         mask = seen[:, None]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
 
 from .rows import Row
@@ -21,11 +22,12 @@ class Batch:
         prefix: tokens before every row that come from a cache.
         tokens: (rows, length) int64, padded on the right.
         positions: (rows, length) int64, each token's place in its own sequence; None where every row is one sequence.
-        branches: (rows, length) int32, which answer a token belongs to (TRUNK: the context); None as above.
+        branches: (rows, length) int16, which answer a token belongs to (TRUNK: the context); None as above.
         scored: (n,) int64, places in the flattened rows whose logits are needed, ascending and distinct.
         which: (m,) int64, for every answer token the index into `scored` of the place that predicts it.
         targets: (m,) int64, the answer tokens.
-        spans: (request, first, end) into `targets`.
+        requests: whose answers the targets are, in this order.
+        starts: (requests,) int64, where each answer begins in `targets`.
     """
 
     prefix: tuple[int, ...]
@@ -35,7 +37,8 @@ class Batch:
     scored: torch.Tensor
     which: torch.Tensor
     targets: torch.Tensor
-    spans: tuple[tuple[int, int, int], ...]
+    requests: tuple[int, ...]
+    starts: np.ndarray
 
 
 def make_batches(rows: Sequence[Row], *, tokens: int, logits: int, device: torch.device) -> tuple[Batch, ...]:
@@ -55,21 +58,23 @@ def make_batches(rows: Sequence[Row], *, tokens: int, logits: int, device: torch
     )
 
 
-def visible(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each token of a branched batch may see, and how far back it lies.
-
-    Returns (rows, length, prefix + length), bool, and of the same shape, int64: positions between the two.
-    """
-    assert batch.positions is not None, "Should not reach."
+def visible(batch: Batch) -> torch.Tensor:
+    """(rows, length, prefix + length) bool: which keys each token of a branched batch may see."""
     assert batch.branches is not None, "Should not reach."
-    shape = (len(batch.positions), len(batch.prefix))
-    before = torch.arange(shape[1], device=batch.positions.device).expand(shape)
+    rows, length = batch.branches.shape
+    # A row's tokens stand in the order of their positions within each branch, and the trunk comes first.
+    seen = batch.branches[:, None, :] == batch.branches[:, :, None]
+    seen |= (batch.branches == TRUNK)[:, None, :]
+    seen &= torch.ones(length, length, dtype=torch.bool, device=seen.device).tril_()
+    return torch.cat([seen.new_ones(rows, length, len(batch.prefix)), seen], 2) if batch.prefix else seen
+
+
+def near(batch: Batch, window: int) -> torch.Tensor:
+    """(rows, length, prefix + length) bool: which keys lie less than `window` positions back."""
+    assert batch.positions is not None, "Should not reach."
+    before = torch.arange(len(batch.prefix), device=batch.positions.device).expand(len(batch.positions), -1)
     positions = torch.cat([before, batch.positions], 1)
-    branches = torch.cat([torch.full_like(before, TRUNK, dtype=torch.int32), batch.branches], 1)
-    distance = batch.positions[:, :, None] - positions[:, None, :]
-    seen = branches[:, None, :] == batch.branches[:, :, None]
-    seen |= (branches == TRUNK)[:, None, :]
-    return seen & (distance >= 0), distance
+    return batch.positions[:, :, None] - positions[:, None, :] < window
 
 
 def _alike(row: Row) -> tuple[tuple[int, ...], bool]:
@@ -92,10 +97,11 @@ def _batch(rows: Sequence[Row], device: torch.device) -> Batch:
     length, branched = max(row.length for row in rows), rows[0].branched
     tokens = torch.empty(len(rows), length, dtype=torch.long)
     positions = torch.zeros(len(rows), length, dtype=torch.long)
-    branches = torch.full((len(rows), length), PADDING, dtype=torch.int32)
+    branches = torch.full((len(rows), length), PADDING, dtype=torch.int16)
     places: list[int] = []
     targets: list[int] = []
-    spans: list[tuple[int, int, int]] = []
+    requests: list[int] = []
+    starts: list[int] = []
     for i, row in enumerate(rows):
         context = row.context[row.prefix :]
         read, depth, branch = list(context), list(range(row.prefix, len(row.context))), [TRUNK] * len(context)
@@ -103,14 +109,15 @@ def _batch(rows: Sequence[Row], device: torch.device) -> Batch:
             first, more = len(targets), len(answer.tokens) - 1
             places += [i * length + len(context) - 1, *range(i * length + len(read), i * length + len(read) + more)]
             targets += answer.tokens
-            spans.append((answer.request, first, len(targets)))
+            requests.append(answer.request)
+            starts.append(first)
             read += answer.tokens[:-1]
             depth += range(len(row.context), len(row.context) + more)
             branch += [number] * more
         # Padded with its own last token: a foreign one could bring in NaN from its own embedding.
         tokens[i] = torch.tensor(read + read[-1:] * (length - len(read)))
         positions[i, : len(read)] = torch.tensor(depth)
-        branches[i, : len(read)] = torch.tensor(branch, dtype=torch.int32)
+        branches[i, : len(read)] = torch.tensor(branch, dtype=torch.int16)
     scored, which = torch.unique(torch.tensor(places), return_inverse=True)
     return Batch(
         prefix=rows[0].context[: rows[0].prefix],
@@ -120,5 +127,6 @@ def _batch(rows: Sequence[Row], device: torch.device) -> Batch:
         scored=scored.to(device),
         which=which.to(device),
         targets=torch.tensor(targets, device=device),
-        spans=tuple(spans),
+        requests=tuple(requests),
+        starts=np.array(starts),
     )

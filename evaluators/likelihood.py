@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from .attention import Attention
-from .batches import Batch, visible
+from .batches import Batch
 from .prefix import PrefixCaches, head_reads
 
 CHUNK = 128  # rows of logits that are worked on at a time: a processor's cache holds them
@@ -22,12 +23,12 @@ def log_likelihoods(model: Any, batches: Sequence[Batch], caches: PrefixCaches) 
     Raises:
         UnsupportedError: batches of branching rows, and a model that takes no masks.
     """
-    waiting = [(*_predicted(model, batch, caches), batch.spans) for batch in batches]
+    predicted = [_predicted(model, batch, caches) for batch in batches]
     found: dict[int, Scored] = {}
-    for values, greedy, spans in waiting:  # the host waits for the device once, not once per batch
-        totals, all_greedy = values.double().cpu().numpy(), greedy.cpu().numpy()
-        for request, first, end in spans:
-            found[request] = float(totals[first:end].sum()), bool(all_greedy[first:end].all())
+    for batch, (values, greedy) in zip(batches, predicted, strict=True):
+        totals = np.add.reduceat(values.double().cpu().numpy(), batch.starts)
+        all_greedy = np.logical_and.reduceat(greedy.cpu().numpy(), batch.starts)
+        found |= zip(batch.requests, zip(totals.tolist(), all_greedy.tolist(), strict=True), strict=True)
     return found
 
 
@@ -37,7 +38,7 @@ def _predicted(model: Any, batch: Batch, caches: PrefixCaches) -> tuple[torch.Te
     if batch.prefix:
         inputs = {"use_cache": True, "past_key_values": caches.before(batch.prefix, len(batch.tokens))}
     if batch.branches is not None:
-        inputs |= {"attention_mask": Attention.of(model).masks(*visible(batch)), "position_ids": batch.positions}
+        inputs |= {"attention_mask": Attention.of(model).masks(batch), "position_ids": batch.positions}
     with head_reads(model, lambda hidden: hidden.reshape(1, -1, hidden.shape[-1])[:, batch.scored]):
         logits = model(batch.tokens, **inputs).logits[0]
     top, total = _largest_and_sum(logits)

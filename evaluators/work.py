@@ -51,6 +51,7 @@ class Work:
         self.requests = [request for found in requests.values() for request in found]
         self.harness = [r for leaf, found in requests.items() if scorers[leaf].name == "hf" for r in found]
         self.scored: list[Request] = []  # whose pair or window each number in the batches is
+        self.documents: list[Request] = []
         self.prompts: list[Request] = []
         rows: list[Row] = []
         prompts: list[Prompt] = []
@@ -101,13 +102,16 @@ class Work:
             first=len(self.scored),
         )
         self.scored += [request for request, _ in asked]
+        self.documents += [request for request in requests if request.tokens is not None]
         return rows
 
     def _prompts(self, requests: Sequence[Request], prefix: tuple[int, ...], known: dict[str, Stops]) -> list[Prompt]:
         prompts = []
         for request in requests:
             settings = request.arguments[1]
-            stops = known.setdefault(str(settings), Stops(settings, self.lm))
+            if (key := str(settings)) not in known:
+                known[key] = Stops(settings, self.lm)
+            stops = known[key]
             # As in lm-eval, a prompt gives way on the left to the longest answer.
             tokens = tuple((request.prompt or [])[-(self.lm.max_length - stops.limit) :])
             shared = len(prefix) if len(tokens) > len(prefix) and tokens[: len(prefix)] == prefix else 0
@@ -116,16 +120,16 @@ class Work:
         return prompts
 
     def _likelihoods(self, found: Mapping[int, Scored]) -> None:
-        totals: dict[int, tuple[float, bool]] = {}
+        documents = {id(request): 0.0 for request in self.documents}
         for number, request in enumerate(self.scored):
             value, greedy = found[number]
             check_finite(value, request.instance)
-            before = totals.get(id(request.instance), (0.0, True))
-            totals[id(request.instance)] = before[0] + value, before[1] and greedy
-        for request in self.requests:
-            scored = totals.get(id(request.instance))
-            if scored is not None:
-                request.instance.resps = [scored if request.pair is not None else scored[0]] * request.repeats
+            if request.tokens is None:
+                request.instance.resps = [(value, greedy)] * request.repeats
+            else:
+                documents[id(request)] += value
+        for request in self.documents:
+            request.instance.resps = [documents[id(request)]] * request.repeats
 
     def _generations(self, model: Any, caches: PrefixCaches) -> dict[int, list[Generated]]:
         if not self.prompts:
