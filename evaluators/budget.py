@@ -17,7 +17,7 @@ from .rows import Answer, Row
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache
 DEVICE_BUDGET = 65536  # where the search for what fits a device starts
-LEAST = 512
+LEAST = 256
 
 
 def fitting_budget(content: Content, model: Any) -> int:
@@ -46,7 +46,7 @@ def full_batches(model: Any, length: int, tokens: int) -> Any:
     return make_batches([row] * max(1, tokens // row.length), tokens=tokens, logits=tokens, device=model.device)
 
 
-def halved_until_it_fits(attempt: Callable[[int], None], start: int) -> int:
+def halved_until_it_fits(attempt: Callable[[int], object], start: int) -> int:
     """The first of start, start / 2, ... that `attempt` gets through with; LEAST where none above it does."""
     size = start
     while size > LEAST:

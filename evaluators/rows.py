@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHORTEST_PREFIX = 8  # tokens; a shorter common start is not worth a forward pass of its own
+# A common start is worth a forward pass of its own from so many tokens on, and from this share of the shortest prompt.
+SHORTEST_PREFIX, LEAST_SHARE = 8, 0.25
 
 
 @dataclass(frozen=True)
@@ -97,5 +98,6 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
         return ()
     first, last = min(map(tuple, sequences)), max(map(tuple, sequences))  # the two that differ earliest
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    length = min(shared, min(len(sequence) for sequence in sequences) - 1)
-    return first[:length] if length >= SHORTEST_PREFIX else ()
+    shortest = min(len(sequence) for sequence in sequences)
+    length = min(shared, shortest - 1)
+    return first[:length] if length >= max(SHORTEST_PREFIX, LEAST_SHARE * shortest) else ()

@@ -93,6 +93,18 @@ def test_out_of_memory_halves_the_batches_once(root: Path, kind: str) -> None:
     assert score_part(suite, model, "search").items["task"].values.tolist() == usual
 
 
+def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
+    train = documents(12, seed=9)
+    write_task(root / "tasks", "task", "choice", docs=DOCS, train=train, num_fewshot=4)
+    suite, model = load(root, ["task"]), make_model()
+    with room_for(model, 700):  # less than lm-eval's 32 rows, and less than our 8
+        report = suite.check_scorers(lambda: [("it", model)])
+    assert report.plan.token_budget == 512
+    assert report.checks["task"].compared == 8
+    with room_for(model, 20), pytest.raises(ScoringError, match="one row per batch"):
+        suite.check_scorers(lambda: [("it", model)])
+
+
 def test_the_budget_is_what_fits() -> None:
     model = make_model()
     from mergesmith.evaluators.likelihood import log_likelihoods

@@ -132,7 +132,7 @@ def test_sliding_layers_get_no_shared_start(suite: Suite) -> None:
 
 def test_a_wrong_mask_is_found_out(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if nobody knew that the model's layers slide.
-    monkeypatch.setattr(Attention, "of", classmethod(lambda cls, _model: cls(None, (), None)))
+    monkeypatch.setattr(Attention, "of", classmethod(lambda _cls, _model: Attention(None, (), None)))
     scorer, sentence = only(suite, "choice", new_model("gemma3_text"))
     assert scorer == "rows"
     assert "its log-likelihood is" in sentence
@@ -157,7 +157,7 @@ def test_a_scorer_refused_for_one_model_is_checked_on_the_others_too(
 
 def test_a_forced_scorer_stays_and_the_report_says_what_is_wrong(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(150, seed=1), **SHOTS)
-    monkeypatch.setattr(Attention, "of", classmethod(lambda cls, _model: cls(None, (), None)))
+    monkeypatch.setattr(Attention, "of", classmethod(lambda _cls, _model: Attention(None, (), None)))
     model = new_model("gemma3_text")
     scorer, sentence = only(load(root, ["choice"], scorer="packed"), "choice", model)
     assert scorer == "packed"
