@@ -132,7 +132,8 @@ def _continued(model: Any, batch: PromptBatch, caches: PrefixCaches, ends: froze
 
 def _likeliest(logits: torch.Tensor, requests: Sequence[int]) -> torch.Tensor:
     """(rows,) the likeliest token of each row, the first of equals."""
-    newest = logits.argmax(-1)
+    on_cpu = logits.device.type == "cpu"  # where numpy takes a tenth of torch's time
+    newest = torch.from_numpy(logits.float().numpy().argmax(-1)) if on_cpu else logits.argmax(-1)
     # NaN counts as the largest, so the chosen logit tells of the whole row.
     finite = logits.gather(1, newest[:, None])[:, 0].isfinite()
     if not bool(finite.all()):

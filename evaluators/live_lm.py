@@ -123,6 +123,25 @@ class LiveLM(HFLM):
             return known
         return super().tok_encode(string, *args, **kwargs)
 
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
+        """As HFLM's, but a special token that a stop string is found in ends its row.
+
+        lm-eval stops a batch when the last row has met a stop string, and then cuts the texts. Special tokens are not
+        in the texts any more, so a row that met one would go on for as long as the others do: its answer would depend
+        on the batch. Alone in its batch it ends there.
+        """
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
+        ends = list(dict.fromkeys([*ends, *self.special_stops(stop)]))
+        return super()._model_generate(context, max_length, stop, eos_token_id=ends or None, **kwargs)
+
+    def special_stops(self, strings: Sequence[str]) -> list[int]:
+        """Ids of the special tokens whose own text holds one of the stop strings."""
+        added: Any = self.tokenizer.added_tokens_decoder
+        special = {*self.tokenizer.all_special_ids, *(token for token, form in added.items() if form.special)}
+        texts = {token: self.tokenizer.decode([token]) for token in sorted(special)}
+        return [token for token, text in texts.items() if any(string in text for string in strings if string)]
+
     def _loglikelihood_tokens(self, requests: list, *args: Any, **kwargs: Any) -> list:
         return requests if self._recording else super()._loglikelihood_tokens(requests, *args, **kwargs)
 

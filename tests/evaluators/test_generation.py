@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_tasks import documents, graded, harness_run, load, make_model, make_tokenizer, score_part, write_task
 
-from mergesmith.evaluators import FACTS, Block, Suite
+from mergesmith.evaluators import FACTS, Block, ChatConfig, Suite
 from mergesmith.evaluators.stops import Stops
 
 DOCS = documents(150, seed=1)
@@ -48,6 +48,38 @@ def test_stop_strings_are_lm_evals(root: Path) -> None:
         lengths[name] = {len(text) for text in texts.values()}
     assert max(lengths["nothing"]) == 14
     assert all(len(lengths[name]) > 3 for name in ("several", "two_tokens"))
+
+
+def test_chats_with_a_system_prompt_and_a_begun_answer(root: Path) -> None:
+    shots = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
+    task = graded(**settings(until=["q", "\n"]), **shots, gen_prefix="is it")
+    write_task(root / "tasks", "task", "generation", docs=DOCS, **task)
+    suite, model = load(root, ["task"], chat=ChatConfig(apply_template=True, system="be brief")), make_model(3)
+    report = suite.check_scorers(lambda: [("it", model)])
+    assert str(report.plan.scorers["task"]) == "loop+prefix"
+    suite.score(model, Block("search", 0, {"task": tuple(range(30))}))
+    run = {"apply_chat_template": True, "fewshot_as_multiturn": True, "system_instruction": "be brief", "limit": 30}
+    theirs = harness_run(model, ["task"], root / "tasks", **run)["samples"]["task"]
+    ours = generated(suite, "task")
+    assert "is it" in suite.content.leaves["task"].requests[0][0].arguments[0]
+    assert [ours[row["doc_id"]] for row in theirs] == [row["resps"][0][0] for row in theirs]
+
+
+@pytest.mark.parametrize("scorer", ["auto", "hf"])
+def test_special_tokens_that_stop_do_so_in_any_batch(root: Path, scorer: Any) -> None:
+    # In a batch, lm-eval goes on after such a token while other rows do, and loses it from the text.
+    write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(**settings(until=["<s>", "<unk>", "e"])))
+    suite, model = load(root, ["task"], scorer=scorer), make_model(3)
+    with torch.no_grad():
+        model.lm_head.weight[1] *= 2
+    suite.score(model, Block("search", 0, {"task": tuple(range(40))}))
+    alone, together = (
+        {row["doc_id"]: row["resps"][0][0] for row in run["samples"]["task"]}
+        for run in (harness_run(model, ["task"], root / "tasks", batch_size=size, limit=40) for size in (1, 16))
+    )
+    ours = {doc: text for doc, text in generated(suite, "task").items() if doc < 40}
+    assert ours == alone
+    assert ours != together
 
 
 def test_a_stop_string_ends_a_text_at_once(root: Path) -> None:
