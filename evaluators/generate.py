@@ -108,10 +108,9 @@ def _continued(model: Any, batch: PromptBatch, caches: PrefixCaches, ends: froze
             newest = _likeliest(logits, [batch.requests[row] for row in live])
             for row, token in zip(live, newest.tolist(), strict=True):
                 answers[row].append(token)
-            stopped = [a[-1] in ends for a in (answers[row] for row in live)]
-            stopped = [
-                s or r for s, r in zip(stopped, batch.stops.reached([answers[row] for row in live]), strict=True)
-            ]
+            texts = [answers[row] for row in live]
+            reached = batch.stops.reached(texts)
+            stopped = [text[-1] in ends or stop for text, stop in zip(texts, reached, strict=True)]
             stay = []
             for place, (row, stop) in enumerate(zip(live, stopped, strict=True)):
                 if stop or len(answers[row]) == batch.stops.limit:
