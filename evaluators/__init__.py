@@ -6,14 +6,17 @@ Importing this package imports neither lm-eval nor torch; `Suite.load` does.
 from .aggregate import entry_score, entry_value, join
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
 from .official import official_scores
-from .records import Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores, ScoringError
+from .records import FACTS, Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores, ScoringError
+from .scorers import Choice, ScoringPlan, ScoringReport
 from .suite import Suite
 
 __all__ = [
+    "FACTS",
     "PARTS",
     "Block",
     "BlockScores",
     "ChatConfig",
+    "Choice",
     "Entry",
     "ItemScores",
     "Leaf",
@@ -21,6 +24,8 @@ __all__ = [
     "Score",
     "Scores",
     "ScoringError",
+    "ScoringPlan",
+    "ScoringReport",
     "SplitConfig",
     "Suite",
     "TaskConfig",

@@ -108,7 +108,9 @@ def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
     values = np.concatenate([piece.values for piece in pieces])
     numeric = all(item.isdecimal() for item in ids)
     order = sorted(range(len(ids)), key=lambda i: (int(ids[i]) if numeric else 0, ids[i]))
-    return ItemScores(ids=tuple(ids[i] for i in order), values=values[order])
+    known = [piece.facts for piece in pieces if piece.facts is not None]
+    facts = np.concatenate(known)[order] if len(known) == len(pieces) else None
+    return ItemScores(ids=tuple(ids[i] for i in order), values=values[order], facts=facts)
 
 
 @cache

@@ -148,8 +148,6 @@ class Assembly:
                     reason = f"{type(error).__name__}: {error}"
                     self.faults.add(one.config.name, f"{name}: its prompts cannot be built: {reason}")
         self.faults.raise_if_any()
-        generated = [r for leaf in leaves.values() for r in leaf.all_requests() if r.is_generation]
-        self.lm.remember([request.arguments[0] for request in generated])
         return leaves
 
     def _leaf(self, one: OpenedEntry, name: str, held_out: frozenset[str]) -> LeafTask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lm_eval.api.task import ConfigurableTask
 
@@ -15,6 +16,7 @@ from .live_lm import LiveLM
 from .measures import Measure
 from .objectives import Objective
 from .records import Entry
+from .rows import common_prefix
 from .task_items import Request, TaskItems
 
 
@@ -32,6 +34,12 @@ class LeafTask:
     def all_requests(self) -> list[Request]:
         """The requests of all documents."""
         return [request for found in self.requests.values() for request in found]
+
+    @cached_property
+    def shared_start(self) -> tuple[int, ...]:
+        """The tokens that all prompts of the task begin with, such as the same few-shot examples."""
+        requests = self.all_requests()
+        return common_prefix([r.pair[1] for r in requests if r.pair] or [r.prompt for r in requests if r.prompt])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.models import huggingface
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from mergesmith.errors import UserError
 
@@ -72,6 +73,10 @@ class LiveLM(HFLM):
         )
         return [(None, *utils.make_disjoint_window(window)) for window in rolling]
 
+    def most_new_tokens(self, settings: dict[str, Any]) -> int:
+        """How many tokens generation settings allow."""
+        return normalize_gen_kwargs(settings, self.max_gen_toks).get("max_gen_toks", self.max_gen_toks)
+
     def score_pairs(self, pairs: Sequence[Pair], *, share_logits: bool) -> list[tuple[float, bool]]:
         """(log-likelihood in nat, is greedy) of each continuation.
 
@@ -93,15 +98,49 @@ class LiveLM(HFLM):
         with _finite_logits(self.model):
             return self.generate_until(list(requests), disable_tqdm=True)
 
-    def remember(self, strings: Sequence[str]) -> None:
-        """Keep the tokens of prompts that are sorted by their length again in every call of `generate`."""
-        self._encoded = {string: super(LiveLM, self).tok_encode(string) for string in dict.fromkeys(strings)}
+    def prompt_tokens(self, string: str) -> list[int]:
+        """The tokens that `generate_until` would continue if it were given this prompt alone.
+
+        They are kept: lm-eval sorts prompts by their number of tokens again in every call.
+        """
+        if string not in self._encoded:
+            self._encoded[string] = self.tok_batch_encode([string])[0][0].tolist()
+        return self._encoded[string]
+
+    @contextlib.contextmanager
+    def smaller_batches(self) -> Iterator[None]:
+        """Half as many rows per batch."""
+        before = self.batch_size_per_gpu
+        self.batch_size_per_gpu = max(1, before // 2)
+        try:
+            yield
+        finally:
+            self.batch_size_per_gpu = before
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-        """As HFLM's, but prompts given to `remember` are looked up."""
+        """As HFLM's, but the prompts of generations are looked up."""
         if not args and not kwargs and (known := self._encoded.get(string)) is not None:
             return known
         return super().tok_encode(string, *args, **kwargs)
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
+        """As HFLM's, but a special token that a stop string is found in ends its row.
+
+        lm-eval stops a batch when the last row has met a stop string, and then cuts the texts. Special tokens are not
+        in the texts any more, so a row that met one would go on for as long as the others do: its answer would depend
+        on the batch. Alone in its batch it ends there.
+        """
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
+        ends = list(dict.fromkeys([*ends, *self.special_stops(stop)]))
+        return super()._model_generate(context, max_length, stop, eos_token_id=ends or None, **kwargs)
+
+    def special_stops(self, strings: Sequence[str]) -> list[int]:
+        """Ids of the special tokens whose own text holds one of the stop strings."""
+        added: Any = self.tokenizer.added_tokens_decoder
+        special = {*self.tokenizer.all_special_ids, *(token for token, form in added.items() if form.special)}
+        texts = {token: self.tokenizer.decode([token]) for token in sorted(special)}
+        return [token for token, text in texts.items() if any(string in text for string in strings if string)]
 
     def _loglikelihood_tokens(self, requests: list, *args: Any, **kwargs: Any) -> list:
         return requests if self._recording else super()._loglikelihood_tokens(requests, *args, **kwargs)

@@ -77,6 +77,13 @@ def filtered(task: ConfigurableTask, filter_name: str, instances: list[Instance]
     next(ensemble for ensemble in task._filters if ensemble.name == filter_name).apply(instances)
 
 
+def fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
+    """What the steps of a filter give where they find nothing in an answer."""
+    ensemble = next(ensemble for ensemble in task._filters if ensemble.name == filter_name)
+    found = [getattr(make(), "fallback", None) for make in ensemble.filters]
+    return [fallback for fallback in found if fallback is not None]
+
+
 def picked(result: Mapping[str, Any], metric: str) -> Any:
     """The metric's value in what `process_results` returned.
 

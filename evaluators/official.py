@@ -93,7 +93,7 @@ def _entry_items(content: Content, config: TaskConfig, entry: Entry, lm: LiveLM,
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
     from .documents import canonical
-    from .loop import checked_value, item_scores
+    from .items import checked_value, item_scores
     from .measures import picked
 
     wanted = set(ids)

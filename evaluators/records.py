@@ -9,6 +9,10 @@ import numpy as np
 
 from .config import Part
 
+# What is kept about the answers of an item that is generated, the columns of `ItemScores.facts`: whether the answer was
+# cut off at the limit, was empty, held nothing that the filter looks for; and how many tokens it had.
+FACTS = ("truncated", "empty", "unextracted", "length")
+
 
 class ScoringError(RuntimeError):
     """A candidate that cannot be scored: its failure, not the run's. The text names the task and the item."""
@@ -75,10 +79,12 @@ class ItemScores:
     Attributes:
         ids: (n,) item ids as text: lm-eval's document ids, or the keys a Python objective returned.
         values: (n,) float64, or (n, k) where the metric keeps k numbers per item, as perplexities do.
+        facts: (n, len(FACTS)) float64 where answers are generated, else None.
     """
 
     ids: tuple[str, ...]
     values: np.ndarray
+    facts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .blocks import make_blocks
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
 from .records import Block, BlockScores, Entry
+from .scorers import Choice, ScoringPlan, ScoringReport
 
 if TYPE_CHECKING:
     from .content import Content
+    from .loop import Loop
+    from .self_check import Candidates
 
 
 class Suite:
@@ -21,10 +24,22 @@ class Suite:
     are the evaluation: the same items in the same batches, whether or not a search stops early.
     """
 
-    def __init__(self, content: Content, blocks: Mapping[Part, tuple[Block, ...]]) -> None:
+    def __init__(
+        self,
+        content: Content,
+        blocks: Mapping[Part, tuple[Block, ...]],
+        *,
+        scorer: Choice = "auto",
+        token_budget: int | None = None,
+    ) -> None:
         self.content = content
         self._blocks = blocks
         self._checked_length: int | None = None
+        self._scorer: Choice = scorer
+        self._token_budget = token_budget
+        self._plan: ScoringPlan | None = None
+        self._loop: Loop | None = None
+        self._shape: tuple[Any, ...] = ()
 
     @classmethod
     def load(
@@ -40,6 +55,8 @@ class Suite:
         block_items: int = 64,
         batch_size: int = 32,
         max_length: int | None = None,
+        scorer: Choice = "auto",
+        token_budget: int | None = None,
         allow_code_execution: bool = False,
     ) -> Suite:
         """Load tasks, build and tokenize all their requests, split their items and cut them into blocks.
@@ -53,8 +70,10 @@ class Suite:
             split: the shares of the parts; unset, 60, 20 and 20 %.
             seed: orders the blocks. The split does not depend on it.
             block_items: items in the first block of the search part; see `block_ends`.
-            batch_size: rows per forward pass.
+            batch_size: rows per forward pass of lm-eval's own scorer.
             max_length: positions per row; unset, the model's own.
+            scorer: "auto" is, for each task, the fastest that gives what lm-eval gives; see `check_scorers`.
+            token_budget: tokens per batch of the other scorers; unset, what fits the device.
             allow_code_execution: let tasks run code that the model wrote.
 
         Raises:
@@ -87,7 +106,7 @@ class Suite:
             )
             for part in PARTS
         }
-        return cls(content, blocks)
+        return cls(content, blocks, scorer=scorer, token_budget=token_budget)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -128,18 +147,53 @@ class Suite:
         self._checked_length = self.content.lm.max_length
         return warnings
 
+    def check_scorers(self, candidates: Candidates) -> ScoringReport:
+        """Choose each task's scorer by comparing items with lm-eval's own, and keep to it from now on.
+
+        Args:
+            candidates: gives (name, model) pairs, each model with its weights in place when it is given out; called
+                again when a scorer was refused, so that its successor is held against all of them.
+
+        Raises:
+            ScoringError: lm-eval can score none of them.
+        """
+        from .self_check import SelfCheck
+        from .surroundings import inside_lm_eval, pinned_generation
+
+        def surrounded() -> Iterator[tuple[str, Any]]:
+            for name, model in candidates():
+                with pinned_generation(model, self.content.lm.tokenizer):
+                    yield name, model
+
+        with inside_lm_eval():
+            report = SelfCheck(self.content, self._scorer, self._token_budget).run(surrounded)
+        self.use(report.plan)
+        return report
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Score by a plan that was chosen before, in another process or session."""
+        self._plan, self._loop = plan, None
+
     def score(self, model: Any, block: Block) -> BlockScores:
         """Score one block with the model's present weights.
 
-        The model may be overwritten in place between calls; nothing of a former candidate is kept.
+        The model may be overwritten in place between calls; nothing of a former candidate is kept. Where no scorers
+        have been chosen yet, they are chosen on this model.
 
         Raises:
-            ScoringError: this candidate cannot be scored: non-finite outputs, or a metric or objective that fails.
+            ScoringError: this candidate cannot be scored: non-finite outputs, a metric or objective that fails, or
+                too little memory.
             UserError: see `check`; raised before the first block of a model.
         """
-        from .loop import score_block
+        from .loop import Loop
 
         self.content.lm.attach(model)
         if self._checked_length != self.content.lm.max_length:
             self.check(model)
-        return score_block(self.content, model, block)
+        if self._plan is None:
+            self.check_scorers(lambda: [("this model", model)])
+        assert self._plan is not None, "Should not reach."
+        shape = (self.content.lm.max_length, model.device)
+        if self._loop is None or self._shape != shape:
+            self._loop, self._shape = Loop(self.content, self._plan), shape
+        return self._loop.score(model, block)

@@ -42,16 +42,33 @@ class TaskItems:
 
 @dataclass(frozen=True)
 class Request:
-    """One lm-eval instance with its tokens: a pair for log-likelihoods, a document's tokens for rolling ones."""
+    """One lm-eval instance with its tokens.
+
+    Attributes:
+        pair: of a log-likelihood.
+        tokens: of the document of a rolling log-likelihood.
+        prompt: tokens to continue, of a generation.
+    """
 
     instance: Instance
     pair: Pair | None = None
     tokens: list[int] | None = None
+    prompt: list[int] | None = None
 
     @property
     def is_generation(self) -> bool:
         """Whether the model is to write text."""
-        return self.pair is None and self.tokens is None
+        return self.prompt is not None
+
+    @property
+    def repeats(self) -> int:
+        """How many answers lm-eval wants of it."""
+        return self.instance.repeats or 1
+
+    @property
+    def length(self) -> int:
+        """Tokens that the model is asked about or given."""
+        return len(self.tokens or self.prompt or ()) + (len(self.pair[1]) + len(self.pair[2]) if self.pair else 0)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -123,7 +140,7 @@ def _tokenized(instances: list[Instance], lm: LiveLM) -> list[Request]:
         elif instance.request_type == "loglikelihood_rolling":
             made.append(Request(instance, tokens=lm.tok_encode(instance.args[0])))
         else:
-            made.append(Request(instance))
+            made.append(Request(instance, prompt=lm.prompt_tokens(instance.args[0])))
     return made
 
 

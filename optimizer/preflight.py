@@ -17,6 +17,7 @@ from .racing import why_off
 from .run import Overrides, print_warnings
 from .rundir import config_root
 from .samplers import make_sampler
+from .scoring import print_scorers
 from .session import Options, Session
 
 
@@ -35,6 +36,7 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Con
     console.print(_space(session))
     _baselines(session, console)
     print_warnings(console, session)
+    print_scorers(session, console)
     _costs(session, console)
 
 

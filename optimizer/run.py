@@ -16,6 +16,7 @@ from .loading import load_sources
 from .pools import LocalPool
 from .progress import Report
 from .rundir import BEST, RunDir, config_root, write_text
+from .scoring import settle_scorers
 from .session import Options, Session
 from .study import Plan, RunFailedError, Study
 from .table import print_verdict
@@ -78,6 +79,7 @@ def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, consol
     load_sources(session, console)
     plan = Plan(config, session.space, session.suite.entries, session.baselines)
     print_warnings(console, session)
+    settle_scorers(session, rundir, console)
     study = Study(plan, rundir, LocalPool(session), report := Report(console))
     with report:
         study.run()

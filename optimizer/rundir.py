@@ -3,6 +3,7 @@
 search.yaml       the configuration, every default spelled out
 environment.json  versions and machine
 ingredients.json  digests of sources and tasks: a resumed run must have the same
+scoring.json      what each task is scored by, and the tokens per batch
 trials.jsonl      one line per finished trial: the truth
 items/            per-item scores, one .npz per trial and part
 study.journal     an Optuna journal for optuna-dashboard; derived, rebuilt on every start
@@ -35,6 +36,7 @@ from .trial import Trial
 
 CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
 ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
+SCORING = "scoring.json"
 
 
 class RunDir:
@@ -139,7 +141,7 @@ class RunDir:
     def discard(self) -> None:
         """Remove the folder's files of a run without trials; what was there before the run stays."""
         shutil.rmtree(self.path / "items", ignore_errors=True)
-        for name in (CONFIG, ENVIRONMENT, INGREDIENTS, TRIALS, "study.journal", "lock"):
+        for name in (CONFIG, ENVIRONMENT, INGREDIENTS, SCORING, TRIALS, "study.journal", "lock"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody else's files are in it
             self.path.rmdir()
@@ -187,6 +189,8 @@ class RunDir:
         for leaf, items in scores.items.items():
             arrays[f"{leaf}/ids"] = np.array(items.ids, dtype=np.str_)
             arrays[f"{leaf}/values"] = items.values
+            if items.facts is not None:
+                arrays[f"{leaf}/facts"] = items.facts
         path = self._items(number, scores.part)
         with writing(path), replacing(path) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -199,7 +203,12 @@ class RunDir:
         with np.load(path, allow_pickle=False) as arrays:
             leaves = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
             items = {
-                leaf: ItemScores(tuple(arrays[f"{leaf}/ids"].tolist()), arrays[f"{leaf}/values"]) for leaf in leaves
+                leaf: ItemScores(
+                    ids=tuple(arrays[f"{leaf}/ids"].tolist()),
+                    values=arrays[f"{leaf}/values"],
+                    facts=arrays[f"{leaf}/facts"] if f"{leaf}/facts" in arrays.files else None,
+                )
+                for leaf in leaves
             }
         return Scores(part, items)
 

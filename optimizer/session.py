@@ -14,7 +14,7 @@ import torch
 
 from mergesmith.errors import Faults, UserError
 
-from ..evaluators import BlockScores, Part, Scores, Suite, join
+from ..evaluators import BlockScores, Part, Scores, ScoringReport, Suite, join
 from ..merge_ops import (
     LiveModel,
     ModelBank,
@@ -30,7 +30,7 @@ from ..merge_ops.config_json import output_dtype
 from ..merge_ops.fit import check_vocabulary
 from ..merge_ops.plan import plan_merge
 from ..merge_ops.vocabulary import same_tokens
-from ..search_spaces import SearchSpace, Subject, baselines
+from ..search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
 from .config import RunConfig
 from .device import pick_device
 
@@ -113,6 +113,8 @@ class Session:
             block_items=config.scoring.block_items,
             batch_size=config.scoring.batch_size,
             max_length=config.scoring.max_length,
+            scorer=config.scoring.scorer,
+            token_budget=config.scoring.token_budget,
             allow_code_execution=self.options.allow_code_execution,
         )
 
@@ -169,6 +171,22 @@ class Session:
         """
         self.live.load(self.baselines[0][1])
         return (*self.suite.warnings, *self.suite.check(self.live.model))
+
+    def check_scorers(self) -> ScoringReport:
+        """Choose each task's scorer: the fastest that gives lm-eval's own scores on the base and the models.
+
+        Raises:
+            ScoringError: none of them can be scored.
+        """
+        names = (BASE, *(parent_name(model) for model in self.config.models))
+
+        def candidates() -> Iterator[tuple[str, Any]]:
+            for name, recipe in self.baselines:
+                if name in names:
+                    self.live.load(recipe)
+                    yield name, self.live.model
+
+        return self.suite.check_scorers(candidates)
 
     def evaluate(self, recipe: Recipe, part: Part, *, digest: WeightsDigest | None = None) -> Scores:
         """Merge a recipe and score it on a whole part.

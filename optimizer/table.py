@@ -28,6 +28,8 @@ def print_verdict(
     console.print(table)
     for comparison in verdict.comparisons:
         console.print(comparison.sentence, highlight=False, markup=False, soft_wrap=True)
+    for warning in verdict.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if verdict.winner.name:
         console.print(
             f"No searched candidate beat the baseline '{verdict.winner.name}' on the select items: it is the result.",

@@ -17,6 +17,7 @@ from mergesmith.errors import UserError
 
 from ..evaluators import Part, Score, Scores
 from ..search_spaces import BASE, UNIFORM
+from .audit import audit_warnings, rates_document
 from .objective import Difference, Objective, scores_of
 from .rundir import LOOKS, VERDICT, write_json
 from .study import RunFailedError, Study
@@ -28,13 +29,17 @@ Evaluate = Callable[[Trial, Part], Scores]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result: a candidate's scores on the report part, and the objective with its standard error."""
+    """One line of the result: a candidate's scores on the report part, and the objective with its standard error.
+
+    `answers` says what its generated answers were like.
+    """
 
     trial: Trial
     role: str
     scores: dict[str, Score]
     value: float
     stderr: float
+    answers: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a run. `looks`: how often its report part has been opened, this time included."""
+    """The outcome of a run.
+
+    Attributes:
+        looks: how often its report part has been opened, this time included.
+        warnings: how the winner's generated answers differ from its parents'.
+    """
 
     winner: Trial
     best_parent: Trial
@@ -66,6 +76,7 @@ class Verdict:
     finalists: tuple[tuple[Trial, float], ...]
     comparisons: tuple[Comparison, ...]
     looks: int
+    warnings: tuple[str, ...]
 
 
 class Final:
@@ -104,7 +115,9 @@ class Final:
             for against, other in rivals.items()
             if other.number != winner.number and other.number in items
         )
-        verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks)
+        parents = [items[parent.number] for parent in self.study.parents() if parent.number in items]
+        warnings = audit_warnings(items[winner.number], parents)
+        verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks, tuple(warnings))
         write_json(self.study.rundir.path / VERDICT, verdict_document(verdict))
         return verdict
 
@@ -145,7 +158,8 @@ class Final:
 
     def _row(self, trial: Trial, role: str, items: Scores) -> Row:
         scores = scores_of(self.study.plan.entries, items)
-        return Row(trial, role, scores, self.objective.value(scores), self.objective.stderr(scores))
+        value, stderr = self.objective.value(scores), self.objective.stderr(scores)
+        return Row(trial, role, scores, value, stderr, rates_document(items))
 
     def _tried(self, trial: Trial, part: Part) -> Scores | None:
         """Scores of a trial on a part; None, and a word to the user, where it cannot be scored there."""
@@ -191,10 +205,12 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
                 "objective": row.value,
                 "stderr": row.stderr if math.isfinite(row.stderr) else None,
                 "scores": scores_document(row.scores),
+                "answers": row.answers,
             }
             for row in verdict.rows
         ],
         "comparisons": [
             {"against": c.against, **c.difference.to_document(), "sentence": c.sentence} for c in verdict.comparisons
         ],
+        "warnings": list(verdict.warnings),
     }

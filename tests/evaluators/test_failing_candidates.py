@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 from mergesmith.evaluators import ScoringError, SplitConfig
+from mergesmith.evaluators.budget import full_batches, halved_until_it_fits
 from mergesmith.evaluators.documents import digest, part_of
 
 DOCS = documents(150, seed=1)
@@ -16,9 +21,11 @@ DOCS = documents(150, seed=1)
 
 @pytest.mark.parametrize("kind", ["choice", "likelihood", "rolling", "generation"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_non_finite_outputs(root: Path, kind: str, value: float) -> None:
+@pytest.mark.parametrize("scorer", ["auto", "hf"])
+def test_non_finite_outputs(root: Path, kind: str, value: float, scorer: Any) -> None:
     write_task(root / "tasks", "task", kind, docs=DOCS)
-    suite, model = load(root, ["task"]), make_model()
+    suite, model = load(root, ["task"], scorer=scorer), make_model()
+    suite.check_scorers(lambda: [("sound", model)])
     with torch.no_grad():
         model.lm_head.weight[7].fill_(value)
     with pytest.raises(ScoringError, match=r"task 'task', item \d+: .*(not finite|nan|inf)"):
@@ -54,3 +61,63 @@ def test_a_metric_called_acc_outside_its_range(root: Path) -> None:
     (root / "tasks" / "scoring.py").write_text("def graded(doc, results):\n    return {'acc': 100.0}\n")
     with pytest.raises(ScoringError, match=r"metric 'acc' must lie in \[0, 1\], but is 100"):
         score_part(load(root, ["task"]), make_model(), "select")
+
+
+@contextmanager
+def room_for(model: Any, tokens: int) -> Iterator[list[int]]:
+    """A device whose memory ends at so many tokens per forward pass; gives the sizes of the passes that fitted."""
+    passed: list[int] = []
+
+    def check(_module: Any, inputs: Any) -> None:
+        if inputs[0].numel() > tokens:
+            raise torch.OutOfMemoryError(f"{inputs[0].numel()} tokens")
+        passed.append(inputs[0].numel())
+
+    handle = model.register_forward_pre_hook(check)
+    try:
+        yield passed
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["choice", "rolling", "generation"])
+def test_out_of_memory_halves_the_batches_once(root: Path, kind: str) -> None:
+    write_task(root / "tasks", "task", kind, docs=DOCS)
+    suite, model = load(root, ["task"], token_budget=1024), make_model()
+    usual = score_part(suite, model, "search").items["task"].values.tolist()
+    with room_for(model, 600) as passed:
+        np.testing.assert_allclose(score_part(suite, model, "search").items["task"].values, usual, rtol=1e-5)
+        assert 256 < max(passed) <= 512
+    with room_for(model, 20), pytest.raises(ScoringError, match=r"out of memory.*scoring\.token_budget below 512"):
+        score_part(suite, model, "search")
+    assert score_part(suite, model, "search").items["task"].values.tolist() == usual
+
+
+def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
+    train = documents(12, seed=9)
+    write_task(root / "tasks", "task", "choice", docs=DOCS, train=train, num_fewshot=4)
+    suite, model = load(root, ["task"]), make_model()
+    with room_for(model, 700):  # less than lm-eval's 32 rows, and less than our 8
+        report = suite.check_scorers(lambda: [("it", model)])
+    assert report.plan.token_budget == 512
+    assert report.checks["task"].compared == 8
+    with room_for(model, 20), pytest.raises(ScoringError, match="one row per batch"):
+        suite.check_scorers(lambda: [("it", model)])
+
+
+def test_the_budget_is_what_fits() -> None:
+    model = make_model()
+    from mergesmith.evaluators.likelihood import log_likelihoods
+    from mergesmith.evaluators.prefix import PrefixCaches
+
+    with room_for(model, 5000):
+        fitting = halved_until_it_fits(
+            lambda tokens: log_likelihoods(model, full_batches(model, 40, tokens), PrefixCaches(model)) and None, 16384
+        )
+    assert fitting == 4096
+
+    def fails(_tokens: int) -> None:
+        raise ValueError("something else")
+
+    with pytest.raises(ValueError, match="something else"):
+        halved_until_it_fits(fails, 16384)

@@ -134,7 +134,7 @@ def test_logits_are_shared_where_that_is_right(root: Path) -> None:
 
 def test_bfloat16_models_get_a_float32_softmax(root: Path) -> None:
     write_task(root / "tasks", "likelihood", "likelihood", docs=documents(150, seed=1))
-    suite, model = load(root, [{"name": "likelihood", "metric": "perplexity"}], batch_size=1), make_model()
+    suite, model = load(root, [{"name": "likelihood", "metric": "perplexity"}], token_budget=1), make_model()
     model.to(torch.bfloat16)
     tokenizer = make_tokenizer()
     coarse = []

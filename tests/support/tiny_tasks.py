@@ -171,7 +171,7 @@ def all_parts(suite: Suite, model: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def harness_run(model: Any, tasks: Sequence[str], folder: Path, **settings: Any) -> Any:
+def harness_run(model: Any, tasks: Sequence[str], folder: Path, *, batch_size: int = 16, **settings: Any) -> Any:
     """lm-eval's own run, as a user would start it, on the same live model."""
     from lm_eval import evaluator
     from lm_eval.models import huggingface
@@ -180,7 +180,7 @@ def harness_run(model: Any, tasks: Sequence[str], folder: Path, **settings: Any)
     simple_evaluate: Any = evaluator.simple_evaluate
     hflm: Any = huggingface.HFLM
     return simple_evaluate(
-        model=hflm(pretrained=model, tokenizer=make_tokenizer(), batch_size=16, softmax_dtype="float32"),
+        model=hflm(pretrained=model, tokenizer=make_tokenizer(), batch_size=batch_size, softmax_dtype="float32"),
         tasks=list(tasks),
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         bootstrap_iters=0,

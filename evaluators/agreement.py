@@ -1,0 +1,110 @@
+"""When our scorer agrees with lm-eval's.
+
+In float32 and float64 the items must be identical. Below, log-likelihoods must agree within the tolerance of the
+dtype, so an item can differ only where its margin is below it, and a stated share of generations may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .content import LeafTask
+from .harness import item_name
+from .items import leaf_scores
+from .live_lm import Pair
+from .task_items import Request
+
+# Log-likelihoods agree when they are closer than the first number (nat) plus the second times their size.
+TOLERANCES: Mapping[torch.dtype, tuple[float, float]] = {
+    torch.float64: (2e-4, 1e-5),
+    torch.float32: (2e-4, 1e-5),
+    torch.float16: (0.02, 0.002),
+    torch.bfloat16: (0.125, 0.01),  # a logit between 16 and 32 is rounded to eighths
+}
+EXACT = (torch.float32, torch.float64)
+GENERATIONS = 1 / 8  # the share of sampled generations that may differ where rounding decides between tokens
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one scorer gave for the sampled items of a task: answers per request, values per item."""
+
+    resps: Sequence[Sequence[Any]]
+    values: np.ndarray
+
+
+class DisagreementError(ValueError):
+    """Ours and lm-eval's scorer differ by more than the rule allows; the text says where."""
+
+
+def answers(leaf: LeafTask, ids: Sequence[int]) -> Answers:
+    """What stands in the instances of a task's items now."""
+    resps = [list(request.instance.resps) for doc in ids for request in leaf.requests[doc]]
+    return Answers(resps, leaf_scores(leaf, ids, {}).values)
+
+
+def compare(leaf: LeafTask, ids: Sequence[int], ours: Answers, theirs: Answers, model: Any) -> tuple[float, list[str]]:
+    """The largest difference of log-likelihoods in nat, and the items that differ within the rule.
+
+    Raises:
+        DisagreementError: they differ beyond it.
+    """
+    exact = model.dtype in EXACT
+    requests = [request for doc in ids for request in leaf.requests[doc]]
+    gaps = [_gap(*three, model) for three in zip(requests, ours.resps, theirs.resps, strict=True)]
+    texts = {
+        request.instance.doc_id
+        for request, a, b in zip(requests, ours.resps, theirs.resps, strict=True)
+        if request.is_generation and a != b
+    }
+    near = np.isclose(ours.values, theirs.values, rtol=1e-4, atol=1e-6, equal_nan=True)
+    close: list[bool] = [bool(np.all(row)) for row in np.asarray(near)]
+    differing = []
+    for doc, same, mine, other in zip(ids, close, ours.values, theirs.values, strict=True):
+        if not same or doc in texts:
+            differing.append(f"item {doc} of {leaf.task.task_name} scores {mine}, by lm-eval {other}")
+    if exact and differing:
+        raise DisagreementError(differing[0])
+    if len(texts) > max(1, GENERATIONS * len(ids)):
+        raise DisagreementError(f"{len(texts)} of {len(ids)} generated answers differ")
+    return max(gaps, default=0.0), differing
+
+
+def _gap(request: Request, ours: Sequence[Any], theirs: Sequence[Any], model: Any) -> float:
+    """The largest difference of a request's log-likelihoods, nat; 0 for generated text."""
+    if request.is_generation:
+        return 0.0
+    largest = 0.0
+    for mine, other in zip(ours, theirs, strict=True):
+        (value, greedy), (expected, expected_greedy) = (x if isinstance(x, tuple) else (x, True) for x in (mine, other))
+        gap, tolerance = abs(value - expected), allowed(model.dtype, expected)
+        place = item_name(request.instance)
+        if not gap <= tolerance:
+            raise DisagreementError(f"{place}: its log-likelihood is {value:.6g}, by lm-eval {expected:.6g}")
+        if greedy != expected_greedy and (request.pair is None or _margin(model, request.pair) > tolerance):
+            raise DisagreementError(f"{place}: greedy decoding gives its answer by one scorer and not by the other")
+        largest = max(largest, gap)
+    return largest
+
+
+def allowed(dtype: torch.dtype, value: float) -> float:
+    """How far two log-likelihoods of about this value may be apart, nat."""
+    fixed, relative = TOLERANCES.get(dtype, TOLERANCES[torch.bfloat16])
+    return fixed + relative * abs(value)
+
+
+@torch.inference_mode()
+def _margin(model: Any, pair: Pair) -> float:
+    """How far an answer is from becoming greedy, or from being so no more, nat."""
+    _, context, answer = pair
+    tokens = torch.tensor([[*context, *answer[:-1]]], device=model.device)
+    scores = model(tokens).logits[0, -len(answer) :].float().log_softmax(-1)
+    chosen = torch.tensor(answer, device=model.device)[:, None]
+    wanted = scores.gather(1, chosen)[:, 0]
+    others = scores.scatter(1, chosen, float("-inf")).amax(1)
+    return abs(float((wanted - others).min()))

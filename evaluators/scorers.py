@@ -1,0 +1,139 @@
+"""The ways to score a task, fastest first, and which of them a run has settled on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .task_items import Request
+
+Choice = Literal["auto", "packed", "rows", "hf"]
+Kind = Literal["likelihood", "rolling", "generation", "mixed"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One way to score a task.
+
+    Attributes:
+        name: "packed" and "rows" (see `rows.py`), "loop" (generation), or "hf", lm-eval's own.
+        prefix: whether the start that the prompts share is read once.
+    """
+
+    name: Literal["packed", "rows", "loop", "hf"]
+    prefix: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}+prefix" if self.prefix else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> Scorer:
+        """The scorer of a text such as "packed+prefix"."""
+        name, _, prefix = text.partition("+")
+        return cls(name, prefix == "prefix")  # type: ignore[arg-type]
+
+
+HF = Scorer("hf")
+_LADDERS: dict[Kind, tuple[Scorer, ...]] = {
+    "likelihood": (Scorer("packed", True), Scorer("packed"), Scorer("rows"), HF),
+    "rolling": (Scorer("rows"), HF),
+    "generation": (Scorer("loop", True), Scorer("loop"), HF),
+    "mixed": (HF,),
+}
+
+
+def ladder(kind: Kind, choice: Choice) -> tuple[Scorer, ...]:
+    """What to try, in this order; where the user forces a scorer, the forms of that one."""
+    found = _LADDERS[kind]
+    if choice == "hf":
+        return (HF,)
+    if choice != "auto" and kind == "likelihood":
+        return tuple(scorer for scorer in found if scorer.name == choice)
+    return found
+
+
+def kind_of(requests: Sequence[Request]) -> Kind:
+    """What a task asks of the model."""
+    kinds: set[Kind] = set()
+    for request in requests:
+        if request.pair is not None:
+            kinds.add("likelihood")
+        else:
+            kinds.add("rolling" if request.tokens is not None else "generation")
+    return kinds.pop() if len(kinds) == 1 else "mixed"
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """What every candidate of a run is scored with.
+
+    Attributes:
+        scorers: leaf name -> its scorer.
+        token_budget: the most tokens in a batch, padding included.
+    """
+
+    scorers: Mapping[str, Scorer]
+    token_budget: int
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "token_budget": self.token_budget,
+            "scorers": {leaf: str(scorer) for leaf, scorer in self.scorers.items()},
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> ScoringPlan:
+        """The plan that `to_document` wrote."""
+        scorers = {leaf: Scorer.parse(text) for leaf, text in document["scorers"].items()}
+        return cls(scorers, document["token_budget"])
+
+
+@dataclass
+class TaskCheck:
+    """What the self-check found about one task.
+
+    Attributes:
+        scorer: what it is scored with.
+        compared: items that were compared, over all models.
+        largest: the largest difference of log-likelihoods, nat.
+        differing: items whose scores differ, as far as the rule allows it.
+        refused: why faster scorers are not used.
+    """
+
+    scorer: Scorer
+    compared: int = 0
+    largest: float = 0.0
+    differing: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def sentence(self, task: str) -> str:
+        """The outcome in words."""
+        told = f"{task}: scored by {self.scorer}"
+        if self.scorer != HF:
+            told += f", equal to lm-eval on {self.compared} sampled items"
+            told += f" (log-likelihoods within {self.largest:.1g} nat)" if self.largest else ""
+        if self.differing:
+            told += f", but for {len(self.differing)}: {'; '.join(self.differing)}"
+        return told + "".join(f"; {reason}" for reason in self.refused)
+
+
+@dataclass(frozen=True)
+class ScoringReport:
+    """The plan that a run scores by, and how it came about.
+
+    Attributes:
+        checks: leaf name -> what was found.
+        unchecked: why a model could not be part of the check.
+    """
+
+    plan: ScoringPlan
+    checks: Mapping[str, TaskCheck]
+    unchecked: tuple[str, ...] = ()
+
+    def sentences(self) -> Iterator[str]:
+        """One line per task, and one per model that could not be scored."""
+        yield from self.unchecked
+        yield from (check.sentence(leaf) for leaf, check in self.checks.items())

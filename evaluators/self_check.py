@@ -1,0 +1,157 @@
+"""Which scorer each task may be scored with: samples through ours and through lm-eval's own, item by item.
+
+A scorer that does not agree (see `agreement.py`) on one model is replaced by the next slower one for all models, and
+all are checked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from mergesmith.errors import UserError
+
+from .agreement import answers, compare
+from .attention import check_prefix
+from .budget import CPU_BUDGET, LEAST, fitting_budget
+from .content import Content, LeafTask
+from .harness import harness_answers
+from .memory import is_out_of_memory, release
+from .records import ScoringError
+from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
+from .task_items import Request
+from .work import Work
+
+Candidates = Callable[[], Iterable[tuple[str, Any]]]
+
+SAMPLE = 8  # items of a task: its longest ones and some spread over the rest; fewer of each where a group has many
+FEWEST = 2
+
+
+class SelfCheck:
+    """Compares scorers on the sampled items of every task. Run it where lm-eval is quiet (`inside_lm_eval`)."""
+
+    def __init__(self, content: Content, choice: Choice, token_budget: int | None) -> None:
+        """Prepare a check.
+
+        Args:
+            content: the tasks.
+            choice: the user's, "auto" for the fastest that passes.
+            token_budget: tokens per batch; None is what fits the first candidate's device.
+        """
+        self.content, self.budget = content, token_budget
+        self.choice: Choice = choice
+        shares = {leaf.name: len(entry.leaves) for entry in content.entries for leaf in entry.leaves}
+        self._samples = {n: sample(leaf, max(FEWEST, SAMPLE // shares[n])) for n, leaf in content.leaves.items()}
+        self._rungs = {n: list(self._possible(n)) for n in content.leaves}
+        self._refused: dict[str, list[str]] = {name: [] for name in content.leaves}
+
+    def run(self, candidates: Candidates) -> ScoringReport:
+        """Check all candidates until none of them refuses a scorer any more.
+
+        Raises:
+            ScoringError: no candidate can be scored by lm-eval.
+        """
+        while True:
+            rungs = {name: rungs[0] for name, rungs in self._rungs.items()}
+            checks = {n: TaskCheck(rung, refused=self._refused[n]) for n, rung in rungs.items()}
+            unchecked: list[str] = []
+            first: ScoringError | None = None
+            checked = 0
+            for name, model in candidates():
+                self.content.lm.attach(model)
+                self.budget = self.budget or fitting_budget(self.content, model)
+                try:
+                    for leaf, check in checks.items():
+                        self._check(leaf, model, check, name)
+                    checked += 1
+                except ScoringError as error:
+                    first = first or error
+                    unchecked.append(f"{name} takes no part in the check of the scorers: {error}")
+            if first is not None and not checked:
+                raise first
+            # A scorer that took another's place has not seen the candidates before.
+            if checked < 2 or rungs == {name: rungs[0] for name, rungs in self._rungs.items()}:
+                scorers = {name: check.scorer for name, check in checks.items()}
+                return ScoringReport(ScoringPlan(scorers, self.budget or CPU_BUDGET), checks, tuple(unchecked))
+
+    def _possible(self, name: str) -> Iterator[Scorer]:
+        """The rungs of a task's ladder that make sense before any model is looked at."""
+        for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.choice):
+            if not scorer.prefix or self.content.leaves[name].shared_start:
+                yield scorer
+
+    def _prepared(self, name: str, requests: Sequence[Request], model: Any) -> Work:
+        scorer, lm = self._rungs[name][0], self.content.lm
+        if scorer.prefix:
+            every = self.content.leaves[name].all_requests()
+            new = [lm.most_new_tokens(request.arguments[1]) for request in every if request.is_generation]
+            check_prefix(model, max(request.length for request in every) + max(new, default=0))
+        return Work(
+            {name: requests},
+            {name: scorer},
+            {name: self.content.leaves[name].shared_start},
+            lm,
+            token_budget=self.budget or CPU_BUDGET,
+            share_logits=self.content.share_logits,
+        )
+
+    def _check(self, name: str, model: Any, check: TaskCheck, candidate: str) -> None:
+        """Compare one task on one candidate; what disagrees is replaced by the next slower scorer."""
+        rungs = self._rungs[name]
+        if rungs[0] == HF:
+            return
+        leaf, ids = self.content.leaves[name], self._samples[name]
+        requests = [request for doc in ids for request in leaf.requests[doc]]
+        self._harness(requests)
+        theirs = answers(leaf, ids)
+        while rungs[0] != HF:
+            try:
+                self._prepared(name, requests, model).run(model)
+                largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model)
+            except UserError:
+                raise
+            except Exception as error:  # models fail in many ways on what they were not made for
+                if is_out_of_memory(error) and self._less():
+                    continue
+                told = isinstance(error, (ValueError, ScoringError))
+                reason = str(error) if told else f"{type(error).__name__}: {error}"
+                if len(rungs) == 1:  # the user's choice stands
+                    check.refused.append(f"forced, although on {candidate} {reason}")
+                    return
+                self._refused[name].append(f"not by {rungs.pop(0)}: on {candidate} {reason}")
+                check.scorer = rungs[0]
+            else:
+                check.compared += len(ids)
+                check.largest = max(check.largest, largest)
+                check.differing += [f"{candidate}, {place}" for place in differing]
+                return
+
+    def _harness(self, requests: Sequence[Request]) -> None:
+        """The answers by lm-eval, which holds the logits of whole batches: with as many rows as memory has room for."""
+        lm = self.content.lm
+        while True:
+            try:
+                harness_answers(lm, requests, share_logits=self.content.share_logits)
+                return
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            release()
+            if lm.batch_size_per_gpu == 1:
+                raise ScoringError("out of memory in lm-eval's own scorer, with one row per batch")
+            lm.batch_size_per_gpu //= 2
+
+    def _less(self) -> bool:
+        """Halve the token budget; False where it is as small as it may be."""
+        release()
+        self.budget = (self.budget or CPU_BUDGET) // 2
+        return self.budget >= LEAST
+
+
+def sample(leaf: LeafTask, count: int) -> tuple[int, ...]:
+    """Ids of the longest items of a task, and of as many spread over the others, ascending."""
+    by_length = sorted(leaf.requests, key=lambda doc: -max(request.length for request in leaf.requests[doc]))
+    longest, rest = by_length[: count // 2], sorted(by_length[count // 2 :])
+    more = min(len(rest), count - len(longest))
+    return tuple(sorted([*longest, *(rest[i * len(rest) // more] for i in range(more))]))

@@ -1,0 +1,69 @@
+"""When a generated text ends: end tokens, stop strings and the limit, as lm-eval's HFLM has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+
+from .attention import UnsupportedError
+from .live_lm import LiveLM
+
+# Settings of `generation_kwargs` that do nothing to greedy decoding.
+_WITHOUT_EFFECT = frozenset({"do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p"})
+_UNDECODABLE = "\ufffd"
+
+
+class Stops:
+    """The stop strings of one set of generation settings, and the most tokens that it allows.
+
+    lm-eval looks for each stop string in the text of the newest tokens, two more than the string has itself, and cuts
+    the finished text at the first one. Here a text is looked at only when its newest token may complete a stop string.
+
+    Raises:
+        UnsupportedError: settings that are not greedy decoding, or that change it.
+    """
+
+    def __init__(self, settings: dict[str, Any], lm: LiveLM) -> None:
+        kwargs: dict[str, Any] = dict(normalize_gen_kwargs(settings, lm.max_gen_toks))
+        strange = sorted(kwargs.keys() - _WITHOUT_EFFECT - {"until", "max_gen_toks"})
+        if kwargs["do_sample"] or strange:
+            raise UnsupportedError(f"its answers are not decoded greedily ({strange[0] if strange else 'do_sample'})")
+        eos = lm.tok_decode(lm.eot_token_id, skip_special_tokens=False)
+        self.limit: int = kwargs["max_gen_toks"]
+        self.strings: list[str] = handle_stop_sequences(list(kwargs["until"]), eos=eos)
+        self._tokenizer = lm.tokenizer
+        self._window = 2 + max((len(self._tokens(string)) for string in self.strings), default=0)
+        # The empty string is in any text: lm-eval stops after one token.
+        self._endings = None if "" in self.strings else {string[-1] for string in self.strings}
+        self._may_complete: dict[int, bool] = {}
+
+    def reached(self, rows: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether each list of generated tokens ends in a stop string, now that its last token is there."""
+        asked = [i for i, row in enumerate(rows) if self._worth_a_look(row[-1])]
+        found = [False] * len(rows)
+        if asked:
+            texts = self._tokenizer.batch_decode([rows[i][-self._window :] for i in asked])
+            for i, text in zip(asked, texts, strict=True):
+                found[i] = any(string in text for string in self.strings)
+        return found
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The answer in generated tokens: decoded without special tokens, cut at the first stop string."""
+        decoded: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return postprocess_generated_text(decoded, stop=self.strings, think_end_token=None)
+
+    def _worth_a_look(self, token: int) -> bool:
+        if self._endings is None:
+            return True
+        known = self._may_complete.get(token)
+        if known is None:
+            text = self._tokenizer.decode([token])
+            # A token without text of its own may change how the ones before it are read.
+            known = not text or _UNDECODABLE in text or not self._endings.isdisjoint(text)
+            self._may_complete[token] = known
+        return known
+
+    def _tokens(self, string: str) -> list[int]:
+        return self._tokenizer.encode(string, add_special_tokens=False)
