@@ -92,10 +92,11 @@ def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, se
     weights = [rule.weight for rule in plan.rules]
     total = _ordered_sum(deltas)
     if plan.consensus:
-        sign = torch.where(total >= 0, 1.0, -1.0).to(total.dtype)
+        # Numbers that are none pass on by way of the sign.
+        sign = torch.where(total >= 0, 1.0, torch.where(total < 0, -1.0, torch.nan)).to(total.dtype)
         # Turned so that the elected sign is +, disagreeing elements are negative.
         turned = [delta * sign for delta in deltas]
-        total = _ordered_sum([delta.clamp(min=0.0) for delta in turned])
+        total = _ordered_sum([torch.where(delta > 0, delta, 0.0) for delta in turned])
         if plan.normalize:
             divisor = _ordered_sum([(d > 0).to(d.dtype) * w for d, w in zip(turned, weights, strict=True)])
             divisor[divisor == 0] = 1.0

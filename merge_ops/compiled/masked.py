@@ -36,13 +36,13 @@ def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, fac
         if len(vote) == 2:
             total = np.float32(total / (kept if kept > np.float32(1) else np.float32(1)))
         elif len(vote) > 2:
-            sign = np.float32(1) if total >= np.float32(0) else np.float32(-1)
+            # A number that is none passes on by way of the sign.
+            sign = np.float32(1) if total >= np.float32(0) else (np.float32(-1) if total < np.float32(0) else total)
             total = np.float32(0)
             divisor = np.float32(0)
             for k in range(len(weight)):
                 d = np.float32(x[k, e] * sign)
-                # A number that is none passes on.
-                total = np.float32(total + (np.float32(0) if d <= np.float32(0) else d))
+                total = np.float32(total + (d if d > np.float32(0) else np.float32(0)))
                 if len(vote) == 4:
                     divisor = np.float32(divisor + (weight[k] if d > np.float32(0) else np.float32(0)))
             if len(vote) == 4:

@@ -16,7 +16,7 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
-STRIP = 1024  # elements: a few strips of float32 fit the first-level cache
+STRIP = 256  # elements: a dozen strips of float32 leave room in the first-level cache
 CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
 BYTES = np.array([2, 2, 4], dtype=np.int64)  # by code
 

@@ -83,10 +83,11 @@ def _summed(
     if VOTE == _AVERAGE:
         total = tl.div_rn(total, tl.maximum(kept, 1.0))
     elif VOTE >= _ELECT:
-        sign = tl.where(total >= 0.0, 1.0, -1.0)
+        # Numbers that are none pass on by way of the sign.
+        sign = tl.where(total >= 0.0, 1.0, tl.where(total < 0.0, -1.0, total))
         for k in tl.static_range(COUNT):
             d = deltas[k] * sign
-            agreeing = tl.where(d <= 0.0, 0.0, d)  # a number that is none passes on
+            agreeing = tl.where(d > 0.0, d, 0.0)
             total = agreeing if k == 0 else total + agreeing
             if VOTE == _ELECT_AND_DIVIDE:
                 weight = tl.where(d > 0.0, tl.load(factors + COUNT + k), 0.0)
