@@ -6,65 +6,41 @@ What they are is the same on every device; how elements are counted is not: an e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from .hashing import LEVELS, mask_key
 from .methods import Keep, KeepAll, KeepLargest, KeepRandom, KeepRanked, KeepWindow, MaskedSum, SourceRule
-from .reductions import l1_ratio
+from .reductions import INFINITE, l1_ratio
 from .selection import kept_count, rank_probabilities, window_counts
 from .work import Work
 
 NONE = 0x80000000  # magnitude bits above all others
 
 
-class Selection(Protocol):
-    """The elements of largest magnitude, so many of them that their number was asked for."""
-
-    @property
-    def kept(self) -> int:
-        """The fixed-point sum of their magnitudes (`reductions.fixed_sum`)."""
-        ...
-
-
 @dataclass(frozen=True)
 class Cut:
-    """The elements whose magnitude bits are above `bits`, or equal with an index below `bound`."""
+    """The elements whose magnitude bits are above `bits`, or equal with an index below `bound`.
+
+    `kept` is the fixed-point sum of their magnitudes (`reductions.fixed_sum`), where it was counted with them.
+    """
 
     bits: int
     bound: int
-    kept: int
+    kept: int = 0
 
 
-EVERYTHING, NOTHING = Cut(0, 1 << 62, 0), Cut(NONE, 0, 0)
-
-
-class Table(Protocol):
-    """What was counted of one source's task vector."""
-
-    @property
-    def size(self) -> int:
-        """How many elements it has."""
-        ...
-
-    @property
-    def exponent(self) -> int:
-        """See `reductions.fixed_exponent`."""
-        ...
-
-    @property
-    def finite(self) -> bool:
-        """Whether no magnitude is infinite or no number."""
-        ...
+EVERYTHING, NOTHING = Cut(0, 1 << 62), Cut(NONE, 0)
+Selection = Any  # a Cut, or what an executor knows one by
 
 
 class Counts(Protocol):
     """Counts of the task vectors of one work, by the position of their source."""
 
-    def table(self, position: int) -> Table:
-        """The magnitudes of one task vector, counted once."""
+    def exponent(self, position: int) -> int:
+        """See `reductions.fixed_exponent`, of one task vector."""
         ...
 
     def total(self, position: int) -> int:
@@ -73,6 +49,10 @@ class Counts(Protocol):
 
     def select(self, position: int, count: int) -> Selection:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
+        ...
+
+    def kept(self, position: int, low: Selection, high: Selection) -> int:
+        """The fixed-point sum of the magnitudes in `low` and not in `high`; only for finite ones."""
         ...
 
     def kept_by_hash(self, position: int, key: tuple[int, int], share: int) -> int:
@@ -121,11 +101,10 @@ def _numbers(work: Work, counts: Counts, position: int, rule: SourceRule) -> Sou
     if isinstance(keep, KeepAll):
         return SourceNumbers()
     if isinstance(keep, (KeepLargest, KeepWindow)):
-        table = counts.table(position)
-        low, high = _selections(counts, position, table.size, keep)
+        low, high = _selections(counts, position, work.out.numel(), keep)
         factor = 1.0
-        if rule.rescale and table.finite:
-            factor = l1_ratio(counts.total(position), low.kept - high.kept, table.exponent)
+        if rule.rescale and (exponent := counts.exponent(position)) != INFINITE:
+            factor = l1_ratio(counts.total(position), counts.kept(position, low, high), exponent)
         return SourceNumbers(low=low, high=high, factor=factor)
     key = mask_key(work.seed, work.name, position)
     if isinstance(keep, KeepRandom):
@@ -133,10 +112,10 @@ def _numbers(work: Work, counts: Counts, position: int, rule: SourceRule) -> Sou
     else:
         share, levels = LEVELS, _levels(work.out, keep)
     factor = 1.0
-    if rule.rescale and (table := counts.table(position)).finite:
+    if rule.rescale and (exponent := counts.exponent(position)) != INFINITE:
         by_hash = levels is None
         kept = counts.kept_by_hash(position, key, share) if by_hash else counts.kept_by_rank(position, key, levels)
-        factor = l1_ratio(counts.total(position), kept, table.exponent)
+        factor = l1_ratio(counts.total(position), kept, exponent)
     return SourceNumbers(key=key, share=share, levels=levels, factor=factor)
 
 

@@ -121,6 +121,7 @@ def prepare(
         base=base,
         seed=recipe.seed,
         name=task.name,
+        repeated=bank.keep_deltas,
         remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
     )
 

@@ -18,7 +18,8 @@ class Work:
     `inputs` are equally shaped floating tensors, in the dtypes in which they count; `out` has their shape, and the
     result is rounded to its dtype. `base` is the base's place among the inputs. `seed` and `name`, the output tensor's
     checkpoint name, choose random masks. `remember(places, key, make)` keeps what follows from the inputs at these
-    places alone.
+    places alone. `repeated` says that more works will have these inputs, so that counts which serve any numbers are
+    worth their time.
     """
 
     plan: Plan
@@ -28,6 +29,7 @@ class Work:
     seed: int
     name: str
     remember: Callable[[tuple[int, ...], Hashable, Callable[[], Any]], Any]
+    repeated: bool = True
 
     @property
     def sources(self) -> tuple[int, ...]:

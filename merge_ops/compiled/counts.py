@@ -9,11 +9,12 @@ import torch
 
 from ..hashing import LEVELS
 from ..masks import Cut, row_length
+from ..reductions import INFINITE, fixed_exponent
 from ..work import Work
-from .hashes import kept_sums, sums_by_hash
+from .hashes import kept_sums, largest_bits, sums_by_hash, window_sums
 from .launch import addresses, chunks_of, codes, parallel, run
 from .ranked import kept_sums_by_rank
-from .selection import MagnitudeTable
+from .selection import MagnitudeTable, largest_once
 
 WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 KiB per source
 
@@ -24,24 +25,50 @@ class TaskVectorCounts:
     def __init__(self, work: Work) -> None:
         self._work, self._inputs, self._size = work, work.based, work.out.numel()
 
-    def table(self, position: int) -> MagnitudeTable:
-        """The counts of one source's task vector, made once."""
-        pair = self._pair(position)
-        return self._work.remember(self._places(position), "magnitudes", lambda: MagnitudeTable(pair, 1))
+    def exponent(self, position: int) -> int:
+        """See `reductions.fixed_exponent`, of one task vector."""
+        return self._norm(position)[0]
 
     def total(self, position: int) -> int:
         """The fixed-point sum of all magnitudes."""
-        return self.table(position).total(self._pair(position))
+        return self._norm(position)[1]
 
     def select(self, position: int, count: int) -> Cut:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
-        return self.table(position).cut(count, self._pair(position))
+        pair = self._pair(position)
+        if not self._work.repeated:
+            return largest_once(pair, 1, count)
+        table = self._work.remember(self._places(position), "magnitudes", lambda: MagnitudeTable(pair, 1))
+        return table.cut(count, pair)
+
+    def kept(self, position: int, low: Cut, high: Cut) -> int:
+        """The fixed-point sum of the magnitudes in `low` and not in `high`."""
+        pair, chunks = self._pair(position), chunks_of([self._size])
+        sums = np.empty(len(chunks), np.int64)
+        cuts = [number for cut in (low, high) for number in (np.uint32(cut.bits), cut.bound)]
+        run(window_sums, chunks, addresses(pair), codes(pair), 1, self._scale(position), *cuts, sums)
+        return int(sums.sum())
+
+    def _norm(self, position: int) -> tuple[int, int]:
+        """Exponent and fixed-point sum of one task vector, made once."""
+        pair, chunks = self._pair(position), chunks_of([self._size])
+
+        def make() -> tuple[int, int]:
+            at, kinds = addresses(pair), codes(pair)
+            largest, sums = np.empty(len(chunks), np.uint32), np.zeros(len(chunks), np.int64)
+            run(largest_bits, chunks, at, kinds, 1, largest)
+            exponent = fixed_exponent(float(largest.max().view(np.float32)))
+            if exponent != INFINITE:
+                run(kept_sums, chunks, at, kinds, 1, np.float32(2.0**exponent), 0, 0, LEVELS, sums)
+            return exponent, int(sums.sum())
+
+        return self._work.remember(self._places(position), "norm", make)
 
     def kept_by_hash(self, position: int, key: tuple[int, int], share: int) -> int:
         """The fixed-point sum of the magnitudes whose hash is below `share`."""
         numbers = (1, self._scale(position), *key)
         at, kinds, chunks = addresses(self._pair(position)), codes(self._pair(position)), chunks_of([self._size])
-        if self._size < WORTH_A_TABLE:
+        if self._size < WORTH_A_TABLE or not self._work.repeated:
             sums = np.zeros(len(chunks), np.int64)
             run(kept_sums, chunks, at, kinds, *numbers, share, sums)
             return int(sums.sum())
@@ -65,7 +92,7 @@ class TaskVectorCounts:
         return (self._work.base or 0, self._work.sources[position])
 
     def _scale(self, position: int) -> np.float32:
-        return np.float32(2.0 ** self.table(position).exponent)
+        return np.float32(2.0 ** self.exponent(position))
 
 
 def _sums_by_hash(

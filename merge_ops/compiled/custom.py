@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..masks import Cut
+from ..masks import EVERYTHING, Cut
 from ..methods.arcee_fusion import importance
 from ..methods.ram import unique_scales
 from ..methods.sce import energy_shares
@@ -19,7 +19,6 @@ from .selection import MagnitudeTable
 from .sums import energies
 
 Numbers = tuple[float, ...]
-WHOLE = Cut(0, 1 << 62, 0)
 
 
 def _launch(
@@ -29,7 +28,7 @@ def _launch(
     *,
     factors: Numbers | None = None,
     rows: np.ndarray | None = None,
-    cut: Cut = WHOLE,
+    cut: Cut = EVERYTHING,
 ) -> None:
     based, outs = work.based, (work.out,)
     count, size = len(based) - 1, work.out.numel()
@@ -88,7 +87,7 @@ def _fusion(work: Work, _numbers: Numbers) -> None:
 def _sce(work: Work, numbers: Numbers) -> None:
     share, scale = numbers
     based, size = work.based, work.out.numel()
-    cut = WHOLE
+    cut = EVERYTHING
     if share < 1.0:
         table = work.remember((work.base or 0, *work.sources), "variances", lambda: MagnitudeTable(based, VARIANCE))
         cut = table.cut(int(table.nonzero(based) * share), based)

@@ -95,3 +95,30 @@ def _largest(bits, n):
     for e in range(n):
         most = max(most, np.uint32(bits[e] & np.uint32(0x7FFFFFFF)))
     return most
+
+
+@compiled
+def _sum_within(values, fixed, start, low, bound, high, top_bound, n):
+    bits = values.view(np.uint32)
+    total = np.int64(0)
+    for e in range(n):
+        own = np.uint32(bits[e] & np.uint32(0x7FFFFFFF))
+        kept = (own > low) | ((own == low) & (start + e < bound))
+        kept &= (own < high) | ((own == high) & (start + e >= top_bound))
+        total += np.int64(fixed[e] if kept else np.int32(0))
+    return total
+
+
+@compiled
+def window_sums(chunks, first, last, inputs, codes, source, scale, low, bound, high, top_bound, sums):
+    """Per chunk, in `sums` int64: the fixed-point magnitudes of a task vector between two cuts; see `masks.Cut`."""
+    base, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    fixed = np.empty(STRIP, np.int32)
+    for chunk in range(first, last):
+        total, stop = np.int64(0), chunks[chunk, 2]
+        for start in range(chunks[chunk, 1], stop, STRIP):
+            n = min(STRIP, stop - start)
+            decode_delta(inputs, codes, source, start, n, base, values)
+            _fixed(values, scale, n, fixed)
+            total += _sum_within(values, fixed, start, low, bound, high, top_bound, n)
+        sums[chunk] = total

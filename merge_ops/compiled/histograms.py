@@ -111,22 +111,29 @@ def grouped(counts, target, groups):
 
 
 @compiled
-def group_counts(chunks, first, last, inputs, codes, source, groups, scale, counts, sums, lows, highs):
-    """Per chunk and group how many elements, `counts` uint32; per group sums of fixed-point magnitudes and extremes."""
+def group_counts(chunks, first, last, inputs, codes, source, groups, counts):
+    """How many elements there are per chunk and group, added to `counts`, uint32."""
     found = np.empty(STRIP, np.uint32)
-    values = found.view(np.float32)
     for chunk in range(first, last):
-        stop = chunks[chunk, 2]
+        stop, own = chunks[chunk, 2], counts[chunk]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
             magnitudes(inputs, codes, source, start, n, found)
             for e in range(n):
-                bits = found[e]
-                group = groups[_bin(bits)]
-                counts[chunk, group] += 1
-                sums[group] += np.int64(np.float32(values[e] * scale))
-                lows[group] = min(lows[group], bits)
-                highs[group] = max(highs[group], bits)
+                own[groups[_bin(found[e])]] += np.uint32(1)
+
+
+@compiled
+def between_counts(chunks, first, last, inputs, codes, source, low, high, counts):
+    """How many elements of each chunk have magnitudes in [low, high], in `counts`, int64."""
+    found = np.empty(STRIP, np.uint32)
+    for chunk in range(first, last):
+        total, stop = np.int64(0), chunks[chunk, 2]
+        for start in range(chunks[chunk, 1], stop, STRIP):
+            n = min(STRIP, stop - start)
+            magnitudes(inputs, codes, source, start, n, found)
+            total += _between(found, n, low, high)
+        counts[chunk] = total
 
 
 @compiled
@@ -140,7 +147,7 @@ def members(chunks, first, last, inputs, codes, source, low, high, offsets, bits
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
             magnitudes(inputs, codes, source, start, n, found)
-            if not _any_between(found, n, low, high):
+            if _between(found, n, low, high) == 0:
                 continue
             for e in range(n):
                 if low <= found[e] <= high:
@@ -150,11 +157,11 @@ def members(chunks, first, last, inputs, codes, source, low, high, offsets, bits
 
 
 @compiled
-def _any_between(found, n, low, high):
+def _between(found, n, low, high):
     count = np.uint32(0)
     for e in range(n):
         count += np.uint32((found[e] >= low) & (found[e] <= high))
-    return count > np.uint32(0)
+    return np.int64(count)
 
 
 @compiled

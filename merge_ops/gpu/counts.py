@@ -33,6 +33,10 @@ class TaskVectorCounts:
             self._tables[position] = self._work.remember(self._places(position), "magnitudes", make)
         return self._tables[position]
 
+    def exponent(self, position: int) -> int:
+        """See `reductions.fixed_exponent`, of one task vector."""
+        return self.table(position).exponent
+
     def total(self, position: int) -> int:
         """The fixed-point sum of all magnitudes."""
         return self.table(position).total
@@ -40,6 +44,10 @@ class TaskVectorCounts:
     def select(self, position: int, count: int) -> Cut | Tie | Among:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
         return self.table(position).select(count, self._pair(position))
+
+    def kept(self, _position: int, low: Cut | Tie | Among, high: Cut | Tie | Among) -> int:
+        """The fixed-point sum of the magnitudes in `low` and not in `high`."""
+        return low.kept - high.kept
 
     def kept_by_hash(self, position: int, key: tuple[int, int], share: int) -> int:
         """The fixed-point sum of the magnitudes whose hash is below `share`."""

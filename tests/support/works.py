@@ -50,6 +50,7 @@ def work_for(
     out: torch.dtype,
     *,
     known: dict[Hashable, Any] | None = None,
+    repeated: bool = True,
     **changed: Any,
 ) -> Work:
     known = {} if known is None else known
@@ -62,7 +63,7 @@ def work_for(
     numbers = numbers_for(method, len(inputs), changed)
     plan = method.plan(numbers, InputStatistics(lambda: inputs, numbers.base))
     target = torch.full(inputs[0].shape, math.nan, dtype=out, device=inputs[0].device)
-    return Work(plan, tuple(inputs), target, numbers.base, 7, "model.layers.0.mlp.up_proj.weight", remember)
+    return Work(plan, tuple(inputs), target, numbers.base, 7, "model.layers.0.mlp.up_proj.weight", remember, repeated)
 
 
 def reference(work: Work) -> torch.Tensor:
