@@ -135,6 +135,8 @@ class ModelBank:
         source = self._checkpoints[key[0]]
         if not isinstance(source, Checkpoint):  # intermediates are merged anew
             return False
+        if self.streams:  # what is made would fill the device
+            return False
         if self.resident or self.keep_deltas:
             return True
         return self.device.type == "cpu" and source.adapter is None and key not in self._derived
@@ -171,13 +173,18 @@ class ModelBank:
             lambda: [counting(self.tensor(key), dtype) for key in keys],
             base,
             remember=remember,
-            remember_tensor=remember if self.keep_deltas else compute_anew,
+            remember_tensor=remember if self.keep_deltas and not self.streams else compute_anew,
         )
 
     def derive(self, key: InputKey, make: Callable[[], torch.Tensor]) -> InputKey:
         """Give a tensor that is computed from the sources a key of its own, under which its statistics are kept too."""
         self._derived.setdefault(key, make)
         return key
+
+    @property
+    def known_bytes(self) -> int:
+        """Bytes of the statistics that are remembered."""
+        return sum(getattr(value, "nbytes", 0) for value in self._known.values())
 
     def recall(self, key: Hashable) -> Any:
         """What was remembered under a key; None where nothing was."""

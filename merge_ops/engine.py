@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -20,6 +21,10 @@ class Gram(NamedTuple):
 
     can_read: Callable[[torch.Tensor], bool]
     matrix: Callable[[Sequence[torch.Tensor], torch.Tensor | None], np.ndarray]
+
+
+class SlowMergeWarning(UserWarning):
+    """Kernels cannot be compiled; plain torch operations serve."""
 
 
 class Executor(NamedTuple):
@@ -55,12 +60,17 @@ def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = Non
 @lru_cache
 def executor_for(device: str) -> Executor | None:
     """The kernels for a kind of device; None where there are none, or what they are made with is not installed."""
-    if device == "cpu" and find_spec("numba"):
-        from .compiled.executor import can_run, gram_matrix, run_all, supported
+    compiler = {"cpu": "numba", "cuda": "triton"}.get(device)
+    if compiler is None or not find_spec(compiler):
+        return None
+    try:
+        if device == "cpu":
+            from .compiled.executor import can_run, gram_matrix, run_all, supported
 
-        return Executor(can_run, run_all, Gram(supported, gram_matrix))
-    if device == "cuda" and find_spec("triton"):
+            return Executor(can_run, run_all, Gram(supported, gram_matrix))
         from .gpu.executor import can_run, run_all
 
         return Executor(can_run, run_all)
-    return None
+    except (ImportError, SystemError, AttributeError) as error:  # it is installed, but does not fit its neighbours
+        warnings.warn(f"{compiler} cannot be used, so merging is slow: {error}", SlowMergeWarning, stacklevel=2)
+        return None

@@ -19,6 +19,7 @@ from .materialize import merge_in_batches, torch_dtype
 from .plan import MergePlan, TensorTask, plan_merge
 from .quiet import quiet_transformers
 from .recipe import Recipe
+from .structure import without_numbers
 from .weight_views import View, checkpoint_views
 
 
@@ -35,9 +36,7 @@ class Written:
     @staticmethod
     def conditions_of(plan: MergePlan) -> Any:
         """What, beside its task, a tensor depends on."""
-        recipe = plan.recipe
-        seed = recipe.seed if plan.method.random else None
-        return (recipe.merge_method, recipe.dtype, recipe.out_dtype, recipe.vocabulary, seed)
+        return without_numbers(plan.recipe), plan.recipe.seed if plan.method.random else None
 
     def holds(self, other: Written, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> bool:
         """Whether the tensor that `task` makes under the other's conditions is there already."""

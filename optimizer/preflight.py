@@ -78,7 +78,10 @@ def _baselines(session: Session, console: Console) -> None:
 def _costs(session: Session, console: Console) -> None:
     first = session.baselines[0][1]
     session.timed_load(first)  # builds the model, which happens once
-    merge = max(session.timed_load(recipe) for _, recipe in session.baselines)
+    # Once for what is done once (statistics, compiling), once for what every candidate costs.
+    once, merge = (max(session.timed_load(recipe) for _, recipe in session.baselines) for _ in range(2))
+    matrices = session.decomposed_bytes() / 1e9
+    kept = f"; merged matrices of methods that decompose: {matrices:.2f} GB" if matrices else ""
     blocks = session.suite.blocks("search")
     largest = max(blocks, key=len)
     session.suite.score(session.live.model, largest)  # what is slow only once
@@ -92,8 +95,9 @@ def _costs(session: Session, console: Console) -> None:
     off = why_off(session.config.search.racing, session.suite.entries)
     racing = "less where candidates are dropped early" if off is None else f"no candidate is dropped early: {off}"
     for line in (
-        f"Device: {session.device}. Sources: {source:.2f} GB, {session.placement}; live model: {model:.2f} GB.",
-        f"A candidate: {merge:.2f} s to merge, {score:.2f} s to score.",
+        f"Device: {session.device}. Sources: {source:.2f} GB, {session.placement}; live model: {model:.2f} GB{kept}.",
+        f"A candidate: {merge:.2f} s to merge ({once:.2f} s the first of a kind), {score:.2f} s to score.",
+        f"Statistics of the sources: {session.bank.known_bytes / 1e6:.1f} MB so far.",
         f"{trials} trials: about {duration(trials * (merge + score))}; {racing}.",
     ):
         console.print(line, highlight=False, soft_wrap=True)

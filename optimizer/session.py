@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ..merge_ops import (
 )
 from ..merge_ops.config_json import output_dtype
 from ..merge_ops.fit import check_vocabulary
+from ..merge_ops.methods import METHODS
 from ..merge_ops.plan import plan_merge
 from ..merge_ops.vocabulary import same_tokens
 from ..search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
@@ -207,6 +209,8 @@ class Session:
         """Merge a recipe into the live model; returns seconds."""
         start = time.perf_counter()
         self.live.load(recipe)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # kernels are only begun
         return time.perf_counter() - start
 
     def _placement(self) -> tuple[bool, str]:
@@ -216,7 +220,8 @@ class Session:
         if self.config.bank == "host":
             return False, "in the host's memory, as bank: host asks"
         free, _ = torch.cuda.mem_get_info(self.device)
-        needed = self.source_bytes() + self.bank[self.config.base_model].nbytes  # the live model is one more
+        # The live model is one more, and a method that decomposes keeps its merged matrices.
+        needed = self.source_bytes() + self.bank[self.config.base_model].nbytes + self.decomposed_bytes()
         room = f"{ROOM * free / 1e9:.1f} GB of {self.device} can be used"
         reason = f"sources and live model need {needed / 1e9:.1f} GB, {room}"
         if needed <= ROOM * free:
@@ -224,6 +229,13 @@ class Session:
         if self.config.bank == "device":
             raise UserError(f"bank: device: {reason}; use bank: host")
         return False, f"in the host's memory: {reason}"
+
+    def decomposed_bytes(self) -> int:
+        """Bytes of the merged matrices that candidates share, in float32, of all methods that decompose."""
+        methods = [METHODS[name] for name in self.config.space.methods if name in METHODS]
+        spectral = sum("merged_delta" in method.statistics for method in methods)
+        entries = self.bank[self.config.base_model].entries.values()
+        return 4 * spectral * sum(prod(entry.shape) for entry in entries)
 
     def source_bytes(self) -> int:
         """Bytes of all sources' tensors."""

@@ -16,7 +16,7 @@ from .launch import addresses, chunks_of, codes, parallel, run
 from .ranked import kept_sums_by_rank
 from .selection import MagnitudeTable, largest_once
 
-WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 KiB per source
+WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 to 512 KiB per source
 
 
 class TaskVectorCounts:
@@ -103,5 +103,5 @@ def _sums_by_hash(
         sums_by_hash(chunks, first, last, at, kinds, source, scale, key0, key1, sums)
         return sums
 
-    total = np.sum(parallel(work, chunks), axis=0)
+    total = np.sum(parallel(work, chunks, pieces=1), axis=0)
     return total.astype(np.uint32) if total.max() < 1 << 32 else total

@@ -73,7 +73,15 @@ def _ram(work: Work, numbers: Numbers) -> None:
 
         return np.sum(parallel(part, chunks), axis=0)
 
-    counts = work.remember((work.base or 0, *work.sources), ("moved", epsilon), count) if r else None
+    counts = None
+    if r:
+        # One answer is kept: epsilon may be searched.
+        known = work.remember((work.base or 0, *work.sources), "moved", dict)
+        if epsilon not in known:
+            found = count()
+            known.clear()
+            known[epsilon] = found
+        counts = known[epsilon]
     scales = (1.0,) * (len(based) - 1) if counts is None else unique_scales(counts.tolist(), epsilon, r, alpha)
     _launch(work, RAM, (epsilon, factor), factors=scales)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,22 @@ def run(kernel: Callable[..., Any], chunks: np.ndarray, *arguments: Any) -> None
     parallel(lambda first, last: kernel(chunks, first, last, *arguments), chunks)
 
 
-def parallel(work: Callable[[int, int], Any], chunks: np.ndarray) -> list[Any]:
-    """What `work(first, last)` gives for runs of chunks, in order; runs are of about equal size."""
+def parallel(work: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = PIECES) -> list[Any]:
+    """What `work(first, last)` gives for runs of chunks of about equal size, in order; so many runs per thread."""
     threads, count = torch.get_num_threads(), len(chunks)
     if threads == 1 or count < 2:
         return [work(0, count)] if count else []
     ends = np.cumsum(chunks[:, 2] - chunks[:, 1])
-    pieces = min(count, threads * PIECES)
-    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces).tolist()
+    pieces = min(count, threads * pieces)
+    cuts = (np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces) + 1).tolist()
     bounds = sorted({0, *cuts, count})
-    return list(_pool(threads).map(work, bounds[:-1], bounds[1:]))
+    futures = [_pool(threads).submit(work, *ends) for ends in pairwise(bounds)]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)  # kernels know addresses alone: nothing may be given up before they end
 
 
 @lru_cache(maxsize=2)

@@ -32,7 +32,7 @@ def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, fac
                 kept = np.float32(kept + np.float32(keep))
             d = np.float32((d if keep else np.float32(0)) * factor[k])
             x[k, e] = d
-            total = np.float32(total + d)
+            total = d if k == 0 else np.float32(total + d)  # a sum that starts with -0 can stay -0
         if len(vote) == 2:
             total = np.float32(total / (kept if kept > np.float32(1) else np.float32(1)))
         elif len(vote) > 2:
@@ -42,7 +42,8 @@ def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, fac
             divisor = np.float32(0)
             for k in range(len(weight)):
                 d = np.float32(x[k, e] * sign)
-                total = np.float32(total + (d if d > np.float32(0) else np.float32(0)))
+                agreeing = d if d > np.float32(0) else np.float32(0)
+                total = agreeing if k == 0 else np.float32(total + agreeing)
                 if len(vote) == 4:
                     divisor = np.float32(divisor + (weight[k] if d > np.float32(0) else np.float32(0)))
             if len(vote) == 4:

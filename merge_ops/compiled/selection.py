@@ -50,7 +50,7 @@ class Magnitudes:
             histogram(self._chunks, first, last, self._at, self._kinds, self._source, counts)
             return counts
 
-        return np.sum(parallel(count, self._chunks), axis=0)
+        return np.sum(parallel(count, self._chunks, pieces=1), axis=0)
 
     def by_group(self, groups: np.ndarray, count: int) -> np.ndarray:
         """How many elements there are per chunk and group of bins, (chunks, count) uint32."""
@@ -112,7 +112,8 @@ class MagnitudeTable:
         lasts = np.searchsorted(groups[filled], np.arange(count), side="right") - 1
         self._limits = np.array([_range(int(filled[i]), int(filled[j])) for i, j in zip(firsts, lasts, strict=True)])
         by_chunk = found.by_group(groups, count)
-        self._before = np.zeros((len(by_chunk) + 1, count), np.uint32)  # elements in earlier chunks
+        kind = np.uint32 if self.size < 1 << 32 else np.int64
+        self._before = np.zeros((len(by_chunk) + 1, count), kind)  # elements in earlier chunks
         np.cumsum(by_chunk, axis=0, out=self._before[1:])
         self._above = self.size - np.cumsum(self._before[-1].astype(np.int64))  # elements in later groups
 

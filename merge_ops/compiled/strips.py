@@ -18,7 +18,6 @@ from numba.np.numpy_support import carray
 
 STRIP = 256  # elements: a dozen strips of float32 leave room in the first-level cache
 CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
-BYTES = np.array([2, 2, 4], dtype=np.int64)  # by code
 
 
 def compiled(function: Callable[..., Any]) -> Any:

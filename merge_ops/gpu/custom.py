@@ -75,8 +75,12 @@ def _ram_parameters(work: Work) -> tuple[float, ...]:
     epsilon, r, alpha, factor = _numbers(work)
     scales = (1.0,) * len(work.sources)
     if r:
-        counts = _remembered(work, ("moved", epsilon), partial(_moved_counts, work.based, epsilon))
-        scales = unique_scales(counts, epsilon, r, alpha)
+        known = _remembered(work, "moved", dict)
+        if epsilon not in known:  # one answer is kept: epsilon may be searched
+            found = _moved_counts(work.based, epsilon)
+            known.clear()
+            known[epsilon] = found
+        scales = unique_scales(known[epsilon], epsilon, r, alpha)
     return (epsilon, factor, *scales)
 
 

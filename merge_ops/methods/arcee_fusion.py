@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..reductions import CHUNK, row_sums
 from .method import Base, Custom, MergeMethod, Numbers, Statistics
 
 FLOOR = 1e-8  # added to probabilities
@@ -31,13 +32,22 @@ def _merge(inputs: tuple[torch.Tensor, ...], base: int | None) -> torch.Tensor:
 def importance(base: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, float]:
     """The divergence of every row (..., 1) and the threshold of importance, for tensors of any floating dtype."""
     dtype = torch.promote_types(torch.float32, torch.promote_types(base.dtype, other.dtype))
-    own, other = base.to(dtype), other.to(dtype)
-    p = torch.softmax(other, dim=-1) + FLOOR
-    q = torch.softmax(own, dim=-1) + FLOOR
-    divergence = (p * torch.log(p / q)).sum(dim=-1, keepdim=True)
-    flat = ((other - own).abs() * divergence).reshape(-1)
+    length = base.shape[-1] if base.dim() else 1
+    own, new = (x.to(dtype).reshape(-1, length) for x in (base, other))
+    step = max(1, CHUNK // length)
+    starts = range(0, len(own), step)
+    divergence = torch.cat([_divergences(new[start : start + step], own[start : start + step]) for start in starts])
+    flat = ((new - own).abs_() * divergence[:, None]).reshape(-1)
     quartiles = [float(flat.kthvalue(int(share * (flat.numel() - 1)) + 1).values) for share in (0.25, 0.5, 0.75)]
-    return divergence, quartiles[1] + 1.5 * (quartiles[2] - quartiles[0])
+    shape = (*base.shape[:-1], 1) if base.dim() else ()
+    return divergence.reshape(shape), quartiles[1] + 1.5 * (quartiles[2] - quartiles[0])
+
+
+def _divergences(other: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """KL(softmax(other) || softmax(base)) per row."""
+    p = torch.softmax(other, dim=-1) + FLOOR
+    q = torch.softmax(base, dim=-1) + FLOOR
+    return row_sums((p * torch.log(p / q)).double()).to(base.dtype)
 
 
 METHODS = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +15,11 @@ from works import VARIANTS, models, models_of, reference, work_for
 
 from mergesmith.merge_ops.compiled import executor as compiled
 from mergesmith.merge_ops.compiled.counts import TaskVectorCounts
+from mergesmith.merge_ops.compiled.launch import chunks_of, parallel
 from mergesmith.merge_ops.compiled.selection import MagnitudeTable, largest_once
 from mergesmith.merge_ops.compiled.strips import STRIP
 from mergesmith.merge_ops.methods import METHODS, AddDelta
+from mergesmith.merge_ops.methods.arcee_fusion import importance
 from mergesmith.merge_ops.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
 from mergesmith.merge_ops.selection import largest
 from mergesmith.merge_ops.statistics import InputStatistics
@@ -148,3 +152,54 @@ def test_a_scaled_task_vector_is_added() -> None:
     delta = other.float() - base.float()
     work = work_for(METHODS["linear"], [base, other], BFLOAT16)
     assert_same_bits(Work(AddDelta(delta, 0.3), work.inputs, work.out, 0, 0, "x", work.remember))
+
+
+def test_zeros_keep_their_signs() -> None:
+    inputs = models((4000,), 3, BFLOAT16)
+    inputs[0][::3] = -0.0
+    for other in inputs[1:]:
+        other[::3] = 0.0
+    for name in ("ties", "dare_linear", "breadcrumbs", "localize_and_stitch"):
+        for weight in (-0.5, 0.5):
+            assert_same_bits(work_for(METHODS[name], inputs, BFLOAT16, weight=weight))
+
+
+def test_a_long_vector_has_the_same_importance_for_every_thread_count() -> None:
+    base, other = models((70_000,), 2, BFLOAT16)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            divergence, threshold = importance(base, other)
+            found.append((divergence.item(), threshold))
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(found)) == 1
+
+
+def test_without_a_compiler_plain_torch_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = importlib.import_module("mergesmith.merge_ops.engine")
+    monkeypatch.setattr(engine, "executor_for", lambda _device: None)
+    work = work_for(METHODS["ties"], models((20, 30), 3, BFLOAT16), BFLOAT16)
+    engine.run([work])
+    assert torch.equal(work.out, reference(work))
+
+
+def test_all_pieces_end_before_an_error_is_told() -> None:
+    ended: list[int] = []
+
+    def work(first: int, _last: int) -> None:
+        if first == 0:
+            raise RuntimeError("the first piece")
+        time.sleep(0.05)
+        ended.append(first)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="the first piece"):
+            parallel(work, chunks_of([4 * CHUNK], CHUNK), pieces=1)
+    finally:
+        torch.set_num_threads(before)
+    assert ended == [2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import write_family
+from tiny_models import write_family, write_model
 
 from mergesmith.merge_ops import LiveModel, MergeError, ModelBank, Recipe, materialize, parse_recipe
 from mergesmith.merge_ops.work import Work
@@ -134,3 +134,32 @@ def test_sources_are_read_once_in_parallel(written: list[str]) -> None:
     assert sum(read) == sum(bank[reference].nbytes for reference in bank.references)
     name = next(iter(bank["a"].entries))
     assert bank.tensor(("a", name)) is bank.tensor(("a", name))
+
+
+@pytest.mark.parametrize("source", ["union", "base"])
+def test_another_base_model_is_another_vocabulary(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, (name, tokens) in enumerate({"base": "abcdefgh", "a": "hgfedcbaxy"}.items()):
+        sizes = {"layers": 1, "hidden": 16, "intermediate_size": 24, "vocab": 4 + len(tokens)}
+        write_model(tmp_path / name, seed=seed, tokens=tokens, **sizes)
+    models = "models: [{model: base}, {model: a}]\nparameters: {weight: 1}"
+    live = LiveModel(ModelBank(["base", "a"]))
+    for base in ("base", "a"):
+        wanted = recipe(f"merge_method: linear\nbase_model: {base}\n{models}\ntokenizer_source: {source}\n")
+        live.load(wanted)
+        assert_holds(live, wanted)
+
+
+def test_a_failure_in_the_middle_leaves_nothing_unwritten(written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    live = LiveModel(ModelBank(["base", "a", "b"]))
+    live.load(ties("0.5"))
+    materializing = importlib.import_module("mergesmith.merge_ops.materialize")
+    monkeypatch.setattr(materializing, "BATCH", 1)  # tensors before the failing one are written
+    halves = "[{filter: mlp, value: -1}, {value: 1}]"
+    models = f"models: [{{model: a, parameters: {{weight: {halves}}}}}, {{model: b, parameters: {{weight: 1}}}}]"
+    written.clear()
+    with pytest.raises(MergeError):
+        live.load(recipe(f"merge_method: linear\n{models}\n"))
+    assert written
+    live.load(ties("0.5"))
+    assert_holds(live, ties("0.5"))
