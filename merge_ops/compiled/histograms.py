@@ -65,6 +65,18 @@ def magnitude_source(inputs, codes, source, start, n, base, scratch, values):
 
 
 @compiled
+def _without_sign(bits, n, found):
+    for e in range(n):
+        found[e] = np.uint32(bits[e] & np.uint32(0x7FFFFFFF))
+
+
+@compiled
+def _count(found, n, counts):
+    for e in range(n):
+        counts[_bin(found[e])] += 1
+
+
+@compiled
 def magnitudes(inputs, codes, source, start, n, found):
     """Magnitude bits of elements [start, start + n) into `found`, uint32."""
     base, scratch, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
@@ -72,8 +84,7 @@ def magnitudes(inputs, codes, source, start, n, found):
     for offset in range(0, n, STRIP):
         size = min(STRIP, n - offset)
         magnitude_source(inputs, codes, source, start + offset, size, base, scratch, values)
-        for e in range(size):
-            found[offset + e] = np.uint32(bits[e] & np.uint32(0x7FFFFFFF))
+        _without_sign(bits, size, found[offset : offset + size])
 
 
 @compiled
@@ -85,8 +96,7 @@ def histogram(chunks, first, last, inputs, codes, source, counts):
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
             magnitudes(inputs, codes, source, start, n, found)
-            for e in range(n):
-                counts[_bin(found[e])] += 1
+            _count(found, n, counts)
 
 
 @compiled
