@@ -60,12 +60,14 @@ def main() -> None:
         folder, millions = sized(work, arguments.parameters)
         show(f"Base and sources of {millions} M parameters in bfloat16.")
         ours = figures.mergesmith(folder, methods)
-        show(candidate_table(*(figures.mergekit(folder, methods, dtype) for dtype in DTYPES), ours))
+        same, rounded = (figures.mergekit(folder, methods, d) if d in arguments.mergekit_dtypes else {} for d in DTYPES)
+        show(candidate_table(same, rounded, ours))
     if "tiny" in only:
         layers = arguments.tiny_layers
         folder = shaped(work / f"tiny-{layers}", layers)
-        memory = figures.mergekit(folder, ["linear"], DTYPES[0]), figures.mergesmith(folder, ["linear"])
-        show(tiny_table(9 * layers + 3, *memory, disk_rows(figures, folder, ["linear"], work)["linear"]))
+        mergekit, ours = figures.mergekit(folder, ["linear"], DTYPES[0]), figures.mergesmith(folder, ["linear"])
+        from_disk = disk_rows(figures, folder, ["linear"], work)["linear"]
+        show(tiny_table(9 * layers + 3, mergekit, ours, from_disk))
     if "disk" in only:
         folder, millions = sized(work, arguments.disk_parameters or arguments.parameters)
         show(f"Base and sources of {millions} M parameters in bfloat16, whole commands.")
@@ -116,6 +118,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=rows, metavar="ROW", help=" ".join(rows))
     parser.add_argument("--repeats", type=int, default=5, help="candidates per method")
     parser.add_argument("--mergekit-repeats", type=int, default=3)
+    parser.add_argument("--mergekit-dtypes", nargs="+", choices=DTYPES, default=DTYPES, metavar="DTYPE")
     parser.add_argument("--patience", type=float, default=30.0, help="seconds after which nothing is repeated")
     parser.add_argument("--tiny-layers", type=int, default=400, help="nine tensors each")
     parser.add_argument("--disk-parameters", type=size, help="another size for the commands from disk to disk")

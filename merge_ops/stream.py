@@ -7,7 +7,7 @@ device, whatever the model. What is given out is valid until the next is asked f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import torch
 
@@ -48,7 +48,9 @@ def _groups(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[list[Tenso
         yield group
 
 
-def streamed(groups: Iterable[Sequence[torch.Tensor]], device: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
+def streamed(
+    groups: Iterable[Sequence[torch.Tensor]], device: torch.device
+) -> Generator[tuple[torch.Tensor, ...], None, None]:
     """Copies of each group's tensors on the device; valid until the next are asked for."""
     lane = _Lane(device)
     free = deque(_Buffer(lane) for _ in range(BUFFERS))

@@ -45,7 +45,7 @@ class TaskVectorCounts:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
         return self.table(position).select(count, self._pair(position))
 
-    def kept(self, _position: int, low: Cut | Tie | Among, high: Cut | Tie | Among) -> int:
+    def kept(self, position: int, low: Cut | Tie | Among, high: Cut | Tie | Among) -> int:
         """The fixed-point sum of the magnitudes in `low` and not in `high`."""
         return low.kept - high.kept
 

@@ -140,8 +140,8 @@ def test_sources_are_read_once_in_parallel(written: list[str]) -> None:
 def test_another_base_model_is_another_vocabulary(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for seed, (name, tokens) in enumerate({"base": "abcdefgh", "a": "hgfedcbaxy"}.items()):
-        sizes = {"layers": 1, "hidden": 16, "intermediate_size": 24, "vocab": 4 + len(tokens)}
-        write_model(tmp_path / name, seed=seed, tokens=tokens, **sizes)
+        vocab = 4 + len(tokens)
+        write_model(name, seed=seed, tokens=tokens, layers=1, hidden=16, intermediate_size=24, vocab=vocab)
     models = "models: [{model: base}, {model: a}]\nparameters: {weight: 1}"
     live = LiveModel(ModelBank(["base", "a"]))
     for base in ("base", "a"):

@@ -46,12 +46,6 @@ def test_only_so_many_groups_are_there_at_a_time() -> None:
     assert len(storages) == BUFFERS
 
 
-def test_an_abandoned_stream_ends() -> None:
-    stream = streamed([[torch.zeros(3)]] * 5, DEVICE)
-    next(stream)
-    stream.close()
-
-
 @pytest.mark.parametrize("method", ["ties", "slerp"])
 def test_candidates_are_the_same_from_streamed_sources(
     method: str, llama: Path, monkeypatch: pytest.MonkeyPatch
