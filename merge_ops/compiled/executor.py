@@ -14,7 +14,7 @@ from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
 from .counts import TaskVectorCounts
 from .custom import KERNELS
-from .launch import addresses, chunks_of, codes, run, supported
+from .launch import addresses, chunks_of, codes, each, run, supported
 from .linear import combine, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
 from .sums import products
@@ -91,8 +91,9 @@ def _masked(works: Sequence[Work]) -> None:
     cuts, bounds = np.empty((*shape, 2), np.uint32), np.empty((*shape, 2), np.int64)
     keys, shares = np.empty((*shape, 2), np.uint32), np.empty(shape, np.uint32)
     factors, weights = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    for t, work in enumerate(works):
-        for k, n in enumerate(numbers_of(work, plans[t], TaskVectorCounts(work))):
+    numbers = each(lambda pair: numbers_of(*pair, TaskVectorCounts(pair[0])), list(zip(works, plans, strict=True)))
+    for t, own in enumerate(numbers):
+        for k, n in enumerate(own):
             assert isinstance(n.low, Cut) and isinstance(n.high, Cut), "Should not reach."
             cuts[t, k], bounds[t, k] = (n.low.bits, n.high.bits), (n.low.bound, n.high.bound)
             keys[t, k], shares[t, k] = n.key, n.share

@@ -181,6 +181,10 @@ def place_of(inputs, codes, source, start, stop, bits, nth):
     for begin in range(start, stop, STRIP):
         n = min(STRIP, stop - begin)
         magnitudes(inputs, codes, source, begin, n, found)
+        count = _between(found, n, bits, bits)
+        if count < nth:
+            nth -= count
+            continue
         for e in range(n):
             if found[e] == bits:
                 nth -= 1

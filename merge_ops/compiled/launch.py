@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -61,7 +61,18 @@ def parallel(work: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = 
     pieces = min(count, threads * pieces)
     cuts = (np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces) + 1).tolist()
     bounds = sorted({0, *cuts, count})
-    futures = [_pool(threads).submit(work, *ends) for ends in pairwise(bounds)]
+    return _results([_pool("chunks", threads).submit(work, *ends) for ends in pairwise(bounds)])
+
+
+def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """What `work(item)` gives for items, in order, several at a time; inside, kernels may be run."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(items) < 2:
+        return [work(item) for item in items]
+    return _results([_pool("items", threads).submit(work, item) for item in items])
+
+
+def _results(futures: Sequence[Future[Any]]) -> list[Any]:
     try:
         return [future.result() for future in futures]
     finally:
@@ -70,6 +81,7 @@ def parallel(work: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = 
         wait(futures)  # kernels know addresses alone: nothing may be given up before they end
 
 
-@lru_cache(maxsize=2)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="mergesmith-merge")
+@lru_cache(maxsize=4)
+def _pool(purpose: str, threads: int) -> ThreadPoolExecutor:
+    """One for items and one for the chunks that they wait for: a thread must not wait for one of its own kind."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"mergesmith-{purpose}")
