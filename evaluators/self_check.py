@@ -19,10 +19,11 @@ from .harness import harness_answers
 from .memory import is_out_of_memory, release
 from .records import ScoringError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
+from .surroundings import pinned_generation
 from .task_items import Request
 from .work import Work
 
-Candidates = Callable[[], Iterable[tuple[str, Any]]]
+Candidates = Callable[[], Iterable[tuple[str, Callable[[], Any]]]]  # names, and what gives a model its weights
 
 SAMPLE = 8  # items of a task: its longest ones and some spread over the rest; fewer of each where a group has many
 FEWEST = 2
@@ -58,16 +59,24 @@ class SelfCheck:
             unchecked: list[str] = []
             first: ScoringError | None = None
             checked = 0
-            for name, model in candidates():
-                self.content.lm.attach(model)
-                self.budget = self.budget or fitting_budget(self.content, model)
+            for name, load in candidates():
                 try:
-                    for leaf, check in checks.items():
-                        self._check(leaf, model, check, name)
+                    model = load()
+                    self.content.lm.attach(model)
+                    with pinned_generation(model, self.content.lm.tokenizer):
+                        self.budget = self.budget or fitting_budget(self.content, model)
+                        for leaf, check in checks.items():
+                            self._check(leaf, model, check, name)
+                except UserError:
+                    raise
+                except Exception as error:  # whatever is wrong with one model, the run goes on without it
+                    reason = str(error) if isinstance(error, ScoringError) else f"{type(error).__name__}: {error}"
+                    first = first or ScoringError(reason)
+                    unchecked.append(f"{name} takes no part in the check of the scorers: {reason}")
+                else:
                     checked += 1
-                except ScoringError as error:
-                    first = first or error
-                    unchecked.append(f"{name} takes no part in the check of the scorers: {error}")
+                    continue
+                release()
             if first is not None and not checked:
                 raise first
             # A scorer that took another's place has not seen the candidates before.

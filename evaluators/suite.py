@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,22 +151,17 @@ class Suite:
         """Choose each task's scorer by comparing items with lm-eval's own, and keep to it from now on.
 
         Args:
-            candidates: gives (name, model) pairs, each model with its weights in place when it is given out; called
-                again when a scorer was refused, so that its successor is held against all of them.
+            candidates: gives (name, load) pairs; load() puts the weights in place and returns the model. Called again
+                when a scorer was refused, so that its successor is held against all of them.
 
         Raises:
             ScoringError: lm-eval can score none of them.
         """
         from .self_check import SelfCheck
-        from .surroundings import inside_lm_eval, pinned_generation
-
-        def surrounded() -> Iterator[tuple[str, Any]]:
-            for name, model in candidates():
-                with pinned_generation(model, self.content.lm.tokenizer):
-                    yield name, model
+        from .surroundings import inside_lm_eval
 
         with inside_lm_eval():
-            report = SelfCheck(self.content, self._scorer, self._token_budget).run(surrounded)
+            report = SelfCheck(self.content, self._scorer, self._token_budget).run(candidates)
         self.use(report.plan)
         return report
 
@@ -191,7 +186,7 @@ class Suite:
         if self._checked_length != self.content.lm.max_length:
             self.check(model)
         if self._plan is None:
-            self.check_scorers(lambda: [("this model", model)])
+            self.check_scorers(lambda: [("this model", lambda: model)])
         assert self._plan is not None, "Should not reach."
         shape = (self.content.lm.max_length, model.device)
         if self._loop is None or self._shape != shape:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -180,13 +180,13 @@ class Session:
         """
         names = (BASE, *(parent_name(model) for model in self.config.models))
 
-        def candidates() -> Iterator[tuple[str, Any]]:
-            for name, recipe in self.baselines:
-                if name in names:
-                    self.live.load(recipe)
-                    yield name, self.live.model
+        def load(recipe: Recipe) -> Any:
+            self.live.load(recipe)
+            return self.live.model
 
-        return self.suite.check_scorers(candidates)
+        return self.suite.check_scorers(
+            lambda: [(name, partial(load, recipe)) for name, recipe in self.baselines if name in names]
+        )
 
     def evaluate(self, recipe: Recipe, part: Part, *, digest: WeightsDigest | None = None) -> Scores:
         """Merge a recipe and score it on a whole part.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ DOCS = documents(150, seed=1)
 def test_non_finite_outputs(root: Path, kind: str, value: float, scorer: Any) -> None:
     write_task(root / "tasks", "task", kind, docs=DOCS)
     suite, model = load(root, ["task"], scorer=scorer), make_model()
-    suite.check_scorers(lambda: [("sound", model)])
+    suite.check_scorers(lambda: [("sound", lambda: model)])
     with torch.no_grad():
         model.lm_head.weight[7].fill_(value)
     with pytest.raises(ScoringError, match=r"task 'task', item \d+: .*(not finite|nan|inf)"):
@@ -53,6 +54,25 @@ def test_a_metric_that_fails_on_an_answer(root: Path) -> None:
     suite = load(root, ["task"])
     with pytest.raises(ScoringError, match=r"task 'task', item \d+: the metric failed: KeyError"):
         score_part(suite, make_model(), "select")
+
+
+def test_a_filter_that_fails_and_a_model_that_cannot_be_read(root: Path) -> None:
+    filters = [{"name": "own", "filter": [{"function": "custom", "filter_fn": "!function scoring.bad"}]}]
+    write_task(root / "tasks", "task", "generation", docs=DOCS, filter_list=filters)
+    (root / "tasks" / "scoring.py").write_text("def bad(resps, docs):\n    raise KeyError('no answer')\n")
+    with pytest.raises(ScoringError, match=r"task 'task': its filter 'own' failed: KeyError"):
+        load(root, ["task"]).check_scorers(lambda: [("it", make_model)])
+    write_task(root / "tasks", "sound", "choice", docs=DOCS)
+
+    def fails() -> Any:
+        raise RuntimeError("no such weights")
+
+    small = partial(make_model, vocab_size=30)  # the tokenizer has more
+    report = load(root, ["sound"]).check_scorers(lambda: [("lost", fails), ("small", small), ("good", make_model)])
+    assert report.checks["sound"].compared == 8
+    assert "lost takes no part" in report.unchecked[0]
+    assert "RuntimeError: no such weights" in report.unchecked[0]
+    assert "small takes no part" in report.unchecked[1]
 
 
 def test_a_metric_called_acc_outside_its_range(root: Path) -> None:
@@ -98,11 +118,11 @@ def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
     write_task(root / "tasks", "task", "choice", docs=DOCS, train=train, num_fewshot=4)
     suite, model = load(root, ["task"]), make_model()
     with room_for(model, 700):  # less than lm-eval's 32 rows, and less than our 8
-        report = suite.check_scorers(lambda: [("it", model)])
+        report = suite.check_scorers(lambda: [("it", lambda: model)])
     assert report.plan.token_budget == 512
     assert report.checks["task"].compared == 8
     with room_for(model, 20), pytest.raises(ScoringError, match="one row per batch"):
-        suite.check_scorers(lambda: [("it", model)])
+        suite.check_scorers(lambda: [("it", lambda: model)])
 
 
 def test_the_budget_is_what_fits() -> None:

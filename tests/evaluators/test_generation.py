@@ -36,7 +36,7 @@ def test_stop_strings_are_lm_evals(root: Path) -> None:
     for name, until in UNTIL.items():
         write_task(root / "tasks", name, "generation", docs=DOCS, **graded(**settings(until=until)))
     suite, model = load(root, list(UNTIL)), make_model(3)
-    report = suite.check_scorers(lambda: [("it", model)])
+    report = suite.check_scorers(lambda: [("it", lambda: model)])
     assert all(scorer.name == "loop" for scorer in report.plan.scorers.values())
     suite.score(model, Block("search", 0, dict.fromkeys(UNTIL, tuple(range(40)))))
     ours = {name: generated(suite, name) for name in UNTIL}
@@ -55,7 +55,7 @@ def test_chats_with_a_system_prompt_and_a_begun_answer(root: Path) -> None:
     task = graded(**settings(until=["q", "\n"]), **shots, gen_prefix="is it")
     write_task(root / "tasks", "task", "generation", docs=DOCS, **task)
     suite, model = load(root, ["task"], chat=ChatConfig(apply_template=True, system="be brief")), make_model(3)
-    report = suite.check_scorers(lambda: [("it", model)])
+    report = suite.check_scorers(lambda: [("it", lambda: model)])
     assert str(report.plan.scorers["task"]) == "loop+prefix"
     suite.score(model, Block("search", 0, {"task": tuple(range(30))}))
     run = {"apply_chat_template": True, "fewshot_as_multiturn": True, "system_instruction": "be brief", "limit": 30}

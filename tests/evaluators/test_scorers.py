@@ -86,7 +86,7 @@ def test_items_are_lm_evals_in_float32(suite: Suite, family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_items_in_bfloat16_differ_only_where_rounding_decides(suite: Suite, family: str) -> None:
     model = new_model(family, torch.bfloat16)
-    report = suite.check_scorers(lambda: [(family, model)])
+    report = suite.check_scorers(lambda: [(family, lambda: model)])
     assert all(check.scorer.name != "hf" for check in report.checks.values())
     expected, theirs = scored(suite, model, PLANS["hf"])
     values, ours = scored(suite, model, dict(report.plan.scorers))
@@ -102,12 +102,12 @@ def test_items_in_bfloat16_differ_only_where_rounding_decides(suite: Suite, fami
 
 def only(suite: Suite, name: str, model: Any) -> tuple[str, str]:
     """The scorer that a task gets on a model, and what the report says of it."""
-    check = suite.check_scorers(lambda: [("it", model)]).checks[name]
+    check = suite.check_scorers(lambda: [("it", lambda: model)]).checks[name]
     return str(check.scorer), check.sentence(name)
 
 
 def test_the_fastest_scorer_that_agrees_is_taken(suite: Suite) -> None:
-    report = suite.check_scorers(lambda: [("a", new_model("llama")), ("b", make_model())])
+    report = suite.check_scorers(lambda: [("a", lambda: new_model("llama")), ("b", make_model)])
     assert {name: str(scorer) for name, scorer in report.plan.scorers.items()} == {
         "choice": "packed+prefix",
         "letters": "packed+prefix",
@@ -147,7 +147,7 @@ def test_a_scorer_refused_for_one_model_is_checked_on_the_others_too(
     def candidates() -> Any:
         for name, model in models.items():
             seen.append(name)
-            yield name, model
+            yield name, lambda model=model: model
 
     report = suite.check_scorers(candidates)
     assert str(report.plan.scorers["choice"]) == "rows"
@@ -178,7 +178,7 @@ def test_a_model_that_cannot_be_scored_takes_no_part(suite: Suite) -> None:
     broken = make_model()
     with torch.no_grad():
         broken.lm_head.weight[7].fill_(float("nan"))
-    report = suite.check_scorers(lambda: [("broken", broken), ("sound", make_model())])
+    report = suite.check_scorers(lambda: [("broken", lambda: broken), ("sound", make_model)])
     assert next(iter(report.sentences())).startswith("broken takes no part in the check of the scorers: task 'choice'")
     assert report.checks["choice"].compared == 8
 
