@@ -46,9 +46,9 @@ class Loop:
         self, model: Any, block: Block, leaves: Mapping[str, Sequence[int]]
     ) -> Mapping[int, Sequence[Generated]]:
         key = block.part, block.index, tuple(leaves.items())
-        if key not in self._works:
-            self._works[key] = self._arranged(leaves, self.plan.token_budget)
         try:
+            if key not in self._works:
+                self._works[key] = self._arranged(leaves, self.plan.token_budget)
             return self._works[key].run(model)
         except Exception as error:
             if not is_out_of_memory(error):

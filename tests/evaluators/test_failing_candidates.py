@@ -13,7 +13,8 @@ import pytest
 import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
-from mergesmith.evaluators import ScoringError, SplitConfig
+from mergesmith.evaluators import ScoringError, SplitConfig, work
+from mergesmith.evaluators.batches import make_batches
 from mergesmith.evaluators.budget import full_batches, halved_until_it_fits
 from mergesmith.evaluators.documents import digest, part_of
 
@@ -98,6 +99,23 @@ def room_for(model: Any, tokens: int) -> Iterator[list[int]]:
         yield passed
     finally:
         handle.remove()
+
+
+def test_out_of_memory_while_batches_are_arranged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(root / "tasks", "task", "choice", docs=DOCS)
+    suite, model = load(root, ["task"]), make_model()
+    suite.check_scorers(lambda: [("it", lambda: model)])
+    asked: list[int] = []
+
+    def arranged(rows: Any, *, tokens: int, **others: Any) -> Any:
+        asked.append(tokens)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("no room for the batches")
+        return make_batches(rows, tokens=tokens, **others)
+
+    monkeypatch.setattr(work, "make_batches", arranged)
+    suite.score(model, suite.blocks("search")[0])
+    assert asked[1] == asked[0] // 2
 
 
 @pytest.mark.parametrize("kind", ["choice", "rolling", "generation"])
