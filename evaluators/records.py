@@ -18,6 +18,10 @@ class ScoringError(RuntimeError):
     """A candidate that cannot be scored: its failure, not the run's. The text names the task and the item."""
 
 
+class NoRoomError(ScoringError):
+    """Too little memory for lm-eval's own scorer, even with one row per batch."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One lm-eval task (or Python objective) inside an entry.

@@ -101,6 +101,7 @@ class TaskCheck:
         largest: the largest difference of log-likelihoods, nat.
         differing: items whose scores differ, as far as the rule allows it.
         refused: why faster scorers are not used.
+        forced: what speaks against the scorer that the user forces, or why it could not be checked; else empty.
     """
 
     scorer: Scorer
@@ -108,16 +109,17 @@ class TaskCheck:
     largest: float = 0.0
     differing: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    forced: str = ""
 
     def sentence(self, task: str) -> str:
         """The outcome in words."""
         told = f"{task}: scored by {self.scorer}"
-        if self.scorer != HF:
+        if self.compared:
             told += f", equal to lm-eval on {self.compared} sampled items"
             told += f" (log-likelihoods within {self.largest:.1g} nat)" if self.largest else ""
         if self.differing:
             told += f", but for {len(self.differing)}: {'; '.join(self.differing)}"
-        return told + "".join(f"; {reason}" for reason in self.refused)
+        return "; ".join(filter(None, (told, *self.refused, self.forced)))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .content import Content, LeafTask
 from .harness import harness_answers
 from .memory import is_out_of_memory, release
-from .records import ScoringError
+from .records import NoRoomError, ScoringError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from .surroundings import pinned_generation
 from .task_items import Request
@@ -108,11 +108,19 @@ class SelfCheck:
     def _check(self, name: str, model: Any, check: TaskCheck, candidate: str) -> None:
         """Compare one task on one candidate; what disagrees is replaced by the next slower scorer."""
         rungs = self._rungs[name]
-        if rungs[0] == HF:
-            return
         leaf, ids = self.content.leaves[name], self._samples[name]
         requests = [request for doc in ids for request in leaf.requests[doc]]
-        self._harness(requests)
+        try:
+            self._harness(requests)  # where it is the scorer too, for the rows that memory has room for
+        except NoRoomError as error:
+            if rungs[-1] == HF:
+                raise
+            del rungs[:-1]  # the user's choice stands, in its plainest form
+            check.scorer = rungs[0]
+            check.forced = check.forced or f"forced, and not checked on {candidate}: {error}"
+            return
+        if rungs[0] == HF:
+            return
         theirs = answers(leaf, ids)
         while rungs[0] != HF:
             try:
@@ -126,7 +134,7 @@ class SelfCheck:
                 told = isinstance(error, (ValueError, ScoringError))
                 reason = str(error) if told else f"{type(error).__name__}: {error}"
                 if len(rungs) == 1:  # the user's choice stands
-                    check.refused.append(f"forced, although on {candidate} {reason}")
+                    check.forced = check.forced or f"forced, although on {candidate} {reason}"
                     return
                 self._refused[name].append(f"not by {rungs.pop(0)}: on {candidate} {reason}")
                 check.scorer = rungs[0]
@@ -148,7 +156,7 @@ class SelfCheck:
                     raise
             release()
             if lm.batch_size_per_gpu == 1:
-                raise ScoringError("out of memory in lm-eval's own scorer, with one row per batch")
+                raise NoRoomError("out of memory in lm-eval's own scorer, with one row per batch")
             lm.batch_size_per_gpu //= 2
 
     def _less(self) -> bool:

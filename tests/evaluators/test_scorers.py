@@ -161,9 +161,27 @@ def test_a_forced_scorer_stays_and_the_report_says_what_is_wrong(root: Path, mon
     model = new_model("gemma3_text")
     scorer, sentence = only(load(root, ["choice"], scorer="packed"), "choice", model)
     assert scorer == "packed"
-    assert "forced, although" in sentence
+    assert sentence.count("forced, although") == 1
     assert only(load(root, ["choice"], scorer="rows"), "choice", model)[0] == "rows"
     assert only(load(root, ["choice"], scorer="hf"), "choice", model)[0] == "hf"
+
+
+def test_a_forced_scorer_stays_where_lm_evals_own_finds_no_room(root: Path) -> None:
+    write_task(root / "tasks", "choice", "choice", docs=documents(150, seed=1))
+    model = make_model()
+
+    def check(_module: Any, _inputs: Any, named: dict[str, Any]) -> None:
+        if named.get("attention_mask") is None:
+            raise torch.OutOfMemoryError("no room for a batch without a mask")
+
+    handle = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        report = load(root, ["choice"], scorer="packed").check_scorers(lambda: [(name, lambda: model) for name in "ab"])
+    finally:
+        handle.remove()
+    told = report.checks["choice"].sentence("choice")
+    assert told.startswith("choice: scored by packed; forced, and not checked on a: out of memory in lm-eval's own")
+    assert told.count("forced") == 1
 
 
 def test_sampled_answers_are_lm_evals(root: Path) -> None:
