@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
+from transformers import BloomConfig, BloomForCausalLM
 
 from mergesmith.evaluators import ScoringError, SplitConfig, work
 from mergesmith.evaluators.batches import make_batches
-from mergesmith.evaluators.budget import full_batches, halved_until_it_fits
+from mergesmith.evaluators.budget import CPU_BUDGET, device_budget, halved_until_it_fits
 from mergesmith.evaluators.documents import digest, part_of
 
 DOCS = documents(150, seed=1)
@@ -143,19 +144,28 @@ def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
         suite.check_scorers(lambda: [("it", lambda: model)])
 
 
-def test_the_budget_is_what_fits() -> None:
-    model = make_model()
-    from mergesmith.evaluators.likelihood import log_likelihoods
-    from mergesmith.evaluators.prefix import PrefixCaches
-
-    with room_for(model, 5000):
-        fitting = halved_until_it_fits(
-            lambda tokens: log_likelihoods(model, full_batches(model, 40, tokens), PrefixCaches(model)) and None, 16384
-        )
-    assert fitting == 4096
+@pytest.mark.parametrize("kind", ["choice", "generation"])
+def test_the_budget_is_what_fits(root: Path, kind: str) -> None:
+    write_task(root / "tasks", "task", kind, docs=DOCS)
+    content, model = load(root, ["task"]).content, make_model()
+    content.lm.attach(model)
+    with room_for(model, 5000) as passed:
+        assert device_budget(content, model, 16384) == 4096
+    assert max(passed) > 3500
 
     def fails(_tokens: int) -> None:
         raise ValueError("something else")
 
     with pytest.raises(ValueError, match="something else"):
         halved_until_it_fits(fails, 16384)
+
+
+def test_a_budget_for_models_that_take_no_masks_of_our_own(root: Path) -> None:
+    write_task(root / "tasks", "task", "choice", docs=DOCS)
+    content = load(root, ["task"]).content
+    model: Any = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2)).eval()
+    content.lm.attach(model)
+    with room_for(model, 5000):
+        assert device_budget(content, model, 8192) == 4096
+    model.register_forward_pre_hook(lambda *_: model.no_such_part)
+    assert device_budget(content, model, 8192) == CPU_BUDGET
