@@ -62,7 +62,11 @@ class Loop:
             if not is_out_of_memory(error):
                 raise
         release()
-        raise ScoringError(f"out of memory, also with batches of half the size; set scoring.token_budget below {less}")
+        names = {self.plan.scorers[leaf].name for leaf in leaves}
+        advice = [f"scoring.token_budget below {less}"] if names - {"hf"} else []
+        if "hf" in names:
+            advice.append(f"scoring.batch_size below {max(2, self.content.lm.batch_size_per_gpu // 2)}")
+        raise ScoringError(f"out of memory, also with batches of half the size; set {' and '.join(advice)}")
 
     def _arranged(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> Work:
         content = self.content

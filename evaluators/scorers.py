@@ -72,15 +72,18 @@ class ScoringPlan:
     Attributes:
         scorers: leaf name -> its scorer.
         token_budget: the most tokens in a batch, padding included.
+        batch_size: rows per batch of lm-eval's own scorer; None is what the suite was given.
     """
 
     scorers: Mapping[str, Scorer]
     token_budget: int
+    batch_size: int | None = None
 
     def to_document(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "token_budget": self.token_budget,
+            "batch_size": self.batch_size,
             "scorers": {leaf: str(scorer) for leaf, scorer in self.scorers.items()},
         }
 
@@ -88,7 +91,7 @@ class ScoringPlan:
     def from_document(cls, document: Mapping[str, Any]) -> ScoringPlan:
         """The plan that `to_document` wrote."""
         scorers = {leaf: Scorer.parse(text) for leaf, text in document["scorers"].items()}
-        return cls(scorers, document["token_budget"])
+        return cls(scorers, document["token_budget"], document.get("batch_size"))
 
 
 @dataclass

@@ -82,7 +82,8 @@ class SelfCheck:
             # A scorer that took another's place has not seen the candidates before.
             if checked < 2 or rungs == {name: rungs[0] for name, rungs in self._rungs.items()}:
                 scorers = {name: check.scorer for name, check in checks.items()}
-                return ScoringReport(ScoringPlan(scorers, self.budget or CPU_BUDGET), checks, tuple(unchecked))
+                plan = ScoringPlan(scorers, self.budget or CPU_BUDGET, self.content.lm.batch_size_per_gpu)
+                return ScoringReport(plan, checks, tuple(unchecked))
 
     def _possible(self, name: str) -> Iterator[Scorer]:
         """The rungs of a task's ladder that make sense before any model is looked at."""

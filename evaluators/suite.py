@@ -168,6 +168,8 @@ class Suite:
     def use(self, plan: ScoringPlan) -> None:
         """Score by a plan that was chosen before, in another process or session."""
         self._plan, self._loop = plan, None
+        if plan.batch_size is not None:
+            self.content.lm.batch_size_per_gpu = plan.batch_size
 
     def score(self, model: Any, block: Block) -> BlockScores:
         """Score one block with the model's present weights.

@@ -14,7 +14,7 @@ import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 from transformers import BloomConfig, BloomForCausalLM
 
-from mergesmith.evaluators import ScoringError, SplitConfig, work
+from mergesmith.evaluators import ScoringError, ScoringPlan, SplitConfig, work
 from mergesmith.evaluators.batches import make_batches
 from mergesmith.evaluators.budget import CPU_BUDGET, device_budget, halved_until_it_fits
 from mergesmith.evaluators.documents import digest, part_of
@@ -142,6 +142,28 @@ def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
     assert report.checks["task"].compared == 8
     with room_for(model, 20), pytest.raises(ScoringError, match="one row per batch"):
         suite.check_scorers(lambda: [("it", lambda: model)])
+
+
+@pytest.mark.parametrize("scorer", ["auto", "hf"])
+def test_the_rows_that_lm_eval_has_room_for_are_part_of_the_plan(root: Path, scorer: Any) -> None:
+    sampled = {"until": ["\n"], "do_sample": True, "temperature": 0.7, "max_gen_toks": 3}  # for lm-eval's own only
+    write_task(root / "tasks", "task", "generation", docs=documents(60, seed=1), generation_kwargs=sampled)
+    suite, model = load(root, ["task"], scorer=scorer), make_model()
+
+    def check(_module: Any, _inputs: Any, named: dict[str, Any]) -> None:
+        if len(named["input_ids"]) > rows:
+            raise torch.OutOfMemoryError("too many rows")
+
+    model.register_forward_pre_hook(check, with_kwargs=True)
+    rows = 4
+    plan = suite.check_scorers(lambda: [("it", lambda: model)]).plan
+    assert plan.batch_size == 4
+    resumed = load(root, ["task"], scorer=scorer)
+    resumed.use(ScoringPlan.from_document(plan.to_document()))
+    score_part(resumed, model, "select")
+    rows = 1
+    with pytest.raises(ScoringError, match=r"half the size; set scoring\.batch_size below 2"):
+        score_part(resumed, model, "select")
 
 
 @pytest.mark.parametrize("kind", ["choice", "generation"])
