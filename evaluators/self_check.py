@@ -6,12 +6,12 @@ all are checked again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mergesmith.errors import UserError
 
-from .agreement import answers, compare
+from .agreement import answers, compare, too_many
 from .attention import check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .content import Content, LeafTask
@@ -79,8 +79,9 @@ class SelfCheck:
                 release()
             if first is not None and not checked:
                 raise first
+            refused = self._refuse_generations(checks)
             # A scorer that took another's place has not seen the candidates before.
-            if checked < 2 or rungs == {name: rungs[0] for name, rungs in self._rungs.items()}:
+            if not refused and (checked < 2 or rungs == {name: rungs[0] for name, rungs in self._rungs.items()}):
                 scorers = {name: check.scorer for name, check in checks.items()}
                 plan = ScoringPlan(scorers, self.budget or CPU_BUDGET, self.content.lm.batch_size_per_gpu)
                 return ScoringReport(plan, checks, tuple(unchecked))
@@ -126,7 +127,7 @@ class SelfCheck:
         while rungs[0] != HF:
             try:
                 self._prepared(name, requests, model).run(model)
-                largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model)
+                largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model, self.content.lm.max_length)
             except UserError:
                 raise
             except Exception as error:  # models fail in many ways on what they were not made for
@@ -144,6 +145,24 @@ class SelfCheck:
                 check.largest = max(check.largest, largest)
                 check.differing += [f"{candidate}, {place}" for place in differing]
                 return
+
+    def _refuse_generations(self, checks: Mapping[str, TaskCheck]) -> bool:
+        """Replace the generation loop where too many answers of a configured task differ, over leaves and models."""
+        refused = False
+        for entry in self.content.entries:
+            found = {leaf.name: checks[leaf.name] for leaf in entry.leaves if leaf.name in checks}
+            loops = {name: check for name, check in found.items() if check.scorer.name == "loop"}
+            differing = sum(len(check.differing) for check in loops.values())
+            compared = sum(check.compared for check in loops.values())
+            if not too_many(differing, compared):
+                continue
+            for name, check in loops.items():
+                if check.differing:
+                    rung = self._rungs[name].pop(0)
+                    told = f"{differing} of {compared} generated answers of '{entry.name}' differ"
+                    self._refused[name].append(f"not by {rung}: {told}, such as: {check.differing[0]}")
+                    refused = True
+        return refused
 
     def _harness(self, requests: Sequence[Request]) -> None:
         """The answers by lm-eval, which holds the logits of whole batches: with as many rows as memory has room for."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from families import family_config
 from tiny_tasks import documents, graded, load, make_model, write_task
 from transformers import AutoModelForCausalLM
 
-from mergesmith.evaluators import Block, ScoringPlan, Suite
+from mergesmith.evaluators import Block, ScoringPlan, Suite, work
+from mergesmith.evaluators.agreement import margin
 from mergesmith.evaluators.attention import Attention
 from mergesmith.evaluators.scorers import Scorer
 
@@ -164,6 +167,37 @@ def test_a_forced_scorer_stays_and_the_report_says_what_is_wrong(root: Path, mon
     assert sentence.count("forced, although") == 1
     assert only(load(root, ["choice"], scorer="rows"), "choice", model)[0] == "rows"
     assert only(load(root, ["choice"], scorer="hf"), "choice", model)[0] == "hf"
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_wrong_generations_are_counted_over_all_leaves_and_models(
+    root: Path, monkeypatch: pytest.MonkeyPatch, models: int
+) -> None:
+    names = [f"part{i}" for i in range(4)]
+    for i, name in enumerate(names):
+        write_task(root / "tasks", name, "generation", docs=documents(60, seed=i), **graded())
+    group = {"group": "all", "task": names, "aggregate_metric_list": [{"metric": "graded", "aggregation": "mean"}]}
+    (root / "tasks" / "all.yaml").write_text(yaml.safe_dump(group))
+    generate = work.generate
+
+    def one_wrong(*arguments: Any) -> Any:
+        found = generate(*arguments)
+        first = min(found)
+        return {**found, first: replace(found[first], text=found[first].text + "zz")}
+
+    monkeypatch.setattr(work, "generate", one_wrong)
+    model = make_model().to(torch.bfloat16)
+    report = load(root, ["all"]).check_scorers(lambda: [(f"model {i}", lambda: model) for i in range(models)])
+    assert {str(scorer) for scorer in report.plan.scorers.values()} == {"hf"}
+    assert f"{4 * models} of {8 * models} generated answers of 'all' differ" in report.checks["part0"].sentence("part0")
+
+
+def test_a_margin_is_that_of_the_prompt_that_is_scored() -> None:
+    model = make_model(max_position_embeddings=16)
+    pair = (None, [5, *range(4, 40)], [41, 42, 43])
+    cut = (None, pair[1][-14:], pair[2])
+    assert margin(model, pair, 16) == pytest.approx(margin(model, cut, 64), rel=1e-5)
+    assert margin(model, pair, 16) != pytest.approx(margin(model, pair, 64), rel=1e-5)
 
 
 def test_a_forced_scorer_stays_where_lm_evals_own_finds_no_room(root: Path) -> None:
