@@ -30,8 +30,10 @@ class Scorer:
 
     @classmethod
     def parse(cls, text: str) -> Scorer:
-        """The scorer of a text such as "packed+prefix"."""
+        """The scorer of a text such as "packed+prefix"; ValueError where there is none."""
         name, _, prefix = text.partition("+")
+        if name not in ("packed", "rows", "loop", "hf"):
+            raise ValueError(f"there is no scorer '{text}'")
         return cls(name, prefix == "prefix")  # type: ignore[arg-type]
 
 
