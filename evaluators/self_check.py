@@ -17,6 +17,7 @@ from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .content import Content, LeafTask
 from .harness import harness_answers
 from .memory import is_out_of_memory, release
+from .prefix import PrefixCaches
 from .records import NoRoomError, ScoringError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from .surroundings import pinned_generation
@@ -126,7 +127,7 @@ class SelfCheck:
         theirs = answers(leaf, ids)
         while rungs[0] != HF:
             try:
-                self._prepared(name, requests, model).run(model)
+                self._prepared(name, requests, model).run(model, PrefixCaches(model))
                 largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model, self.content.lm.max_length)
             except UserError:
                 raise

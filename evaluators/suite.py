@@ -171,11 +171,13 @@ class Suite:
         if plan.batch_size is not None:
             self.content.lm.batch_size_per_gpu = plan.batch_size
 
-    def score(self, model: Any, block: Block) -> BlockScores:
+    def score(self, model: Any, block: Block, *, weights: object = None) -> BlockScores:
         """Score one block with the model's present weights.
 
-        The model may be overwritten in place between calls; nothing of a former candidate is kept. Where no scorers
-        have been chosen yet, they are chosen on this model.
+        The model may be overwritten in place between calls. `weights` is a name for its present ones, such as a number
+        that counts the candidates: from one call to the next with the same name, what was computed of the prompts'
+        shared starts is kept. With None nothing is kept. Where no scorers have been chosen yet, they are chosen on this
+        model.
 
         Raises:
             ScoringError: this candidate cannot be scored: non-finite outputs, a metric or objective that fails, or
@@ -193,4 +195,4 @@ class Suite:
         shape = (self.content.lm.max_length, model.device)
         if self._loop is None or self._shape != shape:
             self._loop, self._shape = Loop(self.content, self._plan), shape
-        return self._loop.score(model, block)
+        return self._loop.score(model, block, weights)

@@ -121,6 +121,27 @@ def test_the_fastest_scorer_that_agrees_is_taken(suite: Suite) -> None:
     assert "choice: scored by packed+prefix, equal to lm-eval on 16 sampled items" in next(iter(report.sentences()))
 
 
+def test_shared_starts_are_read_once_per_candidate(suite: Suite) -> None:
+    model = make_model()
+    suite.check_scorers(lambda: [("it", lambda: model)])
+    suite.use(ScoringPlan(PLANS["prefix"], token_budget=400))
+    blocks = [Block("search", i, {"choice": tuple(range(10 * i, 10 * i + 10))}) for i in range(2)]
+    start = suite.content.leaves["choice"].shared_start
+    read: list[int] = []
+    handle = model.register_forward_pre_hook(lambda _module, inputs: read.append(tuple(inputs[0][0].tolist()) == start))
+    values = [[suite.score(model, block, weights=i).items["choice"] for block in blocks] for i in (1, 2)]
+    assert sum(read) == 2
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(make_model(5).model.embed_tokens.weight)
+    changed = [suite.score(model, block, weights=weights).items["choice"] for weights in (3, None) for block in blocks]
+    assert sum(read) == 5
+    handle.remove()
+    suite.use(suite._plan)  # type: ignore[arg-type]
+    fresh = [suite.score(model, block).items["choice"] for block in blocks]
+    assert [i.values.tolist() for i in changed] == [i.values.tolist() for i in fresh * 2]
+    assert [i.values.tolist() for i in values[0]] == [i.values.tolist() for i in values[1]]
+
+
 def test_layers_that_cannot_branch_get_rows(suite: Suite) -> None:
     scorer, sentence = only(suite, "choice", new_model("lfm2"))
     assert scorer == "rows"
