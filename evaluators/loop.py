@@ -42,21 +42,22 @@ class Loop:
             self._caches, self._weights = PrefixCaches(model, self.plan.token_budget), weights
         leaves = {name: ids for name, ids in block.items.items() if name in self.content.leaves}
         with inside_lm_eval(), pinned_generation(model, self.content.lm.tokenizer):
-            texts = self._answer(model, block, leaves, self._caches)
+            texts, smaller = self._answer(model, block, leaves, self._caches)
             items = {name: leaf_scores(self.content.leaves[name], ids, texts) for name, ids in leaves.items()}
             for name in block.items:
                 if name in self.content.objectives:
                     items[name] = self.content.objectives[name].score(model, self.content.lm.tokenizer, block.part)
-        return BlockScores(block.part, block.index, items, time.perf_counter() - started)
+        return BlockScores(block.part, block.index, items, time.perf_counter() - started, smaller)
 
     def _answer(
         self, model: Any, block: Block, leaves: Mapping[str, Sequence[int]], caches: PrefixCaches
-    ) -> Mapping[int, Sequence[Generated]]:
+    ) -> tuple[Mapping[int, Sequence[Generated]], bool]:
+        """The generated texts by id of the instance, and whether it took smaller batches."""
         key = block.part, block.index, tuple(leaves.items())
         try:
             if key not in self._works:
                 self._works[key] = self._arranged(leaves, self.plan.token_budget)
-            return self._works[key].run(model, caches)
+            return self._works[key].run(model, caches), False
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -65,7 +66,7 @@ class Loop:
         less = self.plan.token_budget // 2
         try:
             with self.content.lm.smaller_batches():
-                return self._arranged(leaves, less).run(model, caches)
+                return self._arranged(leaves, less).run(model, caches), True
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -93,12 +93,16 @@ class ItemScores:
 
 @dataclass(frozen=True)
 class BlockScores:
-    """What scoring one block gave: leaf name -> its items, and the wall time in seconds."""
+    """What scoring one block gave: leaf name -> its items, and the wall time in seconds.
+
+    `smaller_batches`: memory ran out, and it was scored with batches of half the size.
+    """
 
     part: Part
     index: int
     items: Mapping[str, ItemScores]
     seconds: float
+    smaller_batches: bool = False
 
 
 @dataclass(frozen=True)

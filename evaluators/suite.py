@@ -171,6 +171,11 @@ class Suite:
         if plan.batch_size is not None:
             self.content.lm.batch_size_per_gpu = plan.batch_size
 
+    @property
+    def scorers(self) -> dict[str, str]:
+        """Task -> what it is scored by; empty before that is settled."""
+        return {} if self._plan is None else {leaf: str(scorer) for leaf, scorer in self._plan.scorers.items()}
+
     def score(self, model: Any, block: Block, *, weights: object = None) -> BlockScores:
         """Score one block with the model's present weights.
 

@@ -115,7 +115,7 @@ def test_out_of_memory_while_batches_are_arranged(root: Path, monkeypatch: pytes
         return make_batches(rows, tokens=tokens, **others)
 
     monkeypatch.setattr(work, "make_batches", arranged)
-    suite.score(model, suite.blocks("search")[0])
+    assert suite.score(model, suite.blocks("search")[0]).smaller_batches
     assert asked[1] == asked[0] // 2
 
 

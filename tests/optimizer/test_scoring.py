@@ -35,8 +35,11 @@ def test_scorers_are_chosen_recorded_and_kept(run_folder: Path, command: Command
     assert recorded["check"][0] in resumed.out
     assert json.loads(path.read_text())["scorers"]["mc"] == "rows"
     verdict = json.loads((run_folder / "run" / "verdict.json").read_text())
+    assert verdict["scorers"] == {"mc": "rows", "gen": "hf", "ppl": "hf"}
     assert set(verdict["report"][0]["answers"]) == {"gen"}
     assert set(verdict["report"][0]["answers"]["gen"]) == {"truncated", "empty", "unextracted", "length"}
+    rates = RunDir.open(run_folder / "run").trials()[0].answers
+    assert rates["gen"].keys() == verdict["report"][0]["answers"]["gen"].keys()
     kept = RunDir.open(run_folder / "run").items(0, "report")
     assert kept is not None
     assert kept.items["gen"].facts is not None
