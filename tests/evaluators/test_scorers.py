@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from mergesmith.evaluators import Block, ScoringPlan, Suite, work
 from mergesmith.evaluators.agreement import margin
 from mergesmith.evaluators.attention import Attention
+from mergesmith.evaluators.generate import generate
 from mergesmith.evaluators.scorers import Scorer
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "mixtral", "gpt2")
@@ -199,7 +200,6 @@ def test_wrong_generations_are_counted_over_all_leaves_and_models(
         write_task(root / "tasks", name, "generation", docs=documents(60, seed=i), **graded())
     group = {"group": "all", "task": names, "aggregate_metric_list": [{"metric": "graded", "aggregation": "mean"}]}
     (root / "tasks" / "all.yaml").write_text(yaml.safe_dump(group))
-    generate = work.generate
 
     def one_wrong(*arguments: Any) -> Any:
         found = generate(*arguments)
