@@ -3,7 +3,8 @@
     python benchmarks/scoring_speed.py [--repeats 3] [--cases choices,letters] [--hidden 128] [--layers 4]
 
 A random Llama with a vocabulary of 4,096 is scored on made-up tasks, by `simple_evaluate` (one TaskManager and one HFLM
-for all runs, bootstrap off, batches of 32) and by the suite, in turns. Both see all documents. Prints a table in
+for all runs, bootstrap off, batches of 32) and by the suite, in turns. Both see all
+documents, the suite in the blocks of a search. Prints a table in
 Markdown: medians of the seconds, their ratio, the share of our time outside of the model's forward pass, and how many
 items differ. What happens once per search (loading tasks, tokens, the self-check) is left out on our side.
 """
@@ -34,6 +35,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mergesmith.evaluators import PARTS, Suite, TaskConfig, join
+from mergesmith.optimizer.config import ScoringSection
 
 VOCABULARY = 4096
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
@@ -131,10 +133,10 @@ def measure(case: Case, model: Any, folder: Path, arguments: argparse.Namespace)
         task_path=[folder],
         scorer=arguments.scorer,
         token_budget=arguments.token_budget,
-        block_items=256,
+        block_items=ScoringSection().block_items,
     )
     official = harness(model, tokenizer, folder, arguments.batch_size)
-    report = suite.check_scorers(lambda: [("the model", model)])
+    report = suite.check_scorers(lambda: [("the model", lambda: model)])
     ours(suite, model)  # what is slow only once
     official()
     theirs_s, ours_s, forward_s = [], [], []
@@ -160,7 +162,11 @@ def measure(case: Case, model: Any, folder: Path, arguments: argparse.Namespace)
 
 def ours(suite: Suite, model: Any) -> dict[str, Any]:
     """Item -> value, over all parts."""
-    scored = [join([suite.score(model, block) for block in suite.blocks(part)]).items["task"] for part in PARTS]
+    weights = object()  # as if a new candidate had been loaded
+    scored = [
+        join([suite.score(model, block, weights=weights) for block in suite.blocks(part)]).items["task"]
+        for part in PARTS
+    ]
     return {item: value for part in scored for item, value in zip(part.ids, part.values.tolist(), strict=True)}
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
-from .attention import Attention, UnsupportedError
-from .batches import make_batches
+from .batches import Batch, make_batches
 from .content import Content
 from .likelihood import log_likelihoods
 from .memory import is_out_of_memory, release
-from .prefix import PrefixCaches
+from .prefix import PrefixCaches, head_reads
 from .rows import Answer, Row
+from .work import LOGITS_PER_TOKEN
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache
 DEVICE_BUDGET = 65536  # where the search for what fits a device starts
@@ -24,26 +25,44 @@ def fitting_budget(content: Content, model: Any) -> int:
     """The largest of DEVICE_BUDGET, half of it, ... whose batches of the tasks' longest prompts fit the device."""
     if model.device.type == "cpu":  # its memory runs out by way of the operating system, without an exception
         return CPU_BUDGET
+    return device_budget(content, model, DEVICE_BUDGET)
+
+
+def device_budget(content: Content, model: Any, start: int) -> int:
+    """The first of start, start / 2, ... that fits; CPU_BUDGET for a model that can be scored by lm-eval alone."""
+    lm = content.lm
     requests = [request for leaf in content.leaves.values() for request in leaf.all_requests()]
-    length = min(content.lm.max_length, max((request.length for request in requests), default=1))
+    length = min(lm.max_length, max((request.length for request in requests), default=1))
+    asked = [r.length + lm.most_new_tokens(r.arguments[1]) for r in requests if r.is_generation]
+    written = min(lm.max_length, max(asked, default=0))
 
-    def attempt(tokens: int) -> None:
-        with torch.inference_mode():
-            log_likelihoods(model, full_batches(model, length, tokens), PrefixCaches(model))
+    def attempt(tokens: int, branches: int) -> None:
+        logits = tokens * LOGITS_PER_TOKEN // lm.vocab_size
+        log_likelihoods(model, full_batches(model, length, tokens, logits, branches), PrefixCaches(model))
+        if written:
+            _read_with_cache(model, max(1, tokens // written), written)
 
-    return halved_until_it_fits(attempt, DEVICE_BUDGET)
+    for branches in (2, 1):
+        try:
+            return halved_until_it_fits(partial(attempt, branches=branches), start)
+        except Exception:  # a family that takes no masks of our own, or none of our batches at all
+            release()
+    return CPU_BUDGET
 
 
-def full_batches(model: Any, length: int, tokens: int) -> Any:
-    """One batch of so many tokens, of rows of this length that branch where the model can do that."""
-    try:
-        Attention.of(model)
-        branches = 2
-    except UnsupportedError:
-        branches = 1
+def full_batches(model: Any, length: int, tokens: int, logits: int, branches: int) -> tuple[Batch, ...]:
+    """Batches of so many tokens, of rows of this length that end in so many answers."""
     answers = tuple(Answer(i, (0,) * (length // 4 + 1)) for i in range(branches))
     row = Row((0,) * max(1, length - branches * (length // 4)), answers)
-    return make_batches([row] * max(1, tokens // row.length), tokens=tokens, logits=tokens, device=model.device)
+    return make_batches([row] * max(1, tokens // row.length), tokens=tokens, logits=logits, device=model.device)
+
+
+@torch.inference_mode()
+def _read_with_cache(model: Any, rows: int, length: int) -> None:
+    """What generation holds at its end: keys and values of prompts and answers."""
+    tokens = torch.zeros(rows, length, dtype=torch.long, device=model.device)
+    with head_reads(model, lambda hidden: hidden[:, -1:]):
+        model(tokens, past_key_values=PrefixCaches(model).before((), rows), use_cache=True)
 
 
 def halved_until_it_fits(attempt: Callable[[int], object], start: int) -> int:

@@ -20,9 +20,13 @@ def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence
     """Values of items whose answers stand in their instances; `texts` are the generated ones, by id of the instance.
 
     Raises:
-        ScoringError: the metric fails on an answer, or gives something else than finite numbers.
+        ScoringError: the filter or the metric fails on an answer, or gives something else than finite numbers.
     """
-    filtered(leaf.task, leaf.measure.filter, [r.instance for doc in ids for r in leaf.requests[doc]])
+    try:
+        filtered(leaf.task, leaf.measure.filter, [r.instance for doc in ids for r in leaf.requests[doc]])
+    except Exception as error:  # the task's own code, as the metric
+        name = f"task '{leaf.task.task_name}': its filter '{leaf.measure.filter}'"
+        raise ScoringError(f"{name} failed: {type(error).__name__}: {error}") from error
     rows = []
     for doc in ids:
         instances = [request.instance for request in leaf.requests[doc]]

@@ -12,6 +12,7 @@ from .content import Content
 from .generate import Generated
 from .items import leaf_scores
 from .memory import is_out_of_memory, release
+from .prefix import PrefixCaches
 from .records import Block, BlockScores, ScoringError
 from .scorers import ScoringPlan
 from .surroundings import inside_lm_eval, pinned_generation
@@ -24,45 +25,57 @@ class Loop:
     def __init__(self, content: Content, plan: ScoringPlan) -> None:
         self.content, self.plan = content, plan
         self._works: dict[Any, Work] = {}
+        self._caches: PrefixCaches | None = None
+        self._weights: object = None
 
-    def score(self, model: Any, block: Block) -> BlockScores:
+    def score(self, model: Any, block: Block, weights: object) -> BlockScores:
         """Score one block on the model's present weights; the model is attached to the content's LiveLM.
+
+        `weights` is what `Suite.score` says.
 
         Raises:
             ScoringError: non-finite outputs, a metric that fails on an answer, a failing Python objective, or too
                 little memory even for half of the token budget.
         """
         started = time.perf_counter()
+        if weights is None or weights != self._weights or self._caches is None or self._caches.model is not model:
+            self._caches, self._weights = PrefixCaches(model, self.plan.token_budget), weights
         leaves = {name: ids for name, ids in block.items.items() if name in self.content.leaves}
         with inside_lm_eval(), pinned_generation(model, self.content.lm.tokenizer):
-            texts = self._answer(model, block, leaves)
+            texts, smaller = self._answer(model, block, leaves, self._caches)
             items = {name: leaf_scores(self.content.leaves[name], ids, texts) for name, ids in leaves.items()}
             for name in block.items:
                 if name in self.content.objectives:
                     items[name] = self.content.objectives[name].score(model, self.content.lm.tokenizer, block.part)
-        return BlockScores(block.part, block.index, items, time.perf_counter() - started)
+        return BlockScores(block.part, block.index, items, time.perf_counter() - started, smaller)
 
     def _answer(
-        self, model: Any, block: Block, leaves: Mapping[str, Sequence[int]]
-    ) -> Mapping[int, Sequence[Generated]]:
+        self, model: Any, block: Block, leaves: Mapping[str, Sequence[int]], caches: PrefixCaches
+    ) -> tuple[Mapping[int, Sequence[Generated]], bool]:
+        """The generated texts by id of the instance, and whether it took smaller batches."""
         key = block.part, block.index, tuple(leaves.items())
-        if key not in self._works:
-            self._works[key] = self._arranged(leaves, self.plan.token_budget)
         try:
-            return self._works[key].run(model)
+            if key not in self._works:
+                self._works[key] = self._arranged(leaves, self.plan.token_budget)
+            return self._works[key].run(model, caches), False
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+        caches.clear()
         release()  # outside of the handler, whose exception holds on to the failed attempt's tensors
         less = self.plan.token_budget // 2
         try:
             with self.content.lm.smaller_batches():
-                return self._arranged(leaves, less).run(model)
+                return self._arranged(leaves, less).run(model, caches), True
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         release()
-        raise ScoringError(f"out of memory, also with batches of half the size; set scoring.token_budget below {less}")
+        names = {self.plan.scorers[leaf].name for leaf in leaves}
+        advice = [f"scoring.token_budget below {less}"] if names - {"hf"} else []
+        if "hf" in names:
+            advice.append(f"scoring.batch_size below {max(2, self.content.lm.batch_size_per_gpu // 2)}")
+        raise ScoringError(f"out of memory, also with batches of half the size; set {' and '.join(advice)}")
 
     def _arranged(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> Work:
         content = self.content

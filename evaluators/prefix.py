@@ -12,17 +12,23 @@ from transformers import DynamicCache
 
 
 class PrefixCaches:
-    """Caches of shared starts for one model with its present weights. Lives as long as a block is being scored."""
+    """Caches of shared starts for one model with its present weights, of `room` tokens in all: the newest stay."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, room: int = 0) -> None:
+        self.model, self.room = model, room
         self._found: dict[tuple[int, ...], DynamicCache] = {}
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._found.clear()
 
     def before(self, prefix: tuple[int, ...], rows: int) -> DynamicCache:
         """A cache of its own for `rows` rows that all follow the prefix; an empty one where there is none."""
         if not prefix:
             return DynamicCache(config=self.model.config)
         if prefix not in self._found:
+            while self._found and sum(map(len, self._found)) + len(prefix) > self.room:
+                del self._found[next(iter(self._found))]
             cache = DynamicCache(config=self.model.config)
             tokens = torch.tensor([prefix], device=self.model.device)
             with head_reads(self.model, lambda hidden: hidden[:, -1:]):

@@ -18,6 +18,10 @@ class ScoringError(RuntimeError):
     """A candidate that cannot be scored: its failure, not the run's. The text names the task and the item."""
 
 
+class NoRoomError(ScoringError):
+    """Too little memory for lm-eval's own scorer, even with one row per batch."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One lm-eval task (or Python objective) inside an entry.
@@ -89,12 +93,16 @@ class ItemScores:
 
 @dataclass(frozen=True)
 class BlockScores:
-    """What scoring one block gave: leaf name -> its items, and the wall time in seconds."""
+    """What scoring one block gave: leaf name -> its items, and the wall time in seconds.
+
+    `smaller_batches`: memory ran out, and it was scored with batches of half the size.
+    """
 
     part: Part
     index: int
     items: Mapping[str, ItemScores]
     seconds: float
+    smaller_batches: bool = False
 
 
 @dataclass(frozen=True)

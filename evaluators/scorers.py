@@ -30,8 +30,10 @@ class Scorer:
 
     @classmethod
     def parse(cls, text: str) -> Scorer:
-        """The scorer of a text such as "packed+prefix"."""
+        """The scorer of a text such as "packed+prefix"; ValueError where there is none."""
         name, _, prefix = text.partition("+")
+        if name not in ("packed", "rows", "loop", "hf"):
+            raise ValueError(f"there is no scorer '{text}'")
         return cls(name, prefix == "prefix")  # type: ignore[arg-type]
 
 
@@ -72,15 +74,18 @@ class ScoringPlan:
     Attributes:
         scorers: leaf name -> its scorer.
         token_budget: the most tokens in a batch, padding included.
+        batch_size: rows per batch of lm-eval's own scorer; None is what the suite was given.
     """
 
     scorers: Mapping[str, Scorer]
     token_budget: int
+    batch_size: int | None = None
 
     def to_document(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "token_budget": self.token_budget,
+            "batch_size": self.batch_size,
             "scorers": {leaf: str(scorer) for leaf, scorer in self.scorers.items()},
         }
 
@@ -88,7 +93,7 @@ class ScoringPlan:
     def from_document(cls, document: Mapping[str, Any]) -> ScoringPlan:
         """The plan that `to_document` wrote."""
         scorers = {leaf: Scorer.parse(text) for leaf, text in document["scorers"].items()}
-        return cls(scorers, document["token_budget"])
+        return cls(scorers, document["token_budget"], document.get("batch_size"))
 
 
 @dataclass
@@ -101,6 +106,7 @@ class TaskCheck:
         largest: the largest difference of log-likelihoods, nat.
         differing: items whose scores differ, as far as the rule allows it.
         refused: why faster scorers are not used.
+        forced: what speaks against the scorer that the user forces, or why it could not be checked; else empty.
     """
 
     scorer: Scorer
@@ -108,16 +114,17 @@ class TaskCheck:
     largest: float = 0.0
     differing: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    forced: str = ""
 
     def sentence(self, task: str) -> str:
         """The outcome in words."""
         told = f"{task}: scored by {self.scorer}"
-        if self.scorer != HF:
+        if self.compared:
             told += f", equal to lm-eval on {self.compared} sampled items"
             told += f" (log-likelihoods within {self.largest:.1g} nat)" if self.largest else ""
         if self.differing:
             told += f", but for {len(self.differing)}: {'; '.join(self.differing)}"
-        return told + "".join(f"; {reason}" for reason in self.refused)
+        return "; ".join(filter(None, (told, *self.refused, self.forced)))
 
 
 @dataclass(frozen=True)

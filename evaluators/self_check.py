@@ -6,23 +6,25 @@ all are checked again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mergesmith.errors import UserError
 
-from .agreement import answers, compare
+from .agreement import answers, compare, too_many
 from .attention import check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .content import Content, LeafTask
 from .harness import harness_answers
 from .memory import is_out_of_memory, release
-from .records import ScoringError
+from .prefix import PrefixCaches
+from .records import NoRoomError, ScoringError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
+from .surroundings import pinned_generation
 from .task_items import Request
 from .work import Work
 
-Candidates = Callable[[], Iterable[tuple[str, Any]]]
+Candidates = Callable[[], Iterable[tuple[str, Callable[[], Any]]]]  # names, and what gives a model its weights
 
 SAMPLE = 8  # items of a task: its longest ones and some spread over the rest; fewer of each where a group has many
 FEWEST = 2
@@ -58,22 +60,32 @@ class SelfCheck:
             unchecked: list[str] = []
             first: ScoringError | None = None
             checked = 0
-            for name, model in candidates():
-                self.content.lm.attach(model)
-                self.budget = self.budget or fitting_budget(self.content, model)
+            for name, load in candidates():
                 try:
-                    for leaf, check in checks.items():
-                        self._check(leaf, model, check, name)
+                    model = load()
+                    self.content.lm.attach(model)
+                    with pinned_generation(model, self.content.lm.tokenizer):
+                        self.budget = self.budget or fitting_budget(self.content, model)
+                        for leaf, check in checks.items():
+                            self._check(leaf, model, check, name)
+                except UserError:
+                    raise
+                except Exception as error:  # whatever is wrong with one model, the run goes on without it
+                    reason = str(error) if isinstance(error, ScoringError) else f"{type(error).__name__}: {error}"
+                    first = first or ScoringError(reason)
+                    unchecked.append(f"{name} takes no part in the check of the scorers: {reason}")
+                else:
                     checked += 1
-                except ScoringError as error:
-                    first = first or error
-                    unchecked.append(f"{name} takes no part in the check of the scorers: {error}")
+                    continue
+                release()
             if first is not None and not checked:
                 raise first
+            refused = self._refuse_generations(checks)
             # A scorer that took another's place has not seen the candidates before.
-            if checked < 2 or rungs == {name: rungs[0] for name, rungs in self._rungs.items()}:
+            if not refused and (checked < 2 or rungs == {name: rungs[0] for name, rungs in self._rungs.items()}):
                 scorers = {name: check.scorer for name, check in checks.items()}
-                return ScoringReport(ScoringPlan(scorers, self.budget or CPU_BUDGET), checks, tuple(unchecked))
+                plan = ScoringPlan(scorers, self.budget or CPU_BUDGET, self.content.lm.batch_size_per_gpu)
+                return ScoringReport(plan, checks, tuple(unchecked))
 
     def _possible(self, name: str) -> Iterator[Scorer]:
         """The rungs of a task's ladder that make sense before any model is looked at."""
@@ -99,16 +111,24 @@ class SelfCheck:
     def _check(self, name: str, model: Any, check: TaskCheck, candidate: str) -> None:
         """Compare one task on one candidate; what disagrees is replaced by the next slower scorer."""
         rungs = self._rungs[name]
-        if rungs[0] == HF:
-            return
         leaf, ids = self.content.leaves[name], self._samples[name]
         requests = [request for doc in ids for request in leaf.requests[doc]]
-        self._harness(requests)
+        try:
+            self._harness(requests)  # where it is the scorer too, for the rows that memory has room for
+        except NoRoomError as error:
+            if rungs[-1] == HF:
+                raise
+            del rungs[:-1]  # the user's choice stands, in its plainest form
+            check.scorer = rungs[0]
+            check.forced = check.forced or f"forced, and not checked on {candidate}: {error}"
+            return
+        if rungs[0] == HF:
+            return
         theirs = answers(leaf, ids)
         while rungs[0] != HF:
             try:
-                self._prepared(name, requests, model).run(model)
-                largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model)
+                self._prepared(name, requests, model).run(model, PrefixCaches(model))
+                largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model, self.content.lm.max_length)
             except UserError:
                 raise
             except Exception as error:  # models fail in many ways on what they were not made for
@@ -117,7 +137,7 @@ class SelfCheck:
                 told = isinstance(error, (ValueError, ScoringError))
                 reason = str(error) if told else f"{type(error).__name__}: {error}"
                 if len(rungs) == 1:  # the user's choice stands
-                    check.refused.append(f"forced, although on {candidate} {reason}")
+                    check.forced = check.forced or f"forced, although on {candidate} {reason}"
                     return
                 self._refused[name].append(f"not by {rungs.pop(0)}: on {candidate} {reason}")
                 check.scorer = rungs[0]
@@ -126,6 +146,24 @@ class SelfCheck:
                 check.largest = max(check.largest, largest)
                 check.differing += [f"{candidate}, {place}" for place in differing]
                 return
+
+    def _refuse_generations(self, checks: Mapping[str, TaskCheck]) -> bool:
+        """Replace the generation loop where too many answers of a configured task differ, over leaves and models."""
+        refused = False
+        for entry in self.content.entries:
+            found = {leaf.name: checks[leaf.name] for leaf in entry.leaves if leaf.name in checks}
+            loops = {name: check for name, check in found.items() if check.scorer.name == "loop"}
+            differing = sum(len(check.differing) for check in loops.values())
+            compared = sum(check.compared for check in loops.values())
+            if not too_many(differing, compared):
+                continue
+            for name, check in loops.items():
+                if check.differing:
+                    rung = self._rungs[name].pop(0)
+                    told = f"{differing} of {compared} generated answers of '{entry.name}' differ"
+                    self._refused[name].append(f"not by {rung}: {told}, such as: {check.differing[0]}")
+                    refused = True
+        return refused
 
     def _harness(self, requests: Sequence[Request]) -> None:
         """The answers by lm-eval, which holds the logits of whole batches: with as many rows as memory has room for."""
@@ -139,7 +177,7 @@ class SelfCheck:
                     raise
             release()
             if lm.batch_size_per_gpu == 1:
-                raise ScoringError("out of memory in lm-eval's own scorer, with one row per batch")
+                raise NoRoomError("out of memory in lm-eval's own scorer, with one row per batch")
             lm.batch_size_per_gpu //= 2
 
     def _less(self) -> bool:

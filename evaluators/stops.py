@@ -35,8 +35,10 @@ class Stops:
         self.strings: list[str] = handle_stop_sequences(list(kwargs["until"]), eos=eos)
         self._tokenizer = lm.tokenizer
         self._window = 2 + max((len(self._tokens(string)) for string in self.strings), default=0)
-        # The empty string is in any text: lm-eval stops after one token.
-        self._endings = None if "" in self.strings else {string[-1] for string in self.strings}
+        # The empty string is in any text: lm-eval stops after one token. A space may not show in a token read alone:
+        # SentencePiece's decoders take the first one of a text away.
+        shy = any(string[-1:] in ("", " ") for string in self.strings)
+        self._endings = None if shy else {string[-1] for string in self.strings}
         self._may_complete: dict[int, bool] = {}
 
     def reached(self, rows: Sequence[Sequence[int]]) -> list[bool]:

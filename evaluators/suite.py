@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,34 +151,38 @@ class Suite:
         """Choose each task's scorer by comparing items with lm-eval's own, and keep to it from now on.
 
         Args:
-            candidates: gives (name, model) pairs, each model with its weights in place when it is given out; called
-                again when a scorer was refused, so that its successor is held against all of them.
+            candidates: gives (name, load) pairs; load() puts the weights in place and returns the model. Called again
+                when a scorer was refused, so that its successor is held against all of them.
 
         Raises:
             ScoringError: lm-eval can score none of them.
         """
         from .self_check import SelfCheck
-        from .surroundings import inside_lm_eval, pinned_generation
-
-        def surrounded() -> Iterator[tuple[str, Any]]:
-            for name, model in candidates():
-                with pinned_generation(model, self.content.lm.tokenizer):
-                    yield name, model
+        from .surroundings import inside_lm_eval
 
         with inside_lm_eval():
-            report = SelfCheck(self.content, self._scorer, self._token_budget).run(surrounded)
+            report = SelfCheck(self.content, self._scorer, self._token_budget).run(candidates)
         self.use(report.plan)
         return report
 
     def use(self, plan: ScoringPlan) -> None:
         """Score by a plan that was chosen before, in another process or session."""
         self._plan, self._loop = plan, None
+        if plan.batch_size is not None:
+            self.content.lm.batch_size_per_gpu = plan.batch_size
 
-    def score(self, model: Any, block: Block) -> BlockScores:
+    @property
+    def scorers(self) -> dict[str, str]:
+        """Task -> what it is scored by; empty before that is settled."""
+        return {} if self._plan is None else {leaf: str(scorer) for leaf, scorer in self._plan.scorers.items()}
+
+    def score(self, model: Any, block: Block, *, weights: object = None) -> BlockScores:
         """Score one block with the model's present weights.
 
-        The model may be overwritten in place between calls; nothing of a former candidate is kept. Where no scorers
-        have been chosen yet, they are chosen on this model.
+        The model may be overwritten in place between calls. `weights` is a name for its present ones, such as a number
+        that counts the candidates: from one call to the next with the same name, what was computed of the prompts'
+        shared starts is kept. With None nothing is kept. Where no scorers have been chosen yet, they are chosen on this
+        model.
 
         Raises:
             ScoringError: this candidate cannot be scored: non-finite outputs, a metric or objective that fails, or
@@ -191,9 +195,9 @@ class Suite:
         if self._checked_length != self.content.lm.max_length:
             self.check(model)
         if self._plan is None:
-            self.check_scorers(lambda: [("this model", model)])
+            self.check_scorers(lambda: [("this model", lambda: model)])
         assert self._plan is not None, "Should not reach."
         shape = (self.content.lm.max_length, model.device)
         if self._loop is None or self._shape != shape:
             self._loop, self._shape = Loop(self.content, self._plan), shape
-        return self._loop.score(model, block)
+        return self._loop.score(model, block, weights)

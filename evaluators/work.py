@@ -69,9 +69,10 @@ class Work:
         )
         self.prompt_batches: tuple[PromptBatch, ...] = prompt_batches(prompts, tokens=token_budget, device=lm.device)
 
-    def run(self, model: Any) -> dict[int, list[Generated]]:
+    def run(self, model: Any, caches: PrefixCaches) -> dict[int, list[Generated]]:
         """Put each request's answers into its instance's `resps`, in place of a former candidate's.
 
+        `caches` are the model's, of its present weights.
         Returns the generated texts by id of the instance.
 
         Raises:
@@ -79,7 +80,6 @@ class Work:
         """
         for request in self.requests:
             request.instance.resps, request.instance.filtered_resps = [], {}
-        caches = PrefixCaches(model)
         self._likelihoods(log_likelihoods(model, self.likelihood_batches, caches))
         texts = self._generations(model, caches)
         if self.harness:

@@ -23,47 +23,47 @@ class ItemMatrix:
         trials: (T,) trial numbers, ascending; a recipe that was proposed again is in it once.
         leaves: (n,) the leaf of each item; the items of a leaf stand together.
         ids: (n,) the id of each item within its leaf.
-        values: (T, n) float64; NaN where a candidate was dropped before the item.
+        values: (T, n) float64; NaN where a candidate was dropped before the item, or where the metric gave none.
+        complete: (T,) bool, whether a candidate was scored in full.
     """
 
     trials: tuple[int, ...]
     leaves: tuple[str, ...]
     ids: tuple[str, ...]
     values: np.ndarray
+    complete: np.ndarray
 
     @classmethod
     def load(cls, rundir: RunDir, part: Part = "search") -> ItemMatrix:
         """Read a run's items on one part, of all trials that were scored there and did not fail."""
         rows: dict[int, dict[tuple[str, str], float]] = {}
+        complete: list[bool] = []
         for trial in sorted(rundir.trials(), key=lambda trial: trial.number):
             scores = None if trial.failed or trial.repeats is not None else rundir.items(trial.number, part)
             if scores is not None:
                 rows[trial.number] = dict(_cells(scores))
+                complete.append(trial.complete)
         keys = dict.fromkeys(key for row in rows.values() for key in row)
         order = {leaf: i for i, leaf in enumerate(dict.fromkeys(leaf for leaf, _ in keys))}
         ordered = sorted(keys, key=lambda key: order[key[0]])
         values = np.array([[row.get(key, np.nan) for key in ordered] for row in rows.values()])
         leaves, ids = tuple(leaf for leaf, _ in ordered), tuple(item for _, item in ordered)
-        return cls(tuple(rows), leaves, ids, values.reshape(len(rows), len(ordered)))
-
-    @property
-    def complete(self) -> np.ndarray:
-        """(T,) whether a candidate was scored on every item."""
-        return np.all(np.isfinite(self.values), axis=1)
+        return cls(tuple(rows), leaves, ids, values.reshape(len(rows), len(ordered)), np.array(complete, dtype=bool))
 
     def alike(self) -> np.ndarray:
         """(n,) whether all candidates that were scored on an item scored the same there."""
-        low, high = np.nanmin(self.values, axis=0), np.nanmax(self.values, axis=0)
+        low, high = np.fmin.reduce(self.values, axis=0), np.fmax.reduce(self.values, axis=0)
         return low == high
 
     def telling(self) -> np.ndarray:
         """(n,) how well each item tells candidates apart: the correlation of its scores with the mean of the others'.
 
         The corrected item-total correlation of classical test theory (Henrysson 1963, doi:10.1007/BF02289618), over the
-        candidates that were scored in full; NaN where all of them scored the same.
+        candidates that were scored in full; NaN where all of them scored the same, or one has no value.
         """
         scores = self.values[self.complete]
-        rest = scores.sum(axis=1, keepdims=True) - scores
+        known = np.isfinite(scores).all(axis=0)  # a metric may have no value for an item, which its mean then skips
+        rest = scores[:, known].sum(axis=1, keepdims=True) - scores
         x, y = scores - scores.mean(axis=0), rest - rest.mean(axis=0)
         norm = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
         return np.divide((x * y).sum(axis=0), norm, out=np.full(norm.shape, np.nan), where=norm > 0)

@@ -66,9 +66,9 @@ class Report:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def started(self, done: int, total: int) -> None:
-        """So many of so many trials are finished already."""
-        self.done, self.total = done, total
+    def started(self, done: int, total: int, dropped: int) -> None:
+        """So many of so many trials are finished already, and so many of them were dropped."""
+        self.done, self.total, self.dropped = done, total, dropped
         self._bar.update(self._task, completed=done, total=total)
         if done:
             self.says(f"resuming after {done} finished trials")

@@ -15,6 +15,8 @@ random variables by betting, doi:10.1093/jrsssb/qkad009. There bets adapt item b
 advance and W is read at the ends of blocks only, because inside a block the items come task by task: whoever adapts
 there bets on the task, not on the candidate. Over a whole block, with each task in its proportion, the product of the
 expected factors is at most 1 by the inequality of arithmetic and geometric means, whatever the tasks' own differences.
+Proportions are kept to within one item per task. With more tasks than items in a block (a group of many leaves) some
+are not in it at all: then the bound holds on average over the random starts of the tasks, not for each layout.
 
 The bound is for an incumbent fixed before its items were seen. The best so far was chosen by those very items and is
 flattered by them; benchmarks/racing.py measures what that costs. When another candidate becomes the incumbent, the

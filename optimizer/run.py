@@ -93,7 +93,7 @@ def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, consol
             scored[trial.number] = digest.hex
             return scores
 
-        final = Final(study, evaluate)
+        final = Final(study, evaluate, session.suite.scorers)
         verdict = final.run()
     best = rundir.path / BEST
     recipe = best_recipe(verdict, session, final.objective, rundir)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Session:
         self.bank = ModelBank(references, roots=(self.root,), device=self.device, keep_deltas=True)
         self.bank.resident, self.placement = self._placement()
         self.bank.pinned = self.bank.streams and self.source_bytes() <= host_memory() / 2
+        self._loads = 0  # a name for the live model's present weights
         self._check_fit()
 
     @cached_property
@@ -171,8 +172,7 @@ class Session:
         Raises:
             UserError: a task's answers are longer than the model takes.
         """
-        self.live.load(self.baselines[0][1])
-        return (*self.suite.warnings, *self.suite.check(self.live.model))
+        return (*self.suite.warnings, *self.suite.check(self.load(self.baselines[0][1])))
 
     def check_scorers(self) -> ScoringReport:
         """Choose each task's scorer: the fastest that gives lm-eval's own scores on the base and the models.
@@ -182,13 +182,15 @@ class Session:
         """
         names = (BASE, *(parent_name(model) for model in self.config.models))
 
-        def candidates() -> Iterator[tuple[str, Any]]:
-            for name, recipe in self.baselines:
-                if name in names:
-                    self.live.load(recipe)
-                    yield name, self.live.model
+        return self.suite.check_scorers(
+            lambda: [(name, partial(self.load, recipe)) for name, recipe in self.baselines if name in names]
+        )
 
-        return self.suite.check_scorers(candidates)
+    def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> Any:
+        """Merge a recipe into the live model, and return that."""
+        self._loads += 1
+        self.live.load(recipe, digest=digest)
+        return self.live.model
 
     def evaluate(self, recipe: Recipe, part: Part, *, digest: WeightsDigest | None = None) -> Scores:
         """Merge a recipe and score it on a whole part.
@@ -197,18 +199,18 @@ class Session:
             MergeError: a method's numbers define no tensor.
             ScoringError: the merged model cannot be scored.
         """
-        self.live.load(recipe, digest=digest)
+        self.load(recipe, digest=digest)
         return join(list(self.blocks(part)))
 
     def blocks(self, part: Part) -> Iterator[BlockScores]:
         """Score the live model block by block."""
         for block in self.suite.blocks(part):
-            yield self.suite.score(self.live.model, block)
+            yield self.suite.score(self.live.model, block, weights=self._loads)
 
     def timed_load(self, recipe: Recipe) -> float:
         """Merge a recipe into the live model; returns seconds."""
         start = time.perf_counter()
-        self.live.load(recipe)
+        self.load(recipe)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # kernels are only begun
         return time.perf_counter() - start

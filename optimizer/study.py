@@ -11,6 +11,7 @@ from typing import Protocol
 from ..evaluators import BlockScores, Entry, Scores, join
 from ..merge_ops import Recipe
 from ..search_spaces import OutsideSpaceError, SearchSpace, parent_name
+from .audit import rates_document
 from .config import RunConfig
 from .journal import Journal
 from .objective import Objective, scores_of
@@ -31,8 +32,8 @@ class RunFailedError(RuntimeError):
 class Watcher(Protocol):
     """Who is told how a run goes."""
 
-    def started(self, done: int, total: int) -> None:
-        """So many of so many trials are finished already."""
+    def started(self, done: int, total: int, dropped: int) -> None:
+        """So many of so many trials are finished already, and so many of them were dropped."""
 
     def block(self, items: int) -> None:
         """So many items more are scored."""
@@ -59,6 +60,7 @@ class _Pending:
             self.trial,
             items=sum(len(items.ids) for block in self.blocks for items in block.items.values()),
             looks=() if self.race is None else tuple(self.race.looks),
+            smaller_batches=any(block.smaller_batches for block in self.blocks),
             score_seconds=sum(block.seconds for block in self.blocks),
         )
 
@@ -100,7 +102,8 @@ class Study:
         baselines = len(self.plan.baselines)
         recorded = self.rundir.trials()
         done = {trial.number for trial in recorded}
-        self.watcher.started(len(done), baselines + search.trials)
+        dropped = sum(trial.dropped for trial in recorded)
+        self.watcher.started(len(done), baselines + search.trials, dropped)
         if self.racing_off is not None and search.racing.rule != "off":
             self.watcher.says(f"racing is off, every candidate is scored in full: {self.racing_off}")
         for trial in recorded:
@@ -184,6 +187,7 @@ class Study:
             self.pool.submit(Job(trial.number, trial.recipe, "search"))
             return
         same = replace(trial, state=known.state, value=known.value, scores=known.scores, repeats=known.number)
+        same = replace(same, answers=known.answers, smaller_batches=known.smaller_batches)
         self._record(same, self.rundir.items(known.number, "search"))
 
     def _handle_event(self) -> None:
@@ -203,7 +207,8 @@ class Study:
             self._record(*self._completed(pending))
 
     def _completed(self, pending: _Pending) -> tuple[Trial, Scores]:
-        items, trial = join(pending.blocks), pending.so_far
+        items = join(pending.blocks)
+        trial = replace(pending.so_far, answers=rates_document(items))
         if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
             return replace(trial, state="dropped", scores=incumbent.estimate(items)), items
         if (other := self._other_items(items)) is not None:
@@ -271,6 +276,8 @@ class Study:
     def _tell(self, trial: Trial) -> None:
         assert self.objective is not None, "Should not reach."
         violations = {} if trial.failed else self.objective.violations(trial.scores)
+        if trial.repeats is not None:  # its estimate is worth as much as the first one's
+            trial = replace(trial, items=self._scored[trial.recipe.digest].items)
         self.journal.add(trial, violations, math.nan if trial.failed else self.objective.stderr(trial.scores))
         if trial.params is not None:
             self.sampler.tell(Observation(trial.params, trial.value, violations, warm_start=bool(trial.name)))

@@ -44,6 +44,8 @@ class Trial:
         value: the objective on the search part; None for a failed trial.
         scores: entry name -> score on the search part. Of a dropped candidate value and scores are estimates.
         items: how many items were scored for it.
+        answers: task -> fact -> its mean over the items, where answers are generated; see `audit.py`.
+        smaller_batches: memory ran out, and blocks of it were scored with batches of half the size.
         looks: the decisions to go on with it or to drop it, in order.
         repeats: the number of the trial with the same recipe whose scores these are.
         error: why it failed; else None.
@@ -59,6 +61,8 @@ class Trial:
     value: float | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)
     items: int = 0
+    answers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    smaller_batches: bool = False
     looks: tuple[Look, ...] = ()
     repeats: int | None = None
     error: str | None = None
@@ -91,6 +95,7 @@ class Trial:
         document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "number": self.number, "state": self.state}
         document |= {"name": self.name, "method": self.recipe.merge_method, "value": self.value}
         document["scores"] = scores_document(self.scores)
+        document |= {"answers": self.answers, "smaller_batches": self.smaller_batches}
         document |= {"items": self.items, "repeats": self.repeats, "looks": [asdict(look) for look in self.looks]}
         document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
@@ -117,6 +122,8 @@ class Trial:
                 for name, score in document["scores"].items()
             },
             items=document["items"],
+            answers=document.get("answers", {}),
+            smaller_batches=document.get("smaller_batches", False),
             looks=tuple(Look(**look) for look in document["looks"]),
             repeats=document["repeats"],
             error=document["error"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,7 @@ class Verdict:
 
     Attributes:
         looks: how often its report part has been opened, this time included.
+        scorers: task -> what it was scored by.
         warnings: how the winner's generated answers differ from its parents'.
     """
 
@@ -76,15 +77,16 @@ class Verdict:
     finalists: tuple[tuple[Trial, float], ...]
     comparisons: tuple[Comparison, ...]
     looks: int
+    scorers: Mapping[str, str]
     warnings: tuple[str, ...]
 
 
 class Final:
     """Carries out the final phase of a study whose trials are done."""
 
-    def __init__(self, study: Study, evaluate: Evaluate) -> None:
+    def __init__(self, study: Study, evaluate: Evaluate, scorers: Mapping[str, str]) -> None:
         assert study.objective is not None, "Should not reach."
-        self.study, self.evaluate = study, evaluate
+        self.study, self.evaluate, self.scorers = study, evaluate, scorers
         self.objective: Objective = study.objective
 
     def run(self) -> Verdict:
@@ -116,8 +118,10 @@ class Final:
             if other.number != winner.number and other.number in items
         )
         parents = [items[parent.number] for parent in self.study.parents() if parent.number in items]
-        warnings = audit_warnings(items[winner.number], parents)
-        verdict = Verdict(winner, best_parent, rows, tuple(finalists), comparisons, looks, tuple(warnings))
+        warnings = tuple(audit_warnings(items[winner.number], parents))
+        verdict = Verdict(
+            winner, best_parent, rows, tuple(finalists), comparisons, looks, self.scorers, tuple(warnings)
+        )
         write_json(self.study.rundir.path / VERDICT, verdict_document(verdict))
         return verdict
 
@@ -192,6 +196,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "report_looks": verdict.looks,
+        "scorers": dict(verdict.scorers),
         "winner": {"trial": verdict.winner.number, "name": verdict.winner.label},
         "best_parent": {"trial": verdict.best_parent.number, "name": verdict.best_parent.label},
         "finalists": [

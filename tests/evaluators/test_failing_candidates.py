@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
+from transformers import BloomConfig, BloomForCausalLM
 
-from mergesmith.evaluators import ScoringError, SplitConfig
-from mergesmith.evaluators.budget import full_batches, halved_until_it_fits
+from mergesmith.evaluators import ScoringError, ScoringPlan, SplitConfig, work
+from mergesmith.evaluators.batches import make_batches
+from mergesmith.evaluators.budget import CPU_BUDGET, device_budget, halved_until_it_fits
 from mergesmith.evaluators.documents import digest, part_of
 
 DOCS = documents(150, seed=1)
@@ -25,7 +28,7 @@ DOCS = documents(150, seed=1)
 def test_non_finite_outputs(root: Path, kind: str, value: float, scorer: Any) -> None:
     write_task(root / "tasks", "task", kind, docs=DOCS)
     suite, model = load(root, ["task"], scorer=scorer), make_model()
-    suite.check_scorers(lambda: [("sound", model)])
+    suite.check_scorers(lambda: [("sound", lambda: model)])
     with torch.no_grad():
         model.lm_head.weight[7].fill_(value)
     with pytest.raises(ScoringError, match=r"task 'task', item \d+: .*(not finite|nan|inf)"):
@@ -55,6 +58,25 @@ def test_a_metric_that_fails_on_an_answer(root: Path) -> None:
         score_part(suite, make_model(), "select")
 
 
+def test_a_filter_that_fails_and_a_model_that_cannot_be_read(root: Path) -> None:
+    filters = [{"name": "own", "filter": [{"function": "custom", "filter_fn": "!function scoring.bad"}]}]
+    write_task(root / "tasks", "task", "generation", docs=DOCS, filter_list=filters)
+    (root / "tasks" / "scoring.py").write_text("def bad(resps, docs):\n    raise KeyError('no answer')\n")
+    with pytest.raises(ScoringError, match=r"task 'task': its filter 'own' failed: KeyError"):
+        load(root, ["task"]).check_scorers(lambda: [("it", make_model)])
+    write_task(root / "tasks", "sound", "choice", docs=DOCS)
+
+    def fails() -> Any:
+        raise RuntimeError("no such weights")
+
+    small = partial(make_model, vocab_size=30)  # the tokenizer has more
+    report = load(root, ["sound"]).check_scorers(lambda: [("lost", fails), ("small", small), ("good", make_model)])
+    assert report.checks["sound"].compared == 8
+    assert "lost takes no part" in report.unchecked[0]
+    assert "RuntimeError: no such weights" in report.unchecked[0]
+    assert "small takes no part" in report.unchecked[1]
+
+
 def test_a_metric_called_acc_outside_its_range(root: Path) -> None:
     metric = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
     write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(metric_list=[metric]))
@@ -80,6 +102,23 @@ def room_for(model: Any, tokens: int) -> Iterator[list[int]]:
         handle.remove()
 
 
+def test_out_of_memory_while_batches_are_arranged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(root / "tasks", "task", "choice", docs=DOCS)
+    suite, model = load(root, ["task"]), make_model()
+    suite.check_scorers(lambda: [("it", lambda: model)])
+    asked: list[int] = []
+
+    def arranged(rows: Any, *, tokens: int, **others: Any) -> Any:
+        asked.append(tokens)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("no room for the batches")
+        return make_batches(rows, tokens=tokens, **others)
+
+    monkeypatch.setattr(work, "make_batches", arranged)
+    assert suite.score(model, suite.blocks("search")[0]).smaller_batches
+    assert asked[1] == asked[0] // 2
+
+
 @pytest.mark.parametrize("kind", ["choice", "rolling", "generation"])
 def test_out_of_memory_halves_the_batches_once(root: Path, kind: str) -> None:
     write_task(root / "tasks", "task", kind, docs=DOCS)
@@ -98,26 +137,57 @@ def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
     write_task(root / "tasks", "task", "choice", docs=DOCS, train=train, num_fewshot=4)
     suite, model = load(root, ["task"]), make_model()
     with room_for(model, 700):  # less than lm-eval's 32 rows, and less than our 8
-        report = suite.check_scorers(lambda: [("it", model)])
+        report = suite.check_scorers(lambda: [("it", lambda: model)])
     assert report.plan.token_budget == 512
     assert report.checks["task"].compared == 8
     with room_for(model, 20), pytest.raises(ScoringError, match="one row per batch"):
-        suite.check_scorers(lambda: [("it", model)])
+        suite.check_scorers(lambda: [("it", lambda: model)])
 
 
-def test_the_budget_is_what_fits() -> None:
-    model = make_model()
-    from mergesmith.evaluators.likelihood import log_likelihoods
-    from mergesmith.evaluators.prefix import PrefixCaches
+@pytest.mark.parametrize("scorer", ["auto", "hf"])
+def test_the_rows_that_lm_eval_has_room_for_are_part_of_the_plan(root: Path, scorer: Any) -> None:
+    sampled = {"until": ["\n"], "do_sample": True, "temperature": 0.7, "max_gen_toks": 3}  # for lm-eval's own only
+    write_task(root / "tasks", "task", "generation", docs=documents(60, seed=1), generation_kwargs=sampled)
+    suite, model = load(root, ["task"], scorer=scorer), make_model()
 
-    with room_for(model, 5000):
-        fitting = halved_until_it_fits(
-            lambda tokens: log_likelihoods(model, full_batches(model, 40, tokens), PrefixCaches(model)) and None, 16384
-        )
-    assert fitting == 4096
+    def check(_module: Any, _inputs: Any, named: dict[str, Any]) -> None:
+        if len(named["input_ids"]) > rows:
+            raise torch.OutOfMemoryError("too many rows")
+
+    model.register_forward_pre_hook(check, with_kwargs=True)
+    rows = 4
+    plan = suite.check_scorers(lambda: [("it", lambda: model)]).plan
+    assert plan.batch_size == 4
+    resumed = load(root, ["task"], scorer=scorer)
+    resumed.use(ScoringPlan.from_document(plan.to_document()))
+    score_part(resumed, model, "select")
+    rows = 1
+    with pytest.raises(ScoringError, match=r"half the size; set scoring\.batch_size below 2"):
+        score_part(resumed, model, "select")
+
+
+@pytest.mark.parametrize("kind", ["choice", "generation"])
+def test_the_budget_is_what_fits(root: Path, kind: str) -> None:
+    write_task(root / "tasks", "task", kind, docs=DOCS)
+    content, model = load(root, ["task"]).content, make_model()
+    content.lm.attach(model)
+    with room_for(model, 5000) as passed:
+        assert device_budget(content, model, 16384) == 4096
+    assert max(passed) > 3500
 
     def fails(_tokens: int) -> None:
         raise ValueError("something else")
 
     with pytest.raises(ValueError, match="something else"):
         halved_until_it_fits(fails, 16384)
+
+
+def test_a_budget_for_models_that_take_no_masks_of_our_own(root: Path) -> None:
+    write_task(root / "tasks", "task", "choice", docs=DOCS)
+    content = load(root, ["task"]).content
+    model: Any = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2)).eval()
+    content.lm.attach(model)
+    with room_for(model, 5000):
+        assert device_budget(content, model, 8192) == 4096
+    model.register_forward_pre_hook(lambda *_: model.no_such_part)
+    assert device_budget(content, model, 8192) == CPU_BUDGET

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 from tiny_tasks import documents, graded, harness_run, load, make_model, make_tokenizer, score_part, write_task
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from mergesmith.evaluators import FACTS, Block, ChatConfig, Suite
 from mergesmith.evaluators.stops import Stops
@@ -36,7 +39,7 @@ def test_stop_strings_are_lm_evals(root: Path) -> None:
     for name, until in UNTIL.items():
         write_task(root / "tasks", name, "generation", docs=DOCS, **graded(**settings(until=until)))
     suite, model = load(root, list(UNTIL)), make_model(3)
-    report = suite.check_scorers(lambda: [("it", model)])
+    report = suite.check_scorers(lambda: [("it", lambda: model)])
     assert all(scorer.name == "loop" for scorer in report.plan.scorers.values())
     suite.score(model, Block("search", 0, dict.fromkeys(UNTIL, tuple(range(40)))))
     ours = {name: generated(suite, name) for name in UNTIL}
@@ -50,12 +53,29 @@ def test_stop_strings_are_lm_evals(root: Path) -> None:
     assert all(len(lengths[name]) > 3 for name in ("several", "two_tokens"))
 
 
+def test_a_space_ends_an_answer_of_a_tokenizer_that_hides_it(root: Path) -> None:
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", *(f"\u2581{letter}" for letter in "abc"), *"abc", "\u2581"]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    inner = Tokenizer(BPE(vocabulary, [("\u2581", letter) for letter in "abc"], unk_token="<unk>"))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()  # type: ignore[assignment]
+    special: Any = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+    write_task(root / "tasks", "task", "generation", docs=DOCS)
+    lm = load(root, ["task"], tokenizer=tokenizer).content.lm
+    stops = Stops({"until": [" "], "max_gen_toks": 9}, lm)
+    assert tokenizer.decode([vocabulary["\u2581b"]]) == "b"
+    assert stops.reached([[vocabulary["a"], vocabulary["b"]], [vocabulary["a"], vocabulary["\u2581b"]]]) == [
+        False,
+        True,
+    ]
+
+
 def test_chats_with_a_system_prompt_and_a_begun_answer(root: Path) -> None:
     shots = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
     task = graded(**settings(until=["q", "\n"]), **shots, gen_prefix="is it")
     write_task(root / "tasks", "task", "generation", docs=DOCS, **task)
     suite, model = load(root, ["task"], chat=ChatConfig(apply_template=True, system="be brief")), make_model(3)
-    report = suite.check_scorers(lambda: [("it", model)])
+    report = suite.check_scorers(lambda: [("it", lambda: model)])
     assert str(report.plan.scorers["task"]) == "loop+prefix"
     suite.score(model, Block("search", 0, {"task": tuple(range(30))}))
     run = {"apply_chat_template": True, "fewshot_as_multiturn": True, "system_instruction": "be brief", "limit": 30}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from families import family_config
 from tiny_tasks import documents, graded, load, make_model, write_task
 from transformers import AutoModelForCausalLM
 
-from mergesmith.evaluators import Block, ScoringPlan, Suite
+from mergesmith.evaluators import Block, ScoringPlan, Suite, work
+from mergesmith.evaluators.agreement import margin
 from mergesmith.evaluators.attention import Attention
+from mergesmith.evaluators.generate import generate
 from mergesmith.evaluators.scorers import Scorer
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "mixtral", "gpt2")
@@ -86,7 +90,7 @@ def test_items_are_lm_evals_in_float32(suite: Suite, family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_items_in_bfloat16_differ_only_where_rounding_decides(suite: Suite, family: str) -> None:
     model = new_model(family, torch.bfloat16)
-    report = suite.check_scorers(lambda: [(family, model)])
+    report = suite.check_scorers(lambda: [(family, lambda: model)])
     assert all(check.scorer.name != "hf" for check in report.checks.values())
     expected, theirs = scored(suite, model, PLANS["hf"])
     values, ours = scored(suite, model, dict(report.plan.scorers))
@@ -102,12 +106,12 @@ def test_items_in_bfloat16_differ_only_where_rounding_decides(suite: Suite, fami
 
 def only(suite: Suite, name: str, model: Any) -> tuple[str, str]:
     """The scorer that a task gets on a model, and what the report says of it."""
-    check = suite.check_scorers(lambda: [("it", model)]).checks[name]
+    check = suite.check_scorers(lambda: [("it", lambda: model)]).checks[name]
     return str(check.scorer), check.sentence(name)
 
 
 def test_the_fastest_scorer_that_agrees_is_taken(suite: Suite) -> None:
-    report = suite.check_scorers(lambda: [("a", new_model("llama")), ("b", make_model())])
+    report = suite.check_scorers(lambda: [("a", lambda: new_model("llama")), ("b", make_model)])
     assert {name: str(scorer) for name, scorer in report.plan.scorers.items()} == {
         "choice": "packed+prefix",
         "letters": "packed+prefix",
@@ -116,6 +120,27 @@ def test_the_fastest_scorer_that_agrees_is_taken(suite: Suite) -> None:
         "generation": "loop+prefix",
     }
     assert "choice: scored by packed+prefix, equal to lm-eval on 16 sampled items" in next(iter(report.sentences()))
+
+
+def test_shared_starts_are_read_once_per_candidate(suite: Suite) -> None:
+    model = make_model()
+    suite.check_scorers(lambda: [("it", lambda: model)])
+    suite.use(ScoringPlan(PLANS["prefix"], token_budget=400))
+    blocks = [Block("search", i, {"choice": tuple(range(10 * i, 10 * i + 10))}) for i in range(2)]
+    start = suite.content.leaves["choice"].shared_start
+    read: list[int] = []
+    handle = model.register_forward_pre_hook(lambda _module, inputs: read.append(tuple(inputs[0][0].tolist()) == start))
+    values = [[suite.score(model, block, weights=i).items["choice"] for block in blocks] for i in (1, 2)]
+    assert sum(read) == 2
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(make_model(5).model.embed_tokens.weight)
+    changed = [suite.score(model, block, weights=weights).items["choice"] for weights in (3, None) for block in blocks]
+    assert sum(read) == 5
+    handle.remove()
+    suite.use(suite._plan)  # type: ignore[arg-type]
+    fresh = [suite.score(model, block).items["choice"] for block in blocks]
+    assert [i.values.tolist() for i in changed] == [i.values.tolist() for i in fresh * 2]
+    assert [i.values.tolist() for i in values[0]] == [i.values.tolist() for i in values[1]]
 
 
 def test_layers_that_cannot_branch_get_rows(suite: Suite) -> None:
@@ -147,7 +172,7 @@ def test_a_scorer_refused_for_one_model_is_checked_on_the_others_too(
     def candidates() -> Any:
         for name, model in models.items():
             seen.append(name)
-            yield name, model
+            yield name, lambda model=model: model
 
     report = suite.check_scorers(candidates)
     assert str(report.plan.scorers["choice"]) == "rows"
@@ -161,9 +186,57 @@ def test_a_forced_scorer_stays_and_the_report_says_what_is_wrong(root: Path, mon
     model = new_model("gemma3_text")
     scorer, sentence = only(load(root, ["choice"], scorer="packed"), "choice", model)
     assert scorer == "packed"
-    assert "forced, although" in sentence
+    assert sentence.count("forced, although") == 1
     assert only(load(root, ["choice"], scorer="rows"), "choice", model)[0] == "rows"
     assert only(load(root, ["choice"], scorer="hf"), "choice", model)[0] == "hf"
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_wrong_generations_are_counted_over_all_leaves_and_models(
+    root: Path, monkeypatch: pytest.MonkeyPatch, models: int
+) -> None:
+    names = [f"part{i}" for i in range(4)]
+    for i, name in enumerate(names):
+        write_task(root / "tasks", name, "generation", docs=documents(60, seed=i), **graded())
+    group = {"group": "all", "task": names, "aggregate_metric_list": [{"metric": "graded", "aggregation": "mean"}]}
+    (root / "tasks" / "all.yaml").write_text(yaml.safe_dump(group))
+
+    def one_wrong(*arguments: Any) -> Any:
+        found = generate(*arguments)
+        first = min(found)
+        return {**found, first: replace(found[first], text=found[first].text + "zz")}
+
+    monkeypatch.setattr(work, "generate", one_wrong)
+    model = make_model().to(torch.bfloat16)
+    report = load(root, ["all"]).check_scorers(lambda: [(f"model {i}", lambda: model) for i in range(models)])
+    assert {str(scorer) for scorer in report.plan.scorers.values()} == {"hf"}
+    assert f"{4 * models} of {8 * models} generated answers of 'all' differ" in report.checks["part0"].sentence("part0")
+
+
+def test_a_margin_is_that_of_the_prompt_that_is_scored() -> None:
+    model = make_model(max_position_embeddings=16)
+    pair = (None, [5, *range(4, 40)], [41, 42, 43])
+    cut = (None, pair[1][-14:], pair[2])
+    assert margin(model, pair, 16) == pytest.approx(margin(model, cut, 64), rel=1e-5)
+    assert margin(model, pair, 16) != pytest.approx(margin(model, pair, 64), rel=1e-5)
+
+
+def test_a_forced_scorer_stays_where_lm_evals_own_finds_no_room(root: Path) -> None:
+    write_task(root / "tasks", "choice", "choice", docs=documents(150, seed=1))
+    model = make_model()
+
+    def check(_module: Any, _inputs: Any, named: dict[str, Any]) -> None:
+        if named.get("attention_mask") is None:
+            raise torch.OutOfMemoryError("no room for a batch without a mask")
+
+    handle = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        report = load(root, ["choice"], scorer="packed").check_scorers(lambda: [(name, lambda: model) for name in "ab"])
+    finally:
+        handle.remove()
+    told = report.checks["choice"].sentence("choice")
+    assert told.startswith("choice: scored by packed; forced, and not checked on a: out of memory in lm-eval's own")
+    assert told.count("forced") == 1
 
 
 def test_sampled_answers_are_lm_evals(root: Path) -> None:
@@ -178,7 +251,7 @@ def test_a_model_that_cannot_be_scored_takes_no_part(suite: Suite) -> None:
     broken = make_model()
     with torch.no_grad():
         broken.lm_head.weight[7].fill_(float("nan"))
-    report = suite.check_scorers(lambda: [("broken", broken), ("sound", make_model())])
+    report = suite.check_scorers(lambda: [("broken", lambda: broken), ("sound", make_model)])
     assert next(iter(report.sentences())).startswith("broken takes no part in the check of the scorers: task 'choice'")
     assert report.checks["choice"].compared == 8
 

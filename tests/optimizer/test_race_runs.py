@@ -167,6 +167,10 @@ def test_a_repeat_of_a_dropped_recipe_is_dropped(run_folder: Path, command: Comm
     trials = trials_of(run_folder / "run")
     repeated = [trial for trial in trials if trial.repeats is not None and trial.dropped]
     assert repeated
+    journal = JournalStorage(JournalFileBackend(str(run_folder / "run" / "study.journal")))
+    told = {t.user_attrs["mergesmith_trial"]: t for t in optuna.load_study(study_name=None, storage=journal).trials}
+    for trial in repeated:
+        assert told[trial.number].user_attrs["items"] == trials[trial.repeats or 0].items > 0
     assert all(trials[trial.repeats or 0].dropped and not trial.looks for trial in repeated)
 
 
@@ -211,7 +215,7 @@ class TwoWorkers:
 
 
 class Silent:
-    def started(self, done: int, total: int) -> None: ...
+    def started(self, done: int, total: int, dropped: int) -> None: ...
     def block(self, items: int) -> None: ...
     def finished(self, trial: Trial, best: Trial | None) -> None: ...
     def says(self, message: str) -> None: ...

@@ -110,8 +110,8 @@ def test_the_item_matrix_says_which_items_tell_candidates_apart() -> None:
     """Five candidates; the fourth was dropped before the last item."""
     nan = math.nan
     values = np.array([[1, 0, 0, 0], [1, 0, 1, 1], [1, 1, 1, 1], [1, 0, 0, nan], [1, 1, 1, 0]])
-    matrix = ItemMatrix((0, 1, 2, 4, 7), ("a", "a", "a", "b"), ("3", "1", "7", "0"), values)
-    assert matrix.complete.tolist() == [True, True, True, False, True]
+    complete = np.array([True, True, True, False, True])
+    matrix = ItemMatrix((0, 1, 2, 4, 7), ("a", "a", "a", "b"), ("3", "1", "7", "0"), values, complete)
     assert matrix.alike().tolist() == [True, False, False, False]
     telling = matrix.telling()
     whole = np.delete(values, 3, axis=0)
@@ -119,6 +119,14 @@ def test_the_item_matrix_says_which_items_tell_candidates_apart() -> None:
     for item in (1, 2, 3):
         others = np.delete(whole, item, axis=1).sum(axis=1)
         assert telling[item] == pytest.approx(np.corrcoef(whole[:, item], others)[0, 1])
+
+
+def test_an_item_without_a_value_does_not_make_a_candidate_incomplete() -> None:
+    values = np.array([[1, 0, math.nan], [0, 0, 1], [1, 1, 0], [0, 1, 0]])
+    matrix = ItemMatrix((0, 1, 2, 3), ("a",) * 3, ("0", "1", "2"), values, np.array([True, True, True, True]))
+    telling = matrix.telling()
+    assert math.isnan(telling[2])
+    assert telling[0] == pytest.approx(np.corrcoef(values[:, 0], values[:, 1])[0, 1])
 
 
 def worse(number: int = 0) -> tuple[Scores, Incumbent]:
@@ -214,6 +222,8 @@ def test_a_dropped_trials_line_holds_its_decisions() -> None:
         value=0.25,
         scores={"a": Score(0.25, 0.01, 40)},
         items=40,
+        answers={"a": {"truncated": 0.5}},
+        smaller_batches=True,
         looks=(Look(32, 4, 1.5, False), Look(40, 7, 2.75, True)),
         repeats=3,
     )

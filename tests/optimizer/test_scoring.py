@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from command_line import Command
 from tiny_run import write_search
 
+from mergesmith.errors import UserError
 from mergesmith.evaluators import ItemScores, Scores
 from mergesmith.optimizer.audit import audit_warnings
 from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.scoring import recorded_plan
 
 SCORING = {"batch_size": 128, "block_items": 40}
 
@@ -29,15 +32,35 @@ def test_scorers_are_chosen_recorded_and_kept(run_folder: Path, command: Command
     path.write_text(json.dumps({**recorded, "scorers": {"mc": "rows", "gen": "hf", "ppl": "hf"}}))
     resumed = command("search", search, "--resume", "--trials", 1)
     assert resumed.code == 0, resumed.err
-    assert "scored by" not in resumed.out
+    assert recorded["check"][0] in resumed.out
     assert json.loads(path.read_text())["scorers"]["mc"] == "rows"
     verdict = json.loads((run_folder / "run" / "verdict.json").read_text())
+    assert verdict["scorers"] == {"mc": "rows", "gen": "hf", "ppl": "hf"}
     assert set(verdict["report"][0]["answers"]) == {"gen"}
     assert set(verdict["report"][0]["answers"]["gen"]) == {"truncated", "empty", "unextracted", "length"}
+    rates = RunDir.open(run_folder / "run").trials()[0].answers
+    assert rates["gen"].keys() == verdict["report"][0]["answers"]["gen"].keys()
     kept = RunDir.open(run_folder / "run").items(0, "report")
     assert kept is not None
     assert kept.items["gen"].facts is not None
     assert kept.items["mc"].facts is None
+
+
+def test_scorers_found_elsewhere_are_checked_again(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder)
+    assert command("search", search, "--trials", 0).code == 0
+    path = run_folder / "run" / "scoring.json"
+    found = json.loads(path.read_text())
+    elsewhere = {**found, "scorers": {"mc": "hf"}, "made_with": {**found["made_with"], "torch": "1.0", "device": "tpu"}}
+    path.write_text(json.dumps(elsewhere))
+    outcome = command("search", search, "--resume", "--trials", 0)
+    assert outcome.code == 0, outcome.err
+    assert "checked again: device was tpu and is cpu, torch was 1.0" in outcome.out
+    assert json.loads(path.read_text())["scorers"] == found["scorers"]
+    for damaged in ("{", "[]", json.dumps({**found, "scorers": {"mc": "fast"}})):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"scoring\.json is damaged"):
+            recorded_plan(path)
 
 
 def test_a_forced_scorer_gives_the_same_items(run_folder: Path, command: Command) -> None:
