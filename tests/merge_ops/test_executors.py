@@ -129,7 +129,7 @@ def test_fixed_point_sums_by_kernels_are_those_of_the_reference() -> None:
 
 def test_tables_are_small_beside_their_tensors() -> None:
     inputs = models((1 << 22,), 2, BFLOAT16)
-    assert MagnitudeTable(inputs, 1).nbytes < 0.01 * inputs[1].nbytes
+    assert MagnitudeTable(inputs, 1).nbytes < 0.02 * inputs[1].nbytes
 
 
 def test_gram_matrices_by_kernels_have_the_references_bits(threads: int) -> None:
