@@ -69,7 +69,7 @@ def _nonfinite(tensor: torch.Tensor) -> str:
     if not tensor.is_floating_point() or not tensor.numel():
         return ""
     values = tensor.float() if tensor.element_size() == 1 else tensor  # few operations know 8-bit floats
-    # The extremes show both kinds, in a fraction of the time: NaN is passed on. One thread reads as fast as memory gives.
+    # The extremes show both kinds, in a fraction of the time: NaN is passed on. One thread is as fast as memory.
     with one_thread():
         extremes = torch.aminmax(values)
     if all(bool(torch.isfinite(extreme)) for extreme in extremes):
