@@ -80,7 +80,8 @@ class Work:
         """
         for request in self.requests:
             request.instance.resps, request.instance.filtered_resps = [], {}
-        self._likelihoods(log_likelihoods(model, self.likelihood_batches, caches))
+        greedy = any(request.tokens is None for request in self.scored)  # documents are asked for their sum alone
+        self._likelihoods(log_likelihoods(model, self.likelihood_batches, caches, greedy=greedy))
         texts = self._generations(model, caches)
         if self.harness:
             generations = [request for request in self.harness if request.is_generation]

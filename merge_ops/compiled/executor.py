@@ -91,7 +91,9 @@ def _masked(works: Sequence[Work]) -> None:
     cuts, bounds = np.empty((*shape, 2), np.uint32), np.empty((*shape, 2), np.int64)
     keys, shares = np.empty((*shape, 2), np.uint32), np.empty(shape, np.uint32)
     factors, weights = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    numbers = each(lambda pair: numbers_of(*pair, TaskVectorCounts(pair[0])), list(zip(works, plans, strict=True)))
+    numbers = each(
+        lambda pair: numbers_of(pair[0], pair[1], TaskVectorCounts(pair[0])), list(zip(works, plans, strict=True))
+    )
     for t, own in enumerate(numbers):
         for k, n in enumerate(own):
             assert isinstance(n.low, Cut) and isinstance(n.high, Cut), "Should not reach."
