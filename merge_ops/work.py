@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .methods import Plan
+from .methods import AddDelta, LinearCombination, Plan
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,12 @@ class Work:
         if self.base is None:
             raise ValueError(f"'{self.name}': a task vector needs a base")
         return (self.inputs[self.base], *(self.inputs[i] for i in self.sources))
+
+    @property
+    def terms(self) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...]]:
+        """The tensors that a linear plan adds up, and their coefficients; those of coefficient 0 are left out."""
+        if isinstance(self.plan, AddDelta):
+            return (self.plan.delta, self.based[0]), (self.plan.scale, 1.0)
+        assert isinstance(self.plan, LinearCombination), "Should not reach."
+        counted = [(x, c) for x, c in zip(self.inputs, self.plan.coefficients, strict=True) if c != 0.0]
+        return tuple(x for x, _ in counted), tuple(c for _, c in counted)

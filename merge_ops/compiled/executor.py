@@ -62,7 +62,7 @@ def _kind(work: Work) -> tuple[object, ...]:
 
 
 def _combine(works: Sequence[Work]) -> None:
-    terms = [_terms(work) for work in works]
+    terms = [work.terms for work in works]
     most = max(1, *(len(tensors) for tensors, _ in terms))
     inputs, kinds = np.zeros((2, len(works), most), np.int64)
     coefficients = np.zeros((len(works), most), np.float32)
@@ -73,15 +73,6 @@ def _combine(works: Sequence[Work]) -> None:
     outs = [work.out for work in works]
     chunks = chunks_of([out.numel() for out in outs])
     run(combine, chunks, addresses(outs), codes(outs), inputs, kinds, counts, coefficients)
-
-
-def _terms(work: Work) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...]]:
-    plan = work.plan
-    if isinstance(plan, AddDelta):
-        return (plan.delta, work.based[0]), (plan.scale, 1.0)
-    assert isinstance(plan, LinearCombination), "Should not reach."
-    counted = [(x, c) for x, c in zip(work.inputs, plan.coefficients, strict=True) if c != 0.0]
-    return tuple(x for x, _ in counted), tuple(c for _, c in counted)
 
 
 def _masked(works: Sequence[Work]) -> None:

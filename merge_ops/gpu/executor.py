@@ -58,7 +58,7 @@ def _kind(work: Work) -> tuple[object, ...]:
     """The launcher, the device, and whatever else works of one launch have in common."""
     plan, device = work.plan, work.out.device
     if isinstance(plan, (LinearCombination, AddDelta)):
-        tensors = (work.out, *_terms(work)[0])
+        tensors = (work.out, *work.terms[0])
         return (_combine, device, len(tensors), codes(tensors), aligned(tensors))
     if isinstance(plan, RowCombination):
         return (_combine_rows, device)
@@ -69,17 +69,8 @@ def _kind(work: Work) -> tuple[object, ...]:
     return (_sum_masked, device, len(tensors), codes(tensors), aligned(tensors), _rule(plan), _vote(plan))
 
 
-def _terms(work: Work) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...]]:
-    plan = work.plan
-    if isinstance(plan, AddDelta):
-        return (plan.delta, work.based[0]), (plan.scale, 1.0)
-    assert isinstance(plan, LinearCombination), "Should not reach."
-    counted = [(x, c) for x, c in zip(work.inputs, plan.coefficients, strict=True) if c != 0.0]
-    return tuple(x for x, _ in counted), tuple(c for _, c in counted)
-
-
 def _combine(works: Sequence[Work]) -> None:
-    terms = [_terms(work) for work in works]
+    terms = [work.terms for work in works]
     tensors = [(work.out, *inputs) for work, (inputs, _) in zip(works, terms, strict=True)]
     count, device = len(tensors[0]) - 1, works[0].out.device
     if count == 0:
