@@ -28,7 +28,7 @@ def parse_duration(text: str) -> float:
     """
     match = DURATION.fullmatch(text.strip())
     if not match or float(match[1]) <= 0:
-        raise UserError(f"time limit must be a time such as 90s, 30m, 8h or 2d, but is '{text}'")
+        raise UserError(f"a time must be written like 90s, 30m, 8h or 2d, but is '{text}'")
     return float(match[1]) * SECONDS[match[2]]
 
 
@@ -85,11 +85,51 @@ class SearchSection(_Section):
 
 
 class WorkersSection(_Section):
-    """Who scores candidates. `threads`: CPU threads of torch; unset, torch's own choice."""
+    """Who scores candidates.
 
-    pool: Literal["local"] = "local"
+    Attributes:
+        pool: `local`, this process; `ray`, one Ray actor per worker.
+        address: the Ray cluster: unset, one of its own on this machine; `auto`, the one this machine is part of; or the
+            HOST:PORT of its head.
+        count: how many workers; unset, as many as the cluster has room for, growing with it.
+        gpus_per_worker: a fraction shares a GPU, 2 or more spread a candidate over several; unset, 1 where the cluster
+            has GPUs.
+        cpus_per_worker: CPU cores that are set aside for each.
+        threads: CPU threads of torch; unset, torch's own choice, with Ray `cpus_per_worker`.
+        device: `auto`, `cpu`, `cuda`.
+        trial_timeout: seconds after which a worker counts as hung; unset, from the running median.
+        grace: seconds that candidates in flight are given to finish when the run is told to stop.
+    """
+
+    pool: Literal["local", "ray"] = "local"
+    address: str | None = None
+    count: Annotated[int, Field(ge=1)] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    cpus_per_worker: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] | None = None
     device: str = "auto"
+    trial_timeout: Annotated[float, Field(gt=0)] | None = None
+    grace: Annotated[float, Field(ge=0)] = 30.0
+
+    @field_validator("trial_timeout", "grace", mode="before")
+    @classmethod
+    def _durations(cls, value: Any) -> Any:
+        return parse_duration(value) if isinstance(value, str) else value
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _whole_above_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("gpus_per_worker above 1 must be whole")
+        return value
+
+    @model_validator(mode="after")
+    def _where(self) -> WorkersSection:
+        if self.pool == "local" and (self.address is not None or (self.count or 1) > 1):
+            raise ValueError("several workers, or an address, need pool: ray; pool: local is one worker, this process")
+        if self.address is not None and self.address.startswith("ray://"):
+            raise ValueError("a Ray client's address cannot be used: start mergesmith on a machine of the cluster")
+        return self
 
 
 class ScoringSection(_Section):
