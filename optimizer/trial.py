@@ -33,6 +33,17 @@ class Look:
 
 
 @dataclass(frozen=True)
+class LostAttempt:
+    """One time that a candidate's worker was lost; the fields are those of `pools.Lost`."""
+
+    worker: str
+    place: str
+    error: str
+    seconds: float
+    counts: bool
+
+
+@dataclass(frozen=True)
 class Trial:
     """A finished candidate.
 
@@ -50,6 +61,8 @@ class Trial:
         repeats: the number of the trial with the same recipe whose scores these are.
         error: why it failed; else None.
         after: how many trials had finished when it was asked for: with it the sampler's view can be rebuilt.
+        worker: who scored it; empty for the driver's own process.
+        lost: the attempts before this one that ended with the loss of their worker.
     """
 
     number: int
@@ -67,6 +80,8 @@ class Trial:
     repeats: int | None = None
     error: str | None = None
     after: int = 0
+    worker: str = ""
+    lost: tuple[LostAttempt, ...] = ()
     merge_seconds: float = 0.0
     score_seconds: float = 0.0
 
@@ -98,6 +113,7 @@ class Trial:
         document |= {"answers": self.answers, "smaller_batches": self.smaller_batches}
         document |= {"items": self.items, "repeats": self.repeats, "looks": [asdict(look) for look in self.looks]}
         document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
+        document |= {"worker": self.worker, "lost": [asdict(attempt) for attempt in self.lost]}
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
         document["recipe_digest"] = self.recipe.digest
         document["recipe"] = self.recipe.to_document()
@@ -128,6 +144,8 @@ class Trial:
             repeats=document["repeats"],
             error=document["error"],
             after=document["after"],
+            worker=document.get("worker", ""),
+            lost=tuple(LostAttempt(**attempt) for attempt in document.get("lost", ())),
             merge_seconds=document["seconds"]["merge"],
             score_seconds=document["seconds"]["score"],
         )

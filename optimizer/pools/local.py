@@ -2,65 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
 
-import torch
-
-from mergesmith.errors import UserError
-
-from ...evaluators import ScoringError
-from ...merge_ops import MergeError
+from ...evaluators import ScoringPlan
 from ..session import Session
-from .pool import BlockDone, Event, Failed, Finished, Job
+from ..stop import RunFailedError
+from .pool import BlockDone, Event, Job
+from .worker import DeviceLostError, Worker
 
 
 class LocalPool:
     """A pool of one."""
 
+    workers = (1, 1)
+
     def __init__(self, session: Session) -> None:
-        self.session = session
-        self._job: Generator[Event, bool, None] | None = None
-        self._answer: bool | None = None
+        self.session, self._worker = session, Worker(session)
+        self._job: int | None = None
+        self._next: Callable[[], Event] | None = None  # how the job goes on
 
     @property
     def free(self) -> int:
         """1 when there is no job."""
         return 1 if self._job is None else 0
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
         """Take a job."""
         if self._job is not None:
             raise RuntimeError("the worker is busy: take events until its job is finished")
-        self._job, self._answer = self._work(job), None
+        self._job, self._next = job.number, partial(self._worker.begin, job)
 
     def next_event(self) -> Event:
-        """Work on the job until it has something to tell."""
-        if self._job is None:
-            raise RuntimeError("there is no job: submit one first")
-        event = next(self._job) if self._answer is None else self._job.send(self._answer)
-        self._answer = None
+        """Work on the job until it has something to tell.
+
+        Raises:
+            RunFailedError: the device is lost, and this process cannot get it back.
+        """
+        if self._next is None:
+            raise RuntimeError("there is nothing to do: submit a job, or answer for its block, first")
+        try:
+            event = self._next()
+        except DeviceLostError as error:
+            raise RunFailedError(f"the device failed ({error}); start again with --resume to go on") from error
+        self._next = None
         if not isinstance(event, BlockDone):
             self._job = None
         return event
 
     def answer(self, number: int, *, go_on: bool) -> None:
         """Say whether the job goes on."""
-        self._answer = go_on
+        self._next = partial(self._worker.proceed, go_on)
 
-    def _work(self, job: Job) -> Generator[Event, bool, None]:
-        try:
-            seconds = self.session.timed_load(job.recipe)
-            for scores in self.session.blocks(job.part):
-                go_on = yield BlockDone(job.number, scores, seconds)
-                if not go_on:
-                    break
-        except UserError:  # the run's fault, not the candidate's
-            raise
-        except (MergeError, ScoringError) as error:
-            yield Failed(job.number, str(error))
-        except Exception as error:  # out of memory, a model that cannot run these weights: the run goes on
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
-            yield Failed(job.number, f"{type(error).__name__}: {error}")
-        else:
-            yield Finished(job.number)
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`function(session, *args)`."""
+        return function(self.session, *args)
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Score by this plan."""
+        self.session.suite.use(plan)
+
+    def close(self) -> None:
+        """Nothing to let go: the session is the driver's."""

@@ -1,0 +1,68 @@
+"""What a worker does, in whatever process: it merges a job's recipe and scores it block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import torch
+
+from mergesmith.errors import UserError
+
+from ...evaluators import ScoringError
+from ...merge_ops import MergeError, WeightsDigest
+from ..session import Session
+from .pool import BlockDone, Event, Failed, Finished, Job
+
+
+class DeviceLostError(RuntimeError):
+    """The device is in a state in which nothing can be computed by this process any more."""
+
+
+class Worker:
+    """One job at a time on one session: `begin`, then `proceed` after every block."""
+
+    def __init__(self, session: Session, name: str = "") -> None:
+        self.session, self.name = session, name
+        self._work: Generator[Event, bool, None] | None = None
+
+    def begin(self, job: Job) -> Event:
+        """Take a job, in place of one that was stopped, and work until there is something to tell.
+
+        Raises:
+            DeviceLostError: see there.
+            UserError: the run is at fault, not the candidate.
+        """
+        self._work = self._events(job)
+        return next(self._work)
+
+    def proceed(self, go_on: bool) -> Event:
+        """Go on with the job, or end it."""
+        if self._work is None:
+            raise RuntimeError("there is no job: begin one first")
+        return self._work.send(go_on)
+
+    def _events(self, job: Job) -> Generator[Event, bool, None]:
+        digest = WeightsDigest() if job.digest else None
+        try:
+            seconds = self.session.timed_load(job.recipe, digest=digest)
+            for scores in self.session.blocks(job.part):
+                go_on = yield BlockDone(job.number, scores, seconds)
+                if not go_on:
+                    break
+        except UserError:
+            raise
+        except (MergeError, ScoringError) as error:
+            yield Failed(job.number, str(error), self.name)
+        except Exception as error:  # out of memory, a model that cannot run these weights: the run goes on
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            elif _device_is_lost(error):
+                raise DeviceLostError(str(error).partition("\n")[0]) from error
+            yield Failed(job.number, f"{type(error).__name__}: {error}", self.name)
+        else:
+            yield Finished(job.number, self.name, None if digest is None else digest.hex)
+
+
+def _device_is_lost(error: Exception) -> bool:
+    """After an error inside a kernel every later call to CUDA fails, until the process ends."""
+    return type(error).__name__ == "AcceleratorError" or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
