@@ -45,8 +45,9 @@ def anonymous_digest(recipe: Recipe) -> str:
     return recipe.renamed({reference: f"model {i}" for i, reference in enumerate(recipe.references())}).digest
 
 
-def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
+def provenance(session: Session, recipe: Recipe) -> dict[str, Any]:
     """What decides the bits of a merge: versions, device, digests of sources and result."""
+    bank = session.bank
     digest = WeightsDigest.of(materialize(recipe, bank))
     return {
         "versions": {name: package_version(name) for name in PACKAGES},
@@ -60,11 +61,12 @@ def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
     }
 
 
-def best_recipe(verdict: Verdict, session: Session, objective: Objective, rundir: RunDir) -> Recipe:
-    """The winner with its facts."""
+def best_recipe(
+    verdict: Verdict, session: Session, objective: Objective, rundir: RunDir, facts: dict[str, Any]
+) -> Recipe:
+    """The winner with its facts; `facts` is its `provenance`."""
     trial = verdict.winner
     names = lasting_names(trial.recipe, session.bank)
-    facts = provenance(trial.recipe, session.bank)
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
     facts["recipe_digest"] = anonymous_digest(trial.recipe)
     facts["tasks"] = session.suite.digests()

@@ -35,7 +35,7 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Con
     console.print(_tasks(session))
     console.print(_space(session))
     _baselines(session, console)
-    print_warnings(console, session)
+    print_warnings(console, session.task_warnings())
     print_scorers(session, console)
     _costs(session, console)
 

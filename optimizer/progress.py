@@ -46,6 +46,7 @@ class Report:
         self.console, self.every = console, every
         self.pace = Pace()
         self.done = self.total = self.dropped = 0
+        self.crew = ""
         self._last_line = -every
         self._bar = Progress(
             TextColumn("[bold]search"),
@@ -73,6 +74,10 @@ class Report:
         if done:
             self.says(f"resuming after {done} finished trials")
 
+    def workers(self, ready: int, wanted: int) -> None:
+        """So many workers of so many are ready; told where there is more than one."""
+        self.crew = f"{ready}/{wanted} workers" if wanted > 1 else ""
+
     def block(self, items: int) -> None:
         """So many items more are scored."""
         self.pace.block(items)
@@ -84,7 +89,7 @@ class Report:
         self.pace.finished()
         top = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
         dropped = f"{self.dropped} dropped early" if self.dropped else ""
-        state = ", ".join(filter(None, (top, dropped, self.pace.text(self.total - self.done))))
+        state = ", ".join(filter(None, (top, dropped, self.crew, self.pace.text(self.total - self.done))))
         self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
             self.says(f"{trial.label} failed: {trial.error}")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ..evaluators import Part, Scores
-from ..merge_ops import WeightsDigest
-from .best import best_recipe
+from .best import best_recipe, provenance
 from .config import RunConfig, load_config
-from .loading import load_sources
-from .pools import LocalPool
+from .opening import open_pool
 from .progress import Report
 from .rundir import BEST, RunDir, config_root, write_text
 from .scoring import settle_scorers
 from .session import Options, Session
-from .study import Plan, RunFailedError, Study
+from .standing import Plan
+from .stop import RunFailedError
+from .study import Study
 from .table import print_verdict
-from .trial import Trial
 from .verdict import Final, Verdict
 
 
@@ -67,39 +66,35 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         rundir.close()
 
 
-def print_warnings(console: Console, session: Session) -> None:
+def print_warnings(console: Console, warnings: Iterable[str]) -> None:
     """What the user should know about the tasks, before the run."""
-    for warning in session.task_warnings():
+    for warning in warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
-    session = Session(config, root, options)
-    rundir.check_same(session.ingredients())
-    load_sources(session, console)
-    plan = Plan(config, session.space, session.suite.entries, session.baselines)
-    print_warnings(console, session)
-    settle_scorers(session, rundir, console)
-    study = Study(plan, rundir, LocalPool(session), report := Report(console))
-    with report:
-        study.run()
-        report.says("choosing the winner on the select items, then opening the report items")
-
-        scored: dict[int, str] = {}  # digests of the weights as they were scored
-
-        def evaluate(trial: Trial, part: Part) -> Scores:
-            digest = WeightsDigest()
-            scores = session.evaluate(trial.recipe, part, digest=digest)
-            scored[trial.number] = digest.hex
-            return scores
-
-        final = Final(study, evaluate, session.suite.scorers)
-        verdict = final.run()
+    report = Report(console)
+    session, pool = open_pool(config, root, rundir, options, report)
+    try:
+        rundir.check_same(session.ingredients())
+        plan = Plan(config, session.space, session.suite.entries, session.baselines)
+        print_warnings(console, pool.call(Session.task_warnings))
+        settle_scorers(pool, rundir, session, console)
+        with report:
+            study = Study(plan, rundir, pool, report)
+            study.run()
+            report.says("choosing the winner on the select items, then opening the report items")
+            final = Final(study.standing, study.dispatcher, session.suite.scorers, report.says)
+            verdict = final.run()
+            facts = pool.call(provenance, verdict.winner.recipe)
+    finally:
+        pool.close()
+    scored = final.digests.get(verdict.winner.number)
+    again = (facts["device"], facts["weights_digest"])
+    if scored is not None and scored[0] == again[0] and scored != again:
+        raise RunFailedError(f"the winner's weights came out differently when merged again: {again[1]}; please report")
     best = rundir.path / BEST
-    recipe = best_recipe(verdict, session, final.objective, rundir)
-    claimed = recipe.facts["weights_digest"]
-    if scored.get(verdict.winner.number, claimed) != claimed:
-        raise RunFailedError(f"the winner's weights came out differently when merged again: {claimed}; please report")
+    recipe = best_recipe(verdict, session, final.objective, rundir, facts)
     write_text(best, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict

@@ -13,37 +13,56 @@ from mergesmith.errors import UserError
 
 from ..evaluators import ScoringError, ScoringPlan
 from .environment import package_version
+from .pools import Pool
 from .rundir import SCORING, RunDir, write_json
 from .session import Session
 
 
-def settle_scorers(session: Session, rundir: RunDir, console: Console) -> None:
+def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Console) -> None:
     """Choose the scorers of a new run and tell of it, or take those that the run began with.
 
     Those were found on one kind of device with certain versions; where these have changed all is checked again. Where
-    none of the models can be scored nothing is settled: their trials will say why.
+    none of the models can be scored nothing is settled: their trials will say why. `session` is the driver's, which
+    keeps the plan for the report.
 
     Raises:
         UserError: the record is damaged.
     """
-    path, here = rundir.path / SCORING, made_with(session)
+    path, here = rundir.path / SCORING, pool.call(made_with)
     if path.is_file():
         plan, sentences, then = recorded_plan(path)
         changed = [f"{name} was {then.get(name)} and is {now}" for name, now in here.items() if then.get(name) != now]
         if not changed:
             session.suite.use(plan)
+            pool.use(plan)
             tell(console, sentences)
             return
         tell(console, [f"the scorers are checked again: {', '.join(changed)}"])
-    found = print_scorers(session, console)
-    if found is not None:
-        write_json(path, {"schema_version": 1, **found, "made_with": here})
+    try:
+        found = pool.call(checked_scorers)
+    except ScoringError as error:
+        _warn(console, error)
+        return
+    write_json(path, {"schema_version": 1, **found, "made_with": here})
+    session.suite.use(plan := ScoringPlan.from_document(found))
+    pool.use(plan)
+    tell(console, found["check"])
 
 
 def made_with(session: Session) -> dict[str, str | None]:
     """What decides, beside the models and tasks, whether a scorer agrees with lm-eval's."""
     versions = {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
     return {"device": session.device.type, **versions}
+
+
+def checked_scorers(session: Session) -> dict[str, Any]:
+    """Check the scorers; the plan as a document, and under "check" what was found, in words.
+
+    Raises:
+        ScoringError: none of the models can be scored.
+    """
+    report = session.check_scorers()
+    return {**report.plan.to_document(), "check": list(report.sentences())}
 
 
 def recorded_plan(path: Path) -> tuple[ScoringPlan, list[str], dict[str, Any]]:
@@ -61,16 +80,16 @@ def recorded_plan(path: Path) -> tuple[ScoringPlan, list[str], dict[str, Any]]:
         ) from None
 
 
-def print_scorers(session: Session, console: Console) -> dict[str, object] | None:
-    """Check the scorers, print what each task is scored by, and return the plan with what was found."""
+def print_scorers(session: Session, console: Console) -> None:
+    """Check the scorers and print what each task is scored by."""
     try:
-        report = session.check_scorers()
+        tell(console, checked_scorers(session)["check"])
     except ScoringError as error:
-        console.print(f"warning: no model can be scored: {error}", style="yellow", highlight=False, markup=False)
-        return None
-    sentences = list(report.sentences())
-    tell(console, sentences)
-    return {**report.plan.to_document(), "check": sentences}
+        _warn(console, error)
+
+
+def _warn(console: Console, error: ScoringError) -> None:
+    console.print(f"warning: no model can be scored: {error}", style="yellow", highlight=False, markup=False)
 
 
 def tell(console: Console, sentences: Sequence[str]) -> None:

@@ -207,10 +207,10 @@ class Session:
         for block in self.suite.blocks(part):
             yield self.suite.score(self.live.model, block, weights=self._loads)
 
-    def timed_load(self, recipe: Recipe) -> float:
+    def timed_load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> float:
         """Merge a recipe into the live model; returns seconds."""
         start = time.perf_counter()
-        self.load(recipe)
+        self.load(recipe, digest=digest)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # kernels are only begun
         return time.perf_counter() - start

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from mergesmith.errors import UserError
 
 from ..evaluators import Part, Score, Scores
 from ..search_spaces import BASE, UNIFORM
 from .audit import audit_warnings, rates_document
+from .dispatch import Dispatcher, Outcome, do_all
 from .objective import Difference, Objective, scores_of
+from .pools import Job
 from .rundir import LOOKS, VERDICT, write_json
-from .study import RunFailedError, Study
+from .standing import Standing
+from .stop import RunFailedError
 from .trial import Trial, scores_document
 
 FINALISTS = 5
-Evaluate = Callable[[Trial, Part], Scores]
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,18 @@ class Verdict:
 
 
 class Final:
-    """Carries out the final phase of a study whose trials are done."""
+    """Carries out the final phase of a search whose trials are done.
 
-    def __init__(self, study: Study, evaluate: Evaluate, scorers: Mapping[str, str]) -> None:
-        assert study.objective is not None, "Should not reach."
-        self.study, self.evaluate, self.scorers = study, evaluate, scorers
-        self.objective: Objective = study.objective
+    `digests`: (device name, digest of the weights) of each trial as it was scored here, by number.
+    """
+
+    def __init__(
+        self, standing: Standing, dispatcher: Dispatcher, scorers: Mapping[str, str], says: Callable[[str], None]
+    ) -> None:
+        assert standing.objective is not None, "Should not reach."
+        self.standing, self.dispatcher, self.scorers, self.says = standing, dispatcher, scorers, says
+        self.objective: Objective = standing.objective
+        self.digests: dict[int, tuple[str, str]] = {}
 
     def run(self) -> Verdict:
         """Choose, open the report part, compare, write verdict.json.
@@ -99,16 +105,16 @@ class Final:
         winner = max(finalists, key=lambda pair: (pair[1], -pair[0].number))[0]
         best_parent = self._best_parent()
         looks = self._look()
-        on_report = [(trial, role, self._tried(trial, "report")) for trial, role in self._on_report(winner)]
-        items = {trial.number: scores for trial, _, scores in on_report if scores is not None}
+        on_report = self._on_report(winner)
+        items = self._scored([trial for trial, _ in on_report], "report")
         if winner.number not in items:
             raise RunFailedError(
                 f"the winner, {winner.label}, cannot be scored on the report items; its recipe: "
-                f"mergesmith export {self.study.rundir.path} --trial {winner.number}"
+                f"mergesmith export {self.standing.rundir.path} --trial {winner.number}"
             )
-        rows = tuple(self._row(trial, role, scores) for trial, role, scores in on_report if scores is not None)
+        rows = tuple(self._row(trial, role, items[trial.number]) for trial, role in on_report if trial.number in items)
         rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
-        if (uniform := self.study.named(UNIFORM)) is not None:
+        if (uniform := self.standing.named(UNIFORM)) is not None:
             rivals["the uniform average"] = uniform
         if (baseline := self._best_baseline()).number not in [trial.number for trial in rivals.values()]:
             rivals[f"the best baseline ({baseline.name})"] = baseline
@@ -117,17 +123,17 @@ class Final:
             for against, other in rivals.items()
             if other.number != winner.number and other.number in items
         )
-        parents = [items[parent.number] for parent in self.study.parents() if parent.number in items]
+        parents = [items[parent.number] for parent in self.standing.parents() if parent.number in items]
         warnings = tuple(audit_warnings(items[winner.number], parents))
         verdict = Verdict(
             winner, best_parent, rows, tuple(finalists), comparisons, looks, self.scorers, tuple(warnings)
         )
-        write_json(self.study.rundir.path / VERDICT, verdict_document(verdict))
+        write_json(self.standing.rundir.path / VERDICT, verdict_document(verdict))
         return verdict
 
     def _finalists(self) -> list[tuple[Trial, float]]:
         """The best few by search score, each with its objective on select; equal recipes count once."""
-        ranked = sorted(self.study.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
+        ranked = sorted(self.standing.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
         if not ranked:
             raise RunFailedError(
                 "no candidate keeps within every max_drop; search longer, or start a new run with looser limits"
@@ -136,56 +142,61 @@ class Final:
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
         # What a search has to beat stands for election too, however many candidates outscored it on the search part.
         chosen += [t for t in (self._best_parent(), self._best_baseline()) if t in ranked and t not in chosen]
-        scored = ((trial, self._tried(trial, "select")) for trial in chosen)
-        entries, value = self.study.plan.entries, self.objective.value
-        found = [(trial, value(scores_of(entries, items))) for trial, items in scored if items is not None]
+        items = self._scored(chosen, "select")
+        entries, value = self.standing.plan.entries, self.objective.value
+        found = [(t, value(scores_of(entries, items[t.number]))) for t in chosen if t.number in items]
         if not found:
             raise RunFailedError("none of the best candidates could be scored on the select items")
         return found
 
     def _on_report(self, winner: Trial) -> list[tuple[Trial, str]]:
-        study = self.study
-        named = [(study.named(BASE), "base"), *((trial, "parent") for trial in study.parents())]
-        named.append((study.named(UNIFORM), "uniform"))
+        standing = self.standing
+        named = [(standing.named(BASE), "base"), *((trial, "parent") for trial in standing.parents())]
+        named.append((standing.named(UNIFORM), "uniform"))
         if (baseline := self._best_baseline()).number not in [trial.number for trial, _ in named if trial is not None]:
             named.append((baseline, "baseline"))
         named.append((winner, "winner"))
         return [(trial, role) for trial, role in named if trial is not None]
 
     def _best_parent(self) -> Trial:
-        return max(self.study.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
+        return max(self.standing.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _best_baseline(self) -> Trial:
         """What trying the usual things by hand would have found: the best baseline by search score."""
-        baselines = [trial for trial in self.study.trials if trial.name and trial.complete]
+        baselines = [trial for trial in self.standing.trials if trial.name and trial.complete]
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _row(self, trial: Trial, role: str, items: Scores) -> Row:
-        scores = scores_of(self.study.plan.entries, items)
+        scores = scores_of(self.standing.plan.entries, items)
         value, stderr = self.objective.value(scores), self.objective.stderr(scores)
         return Row(trial, role, scores, value, stderr, rates_document(items))
 
-    def _tried(self, trial: Trial, part: Part) -> Scores | None:
-        """Scores of a trial on a part; None, and a word to the user, where it cannot be scored there."""
-        try:
-            return self._scores(trial, part)
-        except UserError:
-            raise
-        except Exception as error:  # as in the search, what fails is the candidate
-            self.study.watcher.says(f"{trial.label} cannot be scored on the {part} items: {error}")
-            return None
+    def _scored(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
+        """Scores on a part by number, from the run's folder where they are there already.
 
-    def _scores(self, trial: Trial, part: Part) -> Scores:
-        """Scores of a trial on a part, from the run's folder where they are there already."""
-        found = self.study.rundir.items(trial.number, part)
-        if found is None:
-            found = self.evaluate(trial, part)
-            self.study.rundir.save_items(trial.number, found)
-        return found
+        A trial that cannot be scored there is left out, and the user is told.
+        """
+        rundir = self.standing.rundir
+        found = {trial.number: rundir.items(trial.number, part) for trial in trials}
+
+        def done(number: int, outcome: Outcome) -> None:
+            if outcome.scores is not None:
+                rundir.save_items(number, outcome.scores)
+
+        missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
+        jobs = [Job(trial.number, trial.recipe, part, digest=True) for trial in missing.values()]
+        grace = self.standing.plan.config.workers.grace
+        for number, outcome in do_all(self.dispatcher, jobs, grace=grace, done=done).items():
+            found[number] = outcome.scores
+            if outcome.scores is None:
+                self.says(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
+            if outcome.digest is not None:
+                self.digests[number] = outcome.digest
+        return {number: scores for number, scores in found.items() if scores is not None}
 
     def _look(self) -> int:
         """Count this opening of the report part, before it happens."""
-        path = self.study.rundir.path / LOOKS
+        path = self.standing.rundir.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
         write_json(path, {"schema_version": 1, "report_looks": looks})
         return looks

@@ -38,12 +38,13 @@ class BlockDone:
 class Finished:
     """A job is over: all of its blocks are scored, or the driver stopped it.
 
-    `worker` is who did it, empty for this process; `digest` is that of the merged weights, where it was asked for.
+    `worker` is who did it, empty for this process; `digest`, where it was asked for, is (name of the device, digest of
+    the merged weights).
     """
 
     number: int
     worker: str = ""
-    digest: str | None = None
+    digest: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

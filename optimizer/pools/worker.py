@@ -10,6 +10,7 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringError
 from ...merge_ops import MergeError, WeightsDigest
+from ..device import device_name
 from ..session import Session
 from .pool import BlockDone, Event, Failed, Finished, Job
 
@@ -60,9 +61,13 @@ class Worker:
                 raise DeviceLostError(str(error).partition("\n")[0]) from error
             yield Failed(job.number, f"{type(error).__name__}: {error}", self.name)
         else:
-            yield Finished(job.number, self.name, None if digest is None else digest.hex)
+            yield Finished(
+                job.number, self.name, None if digest is None else (device_name(self.session.device), digest.hex)
+            )
 
 
 def _device_is_lost(error: Exception) -> bool:
     """After an error inside a kernel every later call to CUDA fails, until the process ends."""
-    return type(error).__name__ == "AcceleratorError" or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+    return type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    )

@@ -22,7 +22,8 @@ from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
 from mergesmith.optimizer.racing import Wealth
 from mergesmith.optimizer.rundir import RunDir
 from mergesmith.optimizer.session import Session
-from mergesmith.optimizer.study import Plan, Study
+from mergesmith.optimizer.standing import Plan
+from mergesmith.optimizer.study import Study
 from mergesmith.optimizer.trial import Trial
 
 BASELINES, TRIALS = 10, 14
@@ -188,16 +189,20 @@ def test_infinite_weights_are_a_failed_trial(run_folder: Path, command: Command)
 class TwoWorkers:
     """A pool of two local workers; the one with the earlier candidate scores two blocks while the other scores one."""
 
-    workers: list[LocalPool]
+    crew: list[LocalPool]
     jobs: dict[int, LocalPool] = field(default_factory=dict)
     _turn: int = 0
 
     @property
     def free(self) -> int:
-        return sum(worker.free for worker in self.workers)
+        return sum(worker.free for worker in self.crew)
 
-    def submit(self, job: Job) -> None:
-        worker = next(worker for worker in self.workers if worker.free)
+    @property
+    def workers(self) -> tuple[int, int]:
+        return len(self.crew), len(self.crew)
+
+    def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
+        worker = next(worker for worker in self.crew if worker.free)
         worker.submit(job)
         self.jobs[job.number] = worker
 
@@ -213,9 +218,19 @@ class TwoWorkers:
     def answer(self, number: int, *, go_on: bool) -> None:
         self.jobs[number].answer(number, go_on=go_on)
 
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.crew[0].call(function, *args)
+
+    def use(self, plan: ScoringPlan) -> None:
+        for worker in self.crew:
+            worker.use(plan)
+
+    def close(self) -> None: ...
+
 
 class Silent:
     def started(self, done: int, total: int, dropped: int) -> None: ...
+    def workers(self, ready: int, wanted: int) -> None: ...
     def block(self, items: int) -> None: ...
     def finished(self, trial: Trial, best: Trial | None) -> None: ...
     def says(self, message: str) -> None: ...

@@ -1,0 +1,144 @@
+"""The driver's law for lost workers, and jobs that all have to be done.
+
+A candidate whose worker is lost is tried again, elsewhere if possible. One that has cost two workers is given up: it
+would cost more. Losses that are not a candidate's doing (a node that leaves) do not count. All of it is written to the
+run's events, so that a resumed run knows of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+
+from ..evaluators import BlockScores, Scores, join
+from .pools import BlockDone, Failed, Finished, Job, Lost, Pool
+from .rundir import RunDir
+from .stop import at_safe_points, check, finish, told
+from .trial import LostAttempt
+
+MOST_LOST = 2  # workers that one candidate may cost
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """A job begins again: its blocks so far are void."""
+
+    number: int
+
+
+DriverEvent = BlockDone | Finished | Failed | Restarted
+
+
+class Dispatcher:
+    """A pool whose jobs end either finished or failed."""
+
+    def __init__(self, pool: Pool, rundir: RunDir, says: Callable[[str], None]) -> None:
+        self.pool, self.rundir, self.says = pool, rundir, says
+        self._jobs: dict[int, Job] = {}
+        self._again: deque[Job] = deque()
+        self._lost: dict[int, list[LostAttempt]] = {}
+        self._given_up: deque[Failed] = deque()
+        lost = [event for event in rundir.events() if event["event"] == "lost" and event["counts"]]
+        self._costs = Counter(event["recipe"] for event in lost)
+
+    @property
+    def free(self) -> int:
+        """How many more jobs can be taken now."""
+        return self.pool.free - len(self._again)
+
+    def submit(self, job: Job) -> None:
+        """Take a job; one whose recipe has cost too many workers fails at once."""
+        self._jobs[job.number] = job
+        if not self._give_up(job):
+            self.pool.submit(job)
+
+    def next_event(self) -> DriverEvent | None:
+        """Wait for the next event of any job; None when there is none yet."""
+        while self._again and self.pool.free:
+            job = self._again.popleft()
+            self.pool.submit(job, avoid=[attempt.place for attempt in self._lost[job.number]])
+        if self._given_up:
+            event = self._given_up.popleft()
+        else:
+            found = self.pool.next_event()
+            if found is None or isinstance(found, BlockDone):
+                return found
+            if isinstance(found, Lost):
+                return self._take_lost(found)
+            event = found
+        del self._jobs[event.number]
+        return event
+
+    def answer(self, number: int, *, go_on: bool) -> None:
+        """Say whether a job whose block is done goes on."""
+        self.pool.answer(number, go_on=go_on)
+
+    def lost(self, number: int) -> tuple[LostAttempt, ...]:
+        """The attempts at a job whose workers were lost."""
+        return tuple(self._lost.get(number, ()))
+
+    def _take_lost(self, lost: Lost) -> Restarted:
+        job = self._jobs[lost.number]
+        attempt = LostAttempt(lost.worker, lost.place, lost.error, round(lost.seconds, 3), lost.counts)
+        self._lost.setdefault(job.number, []).append(attempt)
+        self._costs[job.recipe.digest] += lost.counts
+        self.rundir.note("lost", number=job.number, recipe=job.recipe.digest, **asdict(attempt))
+        self.says(f"worker {lost.worker} was lost with trial {job.number}: {lost.error}")
+        if not self._give_up(job):
+            self._again.append(job)
+        return Restarted(job.number)
+
+    def _give_up(self, job: Job) -> bool:
+        costs = self._costs[job.recipe.digest]
+        if costs < MOST_LOST:
+            return False
+        last = self._lost[job.number][-1].error if self._lost.get(job.number) else "in an earlier session"
+        self._given_up.append(Failed(job.number, f"cost {costs} workers and is not tried again; the last: {last}"))
+        return True
+
+
+@dataclass
+class Outcome:
+    """What became of a job that was done whole: scores, or the error; and the digest as `Finished` has it."""
+
+    scores: Scores | None = None
+    error: str = ""
+    digest: tuple[str, str] | None = None
+    blocks: list[BlockScores] = field(default_factory=list)
+
+
+def do_all(
+    dispatcher: Dispatcher, jobs: Iterable[Job], *, grace: float, done: Callable[[int, Outcome], None]
+) -> dict[int, Outcome]:
+    """Have jobs done to their ends; the outcomes by number. `done` is told of each at once.
+
+    Raises:
+        StoppedError: a signal asked for the end; what is in flight is given up after `grace` seconds.
+    """
+    waiting = deque(jobs)
+    outcomes = {job.number: Outcome() for job in waiting}
+    left = len(outcomes)
+    with at_safe_points(grace):
+        while left and not told():
+            while waiting and dispatcher.free > 0:
+                dispatcher.submit(waiting.popleft())
+            event = dispatcher.next_event()
+            check()
+            if event is None:
+                continue
+            outcome = outcomes[event.number]
+            if isinstance(event, BlockDone):
+                outcome.blocks.append(event.scores)
+                dispatcher.answer(event.number, go_on=True)
+            elif isinstance(event, Restarted):
+                outcome.blocks.clear()
+            else:
+                left -= 1
+                if isinstance(event, Failed):
+                    outcome.error = event.error
+                else:
+                    outcome.scores, outcome.digest = join(outcome.blocks), event.digest
+                done(event.number, outcome)
+    finish()
+    return outcomes

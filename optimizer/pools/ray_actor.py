@@ -1,0 +1,91 @@
+"""The worker as a Ray actor: a process with its own sources and live model."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...evaluators import ScoringPlan
+from ..config import RunConfig
+from ..device import device_name
+from ..loading import load_quietly
+from ..scoring import made_with
+from ..session import Options, Session
+from .pool import BlockDone, Event, Job
+from .worker import Worker
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """Where a worker is and what it works with; `ingredients` are the digests of its sources and tasks."""
+
+    node: str
+    host: str
+    pid: int
+    gpus: tuple[str, ...]
+    device: str
+    made_with: dict[str, str | None]
+    ingredients: dict[str, dict[str, str]]
+
+    @property
+    def place(self) -> str:
+        """The node and its GPUs, or the process where there are none."""
+        return f"{self.host}:{'gpu ' + ','.join(self.gpus) if self.gpus else self.pid}"
+
+
+class RayWorker:
+    """Weights never travel: the sources are opened here, memory-mapped, so that a node's workers share their pages."""
+
+    def open(self, name: str, config: RunConfig, root: Path, options: Options) -> WorkerFacts:
+        """Open the sources and tasks, and load a first candidate.
+
+        Raises:
+            UserError: they are not as the configuration says.
+        """
+        import ray
+
+        session = Session(config, root, options)
+        load_quietly(session)
+        session.load(session.baselines[0][1])
+        self.session, self.worker = session, Worker(session, name)
+        context = ray.get_runtime_context()
+        return WorkerFacts(
+            node=context.get_node_id(),
+            host=platform.node(),
+            pid=os.getpid(),
+            gpus=tuple(context.get_accelerator_ids().get("GPU", ())),
+            device=device_name(session.device),
+            made_with=made_with(session),
+            ingredients=session.ingredients(),
+        )
+
+    def received(self) -> None:
+        """Says that this worker was alive when it was given its job."""
+
+    def begin(self, job: Job) -> tuple[Event, ...]:
+        """Work until there is something to ask the driver."""
+        self._blocks_left = len(self.session.suite.blocks(job.part))
+        return self._up_to_a_question(self.worker.begin(job))
+
+    def proceed(self) -> tuple[Event, ...]:
+        """The job goes on."""
+        return self._up_to_a_question(self.worker.proceed(True))
+
+    def _up_to_a_question(self, event: Event) -> tuple[Event, ...]:
+        """After the last block there is nothing to decide."""
+        self._blocks_left -= isinstance(event, BlockDone)
+        if isinstance(event, BlockDone) and not self._blocks_left:
+            return event, self.worker.proceed(True)
+        return (event,)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`function(session, *args)`."""
+        return function(self.session, *args)
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Score by this plan from now on."""
+        self.session.suite.use(plan)

@@ -1,0 +1,60 @@
+"""Ray: the cluster that workers run on, started on this machine or joined."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from mergesmith.errors import UserError
+
+from ..config import WorkersSection
+from ..stop import handle_signals
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+def connect(workers: WorkersSection) -> Any:
+    """The module `ray`, connected: to `workers.address`, or to a cluster of its own on this machine.
+
+    One of its own listens on loopback only, has no dashboard, and ends with this process. Nothing is reported to Ray's
+    makers in either case.
+
+    Raises:
+        UserError: Ray is not installed, or there is no such cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = workers.address is None
+    if own:  # Ray's switch for machines without clusters, which it reads when imported: it binds to loopback
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    try:
+        import ray
+    except ImportError:
+        raise UserError("workers.pool: ray needs Ray; install it with: pip install 'mergesmith[ray]'") from None
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if own:
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": _cpus(workers)}
+    else:
+        options |= {"address": workers.address}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        told = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"workers.address: no Ray cluster at '{workers.address}': {told}; start mergesmith on a machine that `ray "
+            "start` has joined to it, or leave address out for a cluster of its own on this machine"
+        ) from None
+    finally:
+        handle_signals()  # Ray sets its own for SIGTERM
+    if own and (found := ray.nodes()[0]["NodeManagerAddress"]) not in LOOPBACK:
+        ray.shutdown()
+        raise UserError(f"Ray would listen on {found}, not on loopback only; use ray 2.60, or start a cluster yourself")
+    return ray
+
+
+def _cpus(workers: WorkersSection) -> int | None:
+    """Cores that a cluster of its own should have: the machine's, and more where so many workers are asked for."""
+    wanted = (workers.count or 0) * workers.cpus_per_worker
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(wanted, here)

@@ -1,0 +1,184 @@
+"""The workers of a Ray pool: how many there should be, who is there, who is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...evaluators import ScoringPlan
+from ..config import RunConfig
+from ..session import Options
+from ..stop import RunFailedError
+from .pool import Job
+from .ray_actor import RayWorker, WorkerFacts
+
+LOOK = 1.0  # seconds between two looks at the cluster
+TRIES = 3  # workers in a row that may fail to start
+
+
+@dataclass
+class Hand:
+    """One actor. `future` is what it is doing; None when it waits for the driver.
+
+    `received` is done when the actor was alive as it got its job. `asked` is the call that it answers at the moment;
+    then its `answer` or `error` stands here.
+    """
+
+    name: str
+    actor: Any
+    future: Any
+    facts: WorkerFacts | None = None
+    job: Job | None = None
+    since: float = 0.0
+    received: Any = None
+    asked: Any = None
+    answer: Any = None
+    error: Exception | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is."""
+        return "" if self.facts is None else self.facts.place
+
+
+class Crew:
+    """Keeps as many actors as are wanted; see `workers` in search.yaml."""
+
+    def __init__(self, ray: Any, config: RunConfig, root: Path, options: Options, *, note: Callable[..., None]) -> None:
+        self.ray, self.options, self.root, self.note = ray, options, root, note
+        workers = config.workers
+        threads = workers.threads or workers.cpus_per_worker
+        self.config = config.model_copy(update={"workers": workers.model_copy(update={"threads": threads})})
+        self.hands: list[Hand] = []
+        self.target = 0
+        self.ingredients: dict[str, dict[str, str]] = {}
+        self._plan: ScoringPlan | None = None
+        self._made_with: dict[str, str | None] | None = None
+        self._class = ray.remote(RayWorker)
+        self._names = 0
+        self._failures, self._last_error = 0, ""
+        self._looked = -LOOK
+        self._resources: dict[str, float] = {}
+
+    @property
+    def ready(self) -> list[Hand]:
+        """Those that have opened the sources."""
+        return [hand for hand in self.hands if hand.facts is not None]
+
+    @property
+    def idle(self) -> list[Hand]:
+        """Those that wait for a job."""
+        return [hand for hand in self.ready if hand.job is None and hand.future is None]
+
+    @property
+    def busy(self) -> list[Hand]:
+        """Those that have one and are at work on it."""
+        return [hand for hand in self.hands if hand.job is not None and hand.future is not None]
+
+    @property
+    def wants(self) -> str:
+        """What is asked of the cluster, in words."""
+        asked = f"{self.config.workers.cpus_per_worker} CPU" + (f" and {self._gpus:g} GPU" if self._gpus else "")
+        has = ", ".join(f"{self._resources.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+        return f"{len(self.hands)} of {self.target} asked for, {asked} each; the cluster has {has}"
+
+    def at(self, number: int) -> Hand | None:
+        """Who has the job of that number."""
+        return next((hand for hand in self.hands if hand.job is not None and hand.job.number == number), None)
+
+    def futures(self) -> dict[Any, Hand]:
+        """What is being done, and by whom."""
+        return {hand.future: hand for hand in self.hands if hand.future is not None}
+
+    def tend(self) -> None:
+        """Look at the cluster now and then, and ask for the workers that are missing.
+
+        Those that it has no room for yet are pending, which is an autoscaler's demand.
+
+        Raises:
+            RunFailedError: one after the other fails to start, and none is there.
+        """
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        resources = self.ray.cluster_resources()
+        if resources != self._resources:
+            self._resources, self._failures = resources, 0  # another node may do better
+        self.target = self.config.workers.count or self._room()
+        if self._failures >= TRIES:
+            if not self.hands:
+                raise RunFailedError(f"no worker could be started; the last one failed with: {self._last_error}")
+            return
+        for hand in [hand for hand in self.hands if hand.facts is None][: max(0, len(self.hands) - self.target)]:
+            self._remove(hand)
+        while len(self.hands) < self.target:
+            self._ask()
+
+    def welcome(self, hand: Hand, facts: WorkerFacts) -> None:
+        """A worker is ready; one that works with other things than the run is refused."""
+        self._made_with = self._made_with or facts.made_with
+        other = [
+            f"{kind} '{name}'"
+            for kind, digests in self.ingredients.items()
+            for name, digest in digests.items()
+            if facts.ingredients.get(kind, {}).get(name) != digest
+        ]
+        other += [name for name, made in self._made_with.items() if facts.made_with.get(name) != made]
+        if other:
+            self.lose(hand, f"on {facts.host} these are not the run's: {', '.join(other)}")
+            return
+        hand.facts, self._failures = facts, 0
+        if self._plan is not None:
+            hand.actor.use.remote(self._plan)
+        place = {"node": facts.node, "host": facts.host, "pid": facts.pid, "device": facts.device}
+        self.note("worker", name=hand.name, state="ready", place=facts.place, **place)
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Have every worker score by this plan."""
+        self._plan = plan
+        for hand in self.ready:
+            hand.actor.use.remote(plan)
+
+    def left(self, hand: Hand, error: str) -> bool:
+        """Whether a worker is gone because its node is."""
+        if hand.facts is None or "node has died" in error or "node was" in error:
+            return True
+        return not any(node["NodeID"] == hand.facts.node and node["Alive"] for node in self.ray.nodes())
+
+    def lose(self, hand: Hand, error: str) -> None:
+        """A worker is gone, or of no use."""
+        self._remove(hand)
+        if hand.facts is None:
+            self._failures, self._last_error = self._failures + 1, error
+        self.note("worker", name=hand.name, state="lost" if hand.facts else "failed", place=hand.place, error=error)
+        self._looked = -LOOK  # its place is taken at once
+
+    def dismiss(self) -> None:
+        """End all of them."""
+        for hand in list(self.hands):
+            self._remove(hand)
+
+    def _remove(self, hand: Hand) -> None:
+        self.hands.remove(hand)
+        self.ray.kill(hand.actor)
+
+    def _ask(self) -> None:
+        self._names += 1
+        name = f"w{self._names}"
+        asks = {"num_cpus": self.config.workers.cpus_per_worker, "num_gpus": self._gpus}
+        actor = self._class.options(**asks, max_restarts=0, max_task_retries=0).remote()
+        self.hands.append(Hand(name, actor, actor.open.remote(name, self.config, self.root, self.options)))
+
+    @property
+    def _gpus(self) -> float:
+        asked = self.config.workers.gpus_per_worker
+        return float(self._resources.get("GPU", 0) > 0) if asked is None else asked
+
+    def _room(self) -> int:
+        """How many workers the cluster can hold."""
+        cpus = self._resources.get("CPU", 0) // self.config.workers.cpus_per_worker
+        return int(cpus if not self._gpus else min(cpus, self._resources.get("GPU", 0) / self._gpus))

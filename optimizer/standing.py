@@ -1,0 +1,146 @@
+"""The finished trials of a run: who leads, what the scales are, which recipes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..evaluators import Entry, Scores
+from ..merge_ops import Recipe
+from ..search_spaces import SearchSpace, parent_name
+from .config import RunConfig
+from .objective import Objective
+from .racing import Incumbent
+from .rundir import RunDir
+from .stop import RunFailedError
+from .trial import Trial
+
+ALL_FAILED = 10  # so many failures before the first success end the run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run consists of before its first trial: the baselines, the space, the entries."""
+
+    config: RunConfig
+    space: SearchSpace
+    entries: tuple[Entry, ...]
+    baselines: Sequence[tuple[str, Recipe]]
+
+
+class Standing:
+    """`trials` are the finished ones in the order in which they finished.
+
+    `objective` is fixed when the last baseline is finished: its scales and limits come from the parents.
+    """
+
+    def __init__(self, plan: Plan, rundir: RunDir) -> None:
+        self.plan, self.rundir = plan, rundir
+        self.trials: list[Trial] = []
+        self.objective: Objective | None = None
+        self.best: Trial | None = None  # the feasible complete trial of the highest value, the first number of equals
+        self._scored: dict[str, Trial] = {}  # by the recipe's digest
+        self._incumbent: Incumbent | None = None
+        self._item_ids: dict[str, tuple[str, ...]] | None = None
+        self._baselines_left = len(plan.baselines)
+        self._first_failure = ""
+        self._proposals = self._failed = 0
+
+    def take(self, trial: Trial) -> list[Trial]:
+        """Add a finished trial; returns those that the sampler may now hear of: none before the objective is fixed.
+
+        Raises:
+            RunFailedError: all baselines are finished, and no parent could be scored.
+        """
+        self.trials.append(trial)
+        if not trial.failed:
+            self._scored.setdefault(trial.recipe.digest, trial)
+        if trial.name:
+            self._baselines_left -= 1
+        else:
+            self._proposals += 1
+            self._failed += trial.failed
+            self._first_failure = self._first_failure or trial.error or ""
+        if self.objective is not None:
+            self._compare(trial)
+            return [trial]
+        if self._baselines_left:
+            return []
+        self._fix_objective()
+        return self.trials
+
+    def valued(self, trial: Trial) -> Trial:
+        """The trial with its value, where that is known by now."""
+        if trial.failed or trial.value is not None:
+            return trial
+        if self.objective is not None:
+            return replace(trial, value=self.objective.value(trial.scores))
+        if all(entry.bounded for entry in self.plan.entries):  # the scales are 1, whatever the parents score
+            return replace(trial, value=self._objective_now().value(trial.scores))
+        return trial
+
+    def feasible(self) -> list[Trial]:
+        """The complete trials that pass no limit."""
+        objective = self.objective
+        if objective is None:
+            return []
+        return [trial for trial in self.trials if trial.complete and objective.feasible(trial.scores)]
+
+    def named(self, name: str) -> Trial | None:
+        """The complete baseline of that name."""
+        return next((trial for trial in self.trials if trial.name == name and trial.complete), None)
+
+    def parents(self) -> list[Trial]:
+        """The fine-tunes themselves, those that could be scored."""
+        found = (self.named(parent_name(model)) for model in self.plan.config.models)
+        return [trial for trial in found if trial is not None]
+
+    def scored(self, recipe: Recipe) -> Trial | None:
+        """The first trial with this recipe that did not fail."""
+        return self._scored.get(recipe.digest)
+
+    def incumbent(self) -> Incumbent | None:
+        """What candidates are raced against now; None before any candidate keeps within the limits."""
+        best = self.best
+        if best is not None and (self._incumbent is None or self._incumbent.trial.number != best.number):
+            self._incumbent = self.as_incumbent(best)
+        return self._incumbent
+
+    def as_incumbent(self, trial: Trial) -> Incumbent | None:
+        """A trial for others to be raced against; None where its items are gone."""
+        scores = self.rundir.items(trial.number, "search")
+        return None if scores is None else Incumbent(trial, scores, self.plan.entries)
+
+    def other_items(self, items: Scores) -> str | None:
+        """A leaf whose items are not those of the first complete trial: nothing could be compared."""
+        if self._item_ids is None:
+            first = next((trial for trial in self.trials if trial.complete), None)
+            known = None if first is None else self.rundir.items(first.number, "search")
+            self._item_ids = None if known is None else {leaf: found.ids for leaf, found in known.items.items()}
+        return next((n for n, ids in (self._item_ids or {}).items() if items.items[n].ids != ids), None)
+
+    def raise_if_nothing_worked(self, *, finished: bool) -> None:
+        """End a run in which every proposal failed, early when there are many."""
+        if self._proposals and self._failed == self._proposals and (finished or self._failed >= ALL_FAILED):
+            raise RunFailedError(
+                f"every candidate failed ({self._failed} of {self._proposals}); the first one with: "
+                f"{self._first_failure}"
+            )
+
+    def _fix_objective(self) -> None:
+        if not self.parents():
+            errors = [f"{trial.name}: {trial.error}" for trial in self.trials if trial.name and not trial.complete]
+            told = "".join(f"\n  - {error}" for error in errors)
+            raise RunFailedError(f"no fine-tune could be scored; mend it and start a new run with --output:{told}")
+        self.objective = self._objective_now()
+        self.trials = [replace(t, value=self.objective.value(t.scores)) if t.complete else t for t in self.trials]
+        for trial in self.trials:
+            self._compare(trial)
+
+    def _compare(self, trial: Trial) -> None:
+        assert self.objective is not None, "Should not reach."
+        if trial.complete and self.objective.feasible(trial.scores):
+            self.best = max(filter(None, (self.best, trial)), key=lambda t: (t.value or 0.0, -t.number))
+
+    def _objective_now(self) -> Objective:
+        return self.objective or Objective.fixed_by(self.plan.entries, [trial.scores for trial in self.parents()])
