@@ -83,7 +83,7 @@ class Study:
         self.trials: list[Trial] = []
         self.objective: Objective | None = None
         self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
-        self.journal = Journal(rundir.path / "study.journal", plan.space)
+        self.journal = Journal(rundir, plan.space, rundir.trials())
         self.racing_off = why_off(plan.config.search.racing, plan.entries)
         self._pending: dict[int, _Pending] = {}
         self._scored: dict[str, Trial] = {}  # by the recipe's digest
