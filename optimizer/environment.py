@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from .device import device_name, pick_device
@@ -28,3 +31,17 @@ def environment() -> dict[str, Any]:
         "device": device_name(pick_device("auto", "device")),
         "versions": {name: package_version(name) for name in LIBRARIES},
     }
+
+
+def recorded_root(root: Path, run: Path) -> dict[str, str]:
+    """Where the relative paths of a run's configuration start from: absolute, and as seen from the run's folder."""
+    root = root.resolve()
+    return {"root": str(root), "root_from_here": os.path.relpath(root, run.resolve())}
+
+
+def found_root(run: Path, recorded: Mapping[str, str]) -> Path:
+    """The folder that `recorded_root` describes: where it was, or if that is gone as seen from the run's folder."""
+    root = Path(recorded["root"])
+    if root.is_dir() or "root_from_here" not in recorded:
+        return root
+    return (run / recorded["root_from_here"]).resolve()

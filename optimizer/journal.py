@@ -1,43 +1,61 @@
-"""The run as an Optuna journal, for optuna-dashboard. Derived from trials.jsonl: rebuilt on start, never read back."""
+"""The run as an Optuna journal, for optuna-dashboard. Derived from trials.jsonl, never read back for its results.
+
+A finished trial is one line, which does not depend on the lines before it. So a line is made by a small Optuna study in
+memory and added to the file here, where a full disk is waited for; a resumed run need not read the journal at all.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState, create_trial
 
 from ..search_spaces import SearchSpace
-from .rundir import writing
+from .files import JOURNAL, json_line
+from .rundir import RunDir
 from .samplers.tpe import distributions
 from .trial import Trial
 
 STUDY = "mergesmith"
+NUMBER, DIGEST = "mergesmith_trial", "recipe_digest"  # user attributes by which a line is known again
+Log = dict[str, Any]
 
 
 class Journal:
-    """An Optuna study on disk that follows the run."""
+    """An Optuna study on disk that follows the run.
 
-    def __init__(self, path: Path, space: SearchSpace) -> None:
-        """Start the file anew; a lock that a killed run left would block for half a minute and goes too."""
-        self.path, self.space = path, space
-        for stale in path.parent.glob(f"{path.name}*"):
-            stale.unlink()
+    `recorded` are the trials that were finished before, in the order in which they will be added. A file that holds the
+    first of them, and no other, is kept: these are not written again when they are added.
+    """
+
+    def __init__(self, rundir: RunDir, space: SearchSpace, recorded: Sequence[Trial] = ()) -> None:
+        self.rundir, self.space = rundir, space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with writing(path):
-            storage = JournalStorage(JournalFileBackend(str(path)))
-            self.study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize")
+        path = rundir.path / JOURNAL
+        for stale in path.parent.glob(f"{path.name}.*"):  # a dashboard's lock that was left would block for long
+            stale.unlink()
+        self._kept = _agreeing(path.read_bytes() if path.is_file() else b"", recorded)
+        if self._kept is None:
+            self._kept = 0
+            rundir.replace(path, b"".join(map(json_line, _Recorder().logs)))
 
     def add(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> None:
         """Append a finished trial; what Optuna has no place for stands among its user attributes.
 
         A dropped candidate is complete there, with its estimate: Optuna's samplers learn nothing from pruned trials.
         """
-        attributes = {"name": trial.label, "method": trial.recipe.merge_method, "mergesmith_trial": trial.number}
+        if self._kept:
+            self._kept -= 1
+            return
+        attributes = {"name": trial.label, "method": trial.recipe.merge_method, NUMBER: trial.number}
+        attributes[DIGEST] = trial.recipe.digest
         attributes |= {name: score.value for name, score in trial.scores.items()}
         if not trial.failed:
             attributes |= {"items": trial.items, "dropped": trial.dropped}
@@ -45,14 +63,57 @@ class Journal:
         if trial.error is not None:
             attributes["error"] = trial.error
         params = dict(trial.params or {})
-        with writing(self.path):
-            self.study.add_trial(
-                create_trial(
-                    state=TrialState.FAIL if trial.failed else TrialState.COMPLETE,
-                    value=trial.value,
-                    params=params,
-                    distributions=distributions(self.space, params) if params else {},
-                    constraints=dict(violations) or None,
-                    user_attrs=attributes,
-                )
+        recorder = _Recorder()
+        before = len(recorder.logs)
+        recorder.study.add_trial(
+            create_trial(
+                state=TrialState.FAIL if trial.failed else TrialState.COMPLETE,
+                value=trial.value,
+                params=params,
+                distributions=distributions(self.space, params) if params else {},
+                constraints=dict(violations) or None,
+                user_attrs=attributes,
             )
+        )
+        self.rundir.extend(JOURNAL, b"".join(json_line(_short(log)) for log in recorder.logs[before:]), sync=False)
+
+
+class _Recorder(BaseJournalBackend):
+    """A study in memory, and the journal's lines that it would have written."""
+
+    def __init__(self) -> None:
+        self.logs: list[Log] = []
+        self.study = optuna.create_study(storage=JournalStorage(self), study_name=STUDY, direction="maximize")
+
+    def read_logs(self, log_number_from: int) -> Iterator[Log]:  # type: ignore[override]
+        yield from self.logs[log_number_from:]
+
+    def append_logs(self, logs: list[Log]) -> None:
+        self.logs.extend(logs)
+
+
+def _short(log: Log) -> Log:
+    """A line without what Optuna's reader takes for granted; distributions are most of a journal."""
+    return {**log, "distributions": {name: _short_distribution(text) for name, text in log["distributions"].items()}}
+
+
+@lru_cache(maxsize=4096)
+def _short_distribution(text: str) -> str:
+    document = json.loads(text)
+    given = {key: value for key, value in document["attributes"].items() if value is not None and value is not False}
+    return json.dumps({"name": document["name"], "attributes": given}, separators=(",", ":"))
+
+
+def _agreeing(data: bytes, recorded: Sequence[Trial]) -> int | None:
+    """How many of the recorded trials a journal holds, which are then the first of them; None for any other journal."""
+    count = data.count(b"\n") - len(_Recorder().logs)
+    if not data.endswith(b"\n") or not 0 <= count <= len(recorded):
+        return None
+    if count == 0:
+        return 0
+    try:
+        attributes = json.loads(data[data.rfind(b"\n", 0, -1) :])["user_attrs"]
+        last = recorded[count - 1]
+        return count if (attributes[NUMBER], attributes[DIGEST]) == (last.number, last.recipe.digest) else None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from ..evaluators import PARTS
 from ..search_spaces import OutsideSpaceError
+from .clock import duration
 from .config import load_config
-from .progress import duration
 from .racing import why_off
 from .run import Overrides, print_warnings
 from .rundir import config_root

@@ -8,6 +8,7 @@ from collections import deque
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from .clock import duration
 from .trial import Trial
 
 RECENT = 20  # trials over which speed is measured
@@ -101,12 +102,3 @@ class Report:
     def says(self, message: str) -> None:
         """A line of its own."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """'1 h 5 min', '2 min 5 s', '3 s'."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole % 60} s"

@@ -1,50 +1,93 @@
 """A run's folder: everything that a run leaves behind, written so that a crash at any byte loses nothing finished.
 
 search.yaml       the configuration, every default spelled out
-environment.json  versions and machine
+environment.json  versions and machine, and the folder that relative paths start from
 ingredients.json  digests of sources and tasks: a resumed run must have the same
 scoring.json      what each task is scored by, and the tokens per batch
 trials.jsonl      one line per finished trial: the truth
-items/            per-item scores, one .npz per trial and part
-study.journal     an Optuna journal for optuna-dashboard; derived, rebuilt on every start
+items/            per-item scores, one .npz per trial and part, and the items' ids
+events.jsonl      what happened when, for `mergesmith status` and for repeating the order: see below
+study.journal     an Optuna journal for optuna-dashboard; derived, rebuilt where it disagrees with trials.jsonl
 verdict.json      the final phase: scores on select and report, intervals
 looks.json        how often the report part was opened
 best.yaml         the winner
-lock              held by the running driver; a dead one holds nothing
+lock              held by the running driver, whose host and pid it names; a dead one holds nothing
+
+A line of events.jsonl is {"at": Unix time in seconds, "event": its kind, and the facts of that kind}:
+
+driver    the driver "started" or "stopped" (state), with its pid and host
+asked     a candidate was asked for: number, after how many finished trials, its params
+finished  a trial's line is in trials.jsonl: number
+lost      an attempt at a candidate ended without a result: number, worker, place, error, seconds, counts
+worker    a worker (name) is "ready", "lost" or "failed" (state), with its node, pid, devices, error
+
+They are written without waiting for the disk: a power failure may cost the last of them, which no result depends on.
+
+A search that meets a full disk waits and says so by `RunDir.says`; everything else that a disk refuses ends it.
+
+SIZE
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mergesmith.errors import Faults, UserError
 
-from ..evaluators import ItemScores, Part, Scores
+from ..evaluators import Part, Scores
 from .config import RunConfig, dump_config, load_config
-from .environment import environment
+from .environment import environment, found_root, recorded_root
+from .files import (
+    BEST,
+    CONFIG,
+    ENVIRONMENT,
+    EVENTS,
+    INGREDIENTS,
+    ITEMS,
+    JOURNAL,
+    LOOKS,
+    SCORING,
+    TRIALS,
+    VERDICT,
+    append,
+    cut_torn_tail,
+    is_run,
+    json_line,
+    json_text,
+    patiently,
+    read_events,
+    read_lines,
+    remove_partial,
+    replace_file,
+    write_json,
+    write_text,
+    writing,
+)
+from .items import ItemStore
+from .lock import LOCK, Driver, driver, take_lock
 from .trial import Trial
 
-CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
-ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
-SCORING = "scoring.json"
+__all__ = ["BEST", "LOOKS", "SCORING", "VERDICT", "RunDir", "config_root", "is_run", "write_json", "write_text"]
 
 
 class RunDir:
-    """One run's folder. Use `create`, `resume` (both take the lock) or `open` (read only)."""
+    """One run's folder. Use `create`, `resume` (both take the lock) or `open` (read only).
+
+    `says(message)` is told when a full disk makes the search wait; set it to what the user sees.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.says: Callable[[str], None] = lambda message: None
         self._lock: int | None = None
+        self._items = ItemStore(path / ITEMS, self.replace)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, root: Path) -> RunDir:
@@ -61,10 +104,10 @@ class RunDir:
                 f"output {path} already holds a run; go on with it by --resume, or name another folder with --output"
             )
         # A run that was killed while it began is no run: what it left is ours to overwrite.
-        ours = ("lock", ENVIRONMENT, "items")
+        ours = (LOCK, ENVIRONMENT, ITEMS, EVENTS)
         if strangers := sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")):
             raise UserError(f"output {path} is not empty (it holds {strangers[0]}); name another folder with --output")
-        run._take_lock()
+        run._lock = take_lock(path)
         run._describe(config, root)
         return run
 
@@ -82,8 +125,11 @@ class RunDir:
                 f"output {path} already holds a different run: {', '.join(different)} changed. On resume only trials, "
                 "time_limit, workers and output may change; name another folder with --output for a new run"
             )
-        run._take_lock()
-        run._cut_torn_tail()
+        run._lock = take_lock(path)
+        for name in (TRIALS, EVENTS):
+            cut_torn_tail(path / name)
+        for folder in (path, path / ITEMS):
+            remove_partial(folder)
         run._describe(config, root)
         return run
 
@@ -105,13 +151,16 @@ class RunDir:
 
     @property
     def root(self) -> Path:
-        """The folder that the configuration's relative paths start from."""
-        return Path(json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))["root"])
+        """The folder that the configuration's relative paths start from.
+
+        A run that was moved with what surrounds it finds it from its own new place.
+        """
+        return found_root(self.path, json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8")))
 
     def _describe(self, config: RunConfig, root: Path) -> None:
         with writing(self.path):
-            (self.path / "items").mkdir(exist_ok=True)
-        write_json(self.path / ENVIRONMENT, {**environment(), "root": str(root.resolve())})
+            (self.path / ITEMS).mkdir(exist_ok=True)
+        write_json(self.path / ENVIRONMENT, {**environment(), **recorded_root(root, self.path)})
         write_text(self.path / CONFIG, dump_config(config))
 
     def check_same(self, ingredients: Mapping[str, Mapping[str, str]]) -> None:
@@ -140,8 +189,8 @@ class RunDir:
 
     def discard(self) -> None:
         """Remove the folder's files of a run without trials; what was there before the run stays."""
-        shutil.rmtree(self.path / "items", ignore_errors=True)
-        for name in (CONFIG, ENVIRONMENT, INGREDIENTS, SCORING, TRIALS, "study.journal", "lock"):
+        shutil.rmtree(self.path / ITEMS, ignore_errors=True)
+        for name in (CONFIG, ENVIRONMENT, INGREDIENTS, SCORING, TRIALS, EVENTS, JOURNAL, LOCK):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody else's files are in it
             self.path.rmdir()
@@ -152,14 +201,7 @@ class RunDir:
         Raises:
             UserError: a line that is not the last one is damaged.
         """
-        found: list[Trial] = []
-        lines = (self.path / TRIALS).read_bytes().split(b"\n") if (self.path / TRIALS).is_file() else [b""]
-        for i, line in enumerate(lines[:-1]):  # what follows the last line's end is torn or empty
-            try:
-                found.append(Trial.from_line(line.decode("utf-8")))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self.path / TRIALS}: line {i + 1} is damaged: {error}") from None
-        return found
+        return read_lines(self.path / TRIALS, Trial.from_line)
 
     def append(self, trial: Trial, scores: Scores | None) -> None:
         """Record a finished trial: its items first, then its line; on return both are on disk.
@@ -169,19 +211,28 @@ class RunDir:
         """
         if scores is not None:
             self.save_items(trial.number, scores)
-        path = self.path / TRIALS
-        with writing(path):
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                size = os.fstat(file).st_size
-                try:
-                    _write_all(file, (trial.to_line() + "\n").encode())
-                    os.fsync(file)
-                except OSError:
-                    os.ftruncate(file, size)
-                    raise
-            finally:
-                os.close(file)
+        self.extend(TRIALS, (trial.to_line() + "\n").encode(), sync=True)
+        self.note("finished", number=trial.number)
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Write down what happens, in one line of events.jsonl.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        self.extend(EVENTS, json_line({"at": round(time.time(), 3), "event": event, **facts}), sync=False)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened, in order; see the module's text.
+
+        Raises:
+            UserError: a line that is not the last one is damaged.
+        """
+        return read_events(self.path)
+
+    def driver(self) -> Driver:
+        """Who drives the run, or who did last. For another process than the driver, which is not disturbed."""
+        return driver(self.path)
 
     def note(self, event, **facts):
         import time
@@ -195,109 +246,35 @@ class RunDir:
 
     def save_items(self, number: int, scores: Scores) -> None:
         """Write the per-item scores of a trial on one part."""
-        arrays: dict[str, np.ndarray] = {}
-        for leaf, items in scores.items.items():
-            arrays[f"{leaf}/ids"] = np.array(items.ids, dtype=np.str_)
-            arrays[f"{leaf}/values"] = items.values
-            if items.facts is not None:
-                arrays[f"{leaf}/facts"] = items.facts
-        path = self._items(number, scores.part)
-        with writing(path), replacing(path) as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        self._items.save(number, scores)
 
     def items(self, number: int, part: Part) -> Scores | None:
         """The per-item scores of a trial on a part; None where it was not scored."""
-        path = self._items(number, part)
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            leaves = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
-            items = {
-                leaf: ItemScores(
-                    ids=tuple(arrays[f"{leaf}/ids"].tolist()),
-                    values=arrays[f"{leaf}/values"],
-                    facts=arrays[f"{leaf}/facts"] if f"{leaf}/facts" in arrays.files else None,
-                )
-                for leaf in leaves
-            }
-        return Scores(part, items)
+        return self._items.load(number, part)
 
-    def _items(self, number: int, part: Part) -> Path:
-        suffix = "" if part == "search" else f"-{part}"
-        return self.path / "items" / f"{number:04d}{suffix}.npz"
+    def write_json(self, name: str, document: Mapping[str, Any]) -> None:
+        """Write a whole JSON file of a search at work."""
+        self.write_text(name, json_text(document))
 
-    def _take_lock(self) -> None:
-        file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(file)
-            raise UserError(f"{self.path}: another process is working on this run; wait for it or stop it") from None
-        self._lock = file
+    def write_text(self, name: str, text: str) -> None:
+        """Write a whole text file of a search at work."""
+        self.replace(self.path / name, text.encode("utf-8"))
 
-    def _cut_torn_tail(self) -> None:
-        path = self.path / TRIALS
-        if path.is_file():
-            data = path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                os.truncate(path, whole)
+    def replace(self, path: Path, data: bytes) -> None:
+        """Write a whole file of a search at work; a full disk makes it wait.
 
+        Raises:
+            UserError: the disk refuses for another reason.
+            StoppedError: a signal came during the wait.
+        """
+        patiently(path, len(data), lambda: replace_file(path, data), self.says)
 
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run's; a search.yaml alone may be the user's own."""
-    return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()
+    def extend(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Add to the end of a file of a search at work, all of `data` or nothing; as `replace` otherwise."""
+        path = self.path / name
+        patiently(path, len(data), lambda: append(path, data, sync=sync), self.says)
 
 
 def config_root(path: Path) -> Path:
     """The folder that a search.yaml's relative paths start from: its own, or for a run's copy the original's."""
     return RunDir(path.parent).root if is_run(path.parent) else path.parent
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Tell a full or forbidden disk as the user's matter."""
-    try:
-        yield
-    except OSError as error:
-        hint = ""
-        if is_run(path.parent) or is_run(path.parent.parent):
-            hint = " What was finished is kept: make room (or mend the permissions) and go on with --resume."
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.{hint}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Any]:
-    """A binary file that appears under `path` only when it is complete and on disk."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())  # mkstemp lets nobody else read
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole text file: it is there complete, or as it was."""
-    with writing(path), replacing(path) as file:
-        file.write(text.encode("utf-8"))
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a whole JSON file."""
-    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]

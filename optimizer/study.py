@@ -82,7 +82,7 @@ class Study:
         self.dispatcher = Dispatcher(pool, rundir, watcher.says)
         self.opponent: Opponent = opponent or (lambda number, race: self.standing.incumbent())
         self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
-        self.journal = Journal(rundir.path / "study.journal", plan.space)
+        self.journal = Journal(rundir, plan.space, rundir.trials())
         self.racing_off = why_off(plan.config.search.racing, plan.entries)
         self._pending: dict[int, _Pending] = {}
 

@@ -5,57 +5,74 @@ Paper: Bergstra et al. 2011, Algorithms for hyper-parameter optimization (NeurIP
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from functools import lru_cache
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ...search_spaces import METHOD, Choice, Dimension, Params, SearchSpace, Value
 from .sampler import Observation, derived_seed
 
 NAME = "tpe"
+FAR = 1 << 40  # more than there are trials
 
 
 class TPESampler:
-    """Holds the observations in an in-memory study; every ask has a fresh sampler with a seed of its own."""
+    """Holds the observations; every ask has a fresh sampler, with a seed of its own, over a view of them."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed = space, seed
+        self.told: list[FrozenTrial] = []
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(direction="maximize")
 
     def tell(self, observation: Observation) -> None:
         """Add a finished candidate; a failed one is left out, as Optuna's TPE does."""
         if observation.value is not None:
-            self.study.add_trial(frozen_trial(self.space, observation))
+            trial = frozen_trial(self.space, observation)
+            trial.number = len(self.told) - FAR
+            self.told.append(trial)
 
     def ask(self, index: int, pending: Sequence[Params]) -> Params:
         """The point that the estimator finds most promising."""
-        study = self.study if not pending else self._with(pending)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` is marked so
-            study.sampler = optuna.samplers.TPESampler(
+            sampler = optuna.samplers.TPESampler(
                 seed=derived_seed(self.seed, NAME, index), multivariate=True, group=True, constant_liar=True
             )
-        trial = study.ask()
-        try:
-            method = str(_suggest(trial, self.space.root))
-            return {METHOD: method, **{d.name: _suggest(trial, d) for d in self.space.dimensions(method)}}
-        finally:
-            study.tell(trial, state=TrialState.FAIL)  # what becomes of it is told later, as an observation
-
-    def _with(self, pending: Sequence[Params]) -> optuna.Study:
-        study = optuna.create_study(direction="maximize")
-        study.add_trials(t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished())
+        study = optuna.create_study(storage=_View(self.told), sampler=sampler, direction="maximize")
         for params in pending:
             study.add_trial(
                 create_trial(
                     state=TrialState.RUNNING, params=dict(params), distributions=distributions(self.space, params)
                 )
             )
-        return study
+        trial = study.ask()
+        method = str(_suggest(trial, self.space.root))
+        return {METHOD: method, **{d.name: _suggest(trial, d) for d in self.space.dimensions(method)}}
+
+
+class _View(InMemoryStorage):
+    """An Optuna storage for one ask: the finished trials, shared and not copied, then those that belong to the ask.
+
+    Optuna numbers the latter from 0; the finished ones have numbers below, so that all are in the order of their times.
+    """
+
+    def __init__(self, told: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._told = told
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        own = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        if states is not None and TrialState.COMPLETE not in states:
+            return own
+        return [*(copy.deepcopy(self._told) if deepcopy else self._told), *own]
 
 
 def frozen_trial(space: SearchSpace, observation: Observation) -> FrozenTrial:
@@ -71,9 +88,13 @@ def frozen_trial(space: SearchSpace, observation: Observation) -> FrozenTrial:
 
 
 def distributions(space: SearchSpace, params: Params) -> dict[str, BaseDistribution]:
-    """Optuna's distributions of the dimensions of a point."""
-    dimensions = (space.root, *space.dimensions(str(params[METHOD])))
-    return {dimension.name: _distribution(dimension) for dimension in dimensions}
+    """Optuna's distributions of the dimensions of a point; the same objects for all points of a method."""
+    return _distributions(space, str(params[METHOD]))
+
+
+@lru_cache(maxsize=256)
+def _distributions(space: SearchSpace, method: str) -> dict[str, BaseDistribution]:
+    return {dimension.name: _distribution(dimension) for dimension in (space.root, *space.dimensions(method))}
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
