@@ -234,16 +234,6 @@ class RunDir:
         """Who drives the run, or who did last. For another process than the driver, which is not disturbed."""
         return driver(self.path)
 
-    def note(self, event, **facts):
-        import time
-
-        with (self.path / "events.jsonl").open("a") as f:
-            f.write(json.dumps({"at": round(time.time(), 3), "event": event, **facts}) + "\n")
-
-    def events(self):
-        p = self.path / "events.jsonl"
-        return [json.loads(l) for l in p.read_text().splitlines()] if p.is_file() else []
-
     def save_items(self, number: int, scores: Scores) -> None:
         """Write the per-item scores of a trial on one part."""
         self._items.save(number, scores)

@@ -61,13 +61,11 @@ class Worker:
                 raise DeviceLostError(str(error).partition("\n")[0]) from error
             yield Failed(job.number, f"{type(error).__name__}: {error}", self.name)
         else:
-            yield Finished(
-                job.number, self.name, None if digest is None else (device_name(self.session.device), digest.hex)
-            )
+            made = None if digest is None else (device_name(self.session.device), digest.hex)
+            yield Finished(job.number, self.name, made)
 
 
 def _device_is_lost(error: Exception) -> bool:
     """After an error inside a kernel every later call to CUDA fails, until the process ends."""
-    return type(error).__name__ == "AcceleratorError" or (
-        isinstance(error, RuntimeError) and "CUDA error" in str(error)
-    )
+    named = type(error).__name__ == "AcceleratorError"  # since torch 2.8
+    return named or (isinstance(error, RuntimeError) and "CUDA error" in str(error))

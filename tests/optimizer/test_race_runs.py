@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from tiny_run import write_search
 
+from mergesmith.evaluators import ScoringPlan
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.matrix import difference
 from mergesmith.optimizer.objective import Objective
