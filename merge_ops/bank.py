@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ class ModelBank:
     `pinned` they are kept there in page-locked memory, from which copies run beside the work (`stream.py`).
     `trust_remote_code` lets transformers run a checkpoint's own code; `allow_different_architectures` lets models of
     several families merge, by the definition of the first.
+
+    A model spread over several devices is merged on each: `on` gives the bank of another device, and `homes` says by
+    checkpoint name on which one a source is kept. Elsewhere a kept tensor is copied each time.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class ModelBank:
         self._known: dict[Hashable, Any] = {}
         self._derived: dict[InputKey, Callable[[], torch.Tensor]] = {}
         self._checkpoints: dict[str, Checkpoint | MergedSource] = {}
+        self.homes: Mapping[str, torch.device] = {}
+        self._banks: dict[torch.device, ModelBank] = {}  # by device, where there are several
         self.open(references)
 
     def open(self, references: Iterable[str]) -> None:
@@ -83,6 +89,24 @@ class ModelBank:
         """The references that are open, in the order of opening."""
         return tuple(self._checkpoints)
 
+    def on(self, device: torch.device) -> ModelBank:
+        """This bank for work on another device: the same sources, set up as this one is now.
+
+        What is kept is shared, so that no tensor is kept twice; statistics are the device's own.
+        """
+        if device == self.device:
+            return self
+        if not self._banks:
+            self._banks[self.device] = self
+        if device not in self._banks:
+            other = self._banks[device] = copy.copy(self)
+            other.device, other._staged, other._known = device, {}, {}
+        return self._banks[device]
+
+    def at_home(self, name: str) -> ModelBank:
+        """This bank on the device where tensors of that checkpoint name are kept; this one where nothing is said."""
+        return self.on(self.homes[name]) if name in self.homes else self
+
     def tensor(self, key: InputKey) -> torch.Tensor:
         """A source tensor on the bank's device, in its stored dtype. Not to be written to."""
         if key in self._staged:
@@ -91,10 +115,10 @@ class ModelBank:
             return self.host(key).to(self.device)
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._read(key)
-            if self._keeps(key):
-                self._kept[key] = kept
-        return kept
+            if not self._keeps(key):
+                return self._read(key)
+            kept = self._kept[key] = self.at_home(key[1])._read(key)
+        return kept.to(self.device)
 
     @property
     def streams(self) -> bool:
@@ -184,7 +208,8 @@ class ModelBank:
     @property
     def known_bytes(self) -> int:
         """Bytes of the statistics that are remembered."""
-        return sum(getattr(value, "nbytes", 0) for value in self._known.values())
+        banks = self._banks.values() or (self,)
+        return sum(getattr(value, "nbytes", 0) for bank in banks for value in bank._known.values())
 
     def recall(self, key: Hashable) -> Any:
         """What was remembered under a key; None where nothing was."""

@@ -50,9 +50,9 @@ class MergedSource:
         self._last: tuple[str, torch.Tensor] | None = None
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The merged tensor of that canonical name, on the bank's device. Not to be written to."""
+        """The merged tensor of that canonical name, on its home device. Not to be written to."""
         if self._last is None or self._last[0] != name:
-            self._last = name, merge_task(self.plan, self._tasks[name], self.bank)
+            self._last = name, merge_task(self.plan, self._tasks[name], self.bank.at_home(name))
         return self._last[1]
 
     @cached_property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from .checkpoint import Checkpoint
 from .config_json import merged_config
 from .digest import WeightsDigest
 from .materialize import merge_in_batches, torch_dtype
+from .placement import device_map, spread
 from .plan import MergePlan, TensorTask, plan_merge
 from .quiet import quiet_transformers
 from .recipe import Recipe
@@ -59,10 +61,17 @@ class LiveModel:
 
     `load` writes a recipe's merged tensors into the model's own storage: no reallocation, and the same `model` object
     as long as recipes agree in depth and output dtype. It is rebuilt only when they do not.
+
+    With several `devices` its layers are shared out over them (`placement.py`), and every tensor is merged where it
+    lies; `memory` is what each offers, in any unit, unset the same. The bank's device is the first.
     """
 
-    def __init__(self, bank: ModelBank) -> None:
+    def __init__(
+        self, bank: ModelBank, *, devices: Sequence[torch.device] = (), memory: Sequence[int] | None = None
+    ) -> None:
         self.bank = bank
+        self.devices = tuple(devices) or (bank.device,)
+        self.memory = tuple(memory) if memory is not None else (1,) * len(self.devices)
         self._built_for: str | None = None
         self._model: PreTrainedModel | None = None
         self._views: Mapping[str, tuple[View, ...]] = {}
@@ -93,15 +102,27 @@ class LiveModel:
         before, now = self._written, Written(Written.conditions_of(plan))
         self._written = Written()  # nothing is known of the weights if this fails
         changed = [task for task in plan.tasks if digest is not None or not before.holds(now, task, self._views)]
-        for name, tensor in merge_in_batches(plan, changed, self.bank, self._target):
-            for view in self._views[name]:
-                if view.target is not tensor:
-                    view.target.copy_(tensor[view.rows] if tensor.dim() else tensor)
-            if digest is not None:
-                digest.add(name, tensor)
+        for bank, tasks in self._by_device(changed):
+            for name, tensor in merge_in_batches(plan, tasks, bank, self._target):
+                for view in self._views[name]:
+                    if view.target is not tensor:
+                        view.target.copy_(tensor[view.rows] if tensor.dim() else tensor)
+                if digest is not None:
+                    digest.add(name, tensor)
         for task in plan.tasks:
             now.note(task, self._views)
         self._written = now
+
+    def _by_device(self, tasks: Sequence[TensorTask]) -> Iterator[tuple[ModelBank, Iterable[TensorTask]]]:
+        """The tasks whose tensors lie on one device, with the bank of that device."""
+        if len(self.devices) == 1:
+            yield self.bank, tasks
+            return
+        groups: dict[torch.device, list[TensorTask]] = {}
+        for task in tasks:
+            views = self._views[task.name]
+            groups.setdefault(views[0].target.device if views else self.bank.device, []).append(task)
+        yield from ((self.bank.on(device), own) for device, own in groups.items())
 
     def _target(self, name: str) -> torch.Tensor | None:
         """Where a tensor can be written as a whole."""
@@ -120,6 +141,8 @@ class LiveModel:
         dtype = torch_dtype(config.get("dtype")) or torch.float32
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
         self._written = Written()
+        if len(self.devices) > 1:
+            gc.collect()  # hooks and their modules refer to each other
         with quiet_transformers():
             if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
                 trust = self.bank.trust_remote_code
@@ -130,11 +153,17 @@ class LiveModel:
             else:
                 settings = config_from(config, donor.folder, trust_remote_code=self.bank.trust_remote_code)
                 model = _empty_model(settings, dtype, trust_remote_code=self.bank.trust_remote_code)
-        model = cast("PreTrainedModel", cast("torch.nn.Module", model).to(self.bank.device))
-        model.eval().requires_grad_(False)
+        model.requires_grad_(False)
+        model = cast("PreTrainedModel", self._placed(cast("torch.nn.Module", model)))
+        model.eval()
         views = checkpoint_views(model)
         self._views = {name: views[name] for name in views if name not in donor.architecture.ties}
         self._model, self._built_for = model, key
+
+    def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
+        if len(self.devices) == 1:
+            return model.to(self.bank.device)
+        return spread(model, device_map(model, self.devices, self.memory))
 
 
 def _without_dtype(config: dict[str, Any]) -> dict[str, Any]:

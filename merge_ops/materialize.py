@@ -25,7 +25,7 @@ class MergeError(RuntimeError):
 
 
 def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[str, torch.Tensor]]:
-    """Merge a recipe: yields (canonical checkpoint name, tensor in the output dtype on the bank's device), by name.
+    """Merge a recipe: yields (canonical checkpoint name, tensor in the output dtype on its home device), by name.
 
     The output dtype is the recipe's out_dtype, else its dtype, else what the inputs promote to. Inputs are cast to the
     recipe's dtype first, as in mergekit; the arithmetic is float32 (float64 where an input is).
@@ -36,7 +36,7 @@ def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[s
     """
     plan = recipe if isinstance(recipe, MergePlan) else plan_merge(recipe, bank)
     for task in plan.tasks:
-        yield task.name, merge_task(plan, task, bank)
+        yield task.name, merge_task(plan, task, bank.at_home(task.name))
 
 
 @torch.no_grad()

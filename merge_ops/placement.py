@@ -1,0 +1,217 @@
+"""One model over several devices: which module lies where, and accelerate's hooks, which carry activations across.
+
+The map is accelerate's: module name -> device. It is not inferred by accelerate, whose balancing leaves room on the
+first devices for layers that wait in the host's memory: there are none here, and sources lie beside the tensors that
+are made of them, so that every byte out of balance counts as often as there are models.
+
+Not run on several real GPUs yet: devices that the tests pretend refuse, as GPUs do, tensors of one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from transformers.core_model_loading import revert_weight_conversion
+
+from mergesmith.errors import UserError
+
+from .architecture import config_from, skeleton
+from .bank import ModelBank
+from .config_json import merged_config
+from .plan import MergePlan
+from .weight_views import group_of, renamed_only
+
+DeviceMap = Mapping[str, torch.device]  # modules, and parameters and buffers of modules that are split, by live name
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Modules, parameters and buffers that lie on one device, by name; tensors that they share count once."""
+
+    names: tuple[str, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tensors of a model lie: by checkpoint name, and the bytes on each device."""
+
+    homes: Mapping[str, torch.device]
+    nbytes: Mapping[torch.device, int]
+
+
+def places_of(plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], memory: Sequence[int]) -> Places:
+    """Where the live model of a plan will have its tensors; reads no weight.
+
+    Raises:
+        UserError: see `device_map`.
+    """
+    trust = bank.trust_remote_code
+    settings = config_from(merged_config(plan, bank), bank[plan.donor].folder, trust_remote_code=trust)
+    model, _ = skeleton(settings, trust_remote_code=trust)
+    where = device_map(model, devices, memory)
+    nbytes = dict.fromkeys(devices, 0)
+    for unit in units(model):
+        nbytes[where[unit.names[0]]] += unit.nbytes
+    return Places(_homes(model, where), nbytes)
+
+
+def device_map(model: Any, devices: Sequence[torch.device], memory: Sequence[int]) -> DeviceMap:
+    """Runs of layers for the devices, in order; the fullest is as empty as can be, each measured by its `memory`.
+
+    Raises:
+        UserError: transformers does not say which of the model's modules must stay whole, or there are fewer than
+            devices.
+    """
+    found = units(model)
+    if len(found) < len(devices):
+        raise UserError(
+            f"{type(model).__name__} has {len(found)} parts that must stay whole, fewer than the {len(devices)} devices "
+            "of a worker; lower workers.gpus_per_worker"
+        )
+    ends = partition([unit.nbytes for unit in found], memory)
+    return {
+        name: device
+        for device, (start, end) in zip(devices, pairwise((0, *ends)), strict=True)
+        for unit in found[start:end]
+        for name in unit.names
+    }
+
+
+def partition(sizes: Sequence[int], memory: Sequence[int]) -> tuple[int, ...]:
+    """Where runs of `sizes` end, one run per memory and none empty; the largest share of a memory is the least.
+
+    Of equally good cuts the earliest. Exact, by dynamic programming in O(len(memory) * len(sizes)**2).
+    """
+    sums = (0, *accumulate(sizes))
+    count = len(sizes)
+    # best[end]: the largest share with the runs so far ending there, and their ends.
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for k, room in enumerate(memory, start=1):
+        after = len(memory) - k  # runs still to come
+        last = (count,) if not after else range(k, count - after + 1)
+        best = {
+            end: min(
+                (max(share, (sums[end] - sums[start]) / room), (*ends, end))
+                for start, (share, ends) in best.items()
+                if start < end
+            )
+            for end in last
+        }
+    return best[count][1]
+
+
+def units(model: Any) -> list[Unit]:
+    """What is not cut, in the order of use: all up to the first layer, the layers, the modules after them.
+
+    Whatever is no module with parameters of its own after the layers (rotary tables, other parts of a model of several,
+    parameters of modules that are split) is with the embedding, on the device where inputs arrive. A module that shares
+    a parameter with an earlier one joins it.
+
+    Raises:
+        UserError: transformers does not say which modules must stay whole.
+    """
+    start, layers, rest = _parts(model)
+    if not layers:
+        raise UserError(
+            f"{type(model).__name__} cannot be spread over several devices: it does not say which of its modules must "
+            "stay whole (_no_split_modules), or has no list of them; use workers.gpus_per_worker: 1"
+        )
+    owner: dict[int, int] = {}  # a tensor's unit, by its identity
+    names: list[list[str]] = []
+    nbytes: list[int] = []
+    for part in (start, *([name] for name in (*layers, *rest))):
+        tensors = [tensor for name in part for tensor in _tensors(model, name)]
+        earlier = {owner[id(tensor)] for tensor in tensors if id(tensor) in owner}
+        if not earlier:
+            names.append([])
+            nbytes.append(0)
+        at = min(earlier, default=len(names) - 1)
+        names[at] += part
+        for tensor in tensors:
+            if id(tensor) not in owner:
+                owner[id(tensor)] = at
+                nbytes[at] += tensor.nbytes
+    return [Unit(tuple(own), size) for own, size in zip(names, nbytes, strict=True)]
+
+
+def _parts(model: Any) -> tuple[list[str], list[str], list[str]]:
+    """Names of what is with the embedding, of the layers, and of what has parameters and comes after them."""
+    whole = set(model._no_split_modules or ())
+    embedding = model.get_input_embeddings()
+    start: list[str] = []
+    layers: list[str] = []
+    rest: list[str] = []
+
+    def visit(module: torch.nn.Module, prefix: str) -> None:
+        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        start.extend(prefix + name for name, _ in own)
+        for name, child in module.named_children():
+            path = prefix + name
+            blocks = list(child.children()) if isinstance(child, torch.nn.ModuleList) else []
+            if child is not embedding and any(part is embedding for part in child.modules()):
+                visit(child, f"{path}.")
+            elif blocks and all(type(block).__name__ in whole for block in blocks):
+                layers.extend(f"{path}.{i}" for i in range(len(blocks)))
+            elif layers and any(True for _ in child.parameters()):
+                rest.append(path)
+            else:
+                start.append(path)
+
+    visit(model, "")
+    return start, layers, rest
+
+
+def _tensors(model: Any, name: str) -> list[torch.Tensor]:
+    """Parameters and buffers of a module, or the one of that name."""
+    parent, _, last = name.rpartition(".")
+    holder = model.get_submodule(parent)
+    if last in holder._modules:
+        module = holder._modules[last]
+        return [*module.parameters(), *module.buffers()]
+    return [getattr(holder, last)]
+
+
+def _homes(model: Any, where: DeviceMap) -> dict[str, torch.device]:
+    """The device of every checkpoint tensor. Live tensors that are fused or cut are of one layer, so on one device."""
+    grouped: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        grouped.setdefault(group_of(name), {})[name] = tensor
+    homes: dict[str, torch.device] = {}
+    for tensors in grouped.values():
+        renamed = renamed_only(model, tensors)
+        if renamed is None:
+            device = _device(next(iter(tensors)), where)
+            homes.update(dict.fromkeys(revert_weight_conversion(model, tensors), device))
+        else:
+            homes.update({name: _device(live, where) for name, live in renamed.items()})
+    return homes
+
+
+def _device(name: str, where: DeviceMap) -> torch.device:
+    """The device of a live tensor: that of the module it is in."""
+    while name not in where:
+        name = name.rpartition(".")[0]
+    return where[name]
+
+
+def spread(model: Any, where: DeviceMap) -> Any:
+    """The model with its tensors moved to their devices; what a module is given follows it there.
+
+    Outputs come back to the device of the inputs, keys and values stay with their layers.
+    """
+    from accelerate import dispatch_model  # merging alone does not need it
+
+    for name, device in where.items():
+        parent, _, last = name.rpartition(".")
+        holder = model.get_submodule(parent)
+        if last in holder._parameters:  # hooks move what is in a module that they are on
+            holder._parameters[last] = torch.nn.Parameter(holder._parameters[last].to(device), requires_grad=False)
+        elif last in holder._buffers:
+            holder._buffers[last] = holder._buffers[last].to(device)
+    first = where[next(iter(where))]
+    return dispatch_model(model, dict(where), main_device=first, skip_keys=model._skip_keys_device_placement)
