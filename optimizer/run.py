@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from .best import best_recipe, provenance
 from .config import RunConfig, load_config
 from .opening import open_pool
 from .progress import Report
-from .rundir import BEST, RunDir, config_root, write_text
+from .rundir import BEST, RunDir, config_root
 from .scoring import settle_scorers
 from .session import Options, Session
 from .standing import Plan
@@ -74,6 +76,16 @@ def print_warnings(console: Console, warnings: Iterable[str]) -> None:
 
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
     report = Report(console)
+    rundir.says = report.says
+    rundir.note("driver", state="started", pid=os.getpid(), host=socket.gethostname())
+    try:
+        return _search(config, root, rundir, options, report)
+    finally:
+        rundir.note("driver", state="stopped", pid=os.getpid(), host=socket.gethostname())
+
+
+def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> Verdict:
+    console = report.console
     session, pool = open_pool(config, root, rundir, options, report)
     try:
         rundir.check_same(session.ingredients())
@@ -95,6 +107,6 @@ def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, consol
         raise RunFailedError(f"the winner's weights came out differently when merged again: {again[1]}; please report")
     best = rundir.path / BEST
     recipe = best_recipe(verdict, session, final.objective, rundir, facts)
-    write_text(best, recipe.to_yaml())
+    rundir.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict

@@ -19,7 +19,7 @@ from .audit import audit_warnings, rates_document
 from .dispatch import Dispatcher, Outcome, do_all
 from .objective import Difference, Objective, scores_of
 from .pools import Job
-from .rundir import LOOKS, VERDICT, write_json
+from .rundir import LOOKS, VERDICT
 from .standing import Standing
 from .stop import RunFailedError
 from .trial import Trial, scores_document
@@ -128,7 +128,7 @@ class Final:
         verdict = Verdict(
             winner, best_parent, rows, tuple(finalists), comparisons, looks, self.scorers, tuple(warnings)
         )
-        write_json(self.standing.rundir.path / VERDICT, verdict_document(verdict))
+        self.standing.rundir.write_json(VERDICT, verdict_document(verdict))
         return verdict
 
     def _finalists(self) -> list[tuple[Trial, float]]:
@@ -198,7 +198,7 @@ class Final:
         """Count this opening of the report part, before it happens."""
         path = self.standing.rundir.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
-        write_json(path, {"schema_version": 1, "report_looks": looks})
+        self.standing.rundir.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
         return looks
 
 
