@@ -113,6 +113,20 @@ def search(
 
 
 @app.command()
+def replay(
+    run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
+    output: Annotated[Path | None, typer.Option(help="The repeated run's folder; RUN_DIR-replay if not given.")] = None,
+    allow_code_execution: AllowCode = False,
+) -> None:
+    """Repeat a run's trials one by one, in the order in which they were asked for and finished, and compare."""
+    from .replay import run_replay
+    from .session import Options
+
+    if not run_replay(run_dir, output, options=Options(allow_code_execution), console=_console()):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
 def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCode = False) -> None:
     """Check a search.yaml without searching: faults, dimensions, memory, time."""
     from .preflight import run_plan

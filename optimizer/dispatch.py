@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from ..evaluators import BlockScores, Scores, join
 from .pools import BlockDone, Failed, Finished, Job, Lost, Pool
@@ -38,9 +38,13 @@ class Dispatcher:
         self._jobs: dict[int, Job] = {}
         self._again: deque[Job] = deque()
         self._lost: dict[int, list[LostAttempt]] = {}
+        self._costs: Counter[str] = Counter()  # by the recipe's digest
         self._given_up: deque[Failed] = deque()
-        lost = [event for event in rundir.events() if event["event"] == "lost" and event["counts"]]
-        self._costs = Counter(event["recipe"] for event in lost)
+        for event in rundir.events():
+            if event["event"] == "lost":
+                attempt = LostAttempt(**{known.name: event[known.name] for known in fields(LostAttempt)})
+                self._lost.setdefault(event["number"], []).append(attempt)
+                self._costs[event["recipe"]] += attempt.counts
 
     @property
     def free(self) -> int:
@@ -93,8 +97,8 @@ class Dispatcher:
         costs = self._costs[job.recipe.digest]
         if costs < MOST_LOST:
             return False
-        last = self._lost[job.number][-1].error if self._lost.get(job.number) else "in an earlier session"
-        self._given_up.append(Failed(job.number, f"cost {costs} workers and is not tried again; the last: {last}"))
+        last = f"; the last: {lost[-1].error}" if (lost := self._lost.get(job.number)) else ""
+        self._given_up.append(Failed(job.number, f"cost {costs} workers and is not tried again{last}"))
         return True
 
 

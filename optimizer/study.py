@@ -27,9 +27,7 @@ from .standing import Plan, Standing
 from .stop import at_safe_points, check, finish, told
 from .trial import Trial
 
-Opponent = Callable[
-    [int, Race], Incumbent | None
-]  # (a trial's number, its race) -> whom its next block is held against
+Opponent = Callable[[int, int], Incumbent | None]  # (trial, its items by then) -> whom it is held against then
 
 
 class Watcher(Protocol):
@@ -80,9 +78,10 @@ class Study:
         self.plan, self.rundir, self.watcher = plan, rundir, watcher
         self.standing = Standing(plan, rundir)
         self.dispatcher = Dispatcher(pool, rundir, watcher.says)
-        self.opponent: Opponent = opponent or (lambda number, race: self.standing.incumbent())
+        self.opponent: Opponent = opponent or (lambda number, items: self.standing.incumbent())
         self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
-        self.journal = Journal(rundir, plan.space, rundir.trials())
+        self.recorded = rundir.trials()
+        self.journal = Journal(rundir, plan.space, self.recorded)
         self.racing_off = why_off(plan.config.search.racing, plan.entries)
         self._pending: dict[int, _Pending] = {}
 
@@ -99,13 +98,12 @@ class Study:
             StoppedError: a signal asked for the end; what was in flight had its time to finish.
             UserError: the disk refuses.
         """
-        recorded = self.rundir.trials()
-        done = {trial.number for trial in recorded}
+        done = {trial.number for trial in self.recorded}
         total = len(self.plan.baselines) + self.plan.config.search.trials
-        self.watcher.started(len(done), total, sum(trial.dropped for trial in recorded))
+        self.watcher.started(len(done), total, sum(trial.dropped for trial in self.recorded))
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
             self.watcher.says(f"racing is off, every candidate is scored in full: {self.racing_off}")
-        for trial in recorded:
+        for trial in self.recorded:
             self._take(trial)
         self._score(self._candidates(done, total))
         self.standing.raise_if_nothing_worked(finished=True)
@@ -198,9 +196,10 @@ class Study:
             pending = self._pending[event.number]
             pending.blocks.append(event.scores)
             pending.trial = replace(pending.trial, merge_seconds=event.merge_seconds)
-            self.watcher.block(sum(len(items.ids) for items in event.scores.items.values()))
+            scored = sum(len(items.ids) for items in event.scores.items.values())
+            self.watcher.block(scored)
             race = pending.race
-            goes_on = race is None or race.goes_on(event.scores, self.opponent(event.number, race))
+            goes_on = race is None or race.goes_on(event.scores, self.opponent(event.number, race.items + scored))
             self.dispatcher.answer(event.number, go_on=goes_on)
             return
         pending = self._pending.pop(event.number)
