@@ -31,6 +31,7 @@ AllowCode = Annotated[
 ]
 Trials = Annotated[int | None, typer.Option(min=0, help="Candidates to propose, instead of search.yaml's.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Time after which none is proposed any more: 90s, 30m, 8h.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="How many workers, instead of search.yaml's count.")]
 Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of search.yaml's.")]
 
 
@@ -92,10 +93,13 @@ def demo(
 @app.command()
 def search(
     path: SearchFile,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the output folder, if there is one.")
+    ] = False,
     trials: Trials = None,
     time_limit: TimeLimit = None,
     output: Output = None,
+    workers: Workers = None,
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
@@ -106,7 +110,7 @@ def search(
     run_search(
         path,
         resume=resume,
-        overrides=Overrides(trials, None if time_limit is None else parse_duration(time_limit), output),
+        overrides=Overrides(trials, None if time_limit is None else parse_duration(time_limit), output, workers),
         options=Options(allow_code_execution),
         console=_console(),
     )

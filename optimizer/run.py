@@ -11,11 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
+from mergesmith.errors import UserError
+
 from .best import best_recipe, provenance
 from .config import RunConfig, load_config
 from .opening import open_pool
 from .progress import Report
-from .rundir import BEST, RunDir, config_root
+from .rundir import BEST, RunDir, config_root, is_run
 from .scoring import settle_scorers
 from .session import Options, Session
 from .standing import Plan
@@ -32,9 +34,14 @@ class Overrides:
     trials: int | None = None
     time_limit: float | None = None
     output: Path | None = None
+    workers: int | None = None
 
     def apply(self, config: RunConfig) -> RunConfig:
-        """The configuration with the changes."""
+        """The configuration with the changes.
+
+        Raises:
+            UserError: it has no place for so many workers.
+        """
         search: dict[str, Any] = {}
         if self.trials is not None:
             search["trials"] = self.trials
@@ -43,6 +50,10 @@ class Overrides:
         update: dict[str, Any] = {"search": config.search.model_copy(update=search)}
         if self.output is not None:
             update["output"] = str(self.output.resolve())
+        if self.workers is not None:
+            if config.workers.pool == "local" and self.workers > 1:
+                raise UserError("--workers: several workers need workers.pool: ray in search.yaml")
+            update["workers"] = config.workers.model_copy(update={"count": self.workers})
         return config.model_copy(update=update)
 
 
@@ -57,6 +68,7 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
     root = config_root(path)
     output = root / config.output
     # Whether the folder can be used is known before minutes go into loading models and tasks.
+    resume = resume and is_run(output)  # what is submitted again unchanged says --resume from the first time on
     rundir = RunDir.resume(output, config, root) if resume else RunDir.create(output, config, root)
     try:
         return _run(config, root, rundir, options, console)

@@ -24,6 +24,7 @@ def connect(workers: WorkersSection) -> Any:
         UserError: Ray is not installed, or there is no such cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")  # the run says it in fewer words
     own = workers.address is None
     if own:  # Ray's switch for machines without clusters, which it reads when imported: it binds to loopback
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

@@ -25,6 +25,7 @@ from .ray_crew import Crew, Hand
 from .worker import DeviceLostError
 
 TICK = 0.25  # seconds that the driver waits at most before it looks at signals, deadlines and the cluster
+SOON = 1.0  # seconds
 REMIND = 60.0  # seconds between two lines about waiting for workers
 CALLS = 3  # workers that a call may cost
 
@@ -207,7 +208,7 @@ class RayPool:
         """Whether the worker was still alive when it was given its job."""
         if hand.received is None:
             return False
-        done, _ = self.ray.wait([hand.received], timeout=0)
+        done, _ = self.ray.wait([hand.received], timeout=SOON)  # what a dead worker said may still be under way
         try:
             return bool(done) and self.ray.get(done[0]) is None
         except self.ray.exceptions.RayError:
@@ -216,7 +217,6 @@ class RayPool:
 
 def _told(error: Exception) -> str:
     """The reason in what Ray says of a dead actor, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = next((line for line in lines if line.startswith("The actor")), lines[0] if lines else type(error).__name__)
-    detail = reason.partition("Some common causes")[0].strip()
-    return detail or type(error).__name__
+    lines = [line.strip().partition(" Some common causes")[0] for line in str(error).splitlines() if line.strip()]
+    because = (line for line in lines if line.startswith("The actor is dead because"))
+    return next(because, lines[0] if lines else type(error).__name__)

@@ -52,20 +52,23 @@ class Worker:
                     break
         except UserError:
             raise
-        except (MergeError, ScoringError) as error:
-            yield Failed(job.number, str(error), self.name)
         except Exception as error:  # out of memory, a model that cannot run these weights: the run goes on
+            if _device_is_lost(error):
+                raise DeviceLostError(str(error).partition("\n")[0]) from error
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
-            elif _device_is_lost(error):
-                raise DeviceLostError(str(error).partition("\n")[0]) from error
-            yield Failed(job.number, f"{type(error).__name__}: {error}", self.name)
+            known = isinstance(error, (MergeError, ScoringError))
+            yield Failed(job.number, str(error) if known else f"{type(error).__name__}: {error}", self.name)
         else:
             made = None if digest is None else (device_name(self.session.device), digest.hex)
             yield Finished(job.number, self.name, made)
 
 
-def _device_is_lost(error: Exception) -> bool:
+def _device_is_lost(error: BaseException | None) -> bool:
     """After an error inside a kernel every later call to CUDA fails, until the process ends."""
-    named = type(error).__name__ == "AcceleratorError"  # since torch 2.8
-    return named or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+    while error is not None:
+        named = type(error).__name__ == "AcceleratorError"  # since torch 2.8
+        if named or (isinstance(error, RuntimeError) and "CUDA error" in str(error)):
+            return True
+        error = error.__cause__
+    return False
