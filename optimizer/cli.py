@@ -93,9 +93,7 @@ def demo(
 @app.command()
 def search(
     path: SearchFile,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the output folder, if there is one.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, if there is one.")] = False,
     trials: Trials = None,
     time_limit: TimeLimit = None,
     output: Output = None,

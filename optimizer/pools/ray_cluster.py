@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mergesmith.errors import UserError
@@ -39,7 +42,8 @@ def connect(workers: WorkersSection) -> Any:
         options |= {"address": workers.address}
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
-        ray.init(**options)
+        with _deaf_to_sigterm():
+            ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         told = str(error).strip().partition("\n")[0]
         raise UserError(
@@ -52,6 +56,20 @@ def connect(workers: WorkersSection) -> Any:
         ray.shutdown()
         raise UserError(f"Ray would listen on {found}, not on loopback only; use ray 2.60, or start a cluster yourself")
     return ray
+
+
+@contextmanager
+def _deaf_to_sigterm() -> Iterator[None]:
+    """Processes started inside ignore SIGTERM for good, as Ray's do SIGINT.
+
+    Batch systems send it to a job's whole process group, and candidates in flight are to be finished then: Ray has to
+    outlive the signal, and goes with this process.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _cpus(workers: WorkersSection) -> int | None:
