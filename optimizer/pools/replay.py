@@ -1,0 +1,78 @@
+"""A pool that repeats the order of another run, however many workers that had: one after the other, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from ...evaluators import ScoringPlan
+from .local import LocalPool
+from .pool import Event, Failed, Job
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of a run.
+
+    Attributes:
+        after: number -> how many trials had finished when this one was asked for; 0 for baselines, which nobody asked.
+        finished: the numbers in the order in which they finished.
+        given_up: number -> why it was given up without a result, for those whose workers were lost.
+    """
+
+    after: Mapping[int, int]
+    finished: Sequence[int]
+    given_up: Mapping[int, str]
+
+
+class ReplayPool:
+    """Takes jobs when the schedule asked for them, and finishes them when it did.
+
+    `finished()` says how many trials are finished by now: some are so without a job.
+    """
+
+    workers = (1, 1)
+
+    def __init__(self, inner: LocalPool, schedule: Schedule, finished: Callable[[], Set[int]]) -> None:
+        self.inner, self.schedule, self.finished = inner, schedule, finished
+        self._jobs: dict[int, Job] = {}
+
+    @property
+    def free(self) -> int:
+        """1 when it is the next trial's time to be asked for, or when there is none."""
+        finished = self.finished()
+        asked = max(self._jobs.keys() | finished, default=-1)
+        following = min((number for number in self.schedule.after if number > asked), default=None)
+        return int(following is None or self.schedule.after[following] <= len(finished))
+
+    def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
+        """Take a job; it waits for its turn."""
+        self._jobs[job.number] = job
+
+    def next_event(self) -> Event:
+        """The next event of the job whose turn it is."""
+        finished = self.finished()
+        if len(finished) >= len(self.schedule.finished):
+            return Failed(min(self._jobs.keys() - finished), "was not finished when the run ended")
+        number = self.schedule.finished[len(finished)]
+        if number in self.schedule.given_up:
+            return Failed(number, self.schedule.given_up[number])
+        if self.inner.free:
+            self.inner.submit(self._jobs[number])
+        return self.inner.next_event()
+
+    def answer(self, number: int, *, go_on: bool) -> None:
+        """Say whether the job goes on."""
+        self.inner.answer(number, go_on=go_on)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`function(session, *args)`."""
+        return self.inner.call(function, *args)
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Score by this plan."""
+        self.inner.use(plan)
+
+    def close(self) -> None:
+        """Nothing to let go."""

@@ -1,0 +1,125 @@
+"""`mergesmith replay`: the same trials again, in the recorded order of asking and finishing, and whether all agree.
+
+With several workers the order in which trials finish depends on their speed, and with it what the sampler had heard and
+whom a candidate was raced against. All of that is recorded, so one process can repeat what many did.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .config import RunConfig
+from .loading import load_sources
+from .pools import LocalPool
+from .pools.replay import ReplayPool, Schedule
+from .progress import Report
+from .racing import Incumbent
+from .rundir import SCORING, RunDir, is_run
+from .scoring import settle_scorers
+from .session import Options, Session
+from .standing import Plan
+from .study import Study
+from .trial import Trial
+
+SHOWN = 10  # differences that are printed
+COMPARED = ("params", "recipe_digest", "state", "value", "scores", "items", "repeats", "looks")
+
+
+def run_replay(path: Path, output: Path | None, *, options: Options, console: Console) -> bool:
+    """Repeat a run's trials into a folder of its own; returns whether all came out the same.
+
+    Raises:
+        UserError: there is no such run, its sources or tasks have changed, or the folder holds something else.
+    """
+    original = RunDir.open(path)
+    trials, root = original.trials(), original.root
+    config = _alone(original.config, trials, output or path.with_name(f"{path.name}-replay"))
+    folder = root / config.output
+    rundir = RunDir.resume(folder, config, root) if is_run(folder) else RunDir.create(folder, config, root)
+    try:
+        if (path / SCORING).is_file():
+            shutil.copyfile(path / SCORING, folder / SCORING)
+        shutil.copyfile(path / "ingredients.json", folder / "ingredients.json")
+        _repeat(trials, _schedule(trials, original.events()), rundir, Session(config, root, options), console)
+        again = rundir.trials()
+    finally:
+        rundir.close()
+    differences = _differences(trials, again)
+    for line in differences[:SHOWN]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    more = f", and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+    told = f"{len(differences)} differences{more}" if differences else "proposals, scores and decisions are the same"
+    console.print(f"{len(again)} trials repeated in {folder}: {told}", highlight=False, markup=False, soft_wrap=True)
+    return not differences
+
+
+def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfig:
+    """The configuration for this process alone, with a budget that covers every recorded trial."""
+    workers = config.workers.model_copy(update={"pool": "local", "address": None, "count": None})
+    proposals = [trial.number for trial in trials if not trial.name]
+    baselines = sum(bool(trial.name) for trial in trials)
+    budget = max(proposals) + 1 - baselines if proposals else 0
+    search = config.search.model_copy(update={"trials": budget, "time_limit": None})
+    return config.model_copy(update={"workers": workers, "search": search, "output": str(output.resolve())})
+
+
+def _repeat(trials: Sequence[Trial], schedule: Schedule, rundir: RunDir, session: Session, console: Console) -> None:
+    report = Report(console)
+    rundir.check_same(session.ingredients())
+    load_sources(session, console)
+    rundir.says = report.says
+    plan = Plan(session.config, session.space, session.suite.entries, session.baselines)
+    pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
+    settle_scorers(pool, rundir, session, console)
+    met = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
+
+    @cache
+    def incumbent(number: int) -> Incumbent | None:
+        return study.standing.as_incumbent(next(trial for trial in study.trials if trial.number == number))
+
+    def opponent(number: int, items: int) -> Incumbent | None:
+        known = met.get(number, {}).get(items)
+        return None if known is None else incumbent(known)
+
+    study = Study(plan, rundir, pool, report, opponent=opponent)
+    with report:
+        study.run()
+
+
+def _schedule(trials: Sequence[Trial], events: Sequence[dict[str, Any]]) -> Schedule:
+    after = {event["number"]: event["after"] for event in events if event["event"] == "asked"}
+    after |= {trial.number: 0 if trial.name else trial.after for trial in trials}
+    given_up = {t.number: t.error or "" for t in trials if t.failed and t.lost and not t.worker}
+    return Schedule(
+        after=after,
+        finished=[trial.number for trial in trials],
+        given_up=given_up,
+    )
+
+
+def _differences(recorded: Sequence[Trial], again: Sequence[Trial]) -> list[str]:
+    repeated = {trial.number: trial for trial in again}
+    found: list[str] = []
+    for trial in recorded:
+        other = repeated.get(trial.number)
+        if other is None:
+            found.append(f"{trial.label}: was not repeated")
+            continue
+        document, repeated_document = json.loads(trial.to_line()), json.loads(other.to_line())
+        for name in COMPARED:
+            then, now = document[name], repeated_document[name]
+            if then != now:
+                found.append(f"{trial.label}: {name} was {_short(then)} and is {_short(now)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
