@@ -153,9 +153,8 @@ class LiveModel:
             else:
                 settings = config_from(config, donor.folder, trust_remote_code=self.bank.trust_remote_code)
                 model = _empty_model(settings, dtype, trust_remote_code=self.bank.trust_remote_code)
-        model.requires_grad_(False)
         model = cast("PreTrainedModel", self._placed(cast("torch.nn.Module", model)))
-        model.eval()
+        model.eval().requires_grad_(False)
         views = checkpoint_views(model)
         self._views = {name: views[name] for name in views if name not in donor.architecture.ties}
         self._model, self._built_for = model, key
