@@ -90,6 +90,14 @@ class WorkersSection(_Section):
     pool: Literal["local"] = "local"
     threads: Annotated[int, Field(ge=1)] | None = None
     device: str = "auto"
+    gpus_per_worker: float | None = None
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _share_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and not (0 < value < 1 or (value >= 1 and value.is_integer())):
+            raise ValueError("must be a share of a GPU (above 0, below 1) or a whole number of them")
+        return value
 
 
 class ScoringSection(_Section):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ class Pretended(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in WHOLE:  # torch would choose their steps by the kind of device
             return run(func, args, kwargs or {})
+        if func is torch.Tensor.tolist:
+            return args[0].inner.tolist()
         if func is torch.Tensor.__getitem__ and isinstance(args[1], tuple):  # torch would make lists to tensors itself
             args = args[0], tuple(torch.tensor(part) if isinstance(part, list) else part for part in args[1])
         with torch._C.DisableTorchFunctionSubclass():
@@ -75,11 +78,18 @@ def pretended_devices() -> Iterator[tuple[torch.device, ...]]:
     # torch.tensor(data, device=...) then makes its tensor on the CPU, and we see it move.
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)
+    torch.__future__.set_swap_module_params_on_conversion(True)  # Module.to keeps shared parameters shared
     try:
         with _Pretending():
             yield DEVICES
     finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
         torch._C._set_only_lift_cpu_tensors(before)
+
+
+def pretending_threads(count: int) -> ThreadPoolExecutor:
+    """A pool of threads for which the devices are there too."""
+    return ThreadPoolExecutor(count, initializer=_Pretending().__enter__)
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
