@@ -76,6 +76,9 @@ class _Pretending(TorchDispatchMode):
 def pretended_devices() -> Iterator[tuple[torch.device, ...]]:
     """Inside, tensors can be made on and moved to DEVICES."""
     # torch.tensor(data, device=...) then makes its tensor on the CPU, and we see it move.
+    inference = torch.inference_mode
+    enter, leave = inference.__enter__, inference.__exit__
+    inference.__enter__, inference.__exit__ = torch.no_grad.__enter__, torch.no_grad.__exit__  # type: ignore[assignment]
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)
     torch.__future__.set_swap_module_params_on_conversion(True)  # Module.to keeps shared parameters shared
@@ -83,6 +86,7 @@ def pretended_devices() -> Iterator[tuple[torch.device, ...]]:
         with _Pretending():
             yield DEVICES
     finally:
+        inference.__enter__, inference.__exit__ = enter, leave
         torch.__future__.set_swap_module_params_on_conversion(False)
         torch._C._set_only_lift_cpu_tensors(before)
 
