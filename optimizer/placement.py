@@ -62,9 +62,9 @@ class Placement:
             yield f"{device}: {count} tensors, {live}{kept}; {load.room / 1e9:.1f} GB can be used."
 
 
-def free_memory(device: torch.device) -> int:
-    """Free bytes of a CUDA device."""
-    return torch.cuda.mem_get_info(device)[0]
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes of a CUDA device; None for other kinds."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def place(

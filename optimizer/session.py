@@ -218,9 +218,10 @@ class Session:
         return time.perf_counter() - start
 
     def _placement(self) -> Placement:
-        if self.device.type != "cuda":
+        free = [found for device in self.devices if (found := free_memory(device)) is not None]
+        if not free:
             return Placement(False, "memory-mapped")
-        plan, free = plan_merge(self._all, self.bank), [free_memory(device) for device in self.devices]
+        plan = plan_merge(self._all, self.bank)
         spectral = matrices_per_tensor(tuple(self.config.space.methods))
         return place(plan, self.bank, self.devices, free, wish=self.config.bank, spectral=spectral)
 
