@@ -70,8 +70,8 @@ def device_map(model: Any, devices: Sequence[torch.device], memory: Sequence[int
     found = units(model)
     if len(found) < len(devices):
         raise UserError(
-            f"{type(model).__name__} has {len(found)} parts that must stay whole, fewer than the {len(devices)} devices "
-            "of a worker; lower workers.gpus_per_worker"
+            f"{type(model).__name__} has {len(found)} parts that must stay whole, fewer than the {len(devices)} "
+            "devices of a worker; lower workers.gpus_per_worker"
         )
     ends = partition([unit.nbytes for unit in found], memory)
     return {

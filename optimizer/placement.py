@@ -67,7 +67,7 @@ def free_memory(device: torch.device) -> int | None:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
-def place(
+def place_sources(
     plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], free: Sequence[int], *, wish: str, spectral: int
 ) -> Placement:
     """Share the live model of `plan` out over devices with so many free bytes, and the sources with it if they fit.

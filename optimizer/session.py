@@ -34,7 +34,7 @@ from ..merge_ops.vocabulary import same_tokens
 from ..search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
 from .config import RunConfig
 from .device import pick_devices
-from .placement import Placement, free_memory, matrices_per_tensor, place
+from .placement import Placement, free_memory, matrices_per_tensor, place_sources
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Session:
             return Placement(False, "memory-mapped")
         plan = plan_merge(self._all, self.bank)
         spectral = matrices_per_tensor(tuple(self.config.space.methods))
-        return place(plan, self.bank, self.devices, free, wish=self.config.bank, spectral=spectral)
+        return place_sources(plan, self.bank, self.devices, free, wish=self.config.bank, spectral=spectral)
 
     def decomposed_bytes(self) -> int:
         """Bytes of the merged matrices that candidates share, in float32, of all methods that decompose."""

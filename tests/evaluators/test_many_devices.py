@@ -5,7 +5,6 @@ The devices are pretended (`pretend_devices.py`): they refuse tensors of one ano
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -19,7 +19,7 @@ from mergesmith.errors import UserError
 from mergesmith.merge_ops import ModelBank, Recipe, Setting, Source, plan_merge, read_recipe
 from mergesmith.optimizer.config import WorkersSection, parse_config
 from mergesmith.optimizer.device import pick_devices
-from mergesmith.optimizer.placement import ROOM, Placement, matrices_per_tensor, place
+from mergesmith.optimizer.placement import ROOM, Placement, matrices_per_tensor, place_sources
 
 TWO = DEVICES[:2]
 CUDA = (torch.device("cuda", 0), torch.device("cuda", 1))
@@ -71,7 +71,7 @@ def placed(
     plan = plan_merge(recipe, bank)
     devices = tuple(torch.device("cuda", i) for i in range(len(free)))
     memory = [round(times * bank[names[0]].nbytes) for times in free]
-    return place(plan, bank, devices, memory, wish=wish, spectral=matrices_per_tensor(methods))
+    return place_sources(plan, bank, devices, memory, wish=wish, spectral=matrices_per_tensor(methods))
 
 
 def test_sources_are_kept_where_they_fit(models: Path) -> None:
@@ -124,7 +124,9 @@ def test_a_search_is_the_same_over_two_devices(
     session = "mergesmith.optimizer.session"
     monkeypatch.setattr("mergesmith.merge_ops.bank.ThreadPoolExecutor", pretending_threads)
     space = {"methods": ["ties"], "filters": []}
-    search = write_search(run_folder, search={"sampler": "random", "trials": 1}, space=space, tasks=("mc",))
+    scoring = {"batch_size": 128, "block_items": 40, "token_budget": 4096}
+    sampling = {"sampler": "random", "trials": 1}
+    search = write_search(run_folder, search=sampling, space=space, scoring=scoring, tasks=("mc",))
     done = command("search", search, "--output", run_folder / "1")
     assert done.code == 0, done
     monkeypatch.setattr(f"{session}.free_memory", lambda _: 10**9)

@@ -26,37 +26,37 @@ INDEXING = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 
 
 class Pretended(torch.Tensor):
-    """A tensor on a pretended device; `inner` has its elements."""
+    """A tensor on a pretended device; `elements` are its numbers."""
 
-    inner: torch.Tensor
+    elements: torch.Tensor
     place: torch.device
 
     @staticmethod
-    def __new__(cls, inner: torch.Tensor, device: torch.device) -> Pretended:
+    def __new__(cls, elements: torch.Tensor, device: torch.device) -> Pretended:
         made = torch.Tensor._make_wrapper_subclass(
             cls,
-            inner.shape,
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device="meta",  # torch itself asks nothing of that kind; `device` tells everybody else
+            elements.shape,
+            strides=elements.stride(),
+            storage_offset=elements.storage_offset(),
+            dtype=elements.dtype,
+            device=torch.device("meta"),  # torch itself asks nothing of that kind; `device` tells everybody else
         )
-        made.inner, made.place = inner, device
+        made.elements, made.place = elements, device
         return made
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         return self.place
 
     def data_ptr(self) -> int:
-        return self.inner.data_ptr()
+        return self.elements.data_ptr()
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in WHOLE:  # torch would choose their steps by the kind of device
             return run(func, args, kwargs or {})
         if func is torch.Tensor.tolist:
-            return args[0].inner.tolist()
+            return args[0].elements.tolist()
         if func is torch.Tensor.__getitem__ and isinstance(args[1], tuple):  # torch would make lists to tensors itself
             args = args[0], tuple(torch.tensor(part) if isinstance(part, list) else part for part in args[1])
         with torch._C.DisableTorchFunctionSubclass():
@@ -130,4 +130,4 @@ def _wrapped(x: Any, device: torch.device) -> Any:
 
 
 def _inner(x: Any) -> Any:
-    return x.inner if isinstance(x, Pretended) else x
+    return x.elements if isinstance(x, Pretended) else x
