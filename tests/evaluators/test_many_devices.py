@@ -19,7 +19,7 @@ from mergesmith.evaluators import Block, ScoringPlan, Suite
 from mergesmith.evaluators.scorers import Scorer
 from mergesmith.merge_ops.placement import device_map, spread
 
-ITEMS = 8
+ITEMS = 5
 SHOTS = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "choice": ("choice", SHOTS),
@@ -69,7 +69,7 @@ def test_scores_are_those_of_one_device(suite: Suite, family: str) -> None:
             found, told = scored(suite, two, plan)
             assert told == answers, plan
             assert all(np.array_equal(found[name], values[name]) for name in TASKS), plan
-        assert len(set(answers)) > ITEMS
+            assert len(set(answers)) > ITEMS
 
 
 def test_the_scorers_are_checked_there_too(suite: Suite) -> None:

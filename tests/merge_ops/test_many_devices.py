@@ -16,11 +16,13 @@ import torch
 from families import LAYERS, family_config, write_models
 from pretend_devices import DEVICES, pretended_devices, pretending_threads
 from tiny_models import write_model
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, WeightsDigest, materialize, parse_recipe, plan_merge
 from mergesmith.merge_ops.architecture import skeleton
-from mergesmith.merge_ops.placement import device_map, partition, places_of, units
+from mergesmith.merge_ops.placement import device_map, partition, places_of, spread, units
+from mergesmith.merge_ops.quiet import quiet_transformers
 
 TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2], [1, 5, 30, 30, 8, 6, 41]])
 TWO = DEVICES[:2]
@@ -156,6 +158,25 @@ def test_a_tied_head_is_with_its_embedding() -> None:
     assert where["model.norm"] == DEVICES[1]
 
 
+def test_what_a_model_sees_with_is_with_the_embedding() -> None:
+    text = {"model_type": "llama", "vocab_size": 48, "hidden_size": 32, "intermediate_size": 64}
+    text |= {"num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2}
+    eyes = {"model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    eyes |= {"num_attention_heads": 4, "image_size": 16, "patch_size": 8}
+    config = AutoConfig.for_model("llava", text_config=text, vision_config=eyes, image_token_id=47)
+    with quiet_transformers():
+        model = AutoModelForImageTextToText.from_config(config).eval().requires_grad_(False)
+    where = device_map(model, TWO, (1, 1))
+    first = ("model.vision_tower", "model.multi_modal_projector", "model.language_model.embed_tokens")
+    assert {where[name] for name in first} == {DEVICES[0]}
+    assert where["model.language_model.layers.3"] == where["lm_head"] == DEVICES[1]
+    with torch.no_grad():
+        expected = model(TOKENS).logits
+        with pretended_devices():
+            found = spread(model, where)(TOKENS.to(DEVICES[0])).logits
+    assert torch.equal(found.to("cpu"), expected)
+
+
 @pytest.mark.parametrize("family", ["gemma3_text", "deepseek_v3", "gpt_oss", "jamba"])
 def test_every_tensor_has_a_home(family: str, models: Any) -> None:
     models(family)
@@ -185,7 +206,7 @@ def test_what_cannot_be_spread_is_said() -> None:
 
 
 @pytest.mark.usefixtures("pretended")
-@pytest.mark.parametrize("family", ["qwen2", "gpt2", "mixtral", "qwen3_next"])
+@pytest.mark.parametrize("family", ["qwen2", "gpt2", "mixtral"])
 def test_two_devices_give_the_bits_of_one(family: str, models: Any) -> None:
     models(family)
     recipe = parse_recipe(TIES)
@@ -193,16 +214,19 @@ def test_two_devices_give_the_bits_of_one(family: str, models: Any) -> None:
     assert set(places(one).values()) == {DEVICES[0]} and set(places(two).values()) == set(TWO)
     assert same(bits(one), bits(two))
     assert torch.equal(logits(one), logits(two))
+    model: Any = two.model
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert tied == (family in ("qwen2", "gpt2"))
 
 
 @pytest.mark.usefixtures("pretended")
 @pytest.mark.parametrize(
     ("text", "resident"),
-    [(TIES, False), (SLERP, True), (SLERP, False), (SPECTRAL, True), (INNER, True), (INNER, False)],
-    ids=["ties streamed", "slerp", "slerp streamed", "iso_c", "intermediate", "intermediate streamed"],
+    [(TIES, False), (SLERP, True), (SPECTRAL, True), (INNER, False)],
+    ids=["ties streamed", "slerp", "iso_c", "intermediate streamed"],
 )
 def test_every_way_to_merge(text: str, resident: bool, models: Any) -> None:
-    models("llama")
+    models("llama", num_hidden_layers=3)
     recipe = parse_recipe(f"{text}\ndtype: float32\nout_dtype: bfloat16\n" if "---" not in text else text)
     one, three = over(DEVICES[:1], recipe, resident=resident), over(DEVICES, recipe, resident=resident)
     assert set(places(three).values()) == set(DEVICES)

@@ -126,7 +126,7 @@ def test_a_search_is_the_same_over_two_devices(
     space = {"methods": ["ties"], "filters": []}
     scoring = {"batch_size": 128, "block_items": 40, "token_budget": 4096}
     sampling = {"sampler": "random", "trials": 1}
-    search = write_search(run_folder, search=sampling, space=space, scoring=scoring, tasks=("mc",))
+    search = write_search(run_folder, models=["./a"], search=sampling, space=space, scoring=scoring, tasks=("mc",))
     done = command("search", search, "--output", run_folder / "1")
     assert done.code == 0, done
     monkeypatch.setattr(f"{session}.free_memory", lambda _: 10**9)
