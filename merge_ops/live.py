@@ -139,9 +139,10 @@ class LiveModel:
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32
+        hooked = self._model is not None and len(self.devices) > 1
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
         self._written = Written()
-        if len(self.devices) > 1:
+        if hooked:
             gc.collect()  # hooks and their modules refer to each other
         with quiet_transformers():
             if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):

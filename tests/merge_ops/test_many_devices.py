@@ -34,6 +34,11 @@ models:
   - {model: a, parameters: {weight: [0.2, 0.9], density: 0.6}}
   - {model: b, parameters: {weight: 0.5, density: [0.3, 1]}}
 """
+LINEAR = """
+merge_method: linear
+models: [{model: base}, {model: a}, {model: b}]
+parameters: {weight: 0.3}
+"""
 SLERP = """
 merge_method: slerp
 base_model: base
@@ -239,7 +244,7 @@ def test_every_way_to_merge(text: str, resident: bool, models: Any) -> None:
 @pytest.mark.usefixtures("pretended")
 def test_each_source_is_kept_once_where_its_output_lies(models: Any) -> None:
     models("llama")
-    live = over(TWO, parse_recipe(TIES))
+    live = over(TWO, parse_recipe(LINEAR))
     told: list[int] = []
     live.bank.load(told.append)
     assert sum(told) == sum(live.bank[name].nbytes for name in ("base", "a", "b"))
@@ -258,7 +263,7 @@ def test_sources_are_read_to_their_homes_before_a_model_is_built(models: Any, mo
     models("llama")
     monkeypatch.setattr("mergesmith.merge_ops.bank.ThreadPoolExecutor", pretending_threads)
     bank = opened()
-    bank.homes = places_of(plan_merge(parse_recipe(TIES), bank), bank, TWO, (1, 1)).homes
+    bank.homes = places_of(plan_merge(parse_recipe(LINEAR), bank), bank, TWO, (1, 1)).homes
     bank.load(lambda _: None)
     assert {tensor.device for tensor in bank._kept.values()} == set(TWO)
     assert all(tensor.device == bank.homes[name] for (_, name), tensor in bank._kept.items())
@@ -267,8 +272,8 @@ def test_sources_are_read_to_their_homes_before_a_model_is_built(models: Any, mo
 @pytest.mark.usefixtures("pretended")
 def test_candidates_of_another_depth_have_a_map_of_their_own(models: Any) -> None:
     models("llama")
-    one, two = over(DEVICES[:1], parse_recipe(TIES)), over(TWO, parse_recipe(TIES))
-    for text in (STACK, TIES):
+    one, two = over(DEVICES[:1], parse_recipe(LINEAR)), over(TWO, parse_recipe(LINEAR))
+    for text in (STACK, LINEAR):
         for live in (one, two):
             live.load(parse_recipe(text))
         assert two.model.config.num_hidden_layers == (7 if text is STACK else 4)
