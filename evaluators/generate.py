@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .prefix import PrefixCaches, head_reads
+from .prefix import PrefixCaches, head_reads, keep_rows
 from .stops import Stops
 
 
@@ -122,7 +122,7 @@ def _continued(model: Any, batch: PromptBatch, caches: PrefixCaches, ends: froze
                 return found
             if len(stay) < len(live):
                 kept = torch.tensor(stay, device=tokens.device)
-                cache.batch_select_indices(kept)
+                keep_rows(cache, kept)
                 mask, positions, newest = mask[kept], positions[kept], newest[kept]
                 live = [live[place] for place in stay]
             tokens, positions = newest[:, None], positions[:, -1:] + 1

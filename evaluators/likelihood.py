@@ -43,7 +43,12 @@ def _predicted(model: Any, batch: Batch, caches: PrefixCaches, *, greedy: bool) 
         inputs = {"use_cache": True, "past_key_values": caches.before(batch.prefix, len(batch.tokens))}
     if batch.branches is not None:
         inputs |= {"attention_mask": Attention.of(model).masks(batch), "position_ids": batch.positions}
-    with head_reads(model, lambda hidden: hidden.reshape(1, -1, hidden.shape[-1])[:, batch.scored]):
+
+    def read(hidden: torch.Tensor) -> torch.Tensor:
+        # In a model over several devices hidden states are on the last, and logits come back to the first.
+        return hidden.reshape(1, -1, hidden.shape[-1])[:, batch.scored.to(hidden.device)]
+
+    with head_reads(model, read):
         logits = model(batch.tokens, **inputs).logits[0]
     values = logits[batch.which, batch.targets].float()
     likelihoods = values - _logsumexp(logits)[batch.which]

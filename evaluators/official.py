@@ -29,7 +29,7 @@ def official_scores(
         suite: the suite whose items are wanted.
         checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used; where it has none, the suite's.
         part: the part whose items are wanted.
-        device: where the model is put.
+        device: where the model is put; "balanced" is over all GPUs (accelerate's device map).
         dtype: of the weights; None is the checkpoint's own.
 
     Raises:
@@ -57,8 +57,10 @@ def official_scores(
 def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto")
-    model.to(device)
+    spread = {"device_map": device} if device == "balanced" else {}
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", **spread)
+    if not spread:
+        model.to(device)
     own = (Path(folder) / "tokenizer_config.json").is_file()
     return model, AutoTokenizer.from_pretrained(folder) if own else tokenizer
 

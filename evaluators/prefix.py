@@ -52,6 +52,13 @@ def head_reads(model: Any, chosen: Callable[[torch.Tensor], torch.Tensor]) -> It
         handle.remove()
 
 
+def keep_rows(cache: DynamicCache, rows: torch.Tensor) -> None:
+    """Leave the keys and values of these rows alone, (n,) int64; layers may lie on several devices."""
+    layers: list[Any] = cache.layers
+    for layer in layers:  # one without keys of its own has no device
+        layer.batch_select_indices(rows.to(getattr(layer, "device", rows.device)))
+
+
 def _widened(cache: DynamicCache, rows: int) -> DynamicCache:
     """The same keys and values before each of `rows` rows, without a copy: layers never write to them in place."""
     wide = copy.copy(cache)

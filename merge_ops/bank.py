@@ -96,11 +96,11 @@ class ModelBank:
         """
         if device == self.device:
             return self
-        if not self._banks:
-            self._banks[self.device] = self
+        self._banks.setdefault(self.device, self)
         if device not in self._banks:
-            other = self._banks[device] = copy.copy(self)
+            other = copy.copy(self)
             other.device, other._staged, other._known = device, {}, {}
+            self._banks.setdefault(device, other)  # several threads may come here
         return self._banks[device]
 
     def at_home(self, name: str) -> ModelBank:

@@ -139,9 +139,10 @@ class LiveModel:
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32
+        hooked = self._model is not None and len(self.devices) > 1
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
         self._written = Written()
-        if len(self.devices) > 1:
+        if hooked:
             gc.collect()  # hooks and their modules refer to each other
         with quiet_transformers():
             if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
@@ -153,9 +154,8 @@ class LiveModel:
             else:
                 settings = config_from(config, donor.folder, trust_remote_code=self.bank.trust_remote_code)
                 model = _empty_model(settings, dtype, trust_remote_code=self.bank.trust_remote_code)
-        model.requires_grad_(False)
         model = cast("PreTrainedModel", self._placed(cast("torch.nn.Module", model)))
-        model.eval()
+        model.eval().requires_grad_(False)
         views = checkpoint_views(model)
         self._views = {name: views[name] for name in views if name not in donor.architecture.ties}
         self._model, self._built_for = model, key

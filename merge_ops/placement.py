@@ -70,8 +70,8 @@ def device_map(model: Any, devices: Sequence[torch.device], memory: Sequence[int
     found = units(model)
     if len(found) < len(devices):
         raise UserError(
-            f"{type(model).__name__} has {len(found)} parts that must stay whole, fewer than the {len(devices)} devices "
-            "of a worker; lower workers.gpus_per_worker"
+            f"{type(model).__name__} has {len(found)} parts that must stay whole, fewer than the {len(devices)} "
+            "devices of a worker; lower workers.gpus_per_worker"
         )
     ends = partition([unit.nbytes for unit in found], memory)
     return {
@@ -108,9 +108,9 @@ def partition(sizes: Sequence[int], memory: Sequence[int]) -> tuple[int, ...]:
 def units(model: Any) -> list[Unit]:
     """What is not cut, in the order of use: all up to the first layer, the layers, the modules after them.
 
-    Whatever is no module with parameters of its own after the layers (rotary tables, other parts of a model of several,
-    parameters of modules that are split) is with the embedding, on the device where inputs arrive. A module that shares
-    a parameter with an earlier one joins it.
+    With the embedding, on the device where inputs arrive, are also modules without parameters (rotary tables),
+    parameters of modules that are split, and what comes before the layers in a model of several parts. A module that
+    shares a parameter with an earlier one joins it.
 
     Raises:
         UserError: transformers does not say which modules must stay whole.
@@ -194,7 +194,7 @@ def _homes(model: Any, where: DeviceMap) -> dict[str, torch.device]:
 
 def _device(name: str, where: DeviceMap) -> torch.device:
     """The device of a live tensor: that of the module it is in."""
-    while name not in where:
+    while name and name not in where:
         name = name.rpartition(".")[0]
     return where[name]
 

@@ -201,7 +201,8 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merged = run_merge(path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
-        official = official_scores(session.suite, merged.written.folder, "report", device=str(session.device))
+        place = "balanced" if len(session.devices) > 1 else str(session.device)
+        official = official_scores(session.suite, merged.written.folder, "report", device=place)
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if rundir is None or trial is None else rundir.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]

@@ -92,10 +92,12 @@ def _costs(session: Session, console: Console) -> None:
     trials = session.config.search.trials + len(session.baselines)
     source = session.source_bytes() / 1e9
     model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
+    devices = f"Device{'s' if len(session.devices) > 1 else ''}: {', '.join(map(str, session.devices))}"
     off = why_off(session.config.search.racing, session.suite.entries)
     racing = "less where candidates are dropped early" if off is None else f"no candidate is dropped early: {off}"
     for line in (
-        f"Device: {session.device}. Sources: {source:.2f} GB, {session.placement}; live model: {model:.2f} GB{kept}.",
+        f"{devices}. Sources: {source:.2f} GB, {session.placement.words}; live model: {model:.2f} GB{kept}.",
+        *session.placement.sentences(),
         f"A candidate: {merge:.2f} s to merge ({once:.2f} s the first of a kind), {score:.2f} s to score.",
         f"Statistics of the sources: {session.bank.known_bytes / 1e6:.1f} MB so far.",
         f"{trials} trials: about {duration(trials * (merge + score))}; {racing}.",

@@ -29,14 +29,12 @@ from ..merge_ops import (
 )
 from ..merge_ops.config_json import output_dtype
 from ..merge_ops.fit import check_vocabulary
-from ..merge_ops.methods import METHODS
 from ..merge_ops.plan import plan_merge
 from ..merge_ops.vocabulary import same_tokens
 from ..search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
 from .config import RunConfig
-from .device import pick_device
-
-ROOM = 0.8  # the share of a device's free memory for sources and live model; activations need the rest
+from .device import pick_devices
+from .placement import Placement, free_memory, matrices_per_tensor, place_sources
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,12 @@ class Session:
         self.config, self.root, self.options = config, root.resolve(), options or Options()
         if config.workers.threads is not None:
             torch.set_num_threads(config.workers.threads)
-        self.device = pick_device(config.workers.device, "workers.device")
+        self.devices = pick_devices(config.workers.device, "workers.device", _gpus(config))
+        self.device = self.devices[0]
         references = (config.base_model, *config.models)
         self.bank = ModelBank(references, roots=(self.root,), device=self.device, keep_deltas=True)
-        self.bank.resident, self.placement = self._placement()
+        self.placement = self._placement()
+        self.bank.resident, self.bank.homes = self.placement.resident, self.placement.homes
         self.bank.pinned = self.bank.streams and self.source_bytes() <= host_memory() / 2
         self._loads = 0  # a name for the live model's present weights
         self._check_fit()
@@ -124,7 +124,8 @@ class Session:
     @cached_property
     def live(self) -> LiveModel:
         """The model that candidates are written into."""
-        return LiveModel(self.bank)
+        memory = [load.free for load in self.placement.loads.values()] or None
+        return LiveModel(self.bank, devices=self.devices, memory=memory)
 
     @cached_property
     def baselines(self) -> tuple[tuple[str, Recipe], ...]:
@@ -211,33 +212,23 @@ class Session:
         """Merge a recipe into the live model; returns seconds."""
         start = time.perf_counter()
         self.load(recipe, digest=digest)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # kernels are only begun
+        for device in self.devices:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # kernels are only begun
         return time.perf_counter() - start
 
-    def _placement(self) -> tuple[bool, str]:
-        """Whether the sources are kept on the device, and where they are, with the reason, in words."""
-        if self.device.type != "cuda":
-            return False, "memory-mapped"
-        if self.config.bank == "host":
-            return False, "in the host's memory, as bank: host asks"
-        free, _ = torch.cuda.mem_get_info(self.device)
-        # The live model is one more, and a method that decomposes keeps its merged matrices.
-        needed = self.source_bytes() + self.bank[self.config.base_model].nbytes + self.decomposed_bytes()
-        room = f"{ROOM * free / 1e9:.1f} GB of {self.device} can be used"
-        reason = f"sources and live model need {needed / 1e9:.1f} GB, {room}"
-        if needed <= ROOM * free:
-            return True, f"kept on the device: {reason}"
-        if self.config.bank == "device":
-            raise UserError(f"bank: device: {reason}; use bank: host")
-        return False, f"in the host's memory: {reason}"
+    def _placement(self) -> Placement:
+        free = [found for device in self.devices if (found := free_memory(device)) is not None]
+        if not free:
+            return Placement(False, "memory-mapped")
+        plan = plan_merge(self._all, self.bank)
+        spectral = matrices_per_tensor(tuple(self.config.space.methods))
+        return place_sources(plan, self.bank, self.devices, free, wish=self.config.bank, spectral=spectral)
 
     def decomposed_bytes(self) -> int:
         """Bytes of the merged matrices that candidates share, in float32, of all methods that decompose."""
-        methods = [METHODS[name] for name in self.config.space.methods if name in METHODS]
-        spectral = sum("merged_delta" in method.statistics for method in methods)
         entries = self.bank[self.config.base_model].entries.values()
-        return 4 * spectral * sum(prod(entry.shape) for entry in entries)
+        return 4 * matrices_per_tensor(tuple(self.config.space.methods)) * sum(prod(entry.shape) for entry in entries)
 
     def source_bytes(self) -> int:
         """Bytes of all sources' tensors."""
@@ -265,6 +256,11 @@ class Session:
                     names[reference] = match
                     break
         return recipe.renamed(names)
+
+
+def _gpus(config: RunConfig) -> int:
+    """How many GPUs a worker has for itself; a share of one is one."""
+    return max(1, int(config.workers.gpus_per_worker or 1))
 
 
 def host_memory() -> int:

@@ -32,6 +32,7 @@ ONLY_IN = {
 MERGE_OPS_LIBRARIES = (
     *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy"),
     *("numba", "triton"),  # kernels
+    "accelerate",  # models over several devices
 )
 LONGEST_FILE = 300
 

@@ -1,0 +1,130 @@
+"""Where a run's sources and live model lie: on its devices, or the sources in the host's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+
+from mergesmith.errors import UserError
+
+from ..merge_ops import MergePlan, ModelBank
+from ..merge_ops.methods import METHODS
+from ..merge_ops.placement import Places, places_of
+
+ROOM = 0.8  # the share of a device's free memory for sources and live model; activations need the rest
+
+
+@dataclass(frozen=True)
+class Load:
+    """Bytes on one device: what it has free, and what its part of the live model, of its sources and of matrices takes.
+
+    `matrices` are the merged ones that methods that decompose keep.
+    """
+
+    free: int
+    live: int
+    sources: int
+    matrices: int
+
+    @property
+    def room(self) -> float:
+        """Bytes that can be used."""
+        return ROOM * self.free
+
+    @property
+    def needed(self) -> int:
+        """Bytes with the sources on the device."""
+        return self.live + self.sources + self.matrices
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Whether the sources are kept on the devices, and where they are, with the reason, in words.
+
+    `homes` says by checkpoint name on which device a tensor lies, and `loads` how full each is, where there are
+    several.
+    """
+
+    resident: bool
+    words: str
+    homes: Mapping[str, torch.device] = field(default_factory=dict)
+    loads: Mapping[torch.device, Load] = field(default_factory=dict)
+
+    def sentences(self) -> Iterator[str]:
+        """What lies on each of several devices, a line for each."""
+        for device, load in self.loads.items():
+            kept = f", {(load.sources + load.matrices) / 1e9:.2f} GB of sources and matrices" if self.resident else ""
+            count = sum(home == device for home in self.homes.values())
+            live = f"{load.live / 1e9:.2f} GB of the live model"
+            yield f"{device}: {count} tensors, {live}{kept}; {load.room / 1e9:.1f} GB can be used."
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes of a CUDA device; None for other kinds."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def place_sources(
+    plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], free: Sequence[int], *, wish: str, spectral: int
+) -> Placement:
+    """Share the live model of `plan` out over devices with so many free bytes, and the sources with it if they fit.
+
+    `wish` is search.yaml's `bank`; `spectral` counts the methods that keep a merged matrix for each tensor.
+
+    Raises:
+        UserError: the live model, or the sources that `bank: device` wants there, do not fit.
+    """
+    if len(devices) == 1:
+        live = bank[plan.donor].nbytes
+        places = Places({}, {devices[0]: live})
+    else:
+        places = places_of(plan, bank, devices, free)
+    loads = _loads(plan, bank, places, dict(zip(devices, free, strict=True)), spectral)
+    if len(devices) > 1:
+        _check_live(loads)
+    resident, words = _sources(loads, wish)
+    return Placement(resident, words, places.homes, loads if len(devices) > 1 else {})
+
+
+def matrices_per_tensor(methods: Sequence[str]) -> int:
+    """How many merged matrices, in float32, the candidates of these methods keep for each tensor."""
+    return sum("merged_delta" in METHODS[name].statistics for name in methods if name in METHODS)
+
+
+def _loads(
+    plan: MergePlan, bank: ModelBank, places: Places, free: Mapping[torch.device, int], spectral: int
+) -> dict[torch.device, Load]:
+    first = next(iter(free))
+    sources, matrices = dict.fromkeys(free, 0), dict.fromkeys(free, 0)
+    for reference in bank.references:
+        for name, entry in bank[reference].entries.items():
+            sources[places.homes.get(name, first)] += prod(entry.shape) * entry.dtype.itemsize
+    for name, entry in bank[plan.donor].entries.items():
+        matrices[places.homes.get(name, first)] += 4 * spectral * prod(entry.shape)
+    return {d: Load(free[d], places.nbytes[d], sources[d], matrices[d]) for d in free}
+
+
+def _check_live(loads: Mapping[torch.device, Load]) -> None:
+    for device, load in loads.items():
+        if load.live > load.room:
+            raise UserError(
+                f"workers.gpus_per_worker: its {len(loads)} devices must hold a candidate, but its part on {device} "
+                f"needs {load.live / 1e9:.1f} GB and {load.room / 1e9:.1f} GB can be used; use more devices"
+            )
+
+
+def _sources(loads: Mapping[torch.device, Load], wish: str) -> tuple[bool, str]:
+    if wish == "host":
+        return False, "in the host's memory, as bank: host asks"
+    device, fullest = max(loads.items(), key=lambda item: item[1].needed / max(1, item[1].free))
+    of = "" if len(loads) == 1 else f" on {device}, the fullest of {len(loads)}"
+    room = f"{fullest.room / 1e9:.1f} GB of {device} can be used"
+    reason = f"sources and live model need {fullest.needed / 1e9:.1f} GB{of}, {room}"
+    if fullest.needed <= fullest.room:
+        return True, f"kept on the device{'' if len(loads) == 1 else 's'}: {reason}"
+    if wish == "device":
+        raise UserError(f"bank: device: {reason}; use bank: host")
+    return False, f"in the host's memory: {reason}"
