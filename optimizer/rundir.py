@@ -43,7 +43,7 @@ from mergesmith.errors import Faults, UserError
 
 from ..evaluators import Part, Scores
 from .config import RunConfig, dump_config, load_config
-from .environment import environment, found_root, recorded_root
+from .environment import environment, found_root, moved, recorded_root
 from .files import (
     BEST,
     CONFIG,
@@ -155,7 +155,14 @@ class RunDir:
 
         A run that was moved with what surrounds it finds it from its own new place.
         """
-        return found_root(self.path, json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8")))
+        return found_root(self.path, self._environment())
+
+    def here(self, reference: str) -> str:
+        """Where a model is now that the run's files name by an absolute path."""
+        return moved(reference, Path(self._environment()["root"]), self.root)
+
+    def _environment(self) -> dict[str, Any]:
+        return json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
 
     def _describe(self, config: RunConfig, root: Path) -> None:
         with writing(self.path):
