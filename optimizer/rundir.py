@@ -25,7 +25,9 @@ They are written without waiting for the disk: a power failure may cost the last
 
 A search that meets a full disk waits and says so by `RunDir.says`; everything else that a disk refuses ends it.
 
-SIZE
+10,000 trials of 60 parameters on 2,000 items of three tasks take less than 250 MB: per trial 1.4 kB of 0/1 scores,
+6 kB in trials.jsonl, 4 kB in events.jsonl and 12 kB in the journal, most of it the parameters' names. Scores that are
+any numbers take 8 bytes per item and number, 16 kB per such trial. Items' ids are kept once, 3 bytes per item.
 """
 
 from __future__ import annotations

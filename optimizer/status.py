@@ -138,10 +138,7 @@ def _best(trials: Iterable[Line], events: Sequence[Line]) -> tuple[str, float] |
 
 def _per_hour(session: Sequence[Line]) -> float | None:
     """Finished trials per hour, over the recent ones of a session."""
-    ends = [
-        e["at"] for e in session if e["event"] == "finished" or (e["event"], e.get("state")) == ("driver", "started")
-    ]
-    ends = ends[-RECENT - 1 :]
+    ends = [event["at"] for event in session if event["event"] == "finished"][-RECENT - 1 :]
     if len(ends) < 2 or ends[-1] <= ends[0]:
         return None
     return 3600 * (len(ends) - 1) / (ends[-1] - ends[0])
