@@ -62,16 +62,29 @@ def test_a_journal_that_agrees_is_kept(run: RunDir) -> None:
     assert [t.user_attrs["mergesmith_trial"] for t in read_journal(run)] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("fault", ["torn", "other trial", "too many", "not a journal", "empty"])
+def test_a_torn_line_is_written_again(run: RunDir) -> None:
+    trials = [make_trial(n) for n in range(3)]
+    journal = Journal(run, SPACE)
+    for trial in trials:
+        journal.add(trial, {}, 0.1)
+    path = run.path / "study.journal"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    again = Journal(run, SPACE, trials)
+    for trial in trials:
+        again.add(trial, {}, 0.1)
+    assert path.read_bytes().startswith(whole[: whole.rfind(b"\n", 0, -1) + 1])  # the others were kept
+    assert [t.params for t in read_journal(run)] == [trial.params for trial in trials]
+
+
+@pytest.mark.parametrize("fault", ["other trial", "too many", "not a journal", "empty"])
 def test_a_journal_that_disagrees_is_rebuilt(fault: str, run: RunDir) -> None:
     trials = [make_trial(n) for n in range(3)]
     journal = Journal(run, SPACE)
     for trial in [*trials[:2], make_trial(9)] if fault == "other trial" else trials:
         journal.add(trial, {}, 0.1)
     path = run.path / "study.journal"
-    if fault == "torn":
-        path.write_bytes(path.read_bytes()[:-9])
-    elif fault == "too many":
+    if fault == "too many":
         trials = trials[:2]
     elif fault != "other trial":
         path.write_bytes(b"" if fault == "empty" else b"a\nb\nc\nd\n")

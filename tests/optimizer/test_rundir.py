@@ -164,9 +164,9 @@ def test_a_waiting_run_can_be_stopped(run: RunDir, monkeypatch: pytest.MonkeyPat
     FullDisk(monkeypatch, "trials.jsonl", times=10**9)
     handlers = {number: signal.getsignal(number) for number in stop.EXIT_CODES}
     stop.install()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
     try:
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
         with stop.at_safe_points(), pytest.raises(stop.StoppedError) as stopped:
             run.append(make_trial(0), None)
     finally:
