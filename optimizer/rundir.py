@@ -15,7 +15,8 @@ lock              held by the running driver, whose host and pid it names; a dea
 
 A line of events.jsonl is {"at": Unix time in seconds, "event": its kind, and the facts of that kind}:
 
-driver    the driver "started" or "stopped" (state), with its pid and host
+driver    the driver "started" or "stopped" (state), with its pid and host, and how many baselines the run has
+best      another trial is the best so far: its number, label and value
 asked     a candidate was asked for: number, after how many finished trials, its params
 finished  a trial's line is in trials.jsonl: number
 lost      an attempt at a candidate ended without a result: number, worker, place, error, seconds, counts
@@ -32,6 +33,7 @@ any numbers take 8 bytes per item and number, 16 kB per such trial. Items' ids a
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -210,7 +212,13 @@ class RunDir:
         Raises:
             UserError: a line that is not the last one is damaged.
         """
-        return read_lines(self.path / TRIALS, Trial.from_line)
+        collecting = gc.isenabled()
+        gc.disable()  # what is read stays: to look for garbage among it again and again takes a third of the time
+        try:
+            return read_lines(self.path / TRIALS, Trial.from_line)
+        finally:
+            if collecting:
+                gc.enable()
 
     def append(self, trial: Trial, scores: Scores | None) -> None:
         """Record a finished trial: its items first, then its line; on return both are on disk.
