@@ -68,9 +68,9 @@ def _lock(file: int, folder: Path) -> None:
                 ) from None
         except OSError as error:
             raise UserError(
-                f"{folder}: its file system gives no lock ({error.strerror}), so two drivers on one run could not be kept "
-                "apart. Name a folder on another disk with --output, or have the file system mounted with locks (NFS: "
-                "version 4, or lockd; Lustre: -o flock)"
+                f"{folder}: its file system gives no lock ({error.strerror}), so two drivers on one run could not be "
+                "kept apart. Name a folder on another disk with --output, or have the file system mounted with locks "
+                "(NFS: version 4, or lockd; Lustre: -o flock)"
             ) from error
         time.sleep(PATIENCE / 10)
 
