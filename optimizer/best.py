@@ -40,6 +40,15 @@ def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
     return names
 
 
+def present_recipe(recipe: Recipe, rundir: RunDir) -> Recipe:
+    """A recipe that left a run, with its models named by where they are now, should they have moved with the run."""
+    names = {reference: rundir.here(reference) for reference in recipe.references()}
+    facts = dict(recipe.facts)
+    if "sources" in facts:
+        facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
+    return replace(recipe.renamed(names), facts=facts)
+
+
 def anonymous_digest(recipe: Recipe) -> str:
     """The recipe's digest with its models numbered: the same after they have moved."""
     return recipe.renamed({reference: f"model {i}" for i, reference in enumerate(recipe.references())}).digest

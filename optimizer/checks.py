@@ -18,7 +18,7 @@ from ..evaluators import Entry, Part, Scores, official_scores
 from ..merge_ops import ModelBank, Recipe, Source, Written, read_recipe, write_merge
 from ..merge_ops.recipe_yaml import DTYPES
 from ..merge_ops.write import DEFAULT_SHARD
-from .best import PACKAGES, anonymous_digest
+from .best import PACKAGES, anonymous_digest, present_recipe
 from .config import load_config
 from .device import device_name, pick_device
 from .environment import package_version
@@ -99,7 +99,11 @@ class MergeOptions:
 
 def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
     """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
-    given = read_recipe(path, lenient=options.lenient)
+    return merge_recipe(read_recipe(path, lenient=options.lenient), path, out, options)
+
+
+def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) -> MergeCheck:
+    """As `run_merge`, of a recipe that was read from `path`."""
     recipe = options.changed(given)
     edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
     if edited:  # what was recorded is true of another recipe
@@ -196,10 +200,11 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     rundir = _recorded_run(recipe, path)
     if config is None and rundir is None:
         raise UserError(f"{path}: the run that it records is not there; name its search.yaml with --config")
+    recipe = recipe if rundir is None else present_recipe(recipe, rundir)
     settings = load_config(config) if config is not None else _present(rundir).config
     session = Session(settings, config_root(config) if config is not None else _present(rundir).root, options)
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
-        merged = run_merge(path, Path(folder) / "model", MergeOptions(device=str(session.device)))
+        merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
         official = official_scores(session.suite, merged.written.folder, "report", device=place)

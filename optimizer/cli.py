@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from mergesmith.errors import UserError
 
+from .cli_read import make_console, readers
 from .stop import StoppedError, install
 
 app = typer.Typer(
@@ -63,12 +62,6 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
         print(f"warning: {message}", file=sys.stderr)
 
 
-def _console() -> Console:
-    console = Console()
-    # Piped output is read by programs and logs: tables must not be cut to a terminal's 80 columns.
-    return console if console.is_terminal else Console(width=max(console.width, 140))
-
-
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo's models, tasks and run go.")] = Path("demo"),
@@ -80,7 +73,7 @@ def demo(
     from .run import Overrides, run_search
     from .session import Options
 
-    console = _console()
+    console = make_console()
     search = make_demo(folder, threads=threads, log=lambda text: console.print(text, highlight=False))
     resume = (folder / "runs" / "demo" / "search.yaml").is_file()
     run_search(search, resume=resume, overrides=Overrides(trials=trials), options=Options(), console=console)
@@ -110,7 +103,7 @@ def search(
         resume=resume,
         overrides=Overrides(trials, None if time_limit is None else parse_duration(time_limit), output, workers),
         options=Options(allow_code_execution),
-        console=_console(),
+        console=make_console(),
     )
 
 
@@ -135,7 +128,7 @@ def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCod
     from .run import Overrides
     from .session import Options
 
-    run_plan(path, overrides=Overrides(trials), options=Options(allow_code_execution), console=_console())
+    run_plan(path, overrides=Overrides(trials), options=Options(allow_code_execution), console=make_console())
 
 
 @app.command()
@@ -196,7 +189,7 @@ def evaluate(
     from .checks import run_eval
     from .session import Options
 
-    run_eval(target, config=config, part=part, options=Options(allow_code_execution), console=_console())
+    run_eval(target, config=config, part=part, options=Options(allow_code_execution), console=make_console())
 
 
 @app.command()
@@ -209,77 +202,13 @@ def verify(
     from .checks import run_verify
     from .session import Options
 
-    if not run_verify(recipe, config=config, options=Options(allow_code_execution), console=_console()):
+    if not run_verify(recipe, config=config, options=Options(allow_code_execution), console=make_console()):
         print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)
         raise typer.Exit(CHECK_FAILED)
     print("verified: the recipe gives the recorded weights and scores")
 
 
-@app.command()
-def export(
-    run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
-    out: Annotated[Path | None, typer.Argument(help="Same as --output.", show_default=False)] = None,
-    trial: Annotated[int | None, typer.Option(help="A trial's number; the winner if not given.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The file to write; a recipe is printed if not given.")] = None,
-    form: Annotated[
-        Literal["recipe", "task-vector"],
-        typer.Option("--as", help="The recipe; or a folder of merged weights with a recipe that mergekit can run."),
-    ] = "recipe",
-) -> None:
-    """Write the recipe of any trial of a run."""
-    from .export import export_task_vector, exported_recipe
-    from .rundir import write_text
-
-    target = output or out
-    if form == "task-vector":
-        if target is None:
-            raise UserError("--as task-vector writes a folder: name it after the run, or with --output")
-        print(f"wrote {export_task_vector(run_dir, trial, target)}; mergekit-yaml and mergesmith merge run it")
-        return
-    text = exported_recipe(run_dir, trial)
-    if target is None:
-        print(text, end="")
-    else:
-        write_text(target, text)
-
-
-@app.command()
-def items(
-    run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
-    part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
-    most: Annotated[int, typer.Option(min=0, help="How many telling items to name per task.")] = 5,
-) -> None:
-    """Which items tell a run's candidates apart, from the recorded scores."""
-    from .matrix import ItemMatrix
-    from .rundir import RunDir
-    from .table import items_table
-
-    matrix = ItemMatrix.load(RunDir.open(run_dir), part)
-    if not matrix.ids:
-        raise UserError(f"{run_dir} has no scores per item on the {part} items yet")
-    _console().print(items_table(matrix, most))
-
-
-@app.command()
-def methods() -> None:
-    """List the merge methods, their parameters and what a search tries."""
-    from ..merge_ops import METHODS
-
-    console = _console()
-    for method in METHODS.values():
-        beyond = "" if method.mergekit else " (not in mergekit)"
-        table = Table(title=f"{method.name}{beyond}: {method.summary}\n{method.paper}", title_justify="left")
-        for column in ("parameter", "per", "default", "legal", "searched", "meaning"):
-            table.add_column(column)
-        for p in method.parameters:
-            default = "required" if p.required else str(p.default).lower() if p.default is not None else "none"
-            legal = "true, false" if p.kind is bool else f"[{p.low:g}, {p.high:g}]"
-            legal += " whole" if p.kind is int else ""
-            searched = f"[{p.search.low:g}, {p.search.high:g}]" if p.search else ""
-            meaning = p.doc if p.effect else f"no effect: {p.doc}"
-            meaning += "" if p.mergekit else " (not in mergekit)"
-            table.add_row(p.name, p.scope.value.replace("_", "-"), default, legal, searched, meaning)
-        console.print(table)
+app.add_typer(readers)
 
 
 if __name__ == "__main__":

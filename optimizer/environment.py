@@ -45,3 +45,15 @@ def found_root(run: Path, recorded: Mapping[str, str]) -> Path:
     if root.is_dir() or "root_from_here" not in recorded:
         return root
     return (run / recorded["root_from_here"]).resolve()
+
+
+def moved(reference: str, before: Path, now: Path) -> str:
+    """An absolute model reference, and an adapter's in it, after everything was moved from one root to another."""
+
+    def part(path: str) -> str:
+        if not Path(path).is_absolute() or Path(path).exists():
+            return path
+        there = Path(os.path.normpath(now / os.path.relpath(path, before)))
+        return str(there) if there.exists() else path
+
+    return "+".join(map(part, reference.split("+")))

@@ -8,8 +8,8 @@ from typing import Any
 
 from mergesmith.errors import UserError
 
-from ..merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, write_merge
-from .best import absolute_names
+from ..merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
+from .best import absolute_names, present_recipe
 from .rundir import BEST, RunDir, write_text
 from .trial import scores_document
 
@@ -26,7 +26,9 @@ def exported_recipe(path: Path, number: int | None) -> str:
     if number is None:
         if not (path / BEST).is_file():
             raise UserError(f"{path} has no {BEST} yet: the run is not finished; name a trial with --trial")
-        return (path / BEST).read_text(encoding="utf-8")
+        best = read_recipe(path / BEST)
+        present = present_recipe(best, rundir)
+        return (path / BEST).read_text(encoding="utf-8") if present == best else present.to_yaml()
     trials = {trial.number: trial for trial in rundir.trials()}
     if number not in trials:
         raise UserError(f"{path} has no trial {number}; it has {len(trials)} trials, up to {max(trials, default=0)}")

@@ -98,7 +98,7 @@ def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def _unpacked(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except DAMAGED as error:
         raise UserError(f"{path} is damaged or missing: {type(error).__name__}: {error}") from None

@@ -15,10 +15,10 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..search_spaces import SearchSpace
-from .files import JOURNAL, json_line
+from .files import JOURNAL, cut_torn_tail, json_line
 from .rundir import RunDir
 from .samplers.tpe import distributions
 from .trial import Trial
@@ -41,10 +41,12 @@ class Journal:
         path = rundir.path / JOURNAL
         for stale in path.parent.glob(f"{path.name}.*"):  # a dashboard's lock that was left would block for long
             stale.unlink()
-        self._kept = _agreeing(path.read_bytes() if path.is_file() else b"", recorded)
-        if self._kept is None:
-            self._kept = 0
-            rundir.replace(path, b"".join(map(json_line, _Recorder().logs)))
+        cut_torn_tail(path)
+        header = _Recorder().header
+        kept = _agreeing(path.read_bytes() if path.is_file() else b"", len(header), recorded)
+        if kept is None:
+            rundir.replace(path, b"".join(map(json_line, header)))
+        self._kept = kept or 0
 
     def add(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> None:
         """Append a finished trial; what Optuna has no place for stands among its user attributes.
@@ -63,9 +65,7 @@ class Journal:
         if trial.error is not None:
             attributes["error"] = trial.error
         params = dict(trial.params or {})
-        recorder = _Recorder()
-        before = len(recorder.logs)
-        recorder.study.add_trial(
+        logs = _Recorder().logs_of(  # a new one each time: it would keep every trial that it has heard of
             create_trial(
                 state=TrialState.FAIL if trial.failed else TrialState.COMPLETE,
                 value=trial.value,
@@ -75,7 +75,7 @@ class Journal:
                 user_attrs=attributes,
             )
         )
-        self.rundir.extend(JOURNAL, b"".join(json_line(_short(log)) for log in recorder.logs[before:]), sync=False)
+        self.rundir.extend(JOURNAL, b"".join(json_line(_short(log)) for log in logs), sync=False)
 
 
 class _Recorder(BaseJournalBackend):
@@ -84,6 +84,13 @@ class _Recorder(BaseJournalBackend):
     def __init__(self) -> None:
         self.logs: list[Log] = []
         self.study = optuna.create_study(storage=JournalStorage(self), study_name=STUDY, direction="maximize")
+        self.header = tuple(self.logs)  # what creates the study
+
+    def logs_of(self, trial: FrozenTrial) -> list[Log]:
+        """The lines of a trial."""
+        before = len(self.logs)
+        self.study.add_trial(trial)
+        return self.logs[before:]
 
     def read_logs(self, log_number_from: int) -> Iterator[Log]:  # type: ignore[override]
         yield from self.logs[log_number_from:]
@@ -104,10 +111,13 @@ def _short_distribution(text: str) -> str:
     return json.dumps({"name": document["name"], "attributes": given}, separators=(",", ":"))
 
 
-def _agreeing(data: bytes, recorded: Sequence[Trial]) -> int | None:
-    """How many of the recorded trials a journal holds, which are then the first of them; None for any other journal."""
-    count = data.count(b"\n") - len(_Recorder().logs)
-    if not data.endswith(b"\n") or not 0 <= count <= len(recorded):
+def _agreeing(data: bytes, header: int, recorded: Sequence[Trial]) -> int | None:
+    """How many of the recorded trials a journal holds, which are then the first of them; None for any other journal.
+
+    `header`: lines before the first trial.
+    """
+    count = data.count(b"\n") - header
+    if not 0 <= count <= len(recorded):
         return None
     if count == 0:
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -16,7 +15,6 @@ from mergesmith.errors import UserError
 from .files import writing
 
 LOCK = "lock"
-HELD = (errno.EWOULDBLOCK, errno.EACCES)
 PATIENCE = 0.5  # seconds; one who only asks whether there is a driver holds the lock for a moment
 
 
@@ -62,18 +60,18 @@ def _lock(file: int, folder: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        except OSError as error:
-            if error.errno not in HELD:
-                raise UserError(
-                    f"{folder}: its file system gives no lock ({error.strerror}), so two drivers on one run could not "
-                    "be kept apart. Name a folder on another disk with --output, or have the file system mounted with "
-                    "locks (NFS: lockd or version 4; Lustre: -o flock)"
-                ) from error
+        except BlockingIOError:
             if time.monotonic() >= end:
                 raise UserError(
                     f"{folder}: another process is working on this run ({_driver(file, True).name}); wait for it or "
                     "stop it"
                 ) from None
+        except OSError as error:
+            raise UserError(
+                f"{folder}: its file system gives no lock ({error.strerror}), so two drivers on one run could not be "
+                "kept apart. Name a folder on another disk with --output, or have the file system mounted with locks "
+                "(NFS: version 4, or lockd; Lustre: -o flock)"
+            ) from error
         time.sleep(PATIENCE / 10)
 
 
@@ -88,8 +86,10 @@ def driver(folder: Path) -> Driver:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return _driver(file, False)
-    except OSError as error:
-        return _driver(file, True if error.errno in HELD else None)
+    except BlockingIOError:
+        return _driver(file, True)
+    except OSError:
+        return _driver(file, None)
     finally:
         os.close(file)
 

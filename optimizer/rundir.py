@@ -15,7 +15,8 @@ lock              held by the running driver, whose host and pid it names; a dea
 
 A line of events.jsonl is {"at": Unix time in seconds, "event": its kind, and the facts of that kind}:
 
-driver    the driver "started" or "stopped" (state), with its pid and host
+driver    the driver "started" or "stopped" (state), with its pid and host, and how many baselines the run has
+best      another trial is the best so far: its number, label and value
 asked     a candidate was asked for: number, after how many finished trials, its params
 finished  a trial's line is in trials.jsonl: number
 lost      an attempt at a candidate ended without a result: number, worker, place, error, seconds, counts
@@ -25,11 +26,14 @@ They are written without waiting for the disk: a power failure may cost the last
 
 A search that meets a full disk waits and says so by `RunDir.says`; everything else that a disk refuses ends it.
 
-SIZE
+10,000 trials of 60 parameters on 2,000 items of three tasks take less than 250 MB: per trial 1.4 kB of 0/1 scores,
+6 kB in trials.jsonl, 4 kB in events.jsonl and 12 kB in the journal, most of it the parameters' names. Scores that are
+any numbers take 8 bytes per item and number, 16 kB per such trial. Items' ids are kept once, 3 bytes per item.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -43,7 +47,7 @@ from mergesmith.errors import Faults, UserError
 
 from ..evaluators import Part, Scores
 from .config import RunConfig, dump_config, load_config
-from .environment import environment, found_root, recorded_root
+from .environment import environment, found_root, moved, recorded_root
 from .files import (
     BEST,
     CONFIG,
@@ -155,7 +159,14 @@ class RunDir:
 
         A run that was moved with what surrounds it finds it from its own new place.
         """
-        return found_root(self.path, json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8")))
+        return found_root(self.path, self._environment())
+
+    def here(self, reference: str) -> str:
+        """Where a model is now that the run's files name by an absolute path."""
+        return moved(reference, Path(self._environment()["root"]), self.root)
+
+    def _environment(self) -> dict[str, Any]:
+        return json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
 
     def _describe(self, config: RunConfig, root: Path) -> None:
         with writing(self.path):
@@ -201,7 +212,13 @@ class RunDir:
         Raises:
             UserError: a line that is not the last one is damaged.
         """
-        return read_lines(self.path / TRIALS, Trial.from_line)
+        collecting = gc.isenabled()
+        gc.disable()  # what is read stays: to look for garbage among it again and again takes a third of the time
+        try:
+            return read_lines(self.path / TRIALS, Trial.from_line)
+        finally:
+            if collecting:
+                gc.enable()
 
     def append(self, trial: Trial, scores: Scores | None) -> None:
         """Record a finished trial: its items first, then its line; on return both are on disk.

@@ -117,7 +117,7 @@ class Trial:
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
         document["recipe_digest"] = self.recipe.digest
         document["recipe"] = self.recipe.to_document()
-        return json.dumps(document, ensure_ascii=False, allow_nan=False)
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> Trial:

@@ -28,6 +28,7 @@ class TPESampler:
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed = space, seed
         self.told: list[FrozenTrial] = []
+        self.kinds: dict[str, FrozenTrial] = {}  # the first of each method
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def tell(self, observation: Observation) -> None:
@@ -36,15 +37,14 @@ class TPESampler:
             trial = frozen_trial(self.space, observation)
             trial.number = len(self.told) - FAR
             self.told.append(trial)
+            self.kinds.setdefault(str(trial.params[METHOD]), trial)
 
     def ask(self, index: int, pending: Sequence[Params]) -> Params:
         """The point that the estimator finds most promising."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` is marked so
-            sampler = optuna.samplers.TPESampler(
-                seed=derived_seed(self.seed, NAME, index), multivariate=True, group=True, constant_liar=True
-            )
-        study = optuna.create_study(storage=_View(self.told), sampler=sampler, direction="maximize")
+            sampler = _Sampler(derived_seed(self.seed, NAME, index), _study([*self.kinds.values()]))
+        study = _study(self.told, sampler)
         for params in pending:
             study.add_trial(
                 create_trial(
@@ -54,6 +54,21 @@ class TPESampler:
         trial = study.ask()
         method = str(_suggest(trial, self.space.root))
         return {METHOD: method, **{d.name: _suggest(trial, d) for d in self.space.dimensions(method)}}
+
+
+class _Sampler(optuna.samplers.TPESampler):
+    """Finds the groups of dimensions from one trial of each method: all trials of a method have the same dimensions."""
+
+    def __init__(self, seed: int, kinds: optuna.Study) -> None:
+        super().__init__(seed=seed, multivariate=True, group=True, constant_liar=True)
+        self._kinds = kinds
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return super().infer_relative_search_space(self._kinds, trial)
+
+
+def _study(told: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+    return optuna.create_study(storage=_View(told), sampler=sampler, direction="maximize")
 
 
 class _View(InMemoryStorage):

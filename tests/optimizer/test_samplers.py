@@ -6,16 +6,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cmaes
 import numpy as np
+import optuna
 import pytest
 
 from mergesmith.errors import UserError
 from mergesmith.optimizer.samplers import SAMPLERS, Observation, Sampler, derived_seed, make_sampler
-from mergesmith.search_spaces import METHOD, Float, Params, SearchSpace, SpaceConfig, Subject
+from mergesmith.optimizer.samplers.tpe import TPESampler, distributions, frozen_trial
+from mergesmith.search_spaces import METHOD, Choice, Dimension, Float, Params, SearchSpace, SpaceConfig, Subject
 
 SUBJECT = Subject("./base", ("./a", "./b", "./c"), "float32")
 MIXED = SearchSpace(SpaceConfig(), SUBJECT)
@@ -133,6 +137,67 @@ def test_learners_keep_within_limits(learner: str) -> None:
         sampler.tell(Observation(params, value_of(params), {"task": excess(params)}))
     shares = [sum(excess(p) <= 0 for p in part) / len(part) for part in (asked[:20], asked[-30:])]
     assert shares[1] > max(0.6, shares[0])
+
+
+class CopiedStudy:
+    """TPE as Optuna's own study asks it: pending candidates among the trials of a new study, which is thrown away."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space, self.seed = space, seed
+        self.told: list[Observation] = []
+
+    def tell(self, observation: Observation) -> None:
+        self.told.append(observation)
+
+    def ask(self, index: int, pending: Sequence[Params]) -> Params:
+        seed = derived_seed(self.seed, "tpe", index)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        for observation in self.told:
+            study.add_trial(frozen_trial(self.space, observation))
+        for params in pending:
+            given = {"params": dict(params), "distributions": distributions(self.space, params)}
+            study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, **given))
+        trial = study.ask()
+
+        def suggest(d: Dimension) -> Any:
+            if isinstance(d, Choice):
+                return trial.suggest_categorical(d.name, d.options)
+            return trial.suggest_float(d.name, d.low, d.high, log=d.log)
+
+        method = suggest(self.space.root)
+        return {METHOD: method, **{d.name: suggest(d) for d in self.space.dimensions(method)}}
+
+
+@pytest.mark.parametrize("space", [MIXED, SMOOTH], ids=["mixed", "smooth"])
+def test_tpe_proposes_what_optunas_own_study_does(space: SearchSpace) -> None:
+    """With candidates pending, failed and out of limits, told in another order than asked."""
+    ours, plain = make_sampler("tpe", space, 3), CopiedStudy(space, 3)
+    rng = np.random.default_rng(3)
+    pending: list[Params] = []
+    for index in range(50):
+        params = ours.ask(index, pending)
+        assert params == plain.ask(index, pending)
+        pending.append(params)
+        while len(pending) > rng.integers(0, 5):
+            params = pending.pop(int(rng.integers(len(pending))))
+            value = None if rng.random() < 0.15 else round(value_of(params), 2)  # some values are equal
+            excess = {"task": float(rng.normal())} if rng.random() < 0.5 else {}
+            for sampler in (ours, plain):
+                sampler.tell(Observation(params, value, excess))
+
+
+def test_asking_tpe_leaves_nothing_behind() -> None:
+    sampler = TPESampler(MIXED, 0)
+    for _ in trajectory(sampler, 15):
+        pass
+    pending = [sampler.ask(index, ()) for index in range(15, 18)]
+    told = list(sampler.told)
+    sampler.ask(18, pending)
+    assert all(one is other for one, other in zip(sampler.told, told, strict=True))
+    assert len(told) == 15
 
 
 def test_cmaes_of_one_arm_is_cmaes() -> None:

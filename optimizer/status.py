@@ -1,0 +1,232 @@
+"""`mergesmith status`: how a run goes, from its files alone, while another process works on it or after one died.
+
+Imports neither torch nor Optuna, so that it answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from mergesmith.errors import UserError
+
+from .clock import duration
+from .files import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run, read_events, read_lines
+from .lock import Driver, driver
+
+RECENT = 50  # trials over which the pace is measured
+MOST = 8  # lines of a kind that are printed
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run goes.
+
+    Attributes:
+        done: finished trials, baselines among them.
+        total: baselines and trials that the run is to have; None while the number of baselines is not known.
+        states: how many finished trials are "complete", "dropped", "failed"; and of all of them "repeated".
+        best: label and value of the best trial so far.
+        waiting: number and age in seconds of each candidate that was asked for and is not finished, oldest first.
+        lost: the attempts that ended without a result, as the events have them.
+        workers: name -> its last event in the present (or last) session of the driver.
+        per_hour: finished trials per hour over the recent ones; None where too few are known.
+        idle: seconds since anything was written.
+        winner: the name of the winner, where there is a verdict.
+    """
+
+    path: Path
+    done: int
+    total: int | None
+    states: Mapping[str, int]
+    best: tuple[str, float] | None
+    waiting: Sequence[tuple[int, float]]
+    lost: Sequence[Line]
+    workers: Mapping[str, Line]
+    per_hour: float | None
+    started: float | None
+    idle: float
+    driver: Driver
+    winner: str | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.total is not None and self.done >= self.total and (self.path / BEST).is_file()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate from the recent pace."""
+        if self.total is None or not self.per_hour:
+            return None
+        return 3600 * max(0, self.total - self.done) / self.per_hour
+
+
+def read_status(path: Path, now: float) -> Status:
+    """The status of a run at a Unix time.
+
+    Raises:
+        UserError: there is no run, or a file of it is damaged.
+    """
+    if not is_run(path):
+        raise UserError(f"{path} holds no run")
+    who = driver(path)  # first: what a driver that has ended wrote is then all read
+    trials, events = read_lines(path / TRIALS, json.loads), read_events(path)
+    finished = {trial["number"] for trial in trials}
+    session = _session(events)
+    asked = {e["number"]: e["at"] for e in session if e["event"] == "asked" and e["number"] not in finished}
+    states = Counter(trial["state"] for trial in trials)
+    states["repeated"] = sum(trial["repeats"] is not None for trial in trials)
+    return Status(
+        path=path,
+        done=len(trials),
+        total=_total(path, trials, events),
+        states=states,
+        best=_best(trials, events),
+        waiting=sorted(((n, max(0.0, now - at)) for n, at in asked.items()), key=lambda pair: -pair[1]),
+        lost=[event for event in events if event["event"] == "lost"],
+        workers={event["name"]: event for event in session if event["event"] == "worker"},
+        per_hour=_per_hour(session),
+        started=session[0]["at"] if session and session[0]["event"] == "driver" else None,
+        idle=max(0.0, now - _last_written(path)),
+        driver=who,
+        winner=_winner(path),
+    )
+
+
+def _session(events: Sequence[Line]) -> Sequence[Line]:
+    """The events since the driver last started."""
+    starts = [i for i, e in enumerate(events) if e["event"] == "driver" and e.get("state") == "started"]
+    return events[starts[-1] :] if starts else events
+
+
+def _total(path: Path, trials: Iterable[Line], events: Sequence[Line]) -> int | None:
+    told = [event["baselines"] for event in events if event["event"] == "driver" and "baselines" in event]
+    names = [bool(trial["name"]) for trial in trials]
+    if told:
+        baselines = told[-1]
+    elif not all(names):  # candidates are proposed when the baselines are done
+        baselines = sum(names)
+    else:
+        return None
+    try:
+        return baselines + yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))["search"]["trials"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{path / CONFIG} is damaged: {error}") from None
+
+
+def _best(trials: Iterable[Line], events: Sequence[Line]) -> tuple[str, float] | None:
+    """As the driver told it, which knows the limits of single tasks; else the complete trial of the highest value."""
+    told = [event for event in events if event["event"] == "best"]
+    if told:
+        return told[-1]["label"], told[-1]["value"]
+    complete = [trial for trial in trials if trial["state"] == "complete" and trial["value"] is not None]
+    best = max(complete, key=lambda trial: (trial["value"], -trial["number"]), default=None)
+    if best is None:
+        return None
+    return best["name"] or f"trial {best['number']} ({best['method']})", best["value"]
+
+
+def _per_hour(session: Sequence[Line]) -> float | None:
+    """Finished trials per hour, over the recent ones of a session."""
+    ends = [event["at"] for event in session if event["event"] == "finished"][-RECENT - 1 :]
+    if len(ends) < 2 or ends[-1] <= ends[0]:
+        return None
+    return 3600 * (len(ends) - 1) / (ends[-1] - ends[0])
+
+
+def _last_written(path: Path) -> float:
+    files = (path / name for name in (CONFIG, TRIALS, EVENTS, JOURNAL, VERDICT, BEST))
+    return max(file.stat().st_mtime for file in files if file.is_file())
+
+
+def _winner(path: Path) -> str | None:
+    file = path / VERDICT
+    return json.loads(file.read_text(encoding="utf-8"))["winner"]["name"] if file.is_file() else None
+
+
+def print_status(status: Status, console: Console) -> None:
+    """Tell it in a few lines."""
+    for name, text in _told(status):
+        console.print(f"{name:<15}{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _told(status: Status) -> Iterable[tuple[str, str]]:
+    yield "run", str(status.path)
+    kinds = [("complete", "complete"), ("dropped", "dropped early"), ("failed", "failed"), ("repeated", "repeated")]
+    counts = ", ".join(f"{status.states[kind]} {word}" for kind, word in kinds if status.states[kind])
+    of = "" if status.total is None else f" of {status.total}"
+    yield "trials", f"{status.done}{of} finished{': ' if counts else ''}{counts}"
+    if status.best is not None:
+        yield "best so far", f"{status.best[1]:.4f} by {status.best[0]}"
+    if status.per_hour is not None:
+        left = status.seconds_left
+        rest = f", about {duration(left)} left" if left and status.driver.running is not False else ""
+        yield "pace", f"{status.per_hour:.1f} trials per hour{rest}"
+    yield from _in_flight(status)
+    yield from _lost(status.lost)
+    yield from _workers(status)
+    yield "last activity", f"{duration(status.idle)} ago"
+    yield "driver", _driver(status)
+    if status.winner is not None:
+        best = f"; {status.path / BEST}" if (status.path / BEST).is_file() else ""
+        yield "winner", f"{status.winner}{best}"
+    if status.driver.running is False and not status.finished:
+        yield "to go on", f"mergesmith search {status.path / CONFIG} --resume"
+
+
+def _in_flight(status: Status) -> Iterable[tuple[str, str]]:
+    if not status.waiting:
+        return
+    if status.driver.running is False:
+        numbers = ", ".join(str(number) for number, _ in status.waiting)
+        yield "was in flight", f"trial {numbers}; asked for again on resume"
+        return
+    shown = ", ".join(f"trial {number} for {duration(age)}" for number, age in status.waiting[:MOST])
+    yield "in flight", f"{len(status.waiting)}: {shown}{', ...' if len(status.waiting) > MOST else ''}"
+
+
+def _lost(lost: Sequence[Line]) -> Iterable[tuple[str, str]]:
+    if not lost:
+        return
+    yield "lost attempts", f"{len(lost)}" + (f", the last {MOST} of them:" if len(lost) > MOST else "")
+    for event in lost[-MOST:]:
+        at = datetime.fromtimestamp(event["at"]).strftime("%d %b %H:%M")
+        worker = f" on {event['worker']}" if event.get("worker") is not None else ""
+        yield "", f"{at}  trial {event['number']}{worker}: {_first_line(event.get('error'))}"
+
+
+def _workers(status: Status) -> Iterable[tuple[str, str]]:
+    if not status.workers:
+        return
+    counts = Counter(str(event.get("state")) for event in status.workers.values())
+    was = "were " if status.driver.running is False else ""
+    yield "workers", was + ", ".join(f"{count} {state}" for state, count in counts.items())
+    gone = [(name, event) for name, event in status.workers.items() if event.get("state") != "ready"]
+    for name, event in gone[-MOST:]:
+        node = f" on {event['node']}" if event.get("node") is not None else ""
+        yield "", f"{name}{node} {event.get('state')}: {_first_line(event.get('error'))}"
+
+
+def _driver(status: Status) -> str:
+    running, who = status.driver.running, status.driver
+    if running:
+        since = "" if status.started is None else f", started {datetime.fromtimestamp(status.started):%d %b %H:%M}"
+        return f"running, {who.name}{since}"
+    last = "" if who.pid is None else f" (last: {who.name})"
+    if running is None:
+        return f"unknown: the lock cannot be asked{last}"
+    return f"finished{last}" if status.finished else f"not running{last}"
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().splitlines()[0] if error else "no reason known"

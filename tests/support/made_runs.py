@@ -1,0 +1,53 @@
+"""Runs that are written without searching: a run's folder, and records of trials in a space of 60 numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mergesmith.evaluators import ItemScores, Score, Scores
+from mergesmith.optimizer.config import RunConfig, parse_config
+from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.samplers import make_sampler
+from mergesmith.optimizer.trial import Trial
+from mergesmith.search_spaces import SearchSpace, SpaceConfig, Subject
+
+SUBJECT = Subject("./zoo/base", ("./zoo/a", "./zoo/b", "./zoo/c"), "bfloat16")
+SPACE = SearchSpace(
+    SpaceConfig(methods={"task_arithmetic": {}}, knots=5, filters=("self_attn", "mlp", "embed")), SUBJECT
+)
+TASKS = ("arc_challenge", "gsm8k", "hellaswag")
+RANDOM = make_sampler("random", SPACE, 0)
+
+
+def config(**search: Any) -> RunConfig:
+    document = {"base_model": "./base", "models": ["./a"], "tasks": ["mc"], "search": search}
+    return parse_config(document, where="search.yaml")
+
+
+def make_run(folder: Path, **search: Any) -> RunDir:
+    return RunDir.create(folder, config(**search), folder.parent)
+
+
+def make_trial(number: int, **changes: Any) -> Trial:
+    """A complete trial of the space's method, the same for the same number."""
+    params = RANDOM.ask(number, ())
+    value = float(np.random.default_rng(number).random())
+    fields = {"state": "complete", "params": params, "value": value, "items": 2000, "after": number}
+    fields |= {"scores": {task: Score(value, 0.0123456789, 1000) for task in TASKS}}
+    fields |= {"merge_seconds": 1.2345, "score_seconds": 23.4567}
+    return Trial(number, SPACE.recipe(params), **(fields | changes))
+
+
+def make_scores(number: int, *, items: int = 2000, binary: bool = True) -> Scores:
+    """Scores of a trial on so many items of three tasks, the same items for every trial."""
+    rng, places = np.random.default_rng(number), np.random.default_rng(0)
+    found = {}
+    for task in TASKS:
+        n = items // len(TASKS) + (items % len(TASKS) if task == TASKS[0] else 0)
+        ids = tuple(map(str, sorted(places.choice(10 * n, n, replace=False).tolist())))
+        values = (rng.random(n) < 0.6).astype(np.float64) if binary else rng.normal(size=n)
+        found[task] = ItemScores(ids, values)
+    return Scores("search", found)
