@@ -9,7 +9,7 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from ..merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, write_merge
-from .best import absolute_names
+from .provenance import absolute_names
 from .rundir import BEST, RunDir, write_text
 from .trial import scores_document
 
