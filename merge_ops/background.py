@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-PENDING = 1 << 30  # bytes of tensors that may wait; one larger tensor waits alone
+PENDING = 1 << 27  # bytes of tensors that may wait; one larger tensor waits alone
 
 
 class Background:
