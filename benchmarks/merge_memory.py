@@ -1,6 +1,6 @@
-"""Peak memory of a merge: at most one output shard and one group of tensors, however large the models are.
+"""Peak memory of a merge: one group of tensors and what waits for the disk, however large the models are.
 
-    python benchmarks/merge_memory.py [--layers 12] [--shard 64MB]
+    python benchmarks/merge_memory.py [--layers 12]
 
 Writes two sharded checkpoints of random numbers (float32, a few hundred megabytes each), merges them in a process of
 its own by TIES, and reads that process's anonymous memory (RssAnon, see peak_memory.py; Linux only). Pages of
@@ -9,8 +9,8 @@ memory-mapped source files are the system's cache: they are counted apart (RssFi
 The tensors here are small, and glibc keeps freed blocks below 32 MB in its heap; MALLOC_MMAP_THRESHOLD_ makes it hand
 them back at once, as it does with the tensors of real models anyway.
 
-Measured (two sources of 393 MB, one thread): 117 MB above the start with 64 MB shards and tensors of 12 MB; with twice
-the layers (761 MB each) 112 MB.
+Measured (two sources of 393 MB, one thread): 87 MB above the start with tensors of 12 MB; with twice the layers (761 MB
+each) 66 MB.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write_source(folder: Path, config: LlamaConfig, seed: int) -> int:
     return max(shape.numel() for shape in wanted.values()) * 4
 
 
-def merge_here(folder: Path, shard: str) -> None:
+def merge_here(folder: Path) -> None:
     """Merge in this process and print, as JSON, its memory before and at the peak."""
     sys.path.insert(0, str(ROOT))
     from mergesmith.merge_ops import ModelBank, parse_recipe, write_merge
@@ -64,7 +64,7 @@ def merge_here(folder: Path, shard: str) -> None:
     bank = ModelBank(recipe.references())
     with PeakMemory() as memory:
         start = time.perf_counter()
-        write_merge(recipe, bank, folder / "out", max_shard_size=shard)
+        write_merge(recipe, bank, folder / "out")
         seconds = time.perf_counter() - start
     print(json.dumps({"before": memory.before["RssAnon"], "seconds": seconds, **memory.peak}))
 
@@ -74,15 +74,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--hidden", type=int, default=768)
-    parser.add_argument("--shard", default="64MB")
     parser.add_argument("--merge", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.merge is not None:
-        merge_here(arguments.merge, arguments.shard)
+        merge_here(arguments.merge)
         return
     sys.path.insert(0, str(ROOT))
-    from mergesmith.merge_ops.write import parse_size
+    from mergesmith.merge_ops.background import PENDING
 
     config = LlamaConfig(
         hidden_size=arguments.hidden,
@@ -96,17 +95,17 @@ def main() -> None:
         folder = Path(name)
         largest = max(write_source(folder / model, config, seed) for seed, model in enumerate("ab"))
         total = sum(path.stat().st_size for path in (folder / "a").glob("*.safetensors"))
-        command = [sys.executable, __file__, "--merge", name, "--shard", arguments.shard]
+        command = [sys.executable, __file__, "--merge", name]
         environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
         found = json.loads(done.stdout.splitlines()[-1])
-    shard, used = parse_size(arguments.shard), found["RssAnon"] - found["before"]
-    bound = shard + COPIES * largest
+    used = found["RssAnon"] - found["before"]
+    bound = PENDING + COPIES * largest
     print(f"each source {total / MB:.0f} MB; largest tensor {largest / MB:.1f} MB; merged in {found['seconds']:.1f} s")
     print(f"before the merge        {found['before'] / MB:7.1f} MB (Python, torch, transformers)")
     print(f"peak above that         {used / MB:7.1f} MB")
-    print(f"one shard               {shard / MB:7.1f} MB")
-    print(f"one group of tensors    {(bound - shard) / MB:7.1f} MB ({COPIES} times the largest tensor)")
+    print(f"waiting for the disk    {PENDING / MB:7.1f} MB")
+    print(f"one group of tensors    {COPIES * largest / MB:7.1f} MB ({COPIES} times the largest tensor)")
     print(f"mapped pages at most    {found['RssFile'] / MB:7.1f} MB (source files and libraries; not counted above)")
     print("holds" if used <= bound else "DOES NOT HOLD")
     sys.exit(0 if used <= bound else 1)

@@ -1,10 +1,11 @@
 """Recipes, checkpoints, merge methods, materializing. Knows nothing of search or scores."""
 
+from typing import TYPE_CHECKING
+
 from .bank import ModelBank
 from .checkpoint import Checkpoint, CheckpointWarning
 from .digest import WeightsDigest
 from .finite import NonfiniteWarning
-from .live import LiveModel
 from .materialize import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .output_tokenizer import output_tokenizer, tokenizer_folder
@@ -18,6 +19,9 @@ from .tokenizer import load_tokenizer
 from .tokenizer_section import TokenizerSection, TokenRule
 from .vocabulary import VocabularyWarning
 from .write import Written, write_merge
+
+if TYPE_CHECKING:
+    from .live import LiveModel
 
 __all__ = [
     "METHODS",
@@ -59,3 +63,12 @@ __all__ = [
     "tokenizer_folder",
     "write_merge",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Live models bring transformers' models with them, which take seconds to import; a merge to disk needs none.
+    if name == "LiveModel":
+        from .live import LiveModel
+
+        return LiveModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,9 +17,10 @@ import torch
 from mergesmith.errors import Faults, UserError
 
 from .adapter import LoraAdapter
-from .architecture import Architecture, architecture_of
+from .architecture import Architecture
 from .digest import WeightsDigest
 from .files import open_weights, some
+from .known_architectures import architecture_of
 from .resolve import find_folders
 from .stored_names import Part
 

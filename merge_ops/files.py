@@ -19,6 +19,20 @@ from .architecture import first_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 CONVERT = (
     "If you trust it, convert it: load it with transformers' from_pretrained and write it with save_pretrained, "
     "which makes safetensors"
@@ -69,7 +83,7 @@ class SafetensorsFile:
         """
         for name in self._file.keys():  # noqa: SIM118 - a safetensors file, not a mapping
             part = self._file.get_slice(name)
-            dtype = _DTYPES.get(part.get_dtype())
+            dtype = DTYPES.get(part.get_dtype())
             if dtype is None:
                 raise _not_merged(self._reference, name, part.get_dtype())
             yield Header(name, tuple(part.get_shape()), dtype)
@@ -115,7 +129,7 @@ class TorchFile:
             UserError: a tensor is of a dtype that is not merged.
         """
         for name, tensor in self._tensors.items():
-            if tensor.dtype not in _DTYPES.values() or tensor.layout != torch.strided:
+            if tensor.dtype not in DTYPES.values() or tensor.layout != torch.strided:
                 raise _not_merged(self._reference, name, tensor.dtype)
             yield Header(name, tuple(tensor.shape), tensor.dtype)
 
@@ -194,19 +208,3 @@ def some(names: Sequence[str], most: int = 6) -> str:
     """The first few of many names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}

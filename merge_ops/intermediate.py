@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from functools import cached_property, reduce
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .architecture import Architecture, architecture_from
+from .architecture import Architecture
 from .checkpoint import Entry
 from .config_json import merged_config
 from .digest import WeightsDigest
-from .materialize import merge_task, torch_dtype
+from .materialize import merge_task, output_spec
 from .plan import plan_merge
 from .recipe import Recipe
 from .vocabulary import tokenizer_model
@@ -46,7 +46,8 @@ class MergedSource:
         self.config: dict[str, Any] = merged_config(self.plan, bank)
         self.architecture: Architecture = self._architecture()
         self._tasks = {task.name: task for task in self.plan.tasks}
-        self.entries = {name: self._entry(name) for name in self._tasks}
+        specs = {task.name: output_spec(self.plan, task, bank) for task in self.plan.tasks}
+        self.entries = {name: Entry(self.folder, name, spec.shape, spec.dtype) for name, spec in specs.items()}
         self._last: tuple[str, torch.Tensor] | None = None
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -95,20 +96,11 @@ class MergedSource:
     def _architecture(self) -> Architecture:
         if {**self.config, "dtype": None} == {**self.donor.config, "dtype": None}:
             return self.donor.architecture
+        from .skeleton import architecture_from  # seconds, of which most merges have no need
+
         return architecture_from(
             self.config, self.folder, self.reference, trust_remote_code=self.bank.trust_remote_code
         )
-
-    def _entry(self, name: str) -> Entry:
-        inputs = [self.bank[model].entries[tensor] for model, tensor in self._tasks[name].inputs]
-        dtype = inputs[0].dtype
-        if dtype.is_floating_point:
-            recipe = self.plan.recipe
-            promoted = reduce(torch.promote_types, (entry.dtype for entry in inputs))
-            dtype = torch_dtype(recipe.out_dtype or recipe.dtype) or promoted
-        own = self.architecture
-        rebuilt = self.plan.vocabulary is not None and name in own.vocabulary
-        return Entry(self.folder, name, own.shapes[name] if rebuilt else inputs[0].shape, dtype)
 
 
 def with_intermediates(recipe: Recipe, bank: ModelBank) -> Recipe:

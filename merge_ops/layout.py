@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergesmith.errors import UserError
 
-from .architecture import TEXT, Architecture, config_from, first_line, skeleton
+from .architecture import TEXT, Architecture, first_line
 from .bank import ModelBank
 from .config_json import layer_settings, merged_config
 from .quiet import quiet_transformers
@@ -38,6 +38,8 @@ def layout_of(config_json: str, folder: Path, *, trust_remote_code: bool = False
 
     `folder` is where a checkpoint's own code lies, if any.
     """
+    from .skeleton import config_from, skeleton  # seconds, of which most merges have no need
+
     try:
         with quiet_transformers():
             config = config_from(json.loads(config_json), folder, trust_remote_code=trust_remote_code)

@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from .architecture import config_from, load_config, model_class
 from .bank import ModelBank
 from .checkpoint import Checkpoint
 from .config_json import merged_config
@@ -21,6 +20,7 @@ from .placement import device_map, spread
 from .plan import MergePlan, TensorTask, plan_merge
 from .quiet import quiet_transformers
 from .recipe import Recipe
+from .skeleton import config_from, load_config, model_class
 from .structure import without_numbers
 from .weight_views import View, checkpoint_views
 

@@ -12,6 +12,7 @@ from .engine import run
 from .methods import Plan, PlanError
 from .plan import MergePlan, TensorTask, plan_merge
 from .recipe import Recipe
+from .shards import Spec
 from .stream import staged
 from .vocabulary_rows import rebuilt_keys
 from .work import Work
@@ -124,6 +125,19 @@ def prepare(
         repeated=bank.keep_deltas,
         remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
     )
+
+
+def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> Spec:
+    """Shape and dtype of one output tensor, before it is made."""
+    entries = [bank[model].entries[name] for model, name in task.inputs]
+    model, name = task.inputs[0]
+    shape, dtype = entries[0].shape, entries[0].dtype
+    if plan.vocabulary is not None and name in bank[model].architecture.vocabulary:
+        shape = (plan.vocabulary.size, *shape[1:])
+    if dtype.is_floating_point:
+        promoted = reduce(torch.promote_types, (entry.dtype for entry in entries))
+        dtype = torch_dtype(plan.recipe.out_dtype or plan.recipe.dtype) or promoted
+    return Spec(shape, dtype)
 
 
 def _same(tensors: Sequence[torch.Tensor], task: TensorTask) -> torch.Tensor:

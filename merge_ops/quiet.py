@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transformers.utils import logging
-
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Only errors are logged, and no progress bars are drawn, inside this block."""
+    from transformers.utils import logging  # half a second, of which many merges have no need
+
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from mergesmith.errors import UserError
 
 from .architecture import first_line
@@ -19,6 +17,8 @@ def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = Fa
     Raises:
         UserError: there is none, or it cannot be loaded.
     """
+    from transformers import AutoTokenizer  # half a second, of which many merges have no need
+
     if not (folder / "tokenizer_config.json").is_file():
         raise UserError(f"model '{reference}': no tokenizer_config.json in {folder}; its tokenizer is needed")
     try:

@@ -11,22 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-
 from mergesmith.errors import UserError
 
 from .bank import ModelBank
 from .card import model_card
 from .config_json import merged_config
-from .digest import WeightsDigest
-from .files import INDEX, SINGLE
 from .finite import FiniteCheck
-from .materialize import materialize
+from .materialize import materialize, output_spec
 from .output_tokenizer import write_tokenizer
 from .plan import MergePlan, plan_merge
 from .recipe import Recipe
+from .shards import write_shards
 from .special_tokens import GENERATION, generation_config
 
 DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -56,7 +51,7 @@ def write_merge(
 ) -> Written:
     """Merge a recipe into a checkpoint folder: shards, index, config.json, tokenizer, model card, recipe.
 
-    At most one shard of merged tensors is in memory. Nothing stands under `folder` before everything is on disk.
+    Few merged tensors are in memory at a time. Nothing stands under `folder` before everything is on disk.
 
     Raises:
         UserError: the recipe's sources do not fit, `folder` exists and is not empty, the disk refuses, or a merged
@@ -66,9 +61,10 @@ def write_merge(
     limit = parse_size(max_shard_size)
     _check_output(folder, bank, overwrite=overwrite)
     plan = plan_merge(recipe, bank)
-    digest, finite = WeightsDigest(), FiniteCheck(plan, bank)
+    finite = FiniteCheck(plan, bank)
+    specs = {task.name: output_spec(plan, task, bank) for task in plan.tasks}
     with _complete_or_absent(folder) as partial:
-        names = _write_shards(digest.watch(finite.watch(materialize(plan, bank))), partial, limit)
+        names, digest = write_shards(finite.watch(materialize(plan, bank)), specs, partial, limit)
         finite.conclude(allow=allow_nonfinite)
         _write_companions(plan, bank, partial)
         if copy_tokenizer:
@@ -115,7 +111,7 @@ def _complete_or_absent(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         _replace(target, partial)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise UserError(f"output folder {folder} could not be written: {error}; nothing was left there") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -133,48 +129,6 @@ def _replace(target: Path, complete: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
-
-
-def _write_shards(stream: Iterable[tuple[str, torch.Tensor]], folder: Path, limit: int) -> list[str]:
-    """Write tensors in order, a new shard whenever the next tensor would pass `limit`; returns the file names."""
-    shard: dict[str, torch.Tensor] = {}
-    shards: list[list[str]] = []
-    size = total = 0
-
-    def flush() -> None:
-        # Contiguous copies: a source's memory-mapped view must not be saved as if it shared storage.
-        save_file({n: t.contiguous().cpu() for n, t in shard.items()}, _part(folder, len(shards)), {"format": "pt"})
-        shards.append(list(shard))
-        shard.clear()
-
-    for name, tensor in stream:
-        nbytes = tensor.numel() * tensor.element_size()
-        if shard and size + nbytes > limit:
-            flush()
-            size = 0
-        shard[name] = tensor
-        size += nbytes
-        total += nbytes
-    flush()
-    return _name_shards(folder, shards, total)
-
-
-def _part(folder: Path, number: int) -> Path:
-    return folder / f"part-{number}.safetensors"
-
-
-def _name_shards(folder: Path, shards: list[list[str]], total: int) -> list[str]:
-    if len(shards) == 1:
-        _part(folder, 0).rename(folder / SINGLE)
-        return [SINGLE]
-    weight_map: dict[str, str] = {}
-    for i, names in enumerate(shards):
-        final = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        _part(folder, i).rename(folder / final)
-        weight_map.update(dict.fromkeys(names, final))
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    return [*dict.fromkeys(weight_map.values()), INDEX]
 
 
 def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:

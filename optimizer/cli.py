@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 import warnings
 from pathlib import Path
@@ -37,6 +39,7 @@ Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of 
 def main() -> None:
     """Run the command line; turns the user's mistakes into one message and exit code 2."""
     install()
+    atexit.register(_end_quickly)
     warnings.showwarning = _show_warning
     try:
         app(standalone_mode=True)
@@ -49,6 +52,12 @@ def main() -> None:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
             raise
         _fail(str(error), CHECK_FAILED)
+
+
+def _end_quickly() -> None:
+    """Spare the interpreter the search for cycles among all that torch imports: up to a second at the very end."""
+    if "triton" not in sys.modules:  # whose bindings complain of what is not freed
+        gc.freeze()
 
 
 def _fail(message: str, code: int) -> None:
@@ -117,7 +126,7 @@ def replay(
     from .replay import run_replay
     from .session import Options
 
-    if not run_replay(run_dir, output, options=Options(allow_code_execution), console=_console()):
+    if not run_replay(run_dir, output, options=Options(allow_code_execution), console=make_console()):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -155,7 +164,7 @@ def merge(
     ] = False,
 ) -> None:
     """Merge a recipe into a checkpoint, and say whether it is the one that the recipe records."""
-    from .checks import MergeOptions, run_merge
+    from .merging import MergeOptions, run_merge
 
     options = MergeOptions(
         seed=seed,

@@ -9,11 +9,20 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from ..merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
-from .best import absolute_names, present_recipe
+from .provenance import absolute_names
 from .rundir import BEST, RunDir, write_text
 from .trial import scores_document
 
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
+
+
+def present_recipe(recipe: Recipe, rundir: RunDir) -> Recipe:
+    """A recipe that left a run, with its models named by where they are now, should they have moved with the run."""
+    names = {reference: rundir.here(reference) for reference in recipe.references()}
+    facts = dict(recipe.facts)
+    if "sources" in facts:
+        facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
+    return replace(recipe.renamed(names), facts=facts)
 
 
 def exported_recipe(path: Path, number: int | None) -> str:

@@ -62,9 +62,12 @@ class Placement:
             yield f"{device}: {count} tensors, {live}{kept}; {load.room / 1e9:.1f} GB can be used."
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Free bytes of a CUDA device; None for other kinds."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+def free_memory(device: torch.device, share: float = 1.0) -> int | None:
+    """Free bytes of a CUDA device, of which a worker has this share; None for other kinds."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return min(free, int(share * total))
 
 
 def place_sources(

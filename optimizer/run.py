@@ -13,10 +13,12 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from .best import best_recipe, provenance
+from ..merge_ops import Recipe
+from .best import best_recipe
 from .config import RunConfig, load_config
 from .opening import open_pool
 from .progress import Report
+from .provenance import provenance
 from .rundir import BEST, RunDir, config_root, is_run
 from .scoring import settle_scorers
 from .session import Options, Session
@@ -110,7 +112,7 @@ def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, rep
             report.says("choosing the winner on the select items, then opening the report items")
             final = Final(study.standing, study.dispatcher, session.suite.scorers, report.says)
             verdict = final.run()
-            facts = pool.call(provenance, verdict.winner.recipe)
+            facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
         pool.close()
     scored = final.digests.get(verdict.winner.number)
@@ -122,3 +124,7 @@ def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, rep
     rundir.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict
+
+
+def _provenance(session: Session, recipe: Recipe) -> dict[str, Any]:
+    return provenance(recipe, session.bank)

@@ -47,10 +47,11 @@ class Options:
 class Session:
     """The opened run: `bank`, `suite`, `live`, `space`. Built the same way by the search, plan, eval and verify."""
 
-    def __init__(self, config: RunConfig, root: Path, options: Options | None = None) -> None:
+    def __init__(self, config: RunConfig, root: Path, options: Options | None = None, *, neighbors: int = 1) -> None:
         """Open the sources and read their headers; tasks and weights follow when asked for.
 
-        `root` is the folder that relative paths start from.
+        `root` is the folder that relative paths start from; `neighbors` counts the workers on this machine, each with
+        such a session of its own.
 
         Raises:
             UserError: a source is missing or damaged, or the sources do not fit each other.
@@ -64,7 +65,7 @@ class Session:
         self.bank = ModelBank(references, roots=(self.root,), device=self.device, keep_deltas=True)
         self.placement = self._placement()
         self.bank.resident, self.bank.homes = self.placement.resident, self.placement.homes
-        self.bank.pinned = self.bank.streams and self.source_bytes() <= host_memory() / 2
+        self.bank.pinned = self.bank.streams and self.source_bytes() <= host_memory() / 2 / neighbors
         self._loads = 0  # a name for the live model's present weights
         self._check_fit()
 
@@ -218,7 +219,8 @@ class Session:
         return time.perf_counter() - start
 
     def _placement(self) -> Placement:
-        free = [found for device in self.devices if (found := free_memory(device)) is not None]
+        share = self.config.workers.gpus_per_worker or 1.0
+        free = [found for device in self.devices if (found := free_memory(device, min(1.0, share))) is not None]
         if not free:
             return Placement(False, "memory-mapped")
         plan = plan_merge(self._all, self.bank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -13,7 +14,9 @@ from rich.table import Table
 from ..evaluators import Entry, Score
 from .matrix import ItemMatrix
 from .trial import Trial
-from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .verdict import Verdict  # which brings the samplers along
 
 
 def print_verdict(

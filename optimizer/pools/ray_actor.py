@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluators import ScoringPlan
-from ..config import RunConfig
+from ..config import RunConfig, WorkersSection
 from ..device import device_name
 from ..loading import load_quietly
 from ..scoring import made_with
@@ -48,11 +48,11 @@ class RayWorker:
         """
         import ray
 
-        session = Session(config, root, options)
+        context = ray.get_runtime_context()
+        session = Session(config, root, options, neighbors=_workers_on_this_node(ray, config.workers))
         load_quietly(session)
         session.load(session.baselines[0][1])
         self.session, self.worker = session, Worker(session, name)
-        context = ray.get_runtime_context()
         return WorkerFacts(
             node=context.get_node_id(),
             host=platform.node(),
@@ -89,3 +89,11 @@ class RayWorker:
     def use(self, plan: ScoringPlan) -> None:
         """Score by this plan from now on."""
         self.session.suite.use(plan)
+
+
+def _workers_on_this_node(ray: Any, workers: WorkersSection) -> int:
+    """How many workers the node has room for."""
+    here = ray.get_runtime_context().get_node_id()
+    resources = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
+    gpus = workers.gpus_per_worker or 1.0
+    return max(1, int(min(resources.get("GPU", 0) / gpus, resources.get("CPU", 0) / workers.cpus_per_worker)))

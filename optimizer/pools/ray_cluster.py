@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from mergesmith.errors import UserError
 from ..config import WorkersSection
 from ..stop import handle_signals
 
+PATIENCE = 5.0  # seconds that the head of a cluster is given to answer
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -40,22 +42,37 @@ def connect(workers: WorkersSection) -> Any:
         options |= {"address": "local", "include_dashboard": False, "num_cpus": _cpus(workers)}
     else:
         options |= {"address": workers.address}
+        _raise_unless_reachable(workers.address or "")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         with _deaf_to_sigterm():
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        told = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"workers.address: no Ray cluster at '{workers.address}': {told}; start mergesmith on a machine that `ray "
-            "start` has joined to it, or leave address out for a cluster of its own on this machine"
-        ) from None
+        raise UserError(_no_cluster(workers.address, str(error).strip().partition("\n")[0])) from None
     finally:
         handle_signals()  # Ray sets its own for SIGTERM
     if own and (found := ray.nodes()[0]["NodeManagerAddress"]) not in LOOPBACK:
         ray.shutdown()
         raise UserError(f"Ray would listen on {found}, not on loopback only; use ray 2.60, or start a cluster yourself")
     return ray
+
+
+def _raise_unless_reachable(address: str) -> None:
+    """Ray itself ends this process where nobody answers, after a minute."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        raise UserError(_no_cluster(address, error.strerror or str(error))) from None
+
+
+def _no_cluster(address: str | None, reason: str) -> str:
+    return (
+        f"workers.address: no Ray cluster at '{address}': {reason}; start mergesmith on a machine that `ray start` has "
+        "joined to it, or leave address out for a cluster of its own on this machine"
+    )
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def exposed(pid: int) -> list[str]:
     for process in [pid, *descendants(pid)]:
         for entry in Path(f"/proc/{process}/fd").glob("*"):
             try:
-                target = os.readlink(entry)
+                target = str(entry.readlink())
             except OSError:
                 continue
             if target.startswith("socket:["):

@@ -1,0 +1,100 @@
+"""Architectures that were worked out before, kept on disk.
+
+Working one out takes transformers' model classes, whose import alone takes longer than most merges of small models. It
+follows from the text of config.json and the versions of the code, so it is kept under their digest, as JSON, in
+`$MERGESMITH_CACHE` (else `mergesmith` in the user's folder of caches). What cannot be read is worked out again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .architecture import Architecture
+from .stored_names import StoredNames
+
+if TYPE_CHECKING:
+    from .live_names import LiveNames
+
+CODE = ("architecture", "known_architectures", "live_names", "skeleton", "stored_names", "weight_views")
+
+
+def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
+    """The architecture that a checkpoint folder's config.json describes.
+
+    Raises:
+        UserError: there is no config.json, or it describes no causal language model known to transformers.
+    """
+    file = None if trust_remote_code else _file_of(folder)  # a checkpoint's own code is no part of config.json
+    if file is not None:
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            return _from_document(json.loads(file.read_text(encoding="utf-8")), lambda: _live_names(folder, reference))
+    from .skeleton import architecture_of as work_out  # takes seconds
+
+    found = work_out(folder, reference, trust_remote_code=trust_remote_code)
+    if file is not None:
+        with suppress(OSError):  # nowhere to keep it
+            _keep(file, _document(found))
+    return found
+
+
+def _live_names(folder: Path, reference: str) -> LiveNames:
+    from .live_names import LiveNames
+    from .skeleton import load_config, skeleton
+
+    return LiveNames(skeleton(load_config(folder, reference))[0])
+
+
+def _file_of(folder: Path) -> Path | None:
+    """Where the architecture of a folder's config.json is kept; None where there is no config.json."""
+    try:
+        config = (folder / "config.json").read_bytes()
+        return _cache() / f"{hashlib.sha256(_versions().encode() + config).hexdigest()}.json"
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+
+
+def _cache() -> Path:
+    own = os.environ.get("MERGESMITH_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(own) if own else Path(shared).expanduser() / "mergesmith") / "architectures"
+
+
+@lru_cache(maxsize=1)
+def _versions() -> str:
+    """What an architecture follows from beside config.json: the libraries, and our own code."""
+    code = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in CODE))
+    return f"transformers {version('transformers')} torch {version('torch')} {code.hexdigest()}\n"
+
+
+def _keep(file: Path, document: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as part:
+            json.dump(document, part)
+        Path(name).replace(file)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _document(architecture: Architecture) -> dict[str, Any]:
+    document = {key: value for key, value in vars(architecture).items() if key in Architecture.__dataclass_fields__}
+    names: StoredNames = document.pop("names")
+    return {**document, "transposed": sorted(architecture.transposed), "prefix": names.prefix}
+
+
+def _from_document(document: dict[str, Any], live: Callable[[], LiveNames]) -> Architecture:
+    shapes = {name: tuple(shape) for name, shape in document.pop("shapes").items()}
+    ties, prefix = document.pop("ties"), document.pop("prefix")
+    transposed, vocabulary = frozenset(document.pop("transposed")), tuple(document.pop("vocabulary"))
+    names = StoredNames(shapes, ties, prefix, live)
+    return Architecture(shapes, ties, names, transposed=transposed, vocabulary=vocabulary, **document)

@@ -1,0 +1,75 @@
+"""What the names stand for that transformers reads besides canonical ones: its own modules' and older versions'."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+
+import torch
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+from .stored_names import Part
+from .weight_views import checkpoint_views, group_of, renamed_only
+
+
+class LiveNames:
+    """What such names stand for, for one kind of model, which is on the meta device: it has no weights."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.state = model.state_dict()
+        self.ignored = (
+            *(model._keys_to_ignore_on_load_unexpected or ()),
+            *(r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"),
+        )
+        self._fused: dict[str, dict[str, Part]] = {}
+
+    def canonical(self, name: str) -> dict[str, Part | None] | None:
+        """As `StoredNames.canonical`, of a name that is no canonical one."""
+        live = self._live_name(name)
+        if live in self.state:
+            whole = self._renamed.get(live)
+            return {whole: None} if whole is not None else dict(self._parts(live))
+        ignored = any(re.search(pattern, text) for pattern in self.ignored for text in (name, live))
+        return None if ignored else {name: None}
+
+    def _live_name(self, name: str) -> str:
+        """The name of the model's own tensor that a stored one is loaded into, whole."""
+        if name in self.state:
+            return name
+        renamings, converters = self._conversions
+        live, fused_by = rename_source_key(name, renamings, converters, self.model.base_model_prefix, self.state)
+        return name if fused_by is not None else live
+
+    @cached_property
+    def _conversions(self) -> tuple[list[WeightRenaming], list[WeightConverter]]:
+        found = get_model_conversion_mapping(self.model)
+        renamings = [entry for entry in found if isinstance(entry, WeightRenaming)]
+        return renamings, [entry for entry in found if isinstance(entry, WeightConverter)]
+
+    @cached_property
+    def _renamed(self) -> dict[str, str]:
+        """Canonical names by live name, of the tensors that are at most renamed."""
+        groups: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in self.state.items():
+            groups.setdefault(group_of(name), {})[name] = tensor
+        renamed: dict[str, str] = {}
+        for tensors in groups.values():
+            # A group with fused tensors is asked one tensor at a time.
+            pieces = [tensors] if renamed_only(self.model, tensors) else [{n: t} for n, t in tensors.items()]
+            for piece in pieces:
+                found = renamed_only(self.model, piece) or {}
+                renamed.update({live: name for name, live in found.items()})
+        return renamed
+
+    def _parts(self, live: str) -> dict[str, Part]:
+        """The canonical tensors that lie in one fused live tensor."""
+        if live not in self._fused:
+            for name, views in checkpoint_views(self.model, groups=(group_of(live),)).items():
+                if len(views) == 1:  # one that lies in several live tensors cannot be read from such files
+                    target = views[0].target
+                    part = Part(tuple(target.shape), target.stride(), int(target.storage_offset()))
+                    self._fused.setdefault(views[0].live, {})[name] = part
+        return self._fused.get(live, {})

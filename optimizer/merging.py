@@ -1,0 +1,151 @@
+"""`mergesmith merge`: a recipe to a checkpoint. Imports nothing of searching and scoring, which start slowly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mergesmith.errors import UserError, unknown
+
+from ..merge_ops import ModelBank, Recipe, Written, read_recipe, write_merge
+from ..merge_ops.recipe_yaml import DTYPES
+from ..merge_ops.write import DEFAULT_SHARD
+from .device import device_name, pick_device
+from .environment import package_version
+from .provenance import PACKAGES, anonymous_digest
+
+
+@dataclass(frozen=True)
+class MergeCheck:
+    """Whether a merge gave the weights that the recipe claims; `claim` None: it claims nothing.
+
+    `edited`: the recipe or its seed is not the one that its facts were recorded for.
+    """
+
+    written: Written
+    claim: str | None
+    differs: tuple[str, ...]
+    edited: bool = False
+
+    @property
+    def reproduced(self) -> bool:
+        """The digests agree."""
+        return self.claim == self.written.digest
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        if self.edited:
+            return (
+                f"weights digest {self.written.digest}; the recipe or its seed was changed, so its record was dropped"
+            )
+        if self.claim is None:
+            return f"weights digest {self.written.digest}"
+        if self.reproduced:
+            return f"reproduced bit for bit: weights digest {self.written.digest}"
+        because = "; ".join(self.differs) or "the sources or versions are the recorded ones: please report this"
+        return f"NOT the recorded weights (digest {self.written.digest}, recorded {self.claim}): {because}"
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """What the command line says of a merge beside the recipe. None leaves the recipe's own."""
+
+    seed: int | None = None
+    dtype: str | None = None
+    out_dtype: str | None = None
+    lenient: bool = False
+    device: str | None = None
+    overwrite: bool = False
+    max_shard_size: str = DEFAULT_SHARD
+    copy_tokenizer: bool = True
+    write_card: bool = True
+    allow_nonfinite: bool = False
+    allow_different_architectures: bool = False
+    trust_remote_code: bool = False
+
+    def changed(self, recipe: Recipe) -> Recipe:
+        """The recipe with what is given here in place of its own.
+
+        Raises:
+            UserError: a dtype is unknown.
+        """
+        if self.seed is not None:
+            recipe = recipe.seeded(self.seed)
+        given: dict[str, Any] = {}
+        for key in ("dtype", "out_dtype"):
+            name = getattr(self, key)
+            if name is not None:
+                if name not in DTYPES:
+                    raise UserError(f"--{key.replace('_', '-')}: {unknown('dtype', name, DTYPES)}")
+                given[key] = name
+        return replace(recipe, **given)
+
+
+def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
+    """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
+    return merge_recipe(read_recipe(path, lenient=options.lenient), path, out, options)
+
+
+def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) -> MergeCheck:
+    """As `run_merge`, of a recipe that was read from `path`."""
+    recipe = options.changed(given)
+    edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
+    if edited:  # what was recorded is true of another recipe
+        recipe = replace(recipe, facts={})
+    bank = ModelBank(
+        recipe.references(),
+        roots=(Path.cwd(), path.parent),
+        device=pick_device(options.device or _recorded_kind(recipe), "--device"),
+        trust_remote_code=options.trust_remote_code,
+        allow_different_architectures=options.allow_different_architectures,
+    )
+    written = write_merge(
+        recipe,
+        bank,
+        out,
+        max_shard_size=options.max_shard_size,
+        overwrite=options.overwrite,
+        copy_tokenizer=options.copy_tokenizer,
+        write_card=options.write_card,
+        allow_nonfinite=options.allow_nonfinite,
+    )
+    claim = recipe.facts.get("weights_digest")
+    if claim in (None, written.digest):  # what differs all the same did no harm, and is not read for
+        return MergeCheck(written, claim, (), edited)
+    return MergeCheck(written, claim, (*_overridden(given, recipe), *_what_differs(recipe, bank)), edited)
+
+
+def _overridden(recorded: Recipe, recipe: Recipe) -> tuple[str, ...]:
+    """What the command line changed."""
+    return tuple(
+        f"{key} is {getattr(recipe, key)}, was {getattr(recorded, key)}"
+        for key in ("seed", "dtype", "out_dtype")
+        if getattr(recipe, key) != getattr(recorded, key)
+    )
+
+
+def _recorded_kind(recipe: Recipe) -> str:
+    """The kind of device that a recipe records, where there is one; bits are promised for the same kind."""
+    return "cpu" if recipe.facts.get("device", "cpu") == "cpu" else "auto"
+
+
+def _what_differs(recipe: Recipe, bank: ModelBank) -> tuple[str, ...]:
+    """How this merge's circumstances differ from the recorded ones."""
+    found: list[str] = []
+    for name, recorded in recipe.facts.get("versions", {}).items():
+        here = package_version(name)
+        if name in PACKAGES[:2] and recorded and here and _minor(recorded) != _minor(here):
+            found.append(f"{name} is {here}, was {recorded}")
+    device = device_name(bank.device)
+    if recipe.facts.get("device") not in (None, device):
+        found.append(f"device is {device}, was {recipe.facts['device']}")
+    for reference, digests in recipe.facts.get("sources", {}).items():
+        if reference in bank.references and bank[reference].weights_digest != digests["weights_digest"]:
+            found.append(f"the weights of '{reference}' are not the recorded ones")
+    return tuple(found)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split("+")[0].split(".")[:2])

@@ -1,0 +1,49 @@
+"""What lasts of a recipe: references that mean the same elsewhere, a digest without names, what decides the bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, materialize
+from .device import device_name
+from .environment import package_version
+
+PACKAGES = ("mergesmith", "torch", "transformers", "lm_eval")
+
+
+def absolute_names(recipe: Recipe, roots: Sequence[Path]) -> dict[str, str]:
+    """References with local folders in them, spelled by absolute paths; those of hub ids alone are left out."""
+    names = {reference: absolute_reference(reference, roots) for reference in recipe.references()}
+    return {reference: absolute for reference, absolute in names.items() if absolute != reference}
+
+
+def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
+    """For each reference one that means the same later: an absolute path, or a hub id with its commit."""
+    names = absolute_names(recipe, bank.roots)
+    for reference in recipe.references():
+        snapshot = bank[reference].folder  # .../models--owner--name/snapshots/COMMIT
+        if reference not in names and "+" not in reference and snapshot.parent.name == "snapshots":
+            names[reference] = f"{reference.partition('@')[0]}@{snapshot.name}"
+    return names
+
+
+def anonymous_digest(recipe: Recipe) -> str:
+    """The recipe's digest with its models numbered: the same after they have moved."""
+    return recipe.renamed({reference: f"model {i}" for i, reference in enumerate(recipe.references())}).digest
+
+
+def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
+    """What decides the bits of a merge: versions, device, digests of sources and result."""
+    digest = WeightsDigest.of(materialize(recipe, bank))
+    return {
+        "versions": {name: package_version(name) for name in PACKAGES},
+        "executor": "torch",
+        "device": device_name(bank.device),
+        "weights_digest": digest.hex,
+        "sources": {
+            ref: {"weights_digest": bank[ref].weights_digest, "tokenizer_digest": bank[ref].tokenizer_digest}
+            for ref in recipe.references()
+        },
+    }
