@@ -19,10 +19,10 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from mergesmith.errors import UserError
 
-from .architecture import config_from, skeleton
 from .bank import ModelBank
 from .config_json import merged_config
 from .plan import MergePlan
+from .skeleton import config_from, skeleton
 from .weight_views import group_of, renamed_only
 
 DeviceMap = Mapping[str, torch.device]  # modules, and parameters and buffers of modules that are split, by live name
