@@ -25,19 +25,28 @@ WINDOW = 20  # trials of which the median is taken
 
 @dataclass(frozen=True)
 class Cost:
-    """What the driver spent from one trial's end to the next one's, and how much of it on the sampler's ask."""
+    """What the driver spent from one trial's end to the next one's: in all, on the sampler's ask, and on blocks."""
 
     trial: Trial
     total: Spent
     ask: Spent
+    blocks: Spent
 
 
 @dataclass(frozen=True)
 class Typical:
-    """Medians over the trials from one number on that were scored in full, in seconds."""
+    """Medians over the trials from one number on that were scored in full, in seconds.
+
+    Attributes:
+        cpu: processor time in all.
+        ask: of it, the sampler's.
+        block: of it, between a block and its answer.
+        wall: seconds on the clock in all.
+    """
 
     cpu: float
     ask: float
+    block: float
     wall: float
 
     @property
@@ -46,11 +55,13 @@ class Typical:
         return self.cpu - self.ask
 
     @classmethod
-    def at(cls, costs: Sequence[Cost], number: int) -> Typical:
+    def at(cls, costs: Sequence[Cost], number: int, blocks: int) -> Typical:
+        """Of `WINDOW` trials with so many blocks each."""
         full = [cost for cost in costs if cost.trial.number >= number and cost.trial.complete][:WINDOW]
         return cls(
             statistics.median(cost.total.cpu for cost in full),
             statistics.median(cost.ask.cpu for cost in full),
+            statistics.median(cost.blocks.cpu for cost in full) / blocks,
             statistics.median(cost.total.wall for cost in full),
         )
 
@@ -65,11 +76,11 @@ def search_with_instant_scores(folder: Path, trials: int, *, proposals: str = "t
     session = Session(config, folder)
     pool, ask, costs = InstantPool(session, PENDING + 1), Meter(), []
     rundir = RunDir.create(folder / "run", config, folder)
-    before = [Spent.now(), Spent()]
+    before = [Spent.now(), Spent(), Spent()]
 
     def finished(trial: Trial) -> None:
-        now = [Spent.now() - pool.meter.total, ask.total]
-        costs.append(Cost(trial, now[0] - before[0], now[1] - before[1]))
+        now = [Spent.now() - pool.meter.total, ask.total, pool.blocks.total]
+        costs.append(Cost(trial, *(one - other for one, other in zip(now, before, strict=True))))
         before[:] = now
 
     try:

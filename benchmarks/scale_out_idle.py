@@ -68,7 +68,7 @@ def environment() -> dict[str, str]:
 
 
 def idle_in(run: Path) -> Idle:
-    """From when all workers were ready and the first candidate was begun to when the last one was asked for.
+    """From when all workers were ready and the baselines, which compile kernels, were done to when the last was asked.
 
     A candidate keeps its worker busy for its seconds of merging and scoring, up to when the driver wrote it down.
     """
@@ -81,7 +81,7 @@ def idle_in(run: Path) -> Idle:
         if trials[number]["repeats"] is None
     }
     ready = [event["at"] for event in events if event["event"] == "worker" and event["state"] == "ready"]
-    start = max(*ready[:WORKERS], min(start for start, _ in spans.values()))
+    start = max(*ready[:WORKERS], *(ends[number] for number, trial in trials.items() if trial["name"]))
     stop = max(event["at"] for event in events if event["event"] == "asked")
     busy = sum(max(0.0, min(b, stop) - max(a, start)) for a, b in spans.values())
     inside = [b - a for a, b in spans.values() if start <= b <= stop]
