@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -77,6 +78,17 @@ def test_what_a_killed_writer_left_goes_on_resume(run: RunDir) -> None:
         path.touch()
     resume(run)
     assert not any(path.exists() for path in left)
+
+
+def test_reading_trials_leaves_the_garbage_collector_as_it_was(run: RunDir) -> None:
+    run.append(make_trial(0), None)
+    assert gc.isenabled()
+    assert len(run.trials()) == 1
+    assert gc.isenabled()
+    (run.path / "trials.jsonl").write_text("damaged\n")
+    with pytest.raises(UserError, match="line 1 is damaged"):
+        run.trials()
+    assert gc.isenabled()
 
 
 # Full disks
