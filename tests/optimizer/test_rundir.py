@@ -179,13 +179,13 @@ def test_a_waiting_run_can_be_stopped(run: RunDir, monkeypatch: pytest.MonkeyPat
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     try:
-        with stop.at_safe_points(), pytest.raises(stop.StoppedError) as stopped:
+        with stop.at_safe_points(0.2), pytest.raises(stop.StoppedError) as stopped:
             run.append(make_trial(0), None)
     finally:
         timer.join()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        monkeypatch.setattr(stop._state, "noted", None)
+        stop._state = stop._State()
     assert stopped.value.code == 143
     assert (run.path / "trials.jsonl").read_bytes() == b""
 
