@@ -57,7 +57,7 @@ def test_only_shares_of_a_gpu_and_whole_ones() -> None:
         assert WorkersSection(gpus_per_worker=value).gpus_per_worker == value
     document = {"base_model": "a", "models": ["b"], "tasks": ["t"]}
     for value in (-1, 1.5, float("inf"), float("nan")):
-        with pytest.raises(UserError, match=r"workers\.gpus_per_worker: must be a share of a GPU .* but is"):
+        with pytest.raises(UserError, match=r"workers\.gpus_per_worker: must be a share of a GPU, .* but is"):
             parse_config({**document, "workers": {"gpus_per_worker": value}}, where="search.yaml")
 
 

@@ -20,7 +20,7 @@ import pytest
 from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
-from mergesmith.optimizer import files, lock, stop
+from mergesmith.optimizer import files, stop
 from mergesmith.optimizer.journal import Journal
 from mergesmith.optimizer.rundir import RunDir
 
@@ -250,7 +250,7 @@ def test_a_file_system_without_locks_is_called_so(
     def flock(file: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UserError, match=r"gives no lock .*--output") as refused:
         make_run(tmp_path / "other")
     assert os.strerror(code) in str(refused.value)
