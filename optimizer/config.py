@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +29,7 @@ def parse_duration(text: str) -> float:
     """
     match = DURATION.fullmatch(text.strip())
     if not match or float(match[1]) <= 0:
-        raise UserError(f"a time must be written like 90s, 30m, 8h or 2d, but is '{text}'")
+        raise UserError(f"a time must be such as 90s, 30m, 8h or 2d, but is '{text}'")
     return float(match[1]) * SECONDS[match[2]]
 
 
@@ -104,7 +105,7 @@ class WorkersSection(_Section):
     pool: Literal["local", "ray"] = "local"
     address: str | None = None
     count: Annotated[int, Field(ge=1)] | None = None
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    gpus_per_worker: float | None = None
     cpus_per_worker: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] | None = None
     device: str = "auto"
@@ -119,8 +120,8 @@ class WorkersSection(_Section):
     @field_validator("gpus_per_worker")
     @classmethod
     def _whole_above_one(cls, value: float | None) -> float | None:
-        if value is not None and value > 1 and value != int(value):
-            raise ValueError("gpus_per_worker above 1 must be whole")
+        if value is not None and not 0 <= value < 1 and (value < 1 or value == math.inf or value != int(value)):
+            raise ValueError("must be a share of a GPU, 0 to 1, or a whole number of them")
         return value
 
     @model_validator(mode="after")

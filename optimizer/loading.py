@@ -22,7 +22,7 @@ def load_sources(session: Session, console: Console) -> None:
         load_quietly(session, lambda nbytes: bar.advance(task, nbytes))
 
 
-def load_quietly(session: Session, advance: Callable[[int], object] = lambda nbytes: None) -> None:
+def load_quietly(session: Session, advance: Callable[[int], None] = lambda nbytes: None) -> None:
     """As `load_sources`; `advance` is told of every so many bytes."""
     if not session.bank.resident and session.source_bytes() > host_memory() / 2:
         return  # what is read last would drive out what was read first

@@ -34,6 +34,11 @@ class Driver(NamedTuple):
         return "a process that gives no name" if self.pid is None else f"pid {self.pid} on {self.host}"
 
 
+def process() -> dict[str, str | int]:
+    """The name of this process: host and pid."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
 def take_lock(folder: Path) -> int:
     """Take the lock of a run and write this process's name into it; returns the open file that holds it.
 
@@ -47,7 +52,7 @@ def take_lock(folder: Path) -> int:
         _lock(file, folder)
         with writing(path):
             os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
+            os.pwrite(file, json.dumps(process()).encode(), 0)
     except BaseException:
         os.close(file)
         raise

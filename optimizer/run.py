@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mergesmith.errors import UserError
 from ..merge_ops import Recipe
 from .best import best_recipe
 from .config import RunConfig, load_config
+from .lock import process
 from .opening import open_pool
 from .progress import Report
 from .provenance import provenance
@@ -23,7 +23,7 @@ from .rundir import BEST, RunDir, config_root, is_run
 from .scoring import settle_scorers
 from .session import Options, Session
 from .standing import Plan
-from .stop import RunFailedError
+from .stop import RunFailedError, StoppedError
 from .study import Study
 from .table import print_verdict
 from .verdict import Final, Verdict
@@ -69,6 +69,8 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
     config = overrides.apply(load_config(path))
     root = config_root(path)
     output = root / config.output
+    if overrides.output is None and is_run(path.parent):
+        output = path.parent  # its own copy of search.yaml was given; it may have moved since that was written
     # Whether the folder can be used is known before minutes go into loading models and tasks.
     resume = resume and is_run(output)  # what is submitted again unchanged says --resume from the first time on
     rundir = RunDir.resume(output, config, root) if resume else RunDir.create(output, config, root)
@@ -91,11 +93,11 @@ def print_warnings(console: Console, warnings: Iterable[str]) -> None:
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
     report = Report(console)
     rundir.says = report.says
-    rundir.note("driver", state="started", pid=os.getpid(), host=socket.gethostname())
     try:
         return _search(config, root, rundir, options, report)
     finally:
-        rundir.note("driver", state="stopped", pid=os.getpid(), host=socket.gethostname())
+        with suppress(StoppedError, UserError):  # the disk is full, or refuses
+            rundir.note("driver", state="stopped", **process())
 
 
 def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> Verdict:
@@ -104,6 +106,7 @@ def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, rep
     try:
         rundir.check_same(session.ingredients())
         plan = Plan(config, session.space, session.suite.entries, session.baselines)
+        rundir.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, pool.call(Session.task_warnings))
         settle_scorers(pool, rundir, session, console)
         with report:

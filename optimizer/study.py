@@ -18,6 +18,7 @@ from ..search_spaces import OutsideSpaceError
 from .audit import rates_document
 from .dispatch import Dispatcher, Restarted
 from .journal import Journal
+from .memory import collecting_later
 from .objective import scores_of
 from .pools import BlockDone, Failed, Job, Pool
 from .racing import Incumbent, Race, why_off
@@ -103,8 +104,9 @@ class Study:
         self.watcher.started(len(done), total, sum(trial.dropped for trial in self.recorded))
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
             self.watcher.says(f"racing is off, every candidate is scored in full: {self.racing_off}")
-        for trial in self.recorded:
-            self._take(trial)
+        with collecting_later():
+            for trial in self.recorded:
+                self._take(trial)
         self._score(self._candidates(done, total))
         self.standing.raise_if_nothing_worked(finished=True)
 
@@ -226,7 +228,10 @@ class Study:
     def _record(self, trial: Trial, scores: Scores | None) -> None:
         trial = self.standing.valued(trial)
         self.rundir.append(trial, scores)
+        before = self.standing.best
         self._take(trial)
+        if (best := self.standing.best) is not None and best is not before:
+            self.rundir.note("best", number=best.number, label=best.label, value=best.value)
         self.watcher.finished(trial, self.standing.best)
         self.standing.raise_if_nothing_worked(finished=False)
 

@@ -169,9 +169,12 @@ class Crew:
     def _ask(self) -> None:
         self._names += 1
         name = f"w{self._names}"
-        asks = {"num_cpus": self.config.workers.cpus_per_worker, "num_gpus": self._gpus}
+        config, workers = self.config, self.config.workers
+        if not self._gpus and workers.device == "auto":  # Ray hides no GPU of the node from one that asked for none
+            config = config.model_copy(update={"workers": workers.model_copy(update={"device": "cpu"})})
+        asks = {"num_cpus": workers.cpus_per_worker, "num_gpus": self._gpus}
         actor = self._class.options(**asks, max_restarts=0, max_task_retries=0).remote()
-        self.hands.append(Hand(name, actor, actor.open.remote(name, self.config, self.root, self.options)))
+        self.hands.append(Hand(name, actor, actor.open.remote(name, config, self.root, self.options)))
 
     @property
     def _gpus(self) -> float:

@@ -100,6 +100,7 @@ class RayPool:
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(session, *args)` by a free worker; tried again by others when it is lost."""
+        error: Exception | None = None
         for _ in range(CALLS):
             while not self.crew.idle:
                 self._tend()
@@ -110,11 +111,11 @@ class RayPool:
             while hand.asked is not None:
                 self._wait()
                 check()
-            if hand.error is None:
+            if (error := hand.error) is None:
                 return hand.answer
-            if isinstance(hand.error, self.ray.exceptions.RayTaskError):
-                raise getattr(hand.error, "cause", None) or hand.error
-        raise RunFailedError(f"{CALLS} workers were lost over one question; the last with: {hand.error}")
+            if isinstance(error, self.ray.exceptions.RayTaskError):
+                raise getattr(error, "cause", None) or error
+        raise RunFailedError(f"{CALLS} workers were lost over one question; the last with: {error}")
 
     def use(self, plan: ScoringPlan) -> None:
         """Have every worker score by this plan, those too that come later."""

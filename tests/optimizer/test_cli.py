@@ -163,7 +163,6 @@ def test_output_that_holds_something_else(finished: Path, command: Command) -> N
     (finished / "full" / "letter.txt").write_text("dear")
     refused(command("search", search, "--output", finished / "full"), "not empty", "letter.txt")
     assert (finished / "full" / "letter.txt").is_file()
-    refused(command("search", search, "--output", finished / "nothing", "--resume"), "holds no run")
     refused(command("export", finished / "nothing"), "holds no run")
     refused(command("export", finished / "run", "--trial", 99), "no trial 99")
 

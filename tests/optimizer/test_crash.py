@@ -55,7 +55,7 @@ def search(run_folder: Path) -> Path:
 def test_killed_at_any_moment_and_resumed_is_the_same_run(search: Path, run_folder: Path, command: Command) -> None:
     killed, whole = run_folder / "killed", run_folder / "whole"
     for count in (4, 19):  # among the baselines, and among the proposals
-        process = start("search", search, "--output", killed, *(["--resume"] if killed.exists() else []))
+        process = start("search", search, "--output", killed, "--resume")  # the first time too
         wait_for_trials(killed, count, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()

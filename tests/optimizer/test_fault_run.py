@@ -119,7 +119,7 @@ def test_nothing_is_lost_and_nothing_done_twice(tmp_path: Path, cluster: Any) ->
     run = Run(search, tmp_path / "run")
     began = time.monotonic()
     run.start()
-    joined = 0.0
+    joined, newcomer = 0.0, ""
     for count, what in schedule(rng):
         run.wait_for(count)
         if what == "worker":
@@ -131,7 +131,7 @@ def test_nothing_is_lost_and_nothing_done_twice(tmp_path: Path, cluster: Any) ->
             cluster.remove_node(leaving, allow_graceful=False)
         else:
             joined = time.time()
-            newcomer = cluster.add_node(num_cpus=1)
+            newcomer = cluster.add_node(num_cpus=1).node_id
     assert run.process is not None
     output, _ = run.process.communicate(timeout=180)
     assert run.process.returncode == 0, output
@@ -149,7 +149,7 @@ def test_nothing_is_lost_and_nothing_done_twice(tmp_path: Path, cluster: Any) ->
         trial = next(trial for trial in trials if trial["number"] == event["number"])
         assert any(attempt["worker"] == event["worker"] for attempt in trial["lost"]), event
     ready = [event for event in events if event["event"] == "worker" and event["state"] == "ready"]
-    on_new_node = [event["at"] - joined for event in ready if event["node"] == newcomer.node_id]
+    on_new_node = [event["at"] - joined for event in ready if event["node"] == newcomer]
     assert on_new_node
     assert min(on_new_node) < 60
     print(f"{len(lost)} candidates lost their worker; the new node was at work after {min(on_new_node):.0f} s")

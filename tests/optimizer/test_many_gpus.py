@@ -53,11 +53,11 @@ def test_too_few_devices(name: str, here: int, said: str, monkeypatch: pytest.Mo
 
 
 def test_only_shares_of_a_gpu_and_whole_ones() -> None:
-    for value in (None, 0.25, 1, 2, 8.0):
+    for value in (None, 0, 0.25, 1, 2, 8.0):
         assert WorkersSection(gpus_per_worker=value).gpus_per_worker == value
     document = {"base_model": "a", "models": ["b"], "tasks": ["t"]}
-    for value in (0, -1, 1.5, float("inf"), float("nan")):
-        with pytest.raises(UserError, match=r"workers\.gpus_per_worker: must be a share of a GPU .* but is"):
+    for value in (-1, 1.5, float("inf"), float("nan")):
+        with pytest.raises(UserError, match=r"workers\.gpus_per_worker: must be a share of a GPU, .* but is"):
             parse_config({**document, "workers": {"gpus_per_worker": value}}, where="search.yaml")
 
 
@@ -129,7 +129,7 @@ def test_a_search_is_the_same_over_two_devices(
     search = write_search(run_folder, models=["./a"], search=sampling, space=space, scoring=scoring, tasks=("mc",))
     done = command("search", search, "--output", run_folder / "1")
     assert done.code == 0, done
-    monkeypatch.setattr(f"{session}.free_memory", lambda _: 10**9)
+    monkeypatch.setattr(f"{session}.free_memory", lambda *_: 10**9)
     monkeypatch.setattr(f"{session}.pick_devices", lambda *_: TWO)
     with pretended_devices():
         told = command("plan", search)

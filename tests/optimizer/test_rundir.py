@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import pytest
 from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
-from mergesmith.optimizer import files, lock, stop
+from mergesmith.optimizer import files, stop
 from mergesmith.optimizer.journal import Journal
 from mergesmith.optimizer.rundir import RunDir
 
@@ -77,6 +78,17 @@ def test_what_a_killed_writer_left_goes_on_resume(run: RunDir) -> None:
         path.touch()
     resume(run)
     assert not any(path.exists() for path in left)
+
+
+def test_reading_trials_leaves_the_garbage_collector_as_it_was(run: RunDir) -> None:
+    run.append(make_trial(0), None)
+    assert gc.isenabled()
+    assert len(run.trials()) == 1
+    assert gc.isenabled()
+    (run.path / "trials.jsonl").write_text("damaged\n")
+    with pytest.raises(UserError, match="line 1 is damaged"):
+        run.trials()
+    assert gc.isenabled()
 
 
 # Full disks
@@ -167,13 +179,13 @@ def test_a_waiting_run_can_be_stopped(run: RunDir, monkeypatch: pytest.MonkeyPat
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     try:
-        with stop.at_safe_points(), pytest.raises(stop.StoppedError) as stopped:
+        with stop.at_safe_points(0.2), pytest.raises(stop.StoppedError) as stopped:
             run.append(make_trial(0), None)
     finally:
         timer.join()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        monkeypatch.setattr(stop._state, "noted", None)
+        stop._state = stop._State()
     assert stopped.value.code == 143
     assert (run.path / "trials.jsonl").read_bytes() == b""
 
@@ -238,7 +250,7 @@ def test_a_file_system_without_locks_is_called_so(
     def flock(file: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UserError, match=r"gives no lock .*--output") as refused:
         make_run(tmp_path / "other")
     assert os.strerror(code) in str(refused.value)
