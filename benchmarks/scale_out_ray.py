@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from scale_out_run import MODELS, ROOT
@@ -13,10 +13,9 @@ from mergesmith.evaluators import BlockScores, ItemScores
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import parse_config
 from mergesmith.optimizer.pools import BlockDone, Event, Job
-from mergesmith.optimizer.pools.deadline import Deadline
+from mergesmith.optimizer.pools import ray_crew as crew_module
 from mergesmith.optimizer.pools.ray_actor import WorkerFacts
-from mergesmith.optimizer.pools.ray_cluster import connect
-from mergesmith.optimizer.pools.ray_crew import Crew, Hand
+from mergesmith.optimizer.pools.ray_crew import Hand
 from mergesmith.optimizer.pools.ray_pool import RayPool
 from mergesmith.optimizer.session import Options
 
@@ -26,11 +25,17 @@ ITEMS = 142  # of a block: 1,984 items in 14 blocks
 
 
 class InstantWorkers:
-    """An actor that stands for many workers: it answers every call with the scores of a block, at once."""
+    """An actor that stands for many workers: it answers every call at once, with made-up scores of a block.
 
-    def __init__(self) -> None:
+    Its methods are asynchronous, so that Ray lets it take hundreds of calls at a time.
+    """
+
+    async def open(self, *_: object) -> WorkerFacts:
+        import ray
+
         ids = tuple(map(str, range(ITEMS)))
         self.items = {"first": ItemScores(ids, np.zeros(ITEMS))}
+        return WorkerFacts(ray.get_runtime_context().get_node_id(), "here", 0, (), "cpu", {}, {})
 
     async def received(self) -> None: ...
 
@@ -48,36 +53,36 @@ def seconds_per_event(workers: int) -> float:
         "base_model": "./base",
         "models": [f"./{name}" for name in MODELS],
         "tasks": ["first"],
-        "workers": {"pool": "ray", "count": workers, "gpus_per_worker": 0},
+        "workers": {"pool": "ray", "count": PROCESSES, "gpus_per_worker": 0},
     }
     config = parse_config(document, where="search.yaml")
-    few = config.workers.model_copy(update={"count": PROCESSES})
-    pool: Any = object.__new__(RayPool)
-    pool.ray, pool.says = connect(few), print
-    pool.crew = Crew(pool.ray, config, ROOT, Options(), note=lambda *_, **__: None)
-    pool.deadline = Deadline(None)
-    pool._events, pool._arrived, pool._reminded = deque(), deque(), time.monotonic()
-    kind: Any = pool.ray.remote(InstantWorkers)
-    actors = [kind.options(num_cpus=1, max_concurrency=workers).remote() for _ in range(PROCESSES)]
-    node = pool.ray.get_runtime_context().get_node_id()
-    facts = WorkerFacts(node, "here", 0, (), "cpu", {}, {})
-    pool.crew.hands = [Hand(f"w{i}", actors[i % PROCESSES], None, facts) for i in range(workers)]
-    recipe, numbers = Recipe("linear", models=(Source("./a"),)), iter(range(10**9))
-    start, done = 0.0, 0
+    with mock.patch.object(crew_module, "RayWorker", InstantWorkers):
+        pool = RayPool(config, ROOT, Options(), note=lambda *_, **__: None, says=print)
     try:
-        while done < workers + EVENTS:
-            while pool.free:
-                pool.submit(Job(next(numbers), recipe, "search"))
-            event = pool.next_event()
-            if event is None:
-                continue
-            hand = pool.crew.at(event.number)
-            hand.job = hand.received = None
-            _ = pool.workers  # which a search shows
-            done += 1
-            if done == workers:
-                start = time.perf_counter()
-        return (time.perf_counter() - start) / EVENTS
+        while pool.free < PROCESSES:
+            pool.next_event()
+        first = pool.crew.hands
+        pool.crew.hands = [Hand(f"w{i}", first[i % PROCESSES].actor, None, first[0].facts) for i in range(workers)]
+        return _seconds_per_event(pool, workers)
     finally:
-        pool.crew.hands.clear()
-        pool.ray.shutdown()
+        pool.close()
+
+
+def _seconds_per_event(pool: RayPool, workers: int) -> float:
+    recipe = Recipe("linear", models=(Source("./a"),))
+    begun = done = 0
+    start = 0.0
+    while done < workers + EVENTS:
+        while pool.free:
+            pool.submit(Job(begun, recipe, "search"))
+            begun += 1
+        event = pool.next_event()
+        if event is None:
+            continue
+        hand: Any = pool.crew.at(event.number)
+        hand.job = hand.received = None
+        _ = pool.workers  # which a search shows
+        done += 1
+        if done == workers:  # all are at work
+            start = time.perf_counter()
+    return (time.perf_counter() - start) / EVENTS
