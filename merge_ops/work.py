@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,14 +37,14 @@ class Work:
         """The places of the inputs that are not the base, in order."""
         return tuple(i for i in range(len(self.inputs)) if i != self.base)
 
-    @property
+    @cached_property
     def based(self) -> tuple[torch.Tensor, ...]:
         """The base, then the sources."""
         if self.base is None:
             raise ValueError(f"'{self.name}': a task vector needs a base")
         return (self.inputs[self.base], *(self.inputs[i] for i in self.sources))
 
-    @property
+    @cached_property
     def terms(self) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...]]:
         """The tensors that a linear plan adds up, and their coefficients; those of coefficient 0 are left out."""
         if isinstance(self.plan, AddDelta):

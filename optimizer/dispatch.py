@@ -124,7 +124,12 @@ def do_all(
     outcomes = {job.number: Outcome() for job in waiting}
     left = len(outcomes)
     with at_safe_points(grace):
-        while left and not told():
+        while left:
+            if told():  # what is in flight may finish
+                left -= len(waiting)
+                waiting.clear()
+                if not left:
+                    break
             while waiting and dispatcher.free > 0:
                 dispatcher.submit(waiting.popleft())
             event = dispatcher.next_event()

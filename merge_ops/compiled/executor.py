@@ -15,9 +15,12 @@ from ..work import Work
 from .counts import TaskVectorCounts
 from .custom import KERNELS
 from .launch import addresses, chunks_of, codes, each, run, supported
-from .linear import combine, combine_rows
+from .linear import combine, combine_mixed, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
+from .strips import BFLOAT16, STRIPS
 from .sums import products
+
+FUSED = 8  # inputs up to which a linear combination has a kernel for its number of them
 
 
 def can_run(work: Work) -> bool:
@@ -45,8 +48,10 @@ def run_all(works: Sequence[Work]) -> None:
     for kind, batch in batches.items():
         if kind[0] == "linear":
             _combine(batch)
+        elif kind[0] == "mixed":
+            _combine_mixed(batch)
         elif kind[0] == "masked":
-            _masked(batch)
+            _masked(batch, BFLOAT16 if kind[-1] else STRIPS)
         else:
             for work in batch:
                 _single(work)
@@ -55,13 +60,29 @@ def run_all(works: Sequence[Work]) -> None:
 def _kind(work: Work) -> tuple[object, ...]:
     plan = work.plan
     if isinstance(plan, (LinearCombination, AddDelta)):
-        return ("linear",)
+        tensors, _ = work.terms
+        return ("linear", len(tensors)) if 0 < len(tensors) <= FUSED and _all_bfloat16(work, tensors) else ("mixed",)
     if isinstance(plan, MaskedSum) and not by_rank(plan):
-        return ("masked", _rule(plan), _vote(plan), len(plan.rules))
+        return ("masked", _rule(plan), _vote(plan), len(plan.rules), _all_bfloat16(work, work.based))
     return ("single",)
 
 
+def _all_bfloat16(work: Work, tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether one loop can read the tensors and write the result, which must be none of them."""
+    if any(x.dtype != torch.bfloat16 for x in (*tensors, work.out)):
+        return False
+    return all(x.data_ptr() != work.out.data_ptr() for x in tensors)
+
+
 def _combine(works: Sequence[Work]) -> None:
+    terms, outs = [work.terms for work in works], [work.out for work in works]
+    inputs = np.stack([addresses(tensors) for tensors, _ in terms])
+    coefficients = np.array([factors for _, factors in terms], np.float32)
+    zeros, like = (np.float32(0),) * inputs.shape[1], (0,) * inputs.shape[1]
+    run(combine, chunks_of([out.numel() for out in outs]), addresses(outs), inputs, coefficients, zeros, like)
+
+
+def _combine_mixed(works: Sequence[Work]) -> None:
     terms = [work.terms for work in works]
     most = max(1, *(len(tensors) for tensors, _ in terms))
     inputs, kinds = np.zeros((2, len(works), most), np.int64)
@@ -72,10 +93,10 @@ def _combine(works: Sequence[Work]) -> None:
     counts = np.array([len(tensors) for tensors, _ in terms], dtype=np.int64)
     outs = [work.out for work in works]
     chunks = chunks_of([out.numel() for out in outs])
-    run(combine, chunks, addresses(outs), codes(outs), inputs, kinds, counts, coefficients)
+    run(combine_mixed, chunks, addresses(outs), codes(outs), inputs, kinds, counts, coefficients)
 
 
-def _masked(works: Sequence[Work]) -> None:
+def _masked(works: Sequence[Work], form: tuple[int, ...]) -> None:
     plans = [work.plan for work in works if isinstance(work.plan, MaskedSum)]
     count = len(plans[0].rules)
     shape = (len(works), count)
@@ -103,10 +124,12 @@ def _masked(works: Sequence[Work]) -> None:
         codes(outs),
         inputs,
         kinds,
+        form,
         _rule(plans[0]),
         _vote(plans[0]),
         zeros,
         bits,
+        (0,) * (count + 1),
         cuts,
         bounds,
         keys,
@@ -179,6 +202,7 @@ def _ranked(work: Work, plan: MaskedSum) -> None:
         _vote(plan),
         (np.float32(0),) * count,
         (np.uint32(0),) * count,
+        (0,) * (count + 1),
         keys,
         levels,
         length,

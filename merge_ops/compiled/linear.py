@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .strips import STRIP, compiled, decode, encode
+from .strips import BFLOAT16, STRIP, compiled, decode, encode, filled, number, opened, put
 
 
 @compiled
@@ -32,8 +32,31 @@ def _add_vector_scaled(values, c, n, total):
 
 
 @compiled
-def combine(chunks, first, last, outs, out_codes, inputs, codes, counts, coefficients):
-    """Chunks [first, last) of (tensor, start, stop); `coefficients` (T, K) float32, of which `counts` (T,) count."""
+def _weighted_sum(form, x, n, coefficient, out):
+    for e in range(n):
+        total = np.float32(0)
+        for k in range(len(x)):
+            term = np.float32(number(form, x[k], e) * coefficient[k])
+            total = term if k == 0 else np.float32(total + term)  # a sum that starts with -0 can stay -0
+        put(form, total, out, e)
+
+
+@compiled
+def combine(chunks, first, last, outs, inputs, coefficients, zeros, like):
+    """Chunks [first, last) of (tensor, start, stop), all tensors bfloat16; `coefficients` (T, K) float32.
+
+    `zeros` is a tuple of K float32, `like` one of K int64, for their types: every K has a kernel of its own.
+    """
+    none = np.empty((0, 0), np.float32)
+    for chunk in range(first, last):
+        t, start, n = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2] - chunks[chunk, 1]
+        x = opened(BFLOAT16, like, inputs[t], inputs[t], start, n, none)
+        _weighted_sum(BFLOAT16, x, n, filled(zeros, coefficients[t]), outs[t] + 2 * start)
+
+
+@compiled
+def combine_mixed(chunks, first, last, outs, out_codes, inputs, codes, counts, coefficients):
+    """As `combine`, of any dtypes; of a tensor's inputs the first `counts` (T,) count."""
     values, total = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     for chunk in range(first, last):
         t, stop = chunks[chunk, 0], chunks[chunk, 2]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.cpython.unsafe.tuple import tuple_setitem
 
 from .hashes import mixed, second_key
 from .ranked import DIGITS, rank_thresholds
-from .strips import STRIP, compiled, decode, encode, filled, subtract
+from .strips import STRIP, STRIPS, compiled, encode, filled, number, opened, put, subtract
 
 # What masks go by, and what happens to the sum, are told by lengths of tuples, which are part of numba's types: each
 # combination has a kernel of its own, without branches in its loop.
@@ -15,13 +16,15 @@ SUM, AVERAGE, ELECT, ELECT_AND_DIVIDE = ((0,) * n for n in (1, 2, 3, 4))
 
 
 @compiled
-def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scale, out):
+def _sum(form, x, start, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scale, out):
+    """`x` is a tuple of addresses, the base's first; what lies there and at `out` is of `form`."""
     for e in range(n):
         total = np.float32(0)
         kept = np.float32(0)
-        own = base[e]
+        own = number(form, x[0], e)
+        kept_delta = weight  # of all sources, in registers
         for k in range(len(weight)):
-            d = np.float32(x[k, e] - own)
+            d = np.float32(number(form, x[k + 1], e) - own)
             if len(rule) == 1:
                 bits = np.uint32(d.view(np.uint32) & np.uint32(0x7FFFFFFF))
                 keep = np.uint32(bits - low[k]) < span[k]
@@ -31,7 +34,7 @@ def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, fac
             if len(vote) == 2:
                 kept = np.float32(kept + np.float32(keep))
             d = np.float32((d if keep else np.float32(0)) * factor[k])
-            x[k, e] = d
+            kept_delta = tuple_setitem(kept_delta, k, d)  # pyright: ignore[reportCallIssue] - an intrinsic
             total = d if k == 0 else np.float32(total + d)  # a sum that starts with -0 can stay -0
         if len(vote) == 2:
             total = np.float32(total / (kept if kept > np.float32(1) else np.float32(1)))
@@ -41,7 +44,7 @@ def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, fac
             total = np.float32(0)
             divisor = np.float32(0)
             for k in range(len(weight)):
-                d = np.float32(x[k, e] * sign)
+                d = np.float32(kept_delta[k] * sign)
                 agreeing = d if d > np.float32(0) else np.float32(0)
                 total = agreeing if k == 0 else np.float32(total + agreeing)
                 if len(vote) == 4:
@@ -49,7 +52,7 @@ def _sum(x, base, start, n, rule, vote, low, span, key0, key1, share, table, fac
             if len(vote) == 4:
                 total = np.float32(total / (divisor if divisor != np.float32(0) else np.float32(1)))
             total = np.float32(total * sign)
-        out[e] = np.float32(np.float32(total * scale) + own)
+        put(form, np.float32(np.float32(total * scale) + own), out, e)
 
 
 @compiled
@@ -71,10 +74,12 @@ def masked_sum(
     out_codes,
     inputs,
     codes,
+    form,
     rule,
     vote,
     zeros,
     bits,
+    like,
     cuts,
     bounds,
     keys,
@@ -85,6 +90,8 @@ def masked_sum(
 ):
     """Chunks [first, last) of (tensor, start, stop); the base is the first input. `rule` is MAGNITUDE or HASH.
 
+    `form` is BFLOAT16 where all tensors are, else STRIPS; `like` is a tuple of K + 1 int64.
+
     Per tensor and source: `cuts` (T, K, 2) uint32, magnitudes as float32 bits from which on and up to which elements
     stay, and `bounds` (T, K, 2) int64, the index below which elements equal to the one stay, and those equal to the
     other go; `keys` (T, K, 2) and `shares` (T, K) uint32 for hashes; `factors`, what elements are multiplied by, and
@@ -92,19 +99,17 @@ def masked_sum(
     uint32, for their types.
     """
     count = len(zeros)
-    base, out = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
-    x, numbers = np.empty((count, STRIP), np.float32), np.empty((3, count), np.uint32)
-    table = np.empty((count, 1), np.uint32)
+    longest = STRIP if len(form) == 2 else 1 << 31
+    out, strips = np.empty(STRIP, np.float32), np.empty((count + 1, STRIP), np.float32)
+    numbers, table = np.empty((3, count), np.uint32), np.empty((count, 1), np.uint32)
     for chunk in range(first, last):
         t, start, stop = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2]
         weight, factor = filled(zeros, weights[t]), filled(zeros, factors[t])
         key0, share = filled(bits, keys[t, :, 0]), filled(bits, shares[t])
         while start < stop:
             # A strip ends at a bound, so that on all of it the same magnitudes stay: low <= bits < low + span.
-            n = _within(start, min(STRIP, stop - start), bounds[t])
-            decode(inputs[t, 0], codes[t, 0], start, n, base)
+            n = _within(start, min(longest, stop - start), bounds[t])
             for k in range(count):
-                decode(inputs[t, k + 1], codes[t, k + 1], start, n, x[k])
                 low = cuts[t, k, 0] + (np.uint32(0) if start < bounds[t, k, 0] else np.uint32(1))
                 high = cuts[t, k, 1] + (np.uint32(0) if start < bounds[t, k, 1] else np.uint32(1))
                 numbers[0, k] = low
@@ -112,8 +117,11 @@ def masked_sum(
                 numbers[2, k] = second_key(keys[t, k, 1], start)
             low, span, key1 = filled(bits, numbers[0]), filled(bits, numbers[1]), filled(bits, numbers[2])
             at = np.uint32(start)
-            _sum(x, base, at, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scales[t], out)
-            encode(out, n, outs[t], out_codes[t], start)
+            x = opened(form, like, inputs[t], codes[t], start, n, strips)
+            to = outs[t] + 2 * start if len(form) == 1 else np.int64(out.ctypes.data)
+            _sum(form, x, at, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scales[t], to)
+            if len(form) == 2:
+                encode(out, n, outs[t], out_codes[t], start)
             start += n
 
 
@@ -130,6 +138,7 @@ def ranked_sum(
     vote,
     zeros,
     bits,
+    like,
     keys,
     levels,
     length,
@@ -139,8 +148,8 @@ def ranked_sum(
 ):
     """As `masked_sum`, for one tensor whose chunks are whole rows of `length`; `levels` (K, length) uint32 by rank."""
     count = len(zeros)
-    base, out = np.empty(length, np.float32), np.empty(length, np.float32)
-    delta, x = np.empty(length, np.float32), np.empty((count, length), np.float32)
+    delta, out = np.empty(length, np.float32), np.empty(length, np.float32)
+    strips, to = np.empty((count + 1, length), np.float32), np.int64(out.ctypes.data)
     table, seconds = np.empty((count, length), np.uint32), np.empty(count, np.uint32)
     pairs, order = np.empty((2, length), np.uint32), np.empty((2, length), np.uint32)
     counts = np.empty((3, DIGITS), np.uint32)
@@ -148,13 +157,13 @@ def ranked_sum(
     key0 = filled(bits, keys[0, :, 0])
     for chunk in range(first, last):
         for start in range(chunks[chunk, 1], chunks[chunk, 2], length):
-            decode(inputs[0, 0], codes[0, 0], start, length, base)
+            x = opened(STRIPS, like, inputs[0], codes[0], start, length, strips)
             for k in range(count):
-                decode(inputs[0, k + 1], codes[0, k + 1], start, length, x[k])
-                delta[:] = x[k]
-                subtract(delta, base, length)
+                delta[:] = strips[k + 1]
+                subtract(delta, strips[0], length)
                 rank_thresholds(delta, length, levels[k], pairs, order, counts, table[k])
                 seconds[k] = second_key(keys[0, k, 1], start)
             key1, at = filled(bits, seconds), np.uint32(start)
-            _sum(x, base, at, length, rule, vote, key0, key0, key0, key1, key0, table, factor, weight, scales[0], out)
+            low = span = share = key0  # magnitudes and shares are not asked for
+            _sum(STRIPS, x, at, length, rule, vote, low, span, key0, key1, share, table, factor, weight, scales[0], to)
             encode(out, length, outs[0], out_codes[0], start)

@@ -84,13 +84,41 @@ def decode(address, code, start, n, values):
 
 
 @compiled
-def _encode_bfloat16(bits, n, stored):
+def _to_bfloat16(value):
+    """A float32 rounded to nearest even, as bfloat16's bits."""
+    x = np.float32(value).view(np.uint32)
+    odd = np.uint32(np.uint32(x >> np.uint32(16)) & np.uint32(1))
+    rounded = np.uint32(np.uint32(np.uint32(x + np.uint32(0x7FFF)) + odd) >> np.uint32(16))
+    nan = np.uint32(x & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+    return np.uint16(0x7FC0) if nan else np.uint16(rounded)
+
+
+@compiled
+def _encode_bfloat16(values, n, stored):
     for e in range(n):
-        x = bits[e]
-        odd = np.uint32(np.uint32(x >> np.uint32(16)) & np.uint32(1))
-        rounded = np.uint32(np.uint32(np.uint32(x + np.uint32(0x7FFF)) + odd) >> np.uint32(16))
-        nan = np.uint32(x & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-        stored[e] = np.uint16(0x7FC0) if nan else np.uint16(rounded)
+        stored[e] = _to_bfloat16(values[e])
+
+
+# Kernels whose tensors are all bfloat16 read and write them in one loop; the others go by way of strips of float32.
+# Which it is they are told by the length of a tuple, which is part of numba's types.
+BFLOAT16, STRIPS = (0,), (0, 0)
+
+
+@compiled
+def number(form, address, e):
+    """Element e of the bfloat16 tensor, or the strip, at an address, as float32."""
+    if len(form) == 1:
+        return np.uint32(np.uint32(_uint16_at(address)[e]) << np.uint32(16)).view(np.float32)
+    return np.float32(_float32_at(address)[e])
+
+
+@compiled
+def put(form, value, address, e):
+    """A float32 as element e of the bfloat16 tensor, or the strip, at an address."""
+    if len(form) == 1:
+        _uint16_at(address)[e] = _to_bfloat16(value)
+    else:
+        _float32_at(address)[e] = value
 
 
 @compiled
@@ -121,7 +149,7 @@ def _encode_float32(values, n, stored):
 def encode(values, n, address, code, start):
     """`values`, rounded to nearest even, to elements [start, start + n) of the tensor at `address`."""
     if code == 0:
-        _encode_bfloat16(values.view(np.uint32), n, carray(_uint16_at(address + 2 * start), (n,)))
+        _encode_bfloat16(values, n, carray(_uint16_at(address + 2 * start), (n,)))
     elif code == 1:
         _encode_float16(values, n, carray(_uint16_at(address + 2 * start), (n,)))
     else:
@@ -153,4 +181,21 @@ def filled(like, row):
     result = like
     for k in range(len(like)):
         result = tuple_setitem(result, k, row[k])  # pyright: ignore[reportCallIssue] - an intrinsic
+    return result
+
+
+@compiled
+def opened(form, like, addresses, codes, start, n, strips):
+    """Where elements [start, start + n) of tensors are found: a tuple of addresses, as long as `like`.
+
+    With BFLOAT16 where they lie, with STRIPS in the rows of `strips`.
+    """
+    result = like
+    for k in range(len(like)):
+        if len(form) == 1:
+            address = addresses[k] + 2 * start
+        else:
+            decode(addresses[k], codes[k], start, n, strips[k])
+            address = np.int64(strips[k].ctypes.data)
+        result = tuple_setitem(result, k, address)  # pyright: ignore[reportCallIssue] - an intrinsic
     return result

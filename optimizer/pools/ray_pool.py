@@ -27,6 +27,7 @@ from .worker import DeviceLostError
 TICK = 0.25  # seconds that the driver waits at most before it looks at signals, deadlines and the cluster
 SOON = 1.0  # seconds
 REMIND = 60.0  # seconds between two lines about waiting for workers
+BECAUSE = "The actor is dead because "
 CALLS = 3  # workers that a call may cost
 
 
@@ -219,5 +220,5 @@ class RayPool:
 def _told(error: Exception) -> str:
     """The reason in what Ray says of a dead actor, on one line."""
     lines = [line.strip().partition(" Some common causes")[0] for line in str(error).splitlines() if line.strip()]
-    because = (line for line in lines if line.startswith("The actor is dead because"))
-    return next(because, lines[0] if lines else type(error).__name__)
+    told = next((line for line in lines if line.startswith(BECAUSE)), lines[0] if lines else type(error).__name__)
+    return told.removeprefix(BECAUSE).replace(" Worker exit type:", "").replace(" Worker exit detail:", ":")
