@@ -20,7 +20,7 @@ class Resume:
     """Seconds on the clock from the program's start.
 
     Attributes:
-        opened: until the run's folder is taken.
+        opened: until the models and tasks are open, which is no matter of the trials.
         asked: until the first new candidate is begun.
         megabytes: of the run's folder.
     """
