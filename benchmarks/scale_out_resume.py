@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -22,11 +23,13 @@ class Resume:
     Attributes:
         opened: until the models and tasks are open, which is no matter of the trials.
         asked: until the first new candidate is begun.
+        cpu: processor time until then.
         megabytes: of the run's folder.
     """
 
     opened: float
     asked: float
+    cpu: float
     megabytes: float
 
 
@@ -37,7 +40,7 @@ def resume_time(folder: Path, trials: int) -> Resume:
     events = folder / "run" / "events.jsonl"
     known = events.stat().st_size
     command = [sys.executable, "-m", "mergesmith", "search", str(folder / "search.yaml"), "--resume", "--trials"]
-    start = time.time()
+    start, before = time.time(), children_seconds()
     program = subprocess.Popen(
         [*command, str(trials + 1)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
@@ -52,4 +55,10 @@ def resume_time(folder: Path, trials: int) -> Resume:
     at = {event["event"]: event["at"] - start for event in lines(events)[-5:]}
     if at.get("asked", -1) < 0:
         raise SystemExit(f"the run did not go on:\n{output}")
-    return Resume(at["driver"], at["asked"], size)
+    return Resume(at["driver"], at["asked"], children_seconds() - before, size)
+
+
+def children_seconds() -> float:
+    """Processor time of the processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
