@@ -191,6 +191,12 @@ class RayPool:
         """A worker is lost, or what it was asked raised an error that no candidate can be blamed for."""
         if isinstance(error, self.ray.exceptions.RayTaskError):
             cause = getattr(error, "cause", error)
+            if hand.facts is None:  # it could not open: its GPU is another's, its node lacks a file
+                first_line = str(cause).partition("\n")[0]
+                self._lose(
+                    hand, str(cause) if isinstance(cause, UserError) else f"{type(cause).__name__}: {first_line}"
+                )
+                return
             if not isinstance(cause, (UserError, DeviceLostError)):
                 raise error  # a fault in the program
             self._lose(hand, str(cause), innocent=isinstance(cause, UserError))

@@ -32,6 +32,21 @@ def score(model, tokenizer, split):
     time.sleep(0.3)
     return 1.0 / (1.0 + abs(size - 1.1))
 """
+# The first worker on this machine finds its GPU full while it opens; any other is left in peace.
+FULL_GPU = """
+import os, sys
+if any("default_worker" in argument for argument in sys.orig_argv):
+    try:
+        os.close(os.open({mark!r}, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        pass
+    else:
+        from mergesmith.optimizer.session import Session
+        def load(self, *arguments, **options):
+            import torch
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        Session.load = load
+"""
 FATAL = {"kill": 10.0, "hang": 20.0, "cuda": 30.0}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
@@ -90,8 +105,15 @@ def wait_for_trials(run: Path, count: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.05)
 
 
-def test_a_recipe_costs_two_workers_at_most(search: Path, tmp_path: Path, command: Command) -> None:
-    """One kills its worker, one hangs, one loses the device: each twice, then the run does without them."""
+def test_a_recipe_costs_two_workers_at_most(
+    search: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One kills its worker, one hangs, one loses the device: each twice, then the run does without them.
+
+    A worker that cannot open is replaced meanwhile.
+    """
+    (tmp_path / "sitecustomize.py").write_text(FULL_GPU.format(mark=str(tmp_path / "opened")))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     document = yaml.safe_load(search.read_text())
     document["baselines"] = [scaled_base(tmp_path, name, factor) for name, factor in FATAL.items()]
     search.write_text(yaml.safe_dump(document))
@@ -108,6 +130,9 @@ def test_a_recipe_costs_two_workers_at_most(search: Path, tmp_path: Path, comman
         assert len({attempt["worker"] for attempt in trial["lost"]}) == len(trial["lost"])
     others = [trial for name, trial in trials.items() if name not in [f"{name}.yaml" for name in FATAL]]
     assert all(trial["state"] == "complete" and trial["worker"] for trial in others)
+
+    refused = [event for event in lines(tmp_path / "run" / "events.jsonl") if event.get("state") == "failed"]
+    assert [event["error"] for event in refused] == ["OutOfMemoryError: CUDA out of memory"]
 
     again = command("search", search, "--resume", "--trials", 7)  # what killed two workers is known
     assert again.code == 0, again.err
