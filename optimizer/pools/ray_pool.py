@@ -166,7 +166,7 @@ class RayPool:
         if hand.asked is not None:
             hand.asked, hand.answer, hand.error = None, result, error
             if error is not None and not isinstance(error, self.ray.exceptions.RayTaskError):
-                self._lose(hand, _told(error))
+                self._broken(hand, error)
         elif error is not None:
             self._failed(hand, error)
         elif isinstance(result, WorkerFacts):
@@ -201,7 +201,15 @@ class RayPool:
                 raise error  # a fault in the program
             self._lose(hand, str(cause), innocent=isinstance(cause, UserError))
         else:
-            self._lose(hand, _told(error))
+            self._broken(hand, error)
+
+    def _broken(self, hand: Hand, error: Any) -> None:
+        """The connection to a worker broke.
+
+        Ray knows at once when a process has died. Where it only calls the worker unavailable, the node or the network
+        failed: that a node is dead is known some ten seconds later.
+        """
+        self._lose(hand, _told(error), innocent=isinstance(error, self.ray.exceptions.ActorUnavailableError))
 
     def _lose(self, hand: Hand, error: str, *, innocent: bool = False) -> None:
         job, seconds = hand.job, time.monotonic() - hand.since
