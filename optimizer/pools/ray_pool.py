@@ -26,6 +26,7 @@ from .worker import DeviceLostError
 
 TICK = 0.25  # seconds that the driver waits at most before it looks at signals, deadlines and the cluster
 SOON = 1.0  # seconds
+AWAY = 5.0  # seconds without a look at the workers that are not held against them
 REMIND = 60.0  # seconds between two lines about waiting for workers
 CALLS = 3  # workers that a call may cost
 
@@ -53,7 +54,7 @@ class RayPool:
         self.says = says
         self._events: deque[Event] = deque()
         self._arrived: deque[Any] = deque()  # futures that are known to be done
-        self._reminded = time.monotonic()
+        self._reminded = self._tended = time.monotonic()
         self.crew.tend()
 
     def expect(self, ingredients: dict[str, dict[str, str]]) -> None:
@@ -128,10 +129,15 @@ class RayPool:
 
     def _tend(self) -> None:
         """Look after what no future tells: workers that hang or are missing, a cluster that has grown."""
-        limit, now = self.deadline.seconds, time.monotonic()
+        now = time.monotonic()
+        away, self._tended = now - self._tended, now
         for hand in self.crew.busy:
+            if away > AWAY:  # the driver waited for room on the disk, or was stopped: what is done was not taken in
+                hand.since = min(now, hand.since + away)
+            assert hand.job is not None, "Should not reach."
+            limit = self.deadline.seconds(hand.job.part)
             if now - hand.since > limit:
-                self._lose(hand, f"hung: nothing for {limit:.0f} s (workers.trial_timeout)")
+                self._lose(hand, f"hung: not done after {limit:.0f} s (workers.trial_timeout)")
         if not told():
             self.crew.tend()
         if self.crew.ready:
@@ -179,8 +185,8 @@ class RayPool:
             if isinstance(event, BlockDone):
                 self._events.append(event)
             else:
-                if isinstance(event, Finished):
-                    self.deadline.took(time.monotonic() - hand.since)
+                if isinstance(event, Finished) and hand.job is not None:
+                    self.deadline.took(hand.job.part, time.monotonic() - hand.since)
                 self._end(hand, event)
 
     def _end(self, hand: Hand, event: Event) -> None:

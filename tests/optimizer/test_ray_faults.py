@@ -121,7 +121,7 @@ def test_a_recipe_costs_two_workers_at_most(
     assert outcome.code == 0, outcome.err
     trials = {trial["name"] or trial["number"]: trial for trial in lines(tmp_path / "run" / "trials.jsonl")}
     assert len(trials) == 10 + len(FATAL) + 6
-    reasons = {"kill": "worker process has died", "hang": "hung: nothing for 3 s", "cuda": "illegal memory access"}
+    reasons = {"kill": "worker process has died", "hang": "hung: not done after 3 s", "cuda": "illegal memory access"}
     for name, reason in reasons.items():
         trial = trials[f"{name}.yaml"]
         assert trial["state"] == "failed"
