@@ -14,9 +14,11 @@ from ..session import Options
 from ..stop import RunFailedError
 from .pool import Job
 from .ray_actor import RayWorker, WorkerFacts
+from .ray_cluster import room
 
 LOOK = 1.0  # seconds between two looks at the cluster
-TRIES = 3  # workers in a row that may fail to start
+TRIES = 3  # workers in a row that may fail to start; then the next ones are tried later
+LATER = 60.0  # seconds
 
 
 @dataclass
@@ -53,15 +55,16 @@ class Crew:
         threads = workers.threads or workers.cpus_per_worker
         self.config = config.model_copy(update={"workers": workers.model_copy(update={"threads": threads})})
         self.hands: list[Hand] = []
-        self.target = 0
+        self.target = self.room = 0  # how many workers there should be, and how many the nodes hold
         self.ingredients: dict[str, dict[str, str]] = {}
         self._plan: ScoringPlan | None = None
         self._made_with: dict[str, str | None] | None = None
         self._class = ray.remote(RayWorker)
         self._names = 0
-        self._failures, self._last_error = 0, ""
+        self._failures, self._failed, self._last_error = 0, -LATER, ""
         self._looked = -LOOK
         self._resources: dict[str, float] = {}
+        self._has_gpus = False
 
     @property
     def ready(self) -> list[Hand]:
@@ -101,18 +104,22 @@ class Crew:
         Raises:
             RunFailedError: one after the other fails to start, and none is there.
         """
-        now = time.monotonic()
+        now, workers = time.monotonic(), self.config.workers
         if now - self._looked < LOOK:
             return
         self._looked = now
         resources = self.ray.cluster_resources()
         if resources != self._resources:
             self._resources, self._failures = resources, 0  # another node may do better
-        self.target = self.config.workers.count or self._room()
+            self._has_gpus |= resources.get("GPU", 0) > 0  # for good: nodes with GPUs that left may come again
+            alive = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            self.room = sum(room(node, workers.cpus_per_worker, self._gpus) for node in alive)
+        self.target = workers.count or self.room
         if self._failures >= TRIES:
             if not self.hands:
                 raise RunFailedError(f"no worker could be started; the last one failed with: {self._last_error}")
-            return
+            if now - self._failed < LATER:
+                return
         for hand in [hand for hand in self.hands if hand.facts is None][: max(0, len(self.hands) - self.target)]:
             self._remove(hand)
         while len(self.hands) < self.target:
@@ -153,7 +160,9 @@ class Crew:
         """A worker is gone, or of no use."""
         self._remove(hand)
         if hand.facts is None:
-            self._failures, self._last_error = self._failures + 1, error
+            self._failures, self._failed, self._last_error = self._failures + 1, time.monotonic(), error
+        else:
+            self._failures = 0  # there is room now where one could open
         self.note("worker", name=hand.name, state="lost" if hand.facts else "failed", place=hand.place, error=error)
         self._looked = -LOOK  # its place is taken at once
 
@@ -179,9 +188,4 @@ class Crew:
     @property
     def _gpus(self) -> float:
         asked = self.config.workers.gpus_per_worker
-        return float(self._resources.get("GPU", 0) > 0) if asked is None else asked
-
-    def _room(self) -> int:
-        """How many workers the cluster can hold."""
-        cpus = self._resources.get("CPU", 0) // self.config.workers.cpus_per_worker
-        return int(cpus if not self._gpus else min(cpus, self._resources.get("GPU", 0) / self._gpus))
+        return float(self._has_gpus) if asked is None else asked
