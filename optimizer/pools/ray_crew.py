@@ -57,6 +57,7 @@ class Crew:
         self.hands: list[Hand] = []
         self.target = self.room = 0  # how many workers there should be, and how many the nodes hold
         self.ingredients: dict[str, dict[str, str]] = {}
+        self.versions: dict[str, str | None] = {}
         self._plan: ScoringPlan | None = None
         self._made_with: dict[str, str | None] | None = None
         self._class = ray.remote(RayWorker)
@@ -126,18 +127,22 @@ class Crew:
             self._ask()
 
     def welcome(self, hand: Hand, facts: WorkerFacts) -> None:
-        """A worker is ready; one that works with other things than the run is refused."""
-        self._made_with = self._made_with or facts.made_with
+        """A worker is ready; one that works with other things than the run is refused.
+
+        The versions are the driver's, the kind of device that of the first worker.
+        """
         other = [
             f"{kind} '{name}'"
             for kind, digests in self.ingredients.items()
             for name, digest in digests.items()
             if facts.ingredients.get(kind, {}).get(name) != digest
         ]
-        other += [name for name, made in self._made_with.items() if facts.made_with.get(name) != made]
+        expected = self._made_with or self.versions
+        other += [name for name, made in expected.items() if facts.made_with.get(name) != made]
         if other:
             self.lose(hand, f"on {facts.host} these are not the run's: {', '.join(other)}")
             return
+        self._made_with = facts.made_with
         hand.facts, self._failures = facts, 0
         if self._plan is not None:
             hand.actor.use.remote(self._plan)

@@ -46,7 +46,7 @@ class RayPool:
         """Start or join the cluster and ask for the workers, without waiting for them.
 
         Raises:
-            UserError: there is no such cluster.
+            UserError: there is no such cluster, or this machine holds no worker.
         """
         self.ray = connect(config.workers)
         self.crew = Crew(self.ray, config, root, options, note=note)
@@ -56,10 +56,16 @@ class RayPool:
         self._arrived: deque[Any] = deque()  # futures that are known to be done
         self._reminded = self._tended = time.monotonic()
         self.crew.tend()
+        if config.workers.address is None and not self.crew.room:
+            self.close()
+            raise UserError(
+                f"workers: not one fits on this machine: {self.crew.wants}; lower gpus_per_worker or cpus_per_worker, "
+                "or name the address of a cluster"
+            )
 
-    def expect(self, ingredients: dict[str, dict[str, str]]) -> None:
-        """Workers whose sources or tasks have other digests are refused."""
-        self.crew.ingredients = ingredients
+    def expect(self, ingredients: dict[str, dict[str, str]], versions: dict[str, str | None]) -> None:
+        """Workers whose sources or tasks have other digests are refused, and those with other versions of libraries."""
+        self.crew.ingredients, self.crew.versions = ingredients, versions
 
     @property
     def free(self) -> int:

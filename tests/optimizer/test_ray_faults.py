@@ -206,6 +206,15 @@ def test_ray_is_named_when_it_is_missing(search: Path, command: Command, monkeyp
     assert "pip install 'mergesmith[ray]'" in outcome.err
 
 
+def test_a_worker_that_this_machine_cannot_hold_is_a_users_mistake(search: Path, command: Command) -> None:
+    document = yaml.safe_load(search.read_text())
+    document["workers"] = {"pool": "ray", "cpus_per_worker": 4096}
+    search.write_text(yaml.safe_dump(document))
+    outcome = command("search", search)
+    assert outcome.code == 2, outcome.err
+    assert "4096 CPU each; the cluster has" in outcome.err
+
+
 def test_an_address_without_a_cluster_is_a_users_mistake(search: Path, command: Command) -> None:
     document = yaml.safe_load(search.read_text())
     document["workers"] = {"pool": "ray", "address": "127.0.0.1:1"}
