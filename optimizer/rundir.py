@@ -19,7 +19,7 @@ driver    the driver "started" or "stopped" (state), with its pid and host, and 
 best      another trial is the best so far: its number, label and value
 asked     a candidate was asked for: number, after how many finished trials, its params
 finished  a trial's line is in trials.jsonl: number
-lost      an attempt at a candidate ended without a result: number, worker, place, error, seconds, counts
+lost      an attempt at a candidate ended without a result: number, part, worker, place, error, seconds, counts
 worker    a worker (name) is "ready", "lost" or "failed" (state), with its node, pid, devices, error
 
 They are written without waiting for the disk: a power failure may cost the last of them, which no result depends on.
