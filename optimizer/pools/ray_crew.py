@@ -25,7 +25,7 @@ LATER = 60.0  # seconds
 class Hand:
     """One actor. `future` is what it is doing; None when it waits for the driver.
 
-    `received` is done when the actor was alive as it got its job. `asked` is the call that it answers at the moment;
+    `received` is done when the actor was alive as it got what it does: to open, or its job. `asked` is the call that it answers at the moment;
     then its `answer` or `error` stands here.
     """
 
@@ -71,6 +71,11 @@ class Crew:
     def ready(self) -> list[Hand]:
         """Those that have opened the sources."""
         return [hand for hand in self.hands if hand.facts is not None]
+
+    @property
+    def opening(self) -> list[Hand]:
+        """Those that open the sources, or wait for a place on a node."""
+        return [hand for hand in self.hands if hand.facts is None]
 
     @property
     def idle(self) -> list[Hand]:
@@ -121,7 +126,7 @@ class Crew:
                 raise RunFailedError(f"no worker could be started; the last one failed with: {self._last_error}")
             if now - self._failed < LATER:
                 return
-        for hand in [hand for hand in self.hands if hand.facts is None][: max(0, len(self.hands) - self.target)]:
+        for hand in self.opening[: max(0, len(self.hands) - self.target)]:
             self._remove(hand)
         while len(self.hands) < self.target:
             self._ask()
@@ -143,7 +148,7 @@ class Crew:
             self.lose(hand, f"on {facts.host} these are not the run's: {', '.join(other)}")
             return
         self._made_with = facts.made_with
-        hand.facts, self._failures = facts, 0
+        hand.facts, hand.received, self._failures = facts, None, 0
         if self._plan is not None:
             hand.actor.use.remote(self._plan)
         place = {"node": facts.node, "host": facts.host, "pid": facts.pid, "device": facts.device}
@@ -188,7 +193,9 @@ class Crew:
             config = config.model_copy(update={"workers": workers.model_copy(update={"device": "cpu"})})
         asks = {"num_cpus": workers.cpus_per_worker, "num_gpus": self._gpus}
         actor = self._class.options(**asks, max_restarts=0, max_task_retries=0).remote()
-        self.hands.append(Hand(name, actor, actor.open.remote(name, config, self.root, self.options)))
+        received = actor.received.remote()
+        future = actor.open.remote(name, config, self.root, self.options)
+        self.hands.append(Hand(name, actor, future, received=received))
 
     @property
     def _gpus(self) -> float:

@@ -17,7 +17,7 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig
 from ..session import Options
 from ..stop import RunFailedError, check, told
-from .deadline import Deadline
+from .deadline import UNKNOWN, Deadline
 from .pool import BlockDone, Event, Finished, Job, Lost
 from .ray_actor import WorkerFacts
 from .ray_cluster import connect
@@ -144,6 +144,12 @@ class RayPool:
             limit = self.deadline.seconds(hand.job.part)
             if now - hand.since > limit:
                 self._lose(hand, f"hung: not done after {limit:.0f} s (workers.trial_timeout)")
+        opening = {hand.received: hand for hand in self.crew.opening}
+        alive, _ = self.ray.wait(list(opening), num_returns=len(opening), timeout=0) if opening else ([], [])
+        for hand in map(opening.__getitem__, alive):
+            hand.since = hand.since or now
+            if now - hand.since > UNKNOWN:
+                self._lose(hand, f"hung: not open after {UNKNOWN:.0f} s")
         if not told():
             self.crew.tend()
         if self.crew.ready:
