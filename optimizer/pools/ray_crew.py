@@ -25,8 +25,8 @@ LATER = 60.0  # seconds
 class Hand:
     """One actor. `future` is what it is doing; None when it waits for the driver.
 
-    `received` is done when the actor was alive as it got what it does: to open, or its job. `asked` is the call that it answers at the moment;
-    then its `answer` or `error` stands here.
+    `received` is done when the actor was alive as it got what it does: to open, or its job. `asked` is the call that it
+    answers at the moment; then its `answer` or `error` stands here.
     """
 
     name: str
