@@ -14,6 +14,7 @@ import typer
 from mergesmith.errors import UserError
 
 from .cli_read import make_console, readers
+from .memory import collecting_later
 from .stop import StoppedError, install
 
 app = typer.Typer(
@@ -103,9 +104,11 @@ def search(
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
-    from .config import parse_duration
-    from .run import Overrides, run_search
-    from .session import Options
+    with collecting_later():
+        from .config import parse_duration
+        from .run import Overrides, run_search
+        from .session import Options
+    gc.freeze()  # nor does it ever among what was imported: a second less until the search begins
 
     run_search(
         path,

@@ -16,6 +16,7 @@ from ..merge_ops import Recipe
 from .best import best_recipe
 from .config import RunConfig, load_config
 from .lock import process
+from .memory import collecting_later
 from .opening import open_pool
 from .progress import Report
 from .provenance import provenance
@@ -102,9 +103,11 @@ def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, consol
 
 def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> Verdict:
     console = report.console
-    session, pool = open_pool(config, root, rundir, options, report)
+    with collecting_later():
+        session, pool = open_pool(config, root, rundir, options, report)
     try:
-        rundir.check_same(session.ingredients())
+        with collecting_later():  # the tasks are loaded
+            rundir.check_same(session.ingredients())
         plan = Plan(config, session.space, session.suite.entries, session.baselines)
         rundir.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, pool.call(Session.task_warnings))

@@ -241,7 +241,8 @@ class RunDir:
         Raises:
             UserError: a line that is not the last one is damaged.
         """
-        return read_events(self.path)
+        with collecting_later():
+            return read_events(self.path)
 
     def driver(self) -> Driver:
         """Who drives the run, or who did last. For another process than the driver, which is not disturbed."""

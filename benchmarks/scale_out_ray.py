@@ -1,0 +1,88 @@
+"""What the calls of Ray cost the driver of many workers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from scale_out_run import MODELS, ROOT
+
+from mergesmith.evaluators import BlockScores, ItemScores
+from mergesmith.merge_ops import Recipe, Source
+from mergesmith.optimizer.config import parse_config
+from mergesmith.optimizer.pools import BlockDone, Event, Job
+from mergesmith.optimizer.pools import ray_crew as crew_module
+from mergesmith.optimizer.pools.ray_actor import WorkerFacts
+from mergesmith.optimizer.pools.ray_crew import Hand
+from mergesmith.optimizer.pools.ray_pool import RayPool
+from mergesmith.optimizer.session import Options
+
+PROCESSES = 2  # that stand for all workers
+EVENTS = 3000  # over which the cost of one is measured
+ITEMS = 142  # of a block: 1,984 items in 14 blocks
+
+
+class InstantWorkers:
+    """An actor that stands for many workers: it answers every call at once, with made-up scores of a block.
+
+    Its methods are asynchronous, so that Ray lets it take hundreds of calls at a time.
+    """
+
+    async def open(self, *_: object) -> WorkerFacts:
+        import ray
+
+        ids = tuple(map(str, range(ITEMS)))
+        self.items = {"first": ItemScores(ids, np.zeros(ITEMS))}
+        return WorkerFacts(ray.get_runtime_context().get_node_id(), "here", 0, (), "cpu", {}, {})
+
+    async def received(self) -> None: ...
+
+    async def begin(self, job: Job) -> tuple[Event, ...]:
+        return (BlockDone(job.number, BlockScores("search", 0, self.items, 0.0), 0.0),)
+
+
+def seconds_per_event(workers: int) -> float:
+    """Seconds that the pool on Ray costs the driver for each event of so many workers that all answer at once.
+
+    The pool is the product's; its workers share two processes. A new job is given out after each block, which is one
+    more call than for an answer.
+    """
+    document = {
+        "base_model": "./base",
+        "models": [f"./{name}" for name in MODELS],
+        "tasks": ["first"],
+        "workers": {"pool": "ray", "count": PROCESSES, "gpus_per_worker": 0},
+    }
+    config = parse_config(document, where="search.yaml")
+    with mock.patch.object(crew_module, "RayWorker", InstantWorkers):
+        pool = RayPool(config, ROOT, Options(), note=lambda *_, **__: None, says=print)
+    try:
+        while pool.free < PROCESSES:
+            pool.next_event()
+        first = pool.crew.hands
+        pool.crew.hands = [Hand(f"w{i}", first[i % PROCESSES].actor, None, first[0].facts) for i in range(workers)]
+        return _seconds_per_event(pool, workers)
+    finally:
+        pool.close()
+
+
+def _seconds_per_event(pool: RayPool, workers: int) -> float:
+    recipe = Recipe("linear", models=(Source("./a"),))
+    begun = done = 0
+    start = 0.0
+    while done < workers + EVENTS:
+        while pool.free:
+            pool.submit(Job(begun, recipe, "search"))
+            begun += 1
+        event = pool.next_event()
+        if event is None:
+            continue
+        hand: Any = pool.crew.at(event.number)
+        hand.job = hand.received = None
+        _ = pool.workers  # which a search shows
+        done += 1
+        if done == workers:  # all are at work
+            start = time.perf_counter()
+    return (time.perf_counter() - start) / EVENTS
