@@ -251,5 +251,5 @@ class RayPool:
 def _told(error: Exception) -> str:
     """The reason in what Ray says of a dead actor, on one line."""
     lines = [line.strip().partition(" Some common causes")[0] for line in str(error).splitlines() if line.strip()]
-    because = (line for line in lines if line.startswith("The actor is dead because"))
+    because = (line for line in lines if line.startswith(("The actor is dead because", "The actor died because")))
     return next(because, lines[0] if lines else type(error).__name__)
