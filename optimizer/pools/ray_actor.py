@@ -38,6 +38,11 @@ class WorkerFacts:
         return f"{self.host}:{'gpu ' + ','.join(self.gpus) if self.gpus else self.pid}"
 
 
+def host_of(place: str) -> str:
+    """The node in a worker's place."""
+    return place.partition(":")[0]
+
+
 class RayWorker:
     """Weights never travel: the sources are opened here, memory-mapped, so that a node's workers share their pages."""
 

@@ -19,7 +19,7 @@ from ..session import Options
 from ..stop import RunFailedError, check, told
 from .deadline import UNKNOWN, Deadline
 from .pool import BlockDone, Event, Finished, Job, Lost
-from .ray_actor import WorkerFacts
+from .ray_actor import WorkerFacts, host_of
 from .ray_cluster import connect
 from .ray_crew import Crew, Hand
 from .worker import DeviceLostError
@@ -28,7 +28,7 @@ TICK = 0.25  # seconds that the driver waits at most before it looks at signals,
 SOON = 1.0  # seconds
 AWAY = 5.0  # seconds without a look at the workers that are not held against them
 REMIND = 60.0  # seconds between two lines about waiting for workers
-BECAUSE = "The actor is dead because "
+BECAUSE = ("The actor is dead because ", "The actor died because ")
 CALLS = 3  # workers that a call may cost
 
 
@@ -79,8 +79,9 @@ class RayPool:
         return len(self.crew.ready), self.crew.target
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Give a job to a free worker, at a place that is not to be avoided if there is one."""
-        hand = min(self.crew.idle, key=lambda hand: hand.place in avoid)
+        """Give a job to a free worker: on another node than those to be avoided, or at least at another place."""
+        nodes = {host_of(place) for place in avoid}
+        hand = min(self.crew.idle, key=lambda hand: (host_of(hand.place) in nodes, hand.place in avoid))
         hand.job, hand.since = job, time.monotonic()
         hand.received = hand.actor.received.remote()
         hand.future = hand.actor.begin.remote(job)
@@ -116,9 +117,14 @@ class RayPool:
                 check()
             hand = self.crew.idle[0]
             hand.future = hand.asked = hand.actor.call.remote(function, *args)
+            end = time.monotonic() + UNKNOWN
             while hand.asked is not None:
+                self._tend()
                 self._wait()
                 check()
+                if time.monotonic() > end:
+                    hand.asked, hand.error = None, RuntimeError(f"no answer for {UNKNOWN:.0f} s")
+                    self._lose(hand, str(hand.error))
             if (error := hand.error) is None:
                 return hand.answer
             if isinstance(error, self.ray.exceptions.RayTaskError):
@@ -253,4 +259,6 @@ def _told(error: Exception) -> str:
     """The reason in what Ray says of a dead actor, on one line."""
     lines = [line.strip().partition(" Some common causes")[0] for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith(BECAUSE)), lines[0] if lines else type(error).__name__)
-    return told.removeprefix(BECAUSE).replace(" Worker exit type:", "").replace(" Worker exit detail:", ":")
+    for words in BECAUSE:
+        told = told.removeprefix(words)
+    return told.replace(" Worker exit type:", "").replace(" Worker exit detail:", ":")
