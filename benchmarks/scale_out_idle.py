@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Idle:
         share: of the workers' time in the window, the part without a candidate.
         window: seconds.
         finished: candidates that ended in it.
-        seconds: of the shortest and the longest of them.
+        seconds: that they took: the 5th and 95th percentile.
     """
 
     share: float
@@ -85,7 +86,8 @@ def idle_in(run: Path) -> Idle:
     stop = max(event["at"] for event in events if event["event"] == "asked")
     busy = sum(max(0.0, min(b, stop) - max(a, start)) for a, b in spans.values())
     inside = [b - a for a, b in spans.values() if start <= b <= stop]
-    return Idle(1 - busy / (WORKERS * (stop - start)), stop - start, len(inside), (min(inside), max(inside)))
+    cuts = statistics.quantiles(inside, n=20)
+    return Idle(1 - busy / (WORKERS * (stop - start)), stop - start, len(inside), (cuts[0], cuts[-1]))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

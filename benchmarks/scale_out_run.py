@@ -30,7 +30,7 @@ TASKS = ("first", "second", "third")
 DOCUMENTS = 3334  # of all tasks; 60 %, about 2,000, are search items
 # 60 numbers: the weights of 3 models, in 4 groups of tensors, at 5 places over the depth.
 SPACE = {"methods": ["task_arithmetic"], "knots": 5, "filters": ["self_attn", "mlp", "embed"]}
-COINS = 0.02
+COINS = 0.002
 SEEDS = {"coins": 0, "answers": 1, "candidates": 2}
 
 
@@ -127,7 +127,7 @@ class Meter:
 class InstantPool:
     """A pool whose workers answer at once, with made-up 0/1 scores: what a search spends on it is the driver's.
 
-    2 % of the items are coins to every candidate, the rest have an answer that all give alike: so most candidates are
+    Few items are coins to every candidate, the rest have an answer that all give alike: so nearly all candidates are
     scored in full. `meter` has what the making up takes, `blocks` what the driver spends between block and answer.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -102,15 +102,21 @@ def _variance_per_item(leaf: Leaf, values: np.ndarray) -> float:
 
 def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
     pieces = list(pieces)
-    ids = [item for piece in pieces for item in piece.ids]
+    ids, order = _ascending(tuple(item for piece in pieces for item in piece.ids))
     if len(set(ids)) != len(ids):
         raise ValueError(f"'{leaf}': the blocks score an item twice")
     values = np.concatenate([piece.values for piece in pieces])
-    numeric = all(item.isdecimal() for item in ids)
-    order = sorted(range(len(ids)), key=lambda i: (int(ids[i]) if numeric else 0, ids[i]))
     known = [piece.facts for piece in pieces if piece.facts is not None]
     facts = np.concatenate(known)[order] if len(known) == len(pieces) else None
-    return ItemScores(ids=tuple(ids[i] for i in order), values=values[order], facts=facts)
+    return ItemScores(ids=ids, values=values[order], facts=facts)
+
+
+@lru_cache(maxsize=128)
+def _ascending(ids: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Ids in ascending order, and (n,) where each was; every candidate of a search has the same ones."""
+    numeric = all(item.isdecimal() for item in ids)
+    order = sorted(range(len(ids)), key=lambda i: (int(ids[i]) if numeric else 0, ids[i]))
+    return tuple(ids[i] for i in order), np.array(order, dtype=np.intp)
 
 
 @cache

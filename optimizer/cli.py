@@ -57,7 +57,9 @@ def main() -> None:
 
 def _end_quickly() -> None:
     """Spare the interpreter the search for cycles among all that torch imports: up to a second at the very end."""
-    if "triton" not in sys.modules:  # whose bindings complain of what is not freed
+    if "triton" in sys.modules:  # whose bindings complain of what is not freed
+        gc.unfreeze()
+    else:
         gc.freeze()
 
 
