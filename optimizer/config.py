@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -120,7 +119,7 @@ class WorkersSection(_Section):
     @field_validator("gpus_per_worker")
     @classmethod
     def _whole_above_one(cls, value: float | None) -> float | None:
-        if value is not None and not 0 <= value < 1 and (value < 1 or value == math.inf or value != int(value)):
+        if value is not None and not 0 <= value < 1 and not (value >= 1 and value.is_integer()):
             raise ValueError("must be a share of a GPU, 0 to 1, or a whole number of them")
         return value
 

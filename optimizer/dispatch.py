@@ -2,7 +2,8 @@
 
 A candidate whose worker is lost is tried again, elsewhere if possible. One that has cost two workers is given up: it
 would cost more. Losses that are not a candidate's doing (a node that leaves) do not count. All of it is written to the
-run's events, so that a resumed run knows of them.
+run's events, so that a resumed run knows of them. In the final phase every session tries anew: those candidates have
+been scored before, and without them there is no result.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 
-from ..evaluators import BlockScores, Scores, join
+from ..evaluators import BlockScores, Part, Scores, join
 from .pools import BlockDone, Failed, Finished, Job, Lost, Pool
 from .rundir import RunDir
 from .stop import at_safe_points, check, finish, told
 from .trial import LostAttempt
 
 MOST_LOST = 2  # workers that one candidate may cost
+MOST_TRIED = 10  # attempts that may be lost for whatever reason: so many nodes do not leave by chance
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,14 @@ class Dispatcher:
         self.pool, self.rundir, self.says = pool, rundir, says
         self._jobs: dict[int, Job] = {}
         self._again: deque[Job] = deque()
-        self._lost: dict[int, list[LostAttempt]] = {}
-        self._costs: Counter[str] = Counter()  # by the recipe's digest
+        self._lost: dict[tuple[int, Part], list[LostAttempt]] = {}
+        self._costs: Counter[tuple[str, Part]] = Counter()  # by the recipe's digest
         self._given_up: deque[Failed] = deque()
         for event in rundir.events():
-            if event["event"] == "lost":
+            if event["event"] == "lost" and event.get("part", "search") == "search":
                 attempt = LostAttempt(**{known.name: event[known.name] for known in fields(LostAttempt)})
-                self._lost.setdefault(event["number"], []).append(attempt)
-                self._costs[event["recipe"]] += attempt.counts
+                self._lost.setdefault((event["number"], "search"), []).append(attempt)
+                self._costs[event["recipe"], "search"] += attempt.counts
 
     @property
     def free(self) -> int:
@@ -61,7 +63,7 @@ class Dispatcher:
         """Wait for the next event of any job; None when there is none yet."""
         while self._again and self.pool.free:
             job = self._again.popleft()
-            self.pool.submit(job, avoid=[attempt.place for attempt in self._lost[job.number]])
+            self.pool.submit(job, avoid=[attempt.place for attempt in self._lost[job.number, job.part]])
         if self._given_up:
             event = self._given_up.popleft()
         else:
@@ -79,26 +81,27 @@ class Dispatcher:
         self.pool.answer(number, go_on=go_on)
 
     def lost(self, number: int) -> tuple[LostAttempt, ...]:
-        """The attempts at a job whose workers were lost."""
-        return tuple(self._lost.get(number, ()))
+        """The attempts at a trial's search part whose workers were lost."""
+        return tuple(self._lost.get((number, "search"), ()))
 
     def _take_lost(self, lost: Lost) -> Restarted:
         job = self._jobs[lost.number]
         attempt = LostAttempt(lost.worker, lost.place, lost.error, round(lost.seconds, 3), lost.counts)
-        self._lost.setdefault(job.number, []).append(attempt)
-        self._costs[job.recipe.digest] += lost.counts
-        self.rundir.note("lost", number=job.number, recipe=job.recipe.digest, **asdict(attempt))
+        self._lost.setdefault((job.number, job.part), []).append(attempt)
+        self._costs[job.recipe.digest, job.part] += lost.counts
+        self.rundir.note("lost", number=job.number, part=job.part, recipe=job.recipe.digest, **asdict(attempt))
         self.says(f"worker {lost.worker} was lost with trial {job.number}: {lost.error}")
         if not self._give_up(job):
             self._again.append(job)
         return Restarted(job.number)
 
     def _give_up(self, job: Job) -> bool:
-        costs = self._costs[job.recipe.digest]
-        if costs < MOST_LOST:
+        costs, lost = self._costs[job.recipe.digest, job.part], self._lost.get((job.number, job.part), [])
+        if costs < MOST_LOST and len(lost) < MOST_TRIED:
             return False
-        last = f"; the last: {lost[-1].error}" if (lost := self._lost.get(job.number)) else ""
-        self._given_up.append(Failed(job.number, f"cost {costs} workers and is not tried again{last}"))
+        cost = costs if costs >= MOST_LOST else len(lost)
+        last = f"; the last: {lost[-1].error}" if lost else ""
+        self._given_up.append(Failed(job.number, f"cost {cost} workers and is not tried again{last}"))
         return True
 
 
@@ -118,20 +121,16 @@ def do_all(
     """Have jobs done to their ends; the outcomes by number. `done` is told of each at once.
 
     Raises:
-        StoppedError: a signal asked for the end; what is in flight is given up after `grace` seconds.
+        StoppedError: a signal asked for the end; what was in flight had `grace` seconds to finish.
     """
     waiting = deque(jobs)
     outcomes = {job.number: Outcome() for job in waiting}
-    left = len(outcomes)
+    in_flight = 0
     with at_safe_points(grace):
-        while left:
-            if told():  # what is in flight may finish
-                left -= len(waiting)
-                waiting.clear()
-                if not left:
-                    break
-            while waiting and dispatcher.free > 0:
+        while in_flight or (waiting and not told()):
+            while waiting and not told() and dispatcher.free > 0:
                 dispatcher.submit(waiting.popleft())
+                in_flight += 1
             event = dispatcher.next_event()
             check()
             if event is None:
@@ -143,7 +142,7 @@ def do_all(
             elif isinstance(event, Restarted):
                 outcome.blocks.clear()
             else:
-                left -= 1
+                in_flight -= 1
                 if isinstance(event, Failed):
                     outcome.error = event.error
                 else:

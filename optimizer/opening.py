@@ -9,6 +9,7 @@ from .loading import load_sources
 from .pools import LocalPool, Pool
 from .progress import Report
 from .rundir import RunDir
+from .scoring import versions
 from .session import Options, Session
 
 
@@ -28,7 +29,7 @@ def open_pool(config: RunConfig, root: Path, rundir: RunDir, options: Options, r
     try:
         workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
         session = Session(config.model_copy(update={"workers": workers}), root, options)
-        pool.expect(session.ingredients())
+        pool.expect(session.ingredients(), versions())
     except BaseException:
         pool.close()
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from .config import RunConfig
+from .dispatch import MOST_LOST
 from .loading import load_sources
 from .pools import LocalPool
 from .pools.replay import ReplayPool, Schedule
@@ -61,8 +63,16 @@ def run_replay(path: Path, output: Path | None, *, options: Options, console: Co
 
 
 def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfig:
-    """The configuration for this process alone, with a budget that covers every recorded trial."""
-    workers = config.workers.model_copy(update={"pool": "local", "address": None, "count": None})
+    """The configuration for this process alone, with a budget that covers every recorded trial.
+
+    Threads and the kind of device are those that the workers had: on others sums may come out differently.
+    """
+    same: dict[str, Any] = {}
+    if config.workers.pool == "ray":
+        same["threads"] = config.workers.threads or config.workers.cpus_per_worker
+        if config.workers.gpus_per_worker == 0 and config.workers.device == "auto":
+            same["device"] = "cpu"
+    workers = config.workers.model_copy(update={"pool": "local", "address": None, "count": None, **same})
     proposals = [trial.number for trial in trials if not trial.name]
     baselines = sum(bool(trial.name) for trial in trials)
     budget = max(proposals) + 1 - baselines if proposals else 0
@@ -96,7 +106,13 @@ def _repeat(trials: Sequence[Trial], schedule: Schedule, rundir: RunDir, session
 def _schedule(trials: Sequence[Trial], events: Sequence[dict[str, Any]]) -> Schedule:
     after = {event["number"]: event["after"] for event in events if event["event"] == "asked"}
     after |= {trial.number: 0 if trial.name else trial.after for trial in trials}
-    given_up = {t.number: t.error or "" for t in trials if t.failed and t.lost and not t.worker}
+    # One whose recipe had cost its workers under another number was given up before any worker saw it.
+    costs = Counter(event["recipe"] for event in events if event["event"] == "lost" and event["counts"])
+    given_up = {
+        trial.number: trial.error or ""
+        for trial in trials
+        if trial.failed and not trial.worker and (trial.lost or costs[trial.recipe.digest] >= MOST_LOST)
+    }
     return Schedule(
         after=after,
         finished=[trial.number for trial in trials],

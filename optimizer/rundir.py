@@ -17,10 +17,11 @@ A line of events.jsonl is {"at": Unix time in seconds, "event": its kind, and th
 
 driver    the driver "started" or "stopped" (state), with its pid and host, and how many baselines the run has
 best      another trial is the best so far: its number, label and value
-asked     a candidate was asked for: number, after how many finished trials, its params
+asked     a candidate was asked for: number, after how many finished trials, its params; one that was in flight when a
+          driver ended stands there again, as it was
 finished  a trial's line is in trials.jsonl: number
-lost      an attempt at a candidate ended without a result: number, worker, place, error, seconds, counts
-worker    a worker (name) is "ready", "lost" or "failed" (state), with its node, pid, devices, error
+lost      an attempt at a candidate ended without a result: number, part, worker, place, error, seconds, counts
+worker    a worker (name) is "ready", "lost" or "failed" (state), with its place; and its node, pid and device, or error
 
 They are written without waiting for the disk: a power failure may cost the last of them, which no result depends on.
 

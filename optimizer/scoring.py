@@ -51,8 +51,12 @@ def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Consol
 
 def made_with(session: Session) -> dict[str, str | None]:
     """What decides, beside the models and tasks, whether a scorer agrees with lm-eval's."""
-    versions = {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
-    return {"device": session.device.type, **versions}
+    return {"device": session.device.type, **versions()}
+
+
+def versions() -> dict[str, str | None]:
+    """The libraries that scores depend on."""
+    return {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
 
 
 def checked_scorers(session: Session) -> dict[str, Any]:

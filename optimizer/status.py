@@ -213,8 +213,8 @@ def _workers(status: Status) -> Iterable[tuple[str, str]]:
     yield "workers", was + ", ".join(f"{count} {state}" for state, count in counts.items())
     gone = [(name, event) for name, event in status.workers.items() if event.get("state") != "ready"]
     for name, event in gone[-MOST:]:
-        node = f" on {event['node']}" if event.get("node") is not None else ""
-        yield "", f"{name}{node} {event.get('state')}: {_first_line(event.get('error'))}"
+        place = f" at {event['place']}" if event.get("place") else ""
+        yield "", f"{name}{place} {event.get('state')}: {_first_line(event.get('error'))}"
 
 
 def _driver(status: Status) -> str:

@@ -85,6 +85,7 @@ def finish() -> None:
     """
     if _state.noted is not None:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _state.overdue = True  # what is still to be written does not wait for room on the disk
         raise StoppedError(_state.noted)
 
 

@@ -129,7 +129,7 @@ class Study:
             else:
                 pending = [p.trial.params for p in self._pending.values() if not p.trial.name and p.trial.params]
                 params, after = self.sampler.ask(number - baselines, pending), len(self.trials)
-                self.rundir.note("asked", number=number, after=after, params=params)
+            self.rundir.note("asked", number=number, after=after, params=params)  # anew in every session
             yield Trial(number, self.plan.space.recipe(params), "failed", params=params, after=after)
 
     def _baseline(self, number: int) -> Trial:

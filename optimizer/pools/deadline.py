@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from statistics import median
+
+from ...evaluators import Part
 
 TIMES = 10.0  # as long as the median candidate: the first of a method, or one on a slow node, takes several times it
 LEAST = 60.0  # seconds
@@ -12,21 +14,22 @@ ENOUGH, RECENT = 3, 100  # candidates from which on, and over which, the median 
 
 
 class Deadline:
-    """Seconds that a candidate may take: as configured, or by the median of those that were scored whole."""
+    """Seconds that a candidate may take: as configured, or by the median of those that were scored whole on the part.
+
+    The parts' sizes differ: by the search items' time a candidate on many more report items would seem to hang.
+    """
 
     def __init__(self, configured: float | None) -> None:
         self.configured = configured
-        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self._seconds: defaultdict[Part, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
 
-    def took(self, seconds: float) -> None:
+    def took(self, part: Part, seconds: float) -> None:
         """A candidate was scored whole in so many seconds."""
-        self._seconds.append(seconds)
+        self._seconds[part].append(seconds)
 
-    @property
-    def seconds(self) -> float:
+    def seconds(self, part: Part) -> float:
         """The present limit."""
         if self.configured is not None:
             return self.configured
-        if len(self._seconds) < ENOUGH:
-            return UNKNOWN
-        return max(LEAST, TIMES * median(self._seconds))
+        known = self._seconds[part]
+        return UNKNOWN if len(known) < ENOUGH else max(LEAST, TIMES * median(known))

@@ -16,6 +16,7 @@ from ..loading import load_quietly
 from ..scoring import made_with
 from ..session import Options, Session
 from .pool import BlockDone, Event, Job
+from .ray_cluster import room
 from .worker import Worker
 
 
@@ -35,6 +36,11 @@ class WorkerFacts:
     def place(self) -> str:
         """The node and its GPUs, or the process where there are none."""
         return f"{self.host}:{'gpu ' + ','.join(self.gpus) if self.gpus else self.pid}"
+
+
+def host_of(place: str) -> str:
+    """The node in a worker's place."""
+    return place.partition(":")[0]
 
 
 class RayWorker:
@@ -95,5 +101,7 @@ def _workers_on_this_node(ray: Any, workers: WorkersSection) -> int:
     """How many workers the node has room for."""
     here = ray.get_runtime_context().get_node_id()
     resources = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
-    gpus = workers.gpus_per_worker or 1.0
-    return max(1, int(min(resources.get("GPU", 0) / gpus, resources.get("CPU", 0) / workers.cpus_per_worker)))
+    gpus = workers.gpus_per_worker
+    if gpus is None:
+        gpus = float(resources.get("GPU", 0) > 0)
+    return max(1, room(resources, workers.cpus_per_worker, gpus))

@@ -6,14 +6,14 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from mergesmith.errors import UserError
 
 from ..config import WorkersSection
-from ..stop import handle_signals
+from ..stop import EXIT_CODES, StoppedError, handle_signals
 
 PATIENCE = 5.0  # seconds that the head of a cluster is given to answer
 LOOPBACK = ("127.0.0.1", "::1")
@@ -27,6 +27,7 @@ def connect(workers: WorkersSection) -> Any:
 
     Raises:
         UserError: Ray is not installed, or there is no such cluster.
+        StoppedError: a signal came meanwhile.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")  # the run says it in fewer words
@@ -47,14 +48,25 @@ def connect(workers: WorkersSection) -> Any:
     try:
         with _deaf_to_sigterm():
             ray.init(**options)
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        raise StoppedError(EXIT_CODES[signal.SIGTERM]) from None  # Ray's own handler was in place already
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(_no_cluster(workers.address, str(error).strip().partition("\n")[0])) from None
-    finally:
-        handle_signals()  # Ray sets its own for SIGTERM
     if own and (found := ray.nodes()[0]["NodeManagerAddress"]) not in LOOPBACK:
         ray.shutdown()
         raise UserError(f"Ray would listen on {found}, not on loopback only; use ray 2.60, or start a cluster yourself")
     return ray
+
+
+def room(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
+    """How many workers of so many CPUs and GPUs a node with these resources holds; no GPU is shared out in pieces."""
+    by_cpu = int(resources.get("CPU", 0) // cpus)
+    if not gpus:
+        return by_cpu
+    here = int(resources.get("GPU", 0))
+    return min(by_cpu, here // int(gpus) if gpus >= 1 else here * int(1 / gpus + 1e-9))
 
 
 def _raise_unless_reachable(address: str) -> None:
@@ -86,6 +98,7 @@ def _deaf_to_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
+        handle_signals()  # Ray has set its own for SIGTERM; one that came meanwhile is ours
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 

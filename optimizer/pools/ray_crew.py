@@ -14,17 +14,19 @@ from ..session import Options
 from ..stop import RunFailedError
 from .pool import Job
 from .ray_actor import RayWorker, WorkerFacts
+from .ray_cluster import room
 
 LOOK = 1.0  # seconds between two looks at the cluster
-TRIES = 3  # workers in a row that may fail to start
+TRIES = 3  # workers in a row that may fail to start; then the next ones are tried later
+LATER = 60.0  # seconds
 
 
 @dataclass
 class Hand:
     """One actor. `future` is what it is doing; None when it waits for the driver.
 
-    `received` is done when the actor was alive as it got its job. `asked` is the call that it answers at the moment;
-    then its `answer` or `error` stands here.
+    `received` is done when the actor was alive as it got what it does: to open, or its job. `asked` is the call that it
+    answers at the moment; then its `answer` or `error` stands here.
     """
 
     name: str
@@ -53,20 +55,27 @@ class Crew:
         threads = workers.threads or workers.cpus_per_worker
         self.config = config.model_copy(update={"workers": workers.model_copy(update={"threads": threads})})
         self.hands: list[Hand] = []
-        self.target = 0
+        self.target = self.room = 0  # how many workers there should be, and how many the nodes hold
         self.ingredients: dict[str, dict[str, str]] = {}
+        self.versions: dict[str, str | None] = {}
         self._plan: ScoringPlan | None = None
         self._made_with: dict[str, str | None] | None = None
         self._class = ray.remote(RayWorker)
         self._names = 0
-        self._failures, self._last_error = 0, ""
+        self._failures, self._failed, self._last_error = 0, -LATER, ""
         self._looked = -LOOK
         self._resources: dict[str, float] = {}
+        self._has_gpus = False
 
     @property
     def ready(self) -> list[Hand]:
         """Those that have opened the sources."""
         return [hand for hand in self.hands if hand.facts is not None]
+
+    @property
+    def opening(self) -> list[Hand]:
+        """Those that open the sources, or wait for a place on a node."""
+        return [hand for hand in self.hands if hand.facts is None]
 
     @property
     def idle(self) -> list[Hand]:
@@ -101,37 +110,45 @@ class Crew:
         Raises:
             RunFailedError: one after the other fails to start, and none is there.
         """
-        now = time.monotonic()
+        now, workers = time.monotonic(), self.config.workers
         if now - self._looked < LOOK:
             return
         self._looked = now
         resources = self.ray.cluster_resources()
         if resources != self._resources:
             self._resources, self._failures = resources, 0  # another node may do better
-        self.target = self.config.workers.count or self._room()
+            self._has_gpus |= resources.get("GPU", 0) > 0  # for good: nodes with GPUs that left may come again
+            alive = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            self.room = sum(room(node, workers.cpus_per_worker, self._gpus) for node in alive)
+        self.target = workers.count or self.room
         if self._failures >= TRIES:
             if not self.hands:
                 raise RunFailedError(f"no worker could be started; the last one failed with: {self._last_error}")
-            return
-        for hand in [hand for hand in self.hands if hand.facts is None][: max(0, len(self.hands) - self.target)]:
+            if now - self._failed < LATER:
+                return
+        for hand in self.opening[: max(0, len(self.hands) - self.target)]:
             self._remove(hand)
         while len(self.hands) < self.target:
             self._ask()
 
     def welcome(self, hand: Hand, facts: WorkerFacts) -> None:
-        """A worker is ready; one that works with other things than the run is refused."""
-        self._made_with = self._made_with or facts.made_with
+        """A worker is ready; one that works with other things than the run is refused.
+
+        The versions are the driver's, the kind of device that of the first worker.
+        """
         other = [
             f"{kind} '{name}'"
             for kind, digests in self.ingredients.items()
             for name, digest in digests.items()
             if facts.ingredients.get(kind, {}).get(name) != digest
         ]
-        other += [name for name, made in self._made_with.items() if facts.made_with.get(name) != made]
+        expected = self._made_with or self.versions
+        other += [name for name, made in expected.items() if facts.made_with.get(name) != made]
         if other:
             self.lose(hand, f"on {facts.host} these are not the run's: {', '.join(other)}")
             return
-        hand.facts, self._failures = facts, 0
+        self._made_with = facts.made_with
+        hand.facts, hand.received, self._failures = facts, None, 0
         if self._plan is not None:
             hand.actor.use.remote(self._plan)
         place = {"node": facts.node, "host": facts.host, "pid": facts.pid, "device": facts.device}
@@ -153,7 +170,9 @@ class Crew:
         """A worker is gone, or of no use."""
         self._remove(hand)
         if hand.facts is None:
-            self._failures, self._last_error = self._failures + 1, error
+            self._failures, self._failed, self._last_error = self._failures + 1, time.monotonic(), error
+        else:
+            self._failures = 0  # there is room now where one could open
         self.note("worker", name=hand.name, state="lost" if hand.facts else "failed", place=hand.place, error=error)
         self._looked = -LOOK  # its place is taken at once
 
@@ -174,14 +193,11 @@ class Crew:
             config = config.model_copy(update={"workers": workers.model_copy(update={"device": "cpu"})})
         asks = {"num_cpus": workers.cpus_per_worker, "num_gpus": self._gpus}
         actor = self._class.options(**asks, max_restarts=0, max_task_retries=0).remote()
-        self.hands.append(Hand(name, actor, actor.open.remote(name, config, self.root, self.options)))
+        received = actor.received.remote()
+        future = actor.open.remote(name, config, self.root, self.options)
+        self.hands.append(Hand(name, actor, future, received=received))
 
     @property
     def _gpus(self) -> float:
         asked = self.config.workers.gpus_per_worker
-        return float(self._resources.get("GPU", 0) > 0) if asked is None else asked
-
-    def _room(self) -> int:
-        """How many workers the cluster can hold."""
-        cpus = self._resources.get("CPU", 0) // self.config.workers.cpus_per_worker
-        return int(cpus if not self._gpus else min(cpus, self._resources.get("GPU", 0) / self._gpus))
+        return float(self._has_gpus) if asked is None else asked

@@ -17,17 +17,18 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig
 from ..session import Options
 from ..stop import RunFailedError, check, told
-from .deadline import Deadline
+from .deadline import UNKNOWN, Deadline
 from .pool import BlockDone, Event, Finished, Job, Lost
-from .ray_actor import WorkerFacts
+from .ray_actor import WorkerFacts, host_of
 from .ray_cluster import connect
 from .ray_crew import Crew, Hand
 from .worker import DeviceLostError
 
 TICK = 0.25  # seconds that the driver waits at most before it looks at signals, deadlines and the cluster
 SOON = 1.0  # seconds
+AWAY = 5.0  # seconds without a look at the workers that are not held against them
 REMIND = 60.0  # seconds between two lines about waiting for workers
-BECAUSE = "The actor is dead because "
+BECAUSE = ("The actor is dead because ", "The actor died because ")
 CALLS = 3  # workers that a call may cost
 
 
@@ -46,7 +47,7 @@ class RayPool:
         """Start or join the cluster and ask for the workers, without waiting for them.
 
         Raises:
-            UserError: there is no such cluster.
+            UserError: there is no such cluster, or this machine holds no worker.
         """
         self.ray = connect(config.workers)
         self.crew = Crew(self.ray, config, root, options, note=note)
@@ -54,12 +55,18 @@ class RayPool:
         self.says = says
         self._events: deque[Event] = deque()
         self._arrived: deque[Any] = deque()  # futures that are known to be done
-        self._reminded = time.monotonic()
+        self._reminded = self._tended = time.monotonic()
         self.crew.tend()
+        if config.workers.address is None and not self.crew.room:
+            self.close()
+            raise UserError(
+                f"workers: not one fits on this machine: {self.crew.wants}; lower gpus_per_worker or cpus_per_worker, "
+                "or name the address of a cluster"
+            )
 
-    def expect(self, ingredients: dict[str, dict[str, str]]) -> None:
-        """Workers whose sources or tasks have other digests are refused."""
-        self.crew.ingredients = ingredients
+    def expect(self, ingredients: dict[str, dict[str, str]], versions: dict[str, str | None]) -> None:
+        """Workers whose sources or tasks have other digests are refused, and those with other versions of libraries."""
+        self.crew.ingredients, self.crew.versions = ingredients, versions
 
     @property
     def free(self) -> int:
@@ -72,8 +79,9 @@ class RayPool:
         return len(self.crew.ready), self.crew.target
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Give a job to a free worker, at a place that is not to be avoided if there is one."""
-        hand = min(self.crew.idle, key=lambda hand: hand.place in avoid)
+        """Give a job to a free worker: on another node than those to be avoided, or at least at another place."""
+        nodes = {host_of(place) for place in avoid}
+        hand = min(self.crew.idle, key=lambda hand: (host_of(hand.place) in nodes, hand.place in avoid))
         hand.job, hand.since = job, time.monotonic()
         hand.received = hand.actor.received.remote()
         hand.future = hand.actor.begin.remote(job)
@@ -109,9 +117,14 @@ class RayPool:
                 check()
             hand = self.crew.idle[0]
             hand.future = hand.asked = hand.actor.call.remote(function, *args)
+            end = time.monotonic() + UNKNOWN
             while hand.asked is not None:
+                self._tend()
                 self._wait()
                 check()
+                if time.monotonic() > end:
+                    hand.asked, hand.error = None, RuntimeError(f"no answer for {UNKNOWN:.0f} s")
+                    self._lose(hand, str(hand.error))
             if (error := hand.error) is None:
                 return hand.answer
             if isinstance(error, self.ray.exceptions.RayTaskError):
@@ -129,10 +142,21 @@ class RayPool:
 
     def _tend(self) -> None:
         """Look after what no future tells: workers that hang or are missing, a cluster that has grown."""
-        limit, now = self.deadline.seconds, time.monotonic()
+        now = time.monotonic()
+        away, self._tended = now - self._tended, now
         for hand in self.crew.busy:
+            if away > AWAY:  # the driver waited for room on the disk, or was stopped: what is done was not taken in
+                hand.since = min(now, hand.since + away)
+            assert hand.job is not None, "Should not reach."
+            limit = self.deadline.seconds(hand.job.part)
             if now - hand.since > limit:
-                self._lose(hand, f"hung: nothing for {limit:.0f} s (workers.trial_timeout)")
+                self._lose(hand, f"hung: not done after {limit:.0f} s (workers.trial_timeout)")
+        opening = {hand.received: hand for hand in self.crew.opening}
+        alive, _ = self.ray.wait(list(opening), num_returns=len(opening), timeout=0) if opening else ([], [])
+        for hand in map(opening.__getitem__, alive):
+            hand.since = hand.since or now
+            if now - hand.since > UNKNOWN:
+                self._lose(hand, f"hung: not open after {UNKNOWN:.0f} s")
         if not told():
             self.crew.tend()
         if self.crew.ready:
@@ -167,7 +191,7 @@ class RayPool:
         if hand.asked is not None:
             hand.asked, hand.answer, hand.error = None, result, error
             if error is not None and not isinstance(error, self.ray.exceptions.RayTaskError):
-                self._lose(hand, _told(error))
+                self._broken(hand, error)
         elif error is not None:
             self._failed(hand, error)
         elif isinstance(result, WorkerFacts):
@@ -180,8 +204,8 @@ class RayPool:
             if isinstance(event, BlockDone):
                 self._events.append(event)
             else:
-                if isinstance(event, Finished):
-                    self.deadline.took(time.monotonic() - hand.since)
+                if isinstance(event, Finished) and hand.job is not None:
+                    self.deadline.took(hand.job.part, time.monotonic() - hand.since)
                 self._end(hand, event)
 
     def _end(self, hand: Hand, event: Event) -> None:
@@ -192,11 +216,25 @@ class RayPool:
         """A worker is lost, or what it was asked raised an error that no candidate can be blamed for."""
         if isinstance(error, self.ray.exceptions.RayTaskError):
             cause = getattr(error, "cause", error)
+            if hand.facts is None:  # it could not open: its GPU is another's, its node lacks a file
+                first_line = str(cause).partition("\n")[0]
+                self._lose(
+                    hand, str(cause) if isinstance(cause, UserError) else f"{type(cause).__name__}: {first_line}"
+                )
+                return
             if not isinstance(cause, (UserError, DeviceLostError)):
                 raise error  # a fault in the program
             self._lose(hand, str(cause), innocent=isinstance(cause, UserError))
         else:
-            self._lose(hand, _told(error))
+            self._broken(hand, error)
+
+    def _broken(self, hand: Hand, error: Any) -> None:
+        """The connection to a worker broke.
+
+        Ray knows at once when a process has died. Where it only calls the worker unavailable, the node or the network
+        failed: that a node is dead is known some ten seconds later.
+        """
+        self._lose(hand, _told(error), innocent=isinstance(error, self.ray.exceptions.ActorUnavailableError))
 
     def _lose(self, hand: Hand, error: str, *, innocent: bool = False) -> None:
         job, seconds = hand.job, time.monotonic() - hand.since
@@ -221,4 +259,6 @@ def _told(error: Exception) -> str:
     """The reason in what Ray says of a dead actor, on one line."""
     lines = [line.strip().partition(" Some common causes")[0] for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith(BECAUSE)), lines[0] if lines else type(error).__name__)
-    return told.removeprefix(BECAUSE).replace(" Worker exit type:", "").replace(" Worker exit detail:", ":")
+    for words in BECAUSE:
+        told = told.removeprefix(words)
+    return told.replace(" Worker exit type:", "").replace(" Worker exit detail:", ":")

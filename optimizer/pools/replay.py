@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...evaluators import ScoringPlan
+from ..stop import RunFailedError
 from .local import LocalPool
 from .pool import Event, Failed, Job
 
@@ -51,13 +52,22 @@ class ReplayPool:
         self._jobs[job.number] = job
 
     def next_event(self) -> Event:
-        """The next event of the job whose turn it is."""
+        """The next event of the job whose turn it is.
+
+        Raises:
+            RunFailedError: the recorded order contradicts itself.
+        """
         finished = self.finished()
         if len(finished) >= len(self.schedule.finished):
             return Failed(min(self._jobs.keys() - finished), "was not finished when the run ended")
         number = self.schedule.finished[len(finished)]
         if number in self.schedule.given_up:
             return Failed(number, self.schedule.given_up[number])
+        if number not in self._jobs:
+            raise RunFailedError(
+                f"trial {number} cannot be repeated: as recorded it finished before it was asked for; the machine "
+                "may have failed before all events were on disk"
+            )
         if self.inner.free:
             self.inner.submit(self._jobs[number])
         return self.inner.next_event()

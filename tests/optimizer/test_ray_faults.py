@@ -32,6 +32,21 @@ def score(model, tokenizer, split):
     time.sleep(0.3)
     return 1.0 / (1.0 + abs(size - 1.1))
 """
+# The first worker on this machine finds its GPU full while it opens; any other is left in peace.
+FULL_GPU = """
+import os, sys
+if any("default_worker" in argument for argument in sys.orig_argv):
+    import torch
+    from mergesmith.optimizer.session import Session
+    plain = Session.load
+    def load(self, *arguments, **options):
+        try:
+            os.close(os.open({mark!r}, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return plain(self, *arguments, **options)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    Session.load = load
+"""
 FATAL = {"kill": 10.0, "hang": 20.0, "cuda": 30.0}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
@@ -90,8 +105,15 @@ def wait_for_trials(run: Path, count: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.05)
 
 
-def test_a_recipe_costs_two_workers_at_most(search: Path, tmp_path: Path, command: Command) -> None:
-    """One kills its worker, one hangs, one loses the device: each twice, then the run does without them."""
+def test_a_recipe_costs_two_workers_at_most(
+    search: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One kills its worker, one hangs, one loses the device: each twice, then the run does without them.
+
+    A worker that cannot open is replaced meanwhile.
+    """
+    (tmp_path / "sitecustomize.py").write_text(FULL_GPU.format(mark=str(tmp_path / "opened")))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     document = yaml.safe_load(search.read_text())
     document["baselines"] = [scaled_base(tmp_path, name, factor) for name, factor in FATAL.items()]
     search.write_text(yaml.safe_dump(document))
@@ -99,7 +121,7 @@ def test_a_recipe_costs_two_workers_at_most(search: Path, tmp_path: Path, comman
     assert outcome.code == 0, outcome.err
     trials = {trial["name"] or trial["number"]: trial for trial in lines(tmp_path / "run" / "trials.jsonl")}
     assert len(trials) == 10 + len(FATAL) + 6
-    reasons = {"kill": "worker process has died", "hang": "hung: nothing for 3 s", "cuda": "illegal memory access"}
+    reasons = {"kill": "worker process has died", "hang": "hung: not done after 3 s", "cuda": "illegal memory access"}
     for name, reason in reasons.items():
         trial = trials[f"{name}.yaml"]
         assert trial["state"] == "failed"
@@ -108,6 +130,9 @@ def test_a_recipe_costs_two_workers_at_most(search: Path, tmp_path: Path, comman
         assert len({attempt["worker"] for attempt in trial["lost"]}) == len(trial["lost"])
     others = [trial for name, trial in trials.items() if name not in [f"{name}.yaml" for name in FATAL]]
     assert all(trial["state"] == "complete" and trial["worker"] for trial in others)
+
+    refused = [event for event in lines(tmp_path / "run" / "events.jsonl") if event.get("state") == "failed"]
+    assert [event["error"] for event in refused] == ["OutOfMemoryError: CUDA out of memory"]
 
     again = command("search", search, "--resume", "--trials", 7)  # what killed two workers is known
     assert again.code == 0, again.err
@@ -179,6 +204,15 @@ def test_ray_is_named_when_it_is_missing(search: Path, command: Command, monkeyp
     outcome = command("search", search)
     assert outcome.code == 2
     assert "pip install 'mergesmith[ray]'" in outcome.err
+
+
+def test_a_worker_that_this_machine_cannot_hold_is_a_users_mistake(search: Path, command: Command) -> None:
+    document = yaml.safe_load(search.read_text())
+    document["workers"] = {"pool": "ray", "cpus_per_worker": 4096}
+    search.write_text(yaml.safe_dump(document))
+    outcome = command("search", search)
+    assert outcome.code == 2, outcome.err
+    assert "4096 CPU each; the cluster has" in outcome.err
 
 
 def test_an_address_without_a_cluster_is_a_users_mistake(search: Path, command: Command) -> None:

@@ -74,7 +74,7 @@ def test_what_happens_now(run: RunDir) -> None:
         (100, "asked", {"number": 7, "after": 7, "params": {}}),
         (60, "asked", {"number": 8, "after": 7, "params": {}}),
         (50, "lost", {"number": 7, "worker": "w1", "place": "b", "error": "killed\nsecond line", "counts": True}),
-        (50, "worker", {"name": "w1", "state": "lost", "node": "b", "error": "killed"}),
+        (50, "worker", {"name": "w1", "state": "lost", "place": "b", "error": "killed"}),
     ]
     rewrite_events(run, now, events)
     status = read_status(run.path, now)
@@ -88,7 +88,7 @@ def test_what_happens_now(run: RunDir) -> None:
 def test_told_of_a_running_run(run: RunDir, command: Command) -> None:
     run.note("asked", number=7, after=7, params={})
     run.note("lost", number=7, worker="w1", place="b", error="killed\nsecond line", seconds=3.0, counts=True)
-    run.note("worker", name="w1", state="lost", node="b", error="killed")
+    run.note("worker", name="w1", state="lost", place="b", error="killed")
     outcome = command("status", run.path)
     assert outcome.code == 0, outcome.err
     for part in (
@@ -97,6 +97,7 @@ def test_told_of_a_running_run(run: RunDir, command: Command) -> None:
         "1: trial 7 for 0 s",
         "trial 7 on w1: killed",
         "1 lost",
+        "w1 at b lost: killed",
         f"running, pid {os.getpid()} on ",
     ):
         assert part in outcome.out, outcome.out
