@@ -122,7 +122,7 @@ def resume_row(folder: Path, trials: int) -> None:
     row(
         f"resume of a {trials:,}-trial run ({found.megabytes:.0f} MB) until the first new trial starts",
         "under 10 s",
-        f"{found.asked:.1f} s ({found.cpu:.1f} s of processor time); models and tasks are open after {found.opened:.1f} s",
+        f"{found.asked:.1f} s ({found.cpu:.1f} s of processor time); models and tasks open after {found.opened:.1f} s",
     )
 
 
