@@ -14,7 +14,7 @@ from ..work import Work
 from .hashes import kept_sums, largest_bits, sums_by_hash, window_sums
 from .launch import addresses, chunks_of, codes, parallel, run
 from .ranked import kept_sums_by_rank
-from .selection import MagnitudeTable, largest_once
+from .selection import MagnitudeTable, Question, answers, largest_once
 
 WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 to 512 KiB per source
 
@@ -33,19 +33,19 @@ class TaskVectorCounts:
         """The fixed-point sum of all magnitudes."""
         return self._norm(position)[1]
 
-    def select(self, position: int, count: int) -> Cut:
+    def select(self, position: int, count: int) -> Cut | Question:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
         pair = self._pair(position)
         if not self._work.repeated:
             return largest_once(pair, 1, count)
         table = self._work.remember(self._places(position), "magnitudes", lambda: MagnitudeTable(pair, 1))
-        return table.cut(count, pair)
+        return table.ask(count, pair)
 
-    def kept(self, position: int, low: Cut, high: Cut) -> int:
+    def kept(self, position: int, low: Cut | Question, high: Cut | Question) -> int:
         """The fixed-point sum of the magnitudes in `low` and not in `high`."""
         pair, chunks = self._pair(position), chunks_of([self._size])
         sums = np.empty(len(chunks), np.int64)
-        cuts = [number for cut in (low, high) for number in (np.uint32(cut.bits), cut.bound)]
+        cuts = [number for cut in answers((low, high)) for number in (np.uint32(cut.bits), cut.bound)]
         run(window_sums, chunks, addresses(pair), codes(pair), 1, self._scale(position), *cuts, sums)
         return int(sums.sum())
 

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import torch
 
-from ..masks import Cut, by_magnitude, by_rank, numbers_of, row_length
+from ..masks import by_magnitude, by_rank, numbers_of, row_length
 from ..methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
 from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
@@ -17,6 +17,7 @@ from .custom import KERNELS
 from .launch import addresses, chunks_of, codes, each, run, supported
 from .linear import combine, combine_mixed, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
+from .selection import answers
 from .strips import BFLOAT16, STRIPS
 from .sums import products
 
@@ -106,10 +107,11 @@ def _masked(works: Sequence[Work], form: tuple[int, ...]) -> None:
     numbers = each(
         lambda pair: numbers_of(pair[0], pair[1], TaskVectorCounts(pair[0])), list(zip(works, plans, strict=True))
     )
+    found = iter(answers([cut for own in numbers for n in own for cut in (n.low, n.high)]))
     for t, own in enumerate(numbers):
         for k, n in enumerate(own):
-            assert isinstance(n.low, Cut) and isinstance(n.high, Cut), "Should not reach."
-            cuts[t, k], bounds[t, k] = (n.low.bits, n.high.bits), (n.low.bound, n.high.bound)
+            low, high = next(found), next(found)
+            cuts[t, k], bounds[t, k] = (low.bits, high.bits), (low.bound, high.bound)
             keys[t, k], shares[t, k] = n.key, n.share
             weights[t, k] = plans[t].rules[k].weight
             factors[t, k] = n.factor * plans[t].rules[k].weight

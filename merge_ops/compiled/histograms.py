@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .strips import STRIP, compiled, decode_delta
+from .strips import BFLOAT16, STRIP, compiled, decode_delta, number
 
 BINS = 1 << 17
 VARIANCE = 0  # the place of the base: no source of a task vector
@@ -77,8 +77,18 @@ def _count(found, n, counts):
 
 
 @compiled
+def _magnitudes_of_bfloat16(base, source, n, found):
+    for e in range(n):
+        d = np.float32(number(BFLOAT16, source, e) - number(BFLOAT16, base, e))
+        found[e] = np.uint32(d.view(np.uint32) & np.uint32(0x7FFFFFFF))
+
+
+@compiled
 def magnitudes(inputs, codes, source, start, n, found):
     """Magnitude bits of elements [start, start + n) into `found`, uint32."""
+    if source != VARIANCE and codes[0] == 0 and codes[source] == 0:
+        _magnitudes_of_bfloat16(inputs[0] + 2 * start, inputs[source] + 2 * start, n, found)
+        return
     base, scratch, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     bits = values.view(np.uint32)
     for offset in range(0, n, STRIP):
@@ -172,6 +182,15 @@ def _between(found, n, low, high):
     for e in range(n):
         count += np.uint32((found[e] >= low) & (found[e] <= high))
     return np.int64(count)
+
+
+@compiled
+def places_of(questions, first, last, inputs, codes, sources, bits, nths, places):
+    """Questions [first, last) of (place in the other arrays, start, stop), each as for `place_of`."""
+    for question in range(first, last):
+        q = questions[question, 0]
+        start, stop = questions[question, 1], questions[question, 2]
+        places[q] = place_of(inputs[q], codes[q], sources[q], start, stop, bits[q], nths[q])
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
@@ -14,6 +15,7 @@ import torch
 from ..reductions import CHUNK
 from .strips import CODES
 
+LONG, PATIENCE = 0.001, 0.005  # seconds per item, and before all of them
 PIECES = 8  # per thread, so that threads end together
 
 
@@ -65,11 +67,17 @@ def parallel(work: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = 
 
 
 def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """What `work(item)` gives for items, in order, several at a time; inside, kernels may be run."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(items) < 2:
-        return [work(item) for item in items]
-    return _results([_pool("items", threads).submit(work, item) for item in items])
+    """What `work(item)` gives for items, in order; inside, kernels may be run.
+
+    Several at a time where they take long: threads that wait for the interpreter's lock lose more than short ones take.
+    """
+    threads, start = torch.get_num_threads(), time.perf_counter()
+    found: list[Any] = []
+    for item in items:
+        if threads > 1 and time.perf_counter() - start > LONG * len(found) + PATIENCE:
+            break
+        found.append(work(item))
+    return found + _results([_pool("items", threads).submit(work, item) for item in items[len(found) :]])
 
 
 def _results(futures: Sequence[Future[Any]]) -> list[Any]:

@@ -11,13 +11,14 @@ what a bfloat16 tensor takes, and mostly answers without a pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..masks import NONE, Cut
 from ..reductions import CHUNK
-from .histograms import BINS, between_counts, group_counts, grouped, histogram, magnitudes, members, place_of
+from .histograms import BINS, between_counts, group_counts, grouped, histogram, magnitudes, members, places_of
 from .launch import addresses, chunks_of, codes, parallel, run
 
 SMALL = 1 << 12  # elements up to which all magnitudes are looked at each time
@@ -71,15 +72,51 @@ class Magnitudes:
         `before` (chunks + 1,) is how many of them there are in earlier chunks.
         """
         if low == high:
-            chunk = int(np.searchsorted(before, need, side="left")) - 1
-            start, stop = self._chunks[chunk, 1:]
-            nth = need - int(before[chunk])
-            return Cut(low, int(place_of(self._at, self._kinds, self._source, start, stop, np.uint32(low), nth)) + 1)
+            return answers([_question(self._at, self._kinds, self._source, self.size, low, before, need)])[0]
         offsets = before.astype(np.int64)
         bits, indices = np.empty(offsets[-1], np.uint32), np.empty(offsets[-1], np.int64)
         limits = (np.uint32(low), np.uint32(high))
         run(members, self._chunks, self._at, self._kinds, self._source, *limits, offsets, bits, indices)
         return _select(bits, indices, need)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A cut that is known but for one index: that of the nth element of its magnitude in [start, stop)."""
+
+    at: np.ndarray
+    kinds: np.ndarray
+    source: int
+    bits: int
+    start: int
+    stop: int
+    nth: int
+
+
+def _question(
+    at: np.ndarray, kinds: np.ndarray, source: int, size: int, bits: int, before: np.ndarray, need: int
+) -> Question:
+    """What is left to look up of a cut below which `need` elements of one magnitude stay.
+
+    `before` (chunks + 1,) is how many of them there are in earlier chunks.
+    """
+    chunk = int(np.searchsorted(before, need, side="left")) - 1
+    start = chunk * CHUNK
+    return Question(at, kinds, source, bits, start, min(start + CHUNK, size), need - int(before[chunk]))
+
+
+def answers(asked: Sequence[Cut | Question]) -> list[Cut]:
+    """The cuts; all that are questions, of equally many inputs, are looked up by one launch."""
+    questions = [x for x in asked if isinstance(x, Question)]
+    if not questions:
+        return [x for x in asked if isinstance(x, Cut)]
+    order = np.array([(i, x.start, x.stop) for i, x in enumerate(questions)], np.int64)
+    at, kinds = np.stack([x.at for x in questions]), np.stack([x.kinds for x in questions])
+    sources, nths = (np.array([getattr(x, name) for x in questions], np.int64) for name in ("source", "nth"))
+    bits, places = np.array([x.bits for x in questions], np.uint32), np.empty(len(questions), np.int64)
+    run(places_of, order, at, kinds, sources, bits, nths, places)
+    found = iter(places.tolist())
+    return [Cut(x.bits, next(found) + 1) if isinstance(x, Question) else x for x in asked]
 
 
 def largest_once(inputs: Sequence[torch.Tensor], source: int, count: int) -> Cut:
@@ -115,12 +152,12 @@ class MagnitudeTable:
         kind = np.uint32 if self.size < 1 << 32 else np.int64
         self._before = np.zeros((len(by_chunk) + 1, count), kind)  # elements in earlier chunks
         np.cumsum(by_chunk, axis=0, out=self._before[1:])
-        self._above = self.size - np.cumsum(self._before[-1].astype(np.int64))  # elements in later groups
+        self._below = np.cumsum(self._before[-1].astype(np.int64)) - self.size  # minus the elements in later groups
 
     @property
     def nbytes(self) -> int:
         """Bytes that the table takes."""
-        return 0 if self.size <= SMALL else sum(x.nbytes for x in (self._before, self._above, self._limits))
+        return 0 if self.size <= SMALL else sum(x.nbytes for x in (self._before, self._below, self._limits))
 
     def nonzero(self, inputs: Sequence[torch.Tensor]) -> int:
         """How many magnitudes are not 0."""
@@ -131,19 +168,29 @@ class MagnitudeTable:
 
     def cut(self, count: int, inputs: Sequence[torch.Tensor]) -> Cut:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
-        if count not in self._answers:
-            answer = self._cut(count, Magnitudes(inputs, self.source))
-            if len(self._answers) >= KEPT:
-                self._answers.pop(next(iter(self._answers)))
-            self._answers[count] = answer
-        return self._answers[count]
+        return self.known(count, answers([self.ask(count, inputs)])[0])
 
-    def _cut(self, count: int, found: Magnitudes) -> Cut:
-        if simple := _simple(found, count):
-            return simple
-        group = int(np.searchsorted(-self._above, -count, side="right"))
-        low, high = map(int, self._limits[group])
-        return found.cut_between(low, high, self._before[:, group], count - int(self._above[group]))
+    def ask(self, count: int, inputs: Sequence[torch.Tensor]) -> Cut | Question:
+        """As `cut`, but what takes a look at the tensor may be left as a question, to be answered with others."""
+        if count in self._answers:
+            return self._answers[count]
+        if self.size <= SMALL or not 0 < count < self.size:
+            simple = _simple(Magnitudes(inputs, self.source), count)
+            assert simple is not None, "Should not reach."
+            return self.known(count, simple)
+        group = int(np.searchsorted(self._below, -count, side="right"))
+        (low, high), before = map(int, self._limits[group]), self._before[:, group]
+        need = count + int(self._below[group])
+        if low == high:
+            return _question(addresses(inputs), codes(inputs), self.source, self.size, low, before, need)
+        return self.known(count, Magnitudes(inputs, self.source).cut_between(low, high, before, need))
+
+    def known(self, count: int, answer: Cut) -> Cut:
+        """Keep an answer, in place of the oldest where there are many."""
+        if count not in self._answers and len(self._answers) >= KEPT:
+            self._answers.pop(next(iter(self._answers)))
+        self._answers[count] = answer
+        return answer
 
 
 def _simple(found: Magnitudes, count: int) -> Cut | None:
