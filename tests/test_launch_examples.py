@@ -206,7 +206,12 @@ class Slurm:
             **({} if code is None else {"FAKE_CODE": str(code)}),
         }
         return subprocess.Popen(
-            ["bash", str(SLURM), "/shared/own.yaml"], env=environment, stdout=subprocess.PIPE, text=True
+            ["bash", str(SLURM), "/shared/own.yaml"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            # A shell cannot trap what was ignored when it began, as SIGINT is in whatever was started in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     @property
