@@ -240,7 +240,7 @@ def _told(fault: Any) -> tuple[str, str]:
     if fault["type"] == "too_short":
         return place, "must have at least one entry"
     value = fault.get("input")
-    told = isinstance(value, dict) or message.startswith("unknown ")
+    told = isinstance(value, dict) or message.startswith("unknown ") or ", but is " in message
     return place, message if told else f"{message}, but is {value!r}"
 
 
