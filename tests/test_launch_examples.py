@@ -210,7 +210,7 @@ class Slurm:
             env=environment,
             stdout=subprocess.PIPE,
             text=True,
-            # A shell cannot trap what was ignored when it began, as SIGINT is in whatever was started in the background.
+            # A shell cannot trap what was ignored when it began, as SIGINT is in what was started in the background.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
