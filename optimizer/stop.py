@@ -60,6 +60,8 @@ def at_safe_points(grace: float) -> Iterator[None]:
         yield
     finally:
         _state.grace = outer
+        if outer is None:  # an alarm that came while Python ends would end it in another way
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def told() -> bool:

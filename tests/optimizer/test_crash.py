@@ -85,6 +85,32 @@ def test_interrupted_run_says_how_to_go_on(
     assert len(finished(run)) == 10 + TRIALS > kept
 
 
+@pytest.mark.parametrize(("grace", "signals"), [(60, 2), (1, 1)])
+def test_what_is_in_flight_is_given_up(grace: int, signals: int, run_folder: Path) -> None:
+    """At the second signal, or when the grace time is over, however long the candidate would take."""
+    (run_folder / "objectives.py").write_text(
+        "import pathlib, time\n"
+        "def slow(model, tokenizer, split):\n"
+        "    pathlib.Path(__file__).with_name('begun').touch()\n"
+        "    time.sleep(100)\n"
+    )
+    task = {"name": "slow", "python": "./objectives.py:slow", "higher_is_better": True}
+    search = write_search(run_folder, tasks=(task,), workers={"threads": 1, "grace": grace})
+    process = start("search", search)
+    deadline = time.monotonic() + 60
+    while not (run_folder / "begun").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert finished(run_folder / "run") == []
+
+
 def test_full_disk_keeps_what_is_finished(search: Path, run_folder: Path, command: Command) -> None:
     run = run_folder / "run"
     process = start("search", search, limit=15_000)  # trials.jsonl reaches it after some trials
