@@ -131,6 +131,12 @@ class WorkersSection(_Section):
             raise ValueError("a Ray client's address cannot be used: start mergesmith on a machine of the cluster")
         return self
 
+    def of_one(self, gpus: float | None) -> WorkersSection:
+        """This section as a worker on Ray takes it that has so many GPUs; None where that is not known."""
+        # Ray hides no GPU of the node from a worker that asked for none.
+        device = "cpu" if gpus == 0 and self.device == "auto" else self.device
+        return self.model_copy(update={"threads": self.threads or self.cpus_per_worker, "device": device})
+
 
 class ScoringSection(_Section):
     """How items are scored.

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from .config import RunConfig
 from .dispatch import MOST_LOST
+from .files import INGREDIENTS
 from .loading import load_sources
 from .pools import LocalPool
 from .pools.replay import ReplayPool, Schedule
@@ -48,7 +49,7 @@ def run_replay(path: Path, output: Path | None, *, options: Options, console: Co
     try:
         if (path / SCORING).is_file():
             shutil.copyfile(path / SCORING, folder / SCORING)
-        shutil.copyfile(path / "ingredients.json", folder / "ingredients.json")
+        shutil.copyfile(path / INGREDIENTS, folder / INGREDIENTS)
         _repeat(trials, _schedule(trials, original.events()), rundir, Session(config, root, options), console)
         again = rundir.trials()
     finally:
@@ -67,12 +68,10 @@ def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfi
 
     Threads and the kind of device are those that the workers had: on others sums may come out differently.
     """
-    same: dict[str, Any] = {}
-    if config.workers.pool == "ray":
-        same["threads"] = config.workers.threads or config.workers.cpus_per_worker
-        if config.workers.gpus_per_worker == 0 and config.workers.device == "auto":
-            same["device"] = "cpu"
-    workers = config.workers.model_copy(update={"pool": "local", "address": None, "count": None, **same})
+    workers = config.workers
+    if workers.pool == "ray":
+        workers = workers.of_one(workers.gpus_per_worker)
+    workers = workers.model_copy(update={"pool": "local", "address": None, "count": None})
     proposals = [trial.number for trial in trials if not trial.name]
     baselines = sum(bool(trial.name) for trial in trials)
     budget = max(proposals) + 1 - baselines if proposals else 0

@@ -51,9 +51,7 @@ class Crew:
 
     def __init__(self, ray: Any, config: RunConfig, root: Path, options: Options, *, note: Callable[..., None]) -> None:
         self.ray, self.options, self.root, self.note = ray, options, root, note
-        workers = config.workers
-        threads = workers.threads or workers.cpus_per_worker
-        self.config = config.model_copy(update={"workers": workers.model_copy(update={"threads": threads})})
+        self.config = config
         self.hands: list[Hand] = []
         self.target = self.room = 0  # how many workers there should be, and how many the nodes hold
         self.ingredients: dict[str, dict[str, str]] = {}
@@ -188,9 +186,8 @@ class Crew:
     def _ask(self) -> None:
         self._names += 1
         name = f"w{self._names}"
-        config, workers = self.config, self.config.workers
-        if not self._gpus and workers.device == "auto":  # Ray hides no GPU of the node from one that asked for none
-            config = config.model_copy(update={"workers": workers.model_copy(update={"device": "cpu"})})
+        workers = self.config.workers.of_one(self._gpus)
+        config = self.config.model_copy(update={"workers": workers})
         asks = {"num_cpus": workers.cpus_per_worker, "num_gpus": self._gpus}
         actor = self._class.options(**asks, max_restarts=0, max_task_retries=0).remote()
         received = actor.received.remote()

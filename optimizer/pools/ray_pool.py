@@ -238,7 +238,8 @@ class RayPool:
 
     def _lose(self, hand: Hand, error: str, *, innocent: bool = False) -> None:
         job, seconds = hand.job, time.monotonic() - hand.since
-        innocent = innocent or not self._began(hand) or self.crew.left(hand, error)
+        if job is not None:
+            innocent = innocent or not self._began(hand) or self.crew.left(hand, error)
         self.crew.lose(hand, error)
         if job is not None:
             self._events = deque(event for event in self._events if event.number != job.number)
