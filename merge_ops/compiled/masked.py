@@ -7,7 +7,7 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 
 from .hashes import mixed, second_key
 from .ranked import DIGITS, rank_thresholds
-from .strips import STRIP, STRIPS, compiled, encode, filled, number, opened, put, subtract
+from .strips import STRIP, STRIPS, compiled, encode, filled, number, opened, pair, put, put_pair, subtract
 
 # What masks go by, and what happens to the sum, are told by lengths of tuples, which are part of numba's types: each
 # combination has a kernel of its own, without branches in its loop.
@@ -16,43 +16,61 @@ SUM, AVERAGE, ELECT, ELECT_AND_DIVIDE = ((0,) * n for n in (1, 2, 3, 4))
 
 
 @compiled
-def _sum(form, x, start, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scale, out):
-    """`x` is a tuple of addresses, the base's first; what lies there and at `out` is of `form`."""
-    for e in range(n):
-        total = np.float32(0)
-        kept = np.float32(0)
-        own = number(form, x[0], e)
-        kept_delta = weight  # of all sources, in registers
-        for k in range(len(weight)):
-            d = np.float32(number(form, x[k + 1], e) - own)
-            if len(rule) == 1:
-                bits = np.uint32(d.view(np.uint32) & np.uint32(0x7FFFFFFF))
-                keep = np.uint32(bits - low[k]) < span[k]
-            else:
-                bits = np.uint32(mixed(np.uint32(start + np.uint32(e)), key0[k], key1[k]) >> np.uint32(16))
-                keep = bits < (share[k] if len(rule) == 2 else table[k, e])
-            if len(vote) == 2:
-                kept = np.float32(kept + np.float32(keep))
-            d = np.float32((d if keep else np.float32(0)) * factor[k])
-            kept_delta = tuple_setitem(kept_delta, k, d)  # pyright: ignore[reportCallIssue] - an intrinsic
-            total = d if k == 0 else np.float32(total + d)  # a sum that starts with -0 can stay -0
+def _merged(x, place, index, rule, vote, numbers):
+    """One element of the base and the sources, `x`, merged: float32; it is the `place`th in `table`."""
+    low, span, key0, key1, share, table, factor, weight, scale = numbers
+    own = x[0]
+    total = np.float32(0)
+    kept = np.float32(0)
+    kept_delta = weight  # of all sources, in registers
+    for k in range(len(weight)):
+        d = np.float32(x[k + 1] - own)
+        if len(rule) == 1:
+            bits = np.uint32(d.view(np.uint32) & np.uint32(0x7FFFFFFF))
+            keep = np.uint32(bits - low[k]) < span[k]
+        else:
+            bits = np.uint32(mixed(index, key0[k], key1[k]) >> np.uint32(16))
+            keep = bits < (share[k] if len(rule) == 2 else table[k, place])
         if len(vote) == 2:
-            total = np.float32(total / (kept if kept > np.float32(1) else np.float32(1)))
-        elif len(vote) > 2:
-            # A number that is none passes on by way of the sign.
-            sign = np.float32(1) if total >= np.float32(0) else (np.float32(-1) if total < np.float32(0) else total)
-            total = np.float32(0)
-            divisor = np.float32(0)
-            for k in range(len(weight)):
-                d = np.float32(kept_delta[k] * sign)
-                agreeing = d if d > np.float32(0) else np.float32(0)
-                total = agreeing if k == 0 else np.float32(total + agreeing)
-                if len(vote) == 4:
-                    divisor = np.float32(divisor + (weight[k] if d > np.float32(0) else np.float32(0)))
+            kept = np.float32(kept + np.float32(keep))
+        d = np.float32(d * factor[k]) if keep else np.float32(0)
+        kept_delta = tuple_setitem(kept_delta, k, d)  # pyright: ignore[reportCallIssue] - an intrinsic
+        total = d if k == 0 else np.float32(total + d)  # a sum that starts with -0 can stay -0
+    if len(vote) == 2:
+        total = np.float32(total / (kept if kept > np.float32(1) else np.float32(1)))
+    elif len(vote) > 2:
+        # A number that is none passes on by way of the sign.
+        sign = np.float32(1) if total >= np.float32(0) else (np.float32(-1) if total < np.float32(0) else total)
+        total = np.float32(0)
+        divisor = np.float32(0)
+        for k in range(len(weight)):
+            d = np.float32(kept_delta[k] * sign)
+            agreeing = d if d > np.float32(0) else np.float32(0)
+            total = agreeing if k == 0 else np.float32(total + agreeing)
             if len(vote) == 4:
-                total = np.float32(total / (divisor if divisor != np.float32(0) else np.float32(1)))
-            total = np.float32(total * sign)
-        put(form, np.float32(np.float32(total * scale) + own), out, e)
+                divisor = np.float32(divisor + (weight[k] if d > np.float32(0) else np.float32(0)))
+        if len(vote) == 4:
+            total = np.float32(total / (divisor if divisor != np.float32(0) else np.float32(1)))
+        total = np.float32(total * sign)
+    return np.float32(np.float32(total * scale) + own)
+
+
+@compiled
+def _sum(form, x, like, start, n, rule, vote, numbers, out):
+    """`x` is a tuple of addresses, the base's first; what lies there and at `out` is of `form`.
+
+    `like` is a tuple of as many float32.
+    """
+    paired = n // 2 if len(form) == 1 and len(rule) == 1 else 0  # hashes leave no registers for two elements
+    for p in range(paired):
+        even, odd = pair(like, x, p)
+        first = _merged(even, 0, np.uint32(0), rule, vote, numbers)
+        put_pair(first, _merged(odd, 0, np.uint32(0), rule, vote, numbers), out, p)
+    for e in range(2 * paired, n):
+        y = like
+        for k in range(len(like)):
+            y = tuple_setitem(y, k, number(form, x[k], e))  # pyright: ignore[reportCallIssue] - an intrinsic
+        put(form, _merged(y, e, np.uint32(start + np.uint32(e)), rule, vote, numbers), out, e)
 
 
 @compiled
@@ -116,10 +134,10 @@ def masked_sum(
                 numbers[1, k] = max(high, low) - low
                 numbers[2, k] = second_key(keys[t, k, 1], start)
             low, span, key1 = filled(bits, numbers[0]), filled(bits, numbers[1]), filled(bits, numbers[2])
-            at = np.uint32(start)
+            own = (low, span, key0, key1, share, table, factor, weight, scales[t])
             x = opened(form, like, inputs[t], codes[t], start, n, strips)
             to = outs[t] + 2 * start if len(form) == 1 else np.int64(out.ctypes.data)
-            _sum(form, x, at, n, rule, vote, low, span, key0, key1, share, table, factor, weight, scales[t], to)
+            _sum(form, x, (np.float32(0), *zeros), np.uint32(start), n, rule, vote, own, to)
             if len(form) == 2:
                 encode(out, n, outs[t], out_codes[t], start)
             start += n
@@ -163,7 +181,7 @@ def ranked_sum(
                 subtract(delta, strips[0], length)
                 rank_thresholds(delta, length, levels[k], pairs, order, counts, table[k])
                 seconds[k] = second_key(keys[0, k, 1], start)
-            key1, at = filled(bits, seconds), np.uint32(start)
-            low = span = share = key0  # magnitudes and shares are not asked for
-            _sum(STRIPS, x, at, length, rule, vote, low, span, key0, key1, share, table, factor, weight, scales[0], to)
+            # Magnitudes and shares are not asked for.
+            own = (key0, key0, key0, filled(bits, seconds), key0, table, factor, weight, scales[0])
+            _sum(STRIPS, x, (np.float32(0), *zeros), np.uint32(start), length, rule, vote, own, to)
             encode(out, length, outs[0], out_codes[0], start)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from llvmlite import ir
 from numba import njit, types
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic
@@ -40,6 +41,28 @@ def _pointer(element: Any) -> Any:
         return types.CPointer(element)(types.int64), generate
 
     return pointer
+
+
+_PAIR = ir.IntType(32).as_pointer()
+
+
+@intrinsic
+def _load_pair(_context: Any, _address: Any, _p: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        load = builder.load(builder.gep(builder.inttoptr(arguments[0], _PAIR), [arguments[1]]))
+        load.align = 2  # where a tensor of 16-bit numbers may lie
+        return load
+
+    return types.uint32(types.int64, types.int64), generate
+
+
+@intrinsic
+def _store_pair(_context: Any, _pair: Any, _address: Any, _p: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[0], builder.gep(builder.inttoptr(arguments[1], _PAIR), [arguments[2]]), align=2)
+        return _context.get_dummy_value()
+
+    return types.void(types.uint32, types.int64, types.int64), generate
 
 
 _uint16_at: Any = _pointer(types.uint16)
@@ -84,13 +107,17 @@ def decode(address, code, start, n, values):
 
 
 @compiled
-def _to_bfloat16(value):
-    """A float32 rounded to nearest even, as bfloat16's bits."""
+def _rounded(value):
+    """A float32's bits rounded to nearest even, as a bfloat16 in the upper half of 32 bits; the lower half is rest."""
     x = np.float32(value).view(np.uint32)
     odd = np.uint32(np.uint32(x >> np.uint32(16)) & np.uint32(1))
-    rounded = np.uint32(np.uint32(np.uint32(x + np.uint32(0x7FFF)) + odd) >> np.uint32(16))
-    nan = np.uint32(x & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-    return np.uint16(0x7FC0) if nan else np.uint16(rounded)
+    return np.uint32(0x7FC00000) if value != value else np.uint32(np.uint32(x + np.uint32(0x7FFF)) + odd)
+
+
+@compiled
+def _to_bfloat16(value):
+    """A float32 rounded to nearest even, as bfloat16's bits."""
+    return np.uint16(_rounded(value) >> np.uint32(16))
 
 
 @compiled
@@ -119,6 +146,27 @@ def put(form, value, address, e):
         _uint16_at(address)[e] = _to_bfloat16(value)
     else:
         _float32_at(address)[e] = value
+
+
+@compiled
+def pair(like, addresses, p):
+    """Elements 2 p and 2 p + 1 of bfloat16 tensors, as two tuples of float32 like `like`.
+
+    Read together, and written so by `put_pair`, they take half the instructions.
+    """
+    even, odd = like, like
+    for k in range(len(like)):
+        both = np.uint32(_load_pair(addresses[k], p))
+        even = tuple_setitem(even, k, np.uint32(both << np.uint32(16)).view(np.float32))  # pyright: ignore[reportCallIssue]
+        odd = tuple_setitem(odd, k, np.uint32(both & np.uint32(0xFFFF0000)).view(np.float32))  # pyright: ignore[reportCallIssue]
+    return even, odd
+
+
+@compiled
+def put_pair(even, odd, address, p):
+    """Two float32 as elements 2 p and 2 p + 1 of a bfloat16 tensor."""
+    both = np.uint32(_rounded(odd) & np.uint32(0xFFFF0000))
+    _store_pair(np.uint32(both | np.uint32(_rounded(even) >> np.uint32(16))), address, p)
 
 
 @compiled
