@@ -120,13 +120,13 @@ def _weighted(delta: torch.Tensor, mask: torch.Tensor, rule: SourceRule) -> torc
     """The masked, rescaled and weighted task vector of one source."""
     if isinstance(rule.keep, KeepAll):
         return delta * rule.weight
-    kept = torch.where(mask, delta, 0.0)
     factor = 1.0
     if rule.rescale:
         exponent = fixed_exponent(float(delta.abs().max()) if delta.numel() else 0.0)
         if exponent != INFINITE:
-            factor = l1_ratio(fixed_sum(delta, exponent), fixed_sum(kept, exponent), exponent)
-    return kept * (factor * rule.weight)
+            kept = fixed_sum(torch.where(mask, delta, 0.0), exponent)
+            factor = l1_ratio(fixed_sum(delta, exponent), kept, exponent)
+    return torch.where(mask, delta * (factor * rule.weight), 0.0)
 
 
 def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:

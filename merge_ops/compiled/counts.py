@@ -13,8 +13,9 @@ from ..reductions import INFINITE, fixed_exponent
 from ..work import Work
 from .hashes import kept_sums, largest_bits, sums_by_hash, window_sums
 from .launch import addresses, chunks_of, codes, parallel, run
+from .questions import Question, answers
 from .ranked import kept_sums_by_rank
-from .selection import MagnitudeTable, Question, answers, largest_once
+from .selection import MagnitudeTable, largest_once
 
 WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 to 512 KiB per source
 

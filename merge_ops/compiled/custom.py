@@ -15,6 +15,7 @@ from ..work import Work
 from .histograms import VARIANCE
 from .launch import addresses, chunks_of, codes, parallel, run
 from .own import CONSENSUS, FUSION, NEARSWAP, RAM, SCE, elementwise, moved_counts
+from .questions import answers
 from .selection import MagnitudeTable
 from .sums import energies
 
@@ -98,7 +99,7 @@ def _sce(work: Work, numbers: Numbers) -> None:
     cut = EVERYTHING
     if share < 1.0:
         table = work.remember((work.base or 0, *work.sources), "variances", lambda: MagnitudeTable(based, VARIANCE))
-        cut = table.cut(int(table.nonzero(based) * share), based)
+        (cut,) = answers([table.ask(int(table.nonzero(based) * share), based)])
     at, kinds, chunks = addresses(based), codes(based), chunks_of([size], CHUNK)
     found = []
     for source in range(1, len(based)):

@@ -17,7 +17,7 @@ from .custom import KERNELS
 from .launch import addresses, chunks_of, codes, each, run, supported
 from .linear import combine, combine_mixed, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
-from .selection import answers
+from .questions import answers
 from .strips import BFLOAT16, STRIPS
 from .sums import products
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .strips import BFLOAT16, STRIP, compiled, decode_delta, number
+from .strips import BFLOAT16, STRIP, compiled, decode_delta, number, pair
 
 BINS = 1 << 17
 VARIANCE = 0  # the place of the base: no source of a task vector
@@ -98,6 +98,34 @@ def magnitudes(inputs, codes, source, start, n, found):
 
 
 @compiled
+def _between_of_bfloat16(at, n, low, high):
+    none = (np.float32(0), np.float32(0))
+    span, count = np.uint32(high - low), np.uint32(0)
+    for p in range(n // 2):
+        even, odd = pair(none, at, p)
+        count += np.uint32(np.uint32(_magnitude(even) - low) <= span)
+        count += np.uint32(np.uint32(_magnitude(odd) - low) <= span)
+    if n % 2:
+        last = (number(BFLOAT16, at[0], n - 1), number(BFLOAT16, at[1], n - 1))
+        count += np.uint32(np.uint32(_magnitude(last) - low) <= span)
+    return np.int64(count)
+
+
+@compiled
+def _magnitude(x):
+    return np.uint32(np.float32(x[1] - x[0]).view(np.uint32) & np.uint32(0x7FFFFFFF))
+
+
+@compiled
+def count_between(inputs, codes, source, start, n, low, high, found):
+    """How many of elements [start, start + n) have magnitudes in [low, high]; `found` (n,) uint32 is overwritten."""
+    if source != VARIANCE and codes[0] == 0 and codes[source] == 0:
+        return _between_of_bfloat16((inputs[0] + 2 * start, inputs[source] + 2 * start), n, low, high)
+    magnitudes(inputs, codes, source, start, n, found)
+    return between(found, n, low, high)
+
+
+@compiled
 def histogram(chunks, first, last, inputs, codes, source, counts):
     """Adds to `counts`, (BINS,) int64, how many elements of the chunks fall into each bin."""
     found = np.empty(STRIP, np.uint32)
@@ -151,62 +179,14 @@ def between_counts(chunks, first, last, inputs, codes, source, low, high, counts
         total, stop = np.int64(0), chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            magnitudes(inputs, codes, source, start, n, found)
-            total += _between(found, n, low, high)
+            total += count_between(inputs, codes, source, start, n, low, high, found)
         counts[chunk] = total
 
 
 @compiled
-def members(chunks, first, last, inputs, codes, source, low, high, offsets, bits, indices):
-    """The elements with magnitudes in [low, high]: their bits and indices, from offsets[chunk] on."""
-    found = np.empty(STRIP, np.uint32)
-    for chunk in range(first, last):
-        place, stop = offsets[chunk], chunks[chunk, 2]
-        if offsets[chunk + 1] == place:
-            continue
-        for start in range(chunks[chunk, 1], stop, STRIP):
-            n = min(STRIP, stop - start)
-            magnitudes(inputs, codes, source, start, n, found)
-            if _between(found, n, low, high) == 0:
-                continue
-            for e in range(n):
-                if low <= found[e] <= high:
-                    bits[place] = found[e]
-                    indices[place] = start + e
-                    place += 1
-
-
-@compiled
-def _between(found, n, low, high):
+def between(found, n, low, high):
+    """How many of n uint32 are in [low, high]."""
     count = np.uint32(0)
     for e in range(n):
         count += np.uint32((found[e] >= low) & (found[e] <= high))
     return np.int64(count)
-
-
-@compiled
-def places_of(questions, first, last, inputs, codes, sources, bits, nths, places):
-    """Questions [first, last) of (place in the other arrays, start, stop), each as for `place_of`."""
-    for question in range(first, last):
-        q = questions[question, 0]
-        start, stop = questions[question, 1], questions[question, 2]
-        places[q] = place_of(inputs[q], codes[q], sources[q], start, stop, bits[q], nths[q])
-
-
-@compiled
-def place_of(inputs, codes, source, start, stop, bits, nth):
-    """The index of the nth element (from 1) in [start, stop) with this magnitude; -1 where there are fewer."""
-    found = np.empty(STRIP, np.uint32)
-    for begin in range(start, stop, STRIP):
-        n = min(STRIP, stop - begin)
-        magnitudes(inputs, codes, source, begin, n, found)
-        count = _between(found, n, bits, bits)
-        if count < nth:
-            nth -= count
-            continue
-        for e in range(n):
-            if found[e] == bits:
-                nth -= 1
-                if nth == 0:
-                    return begin + e
-    return -1

@@ -17,6 +17,7 @@ from .strips import CODES
 
 LONG, PATIENCE = 0.001, 0.005  # seconds per item, and before all of them
 PIECES = 8  # per thread, so that threads end together
+LEAST = 1 << 15  # elements that are worth handing to another thread
 
 
 def supported(tensor: torch.Tensor) -> bool:
@@ -57,10 +58,10 @@ def run(kernel: Callable[..., Any], chunks: np.ndarray, *arguments: Any) -> None
 def parallel(work: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = PIECES) -> list[Any]:
     """What `work(first, last)` gives for runs of chunks of about equal size, in order; so many runs per thread."""
     threads, count = torch.get_num_threads(), len(chunks)
-    if threads == 1 or count < 2:
-        return [work(0, count)] if count else []
     ends = np.cumsum(chunks[:, 2] - chunks[:, 1])
-    pieces = min(count, threads * pieces)
+    pieces = min(count, threads * pieces, int(ends[-1]) // LEAST) if count else 0
+    if threads == 1 or pieces < 2:
+        return [work(0, count)] if count else []
     cuts = (np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces) + 1).tolist()
     bounds = sorted({0, *cuts, count})
     return _results([_pool("chunks", threads).submit(work, *ends) for ends in pairwise(bounds)])

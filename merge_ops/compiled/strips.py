@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
@@ -43,7 +43,7 @@ def _pointer(element: Any) -> Any:
     return pointer
 
 
-_PAIR = ir.IntType(32).as_pointer()
+_PAIR: Any = cgutils.int32_t.as_pointer()
 
 
 @intrinsic

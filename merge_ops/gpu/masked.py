@@ -75,7 +75,7 @@ def _summed(
     for k in tl.static_range(COUNT):
         d = load(tl.load(addresses + 2 + k), offsets, inside, CODES, k + 2, ALIGNED, TAIL) - own
         keep = _kept(d, addresses, numbers, first, lanes, inside, k, COUNT, RULE, TAIL, BLOCK)
-        d = tl.where(keep, d, 0.0) * tl.load(factors + k)
+        d = tl.where(keep, d * tl.load(factors + k), 0.0)
         deltas = deltas + (d,)
         total = d if k == 0 else total + d
         if VOTE == _AVERAGE:

@@ -16,6 +16,7 @@ from works import VARIANTS, models, models_of, reference, work_for
 from mergesmith.merge_ops.compiled import executor as compiled
 from mergesmith.merge_ops.compiled.counts import TaskVectorCounts
 from mergesmith.merge_ops.compiled.launch import chunks_of, parallel
+from mergesmith.merge_ops.compiled.questions import answers
 from mergesmith.merge_ops.compiled.selection import MagnitudeTable, largest_once
 from mergesmith.merge_ops.compiled.strips import STRIP
 from mergesmith.merge_ops.methods import METHODS, AddDelta
@@ -110,7 +111,7 @@ def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None
     bits = delta.abs().view(torch.int32).numpy().astype(np.int64)
     assert table.nonzero(inputs) == int(delta.count_nonzero())
     for count in {0, 1, 2, size // 3, size // 2, size - 1, size}:
-        for cut in (table.cut(count, inputs), largest_once(inputs, 1, count)):
+        for cut in answers((table.ask(count, inputs), largest_once(inputs, 1, count))):
             kept = (bits > cut.bits) | ((bits == cut.bits) & (np.arange(size) < cut.bound))
             assert np.array_equal(kept, largest(delta, count).numpy())
 
