@@ -6,18 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..masks import EVERYTHING, Cut
+from ..masks import EVERYTHING
 from ..methods.arcee_fusion import importance
 from ..methods.ram import unique_scales
 from ..methods.sce import energy_shares
 from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
 from .histograms import VARIANCE
-from .launch import addresses, chunks_of, codes, parallel, run
-from .own import CONSENSUS, FUSION, NEARSWAP, RAM, SCE, elementwise, moved_counts
+from .launch import addresses, all_bfloat16, chunks_of, codes, parallel, run
+from .own import CONSENSUS, FUSION, NEARSWAP, RAM, elementwise, moved_counts
 from .questions import answers
+from .sce import energies, sce
 from .selection import MagnitudeTable
-from .sums import energies
+from .strips import BFLOAT16, STRIPS
 
 Numbers = tuple[float, ...]
 
@@ -29,7 +30,6 @@ def _launch(
     *,
     factors: Numbers | None = None,
     rows: np.ndarray | None = None,
-    cut: Cut = EVERYTHING,
 ) -> None:
     based, outs = work.based, (work.out,)
     count, size = len(based) - 1, work.out.numel()
@@ -47,8 +47,6 @@ def _launch(
         np.array(parameters, np.float32),
         np.zeros(1, np.float32) if rows is None else rows,
         length,
-        np.uint32(cut.bits),
-        np.int64(cut.bound),
     )
 
 
@@ -100,13 +98,16 @@ def _sce(work: Work, numbers: Numbers) -> None:
     if share < 1.0:
         table = work.remember((work.base or 0, *work.sources), "variances", lambda: MagnitudeTable(based, VARIANCE))
         (cut,) = answers([table.ask(int(table.nonzero(based) * share), based)])
-    at, kinds, chunks = addresses(based), codes(based), chunks_of([size], CHUNK)
-    found = []
-    for source in range(1, len(based)):
-        sums = np.empty(len(chunks), np.float64)
-        run(energies, chunks, at, kinds, source, np.uint32(cut.bits), np.int64(cut.bound), sums)
-        found.append(sum_of_chunks(sums.tolist()) / size)
-    _launch(work, SCE, (scale,), factors=energy_shares(found), cut=cut)
+    inputs, kinds, count = addresses(based), codes(based), len(based) - 1
+    form = BFLOAT16 if all_bfloat16(based, work.out) else STRIPS
+    like, at, cuts = (np.float32(0),) * (count + 1), (0,) * (count + 1), (np.uint32(cut.bits), np.int64(cut.bound))
+    chunks = chunks_of([size], CHUNK)
+    sums = np.empty((len(chunks), count), np.float64)
+    run(energies, chunks, inputs, kinds, form, like, at, *cuts, sums)
+    shares = energy_shares([sum_of_chunks(own) / size for own in sums.T.tolist()])
+    chunks, outs, zeros = chunks_of([size]), (work.out,), (np.float32(0),) * count
+    numbers = (*cuts, np.array(shares, np.float32), np.float32(scale))
+    run(sce, chunks, addresses(outs), codes(outs), inputs[None], kinds[None], form, like, at, zeros, *numbers)
 
 
 KERNELS: dict[str, Callable[[Work, Numbers], None]] = {

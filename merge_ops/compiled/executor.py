@@ -14,7 +14,7 @@ from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
 from .counts import TaskVectorCounts
 from .custom import KERNELS
-from .launch import addresses, chunks_of, codes, each, run, supported
+from .launch import addresses, all_bfloat16, chunks_of, codes, each, run, supported
 from .linear import combine, combine_mixed, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
 from .questions import answers
@@ -62,17 +62,10 @@ def _kind(work: Work) -> tuple[object, ...]:
     plan = work.plan
     if isinstance(plan, (LinearCombination, AddDelta)):
         tensors, _ = work.terms
-        return ("linear", len(tensors)) if 0 < len(tensors) <= FUSED and _all_bfloat16(work, tensors) else ("mixed",)
+        return ("linear", len(tensors)) if 0 < len(tensors) <= FUSED and all_bfloat16(tensors, work.out) else ("mixed",)
     if isinstance(plan, MaskedSum) and not by_rank(plan):
-        return ("masked", _rule(plan), _vote(plan), len(plan.rules), _all_bfloat16(work, work.based))
+        return ("masked", _rule(plan), _vote(plan), len(plan.rules), all_bfloat16(work.based, work.out))
     return ("single",)
-
-
-def _all_bfloat16(work: Work, tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether one loop can read the tensors and write the result, which must be none of them."""
-    if any(x.dtype != torch.bfloat16 for x in (*tensors, work.out)):
-        return False
-    return all(x.data_ptr() != work.out.data_ptr() for x in tensors)
 
 
 def _combine(works: Sequence[Work]) -> None:

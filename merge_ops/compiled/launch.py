@@ -40,6 +40,13 @@ def codes(tensors: Sequence[torch.Tensor]) -> np.ndarray:
     return np.array([CODES[tensor.dtype] for tensor in tensors], dtype=np.int64)
 
 
+def all_bfloat16(tensors: Sequence[torch.Tensor], out: torch.Tensor) -> bool:
+    """Whether one loop can read the tensors and write the result, which must be none of them."""
+    if any(x.dtype != torch.bfloat16 for x in (*tensors, out)):
+        return False
+    return all(x.data_ptr() != out.data_ptr() for x in tensors)
+
+
 def chunks_of(sizes: Sequence[int], step: int = CHUNK // 2) -> np.ndarray:
     """(tensor, start, stop) of pieces of at most `step` elements, int64, of tensors of these sizes, in order."""
     if all(0 < size <= step for size in sizes):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .histograms import VARIANCE, magnitude_source
 from .strips import STRIP, compiled, decode, encode, filled
 
-NEARSWAP, RAM, CONSENSUS, FUSION, SCE = ((0,) * n for n in (1, 2, 3, 4, 5))  # see masked.py
+NEARSWAP, RAM, CONSENSUS, FUSION = ((0,) * n for n in (1, 2, 3, 4))  # see masked.py
 
 
 @compiled
-def _rule(x, own, variance, start, n, rule, factors, p, cut, bound, out):
-    bits = variance.view(np.uint32)
+def _rule(x, own, n, rule, factors, p, out):
     for e in range(n):
         base = own[e]
         if len(rule) == 1:  # p: t
@@ -45,47 +43,22 @@ def _rule(x, own, variance, start, n, rule, factors, p, cut, bound, out):
                 others = np.float32(np.float32(abs(np.float32(total - d))) * p[0])
                 needed += np.float32(np.float32(abs(d)) > others)
             out[e] = np.float32(np.float32(np.float32(total * np.float32(needed >= p[1])) * p[2]) + base)
-        elif len(rule) == 4:  # p: threshold, divergence of the row
+        else:  # p: threshold, divergence of the row
             d = np.float32(x[0, e] - base)
             counts = np.float32(np.float32(np.float32(abs(d)) * p[1]) >= p[0])
             out[e] = np.float32(base + np.float32(d * counts))
-        else:  # p: scale; factors: shares of the energy
-            kept = np.float32((bits[e] > cut) | ((bits[e] == cut) & (start + e < bound)))
-            votes = np.float32(0)
-            for k in range(len(factors)):
-                d = np.float32(np.float32(x[k, e] - base) * kept)
-                x[k, e] = d
-                votes = d if k == 0 else np.float32(votes + d)
-            positive = votes >= np.float32(0)
-            total = np.float32(0)
-            divisor = np.float32(0)
-            for k in range(len(factors)):
-                d = x[k, e]
-                agrees = np.float32((positive & (d > np.float32(0))) | ((not positive) & (d < np.float32(0))))
-                share = np.float32(agrees * factors[k])
-                divisor = share if k == 0 else np.float32(divisor + share)
-                total = np.float32(d * share) if k == 0 else np.float32(total + np.float32(d * share))
-            divisor = divisor if divisor > np.float32(1e-6) else np.float32(1e-6)
-            out[e] = np.float32(np.float32(np.float32(total / divisor) * p[0]) + base)
 
 
 @compiled
-def elementwise(
-    chunks, first, last, outs, out_codes, inputs, codes, rule, zeros, factors, parameters, rows, length, cut, bound
-):
+def elementwise(chunks, first, last, outs, out_codes, inputs, codes, rule, zeros, factors, parameters, rows, length):
     """Chunks [first, last) of one tensor. `rule` is one of the above, `factors` (K,) and `parameters` (P,) float32.
 
     `rows` (R,) float32 replace the second parameter in every row of `length` elements, and chunks end with rows (0: not
-    by rows). `cut` and `bound` are those of the variance that SCE selects by.
+    by rows).
     """
     count = len(zeros)
     step = length if length > 0 else STRIP
-    own, variance, scratch, out = (
-        np.empty(step, np.float32),
-        np.empty(step, np.float32),
-        np.empty(step, np.float32),
-        np.empty(step, np.float32),
-    )
+    own, out = np.empty(step, np.float32), np.empty(step, np.float32)
     x, p = np.empty((count, step), np.float32), parameters.copy()
     shares = filled(zeros, factors)
     for chunk in range(first, last):
@@ -94,12 +67,10 @@ def elementwise(
             n = min(step, stop - start)
             if length > 0:
                 p[1] = rows[start // length]
-            if len(rule) == 5:
-                magnitude_source(inputs[0], codes[0], VARIANCE, start, n, own, scratch, variance)
             decode(inputs[0, 0], codes[0, 0], start, n, own)
             for k in range(count):
                 decode(inputs[0, k + 1], codes[0, k + 1], start, n, x[k])
-            _rule(x, own, variance, start, n, rule, shares, p, cut, bound, out)
+            _rule(x, own, n, rule, shares, p, out)
             encode(out, n, outs[0], out_codes[0], start)
 
 

@@ -103,10 +103,12 @@ class MagnitudeTable:
     def __init__(self, inputs: Sequence[torch.Tensor], source: int) -> None:
         self.source, self.size = source, inputs[0].numel()
         self._answers: dict[int, Cut] = {}
+        self._zeros: int | None = None
         if self.size <= SMALL:
             return
         found = Magnitudes(inputs, source)
         bins = found.histogram()
+        self._zeros = int(bins[0])
         groups, target = np.empty(BINS, np.uint16), max(1, self.size // FINEST)
         while (count := grouped(bins, target, groups)) > self._most_groups():
             target *= 2
@@ -132,7 +134,9 @@ class MagnitudeTable:
 
     def nonzero(self, inputs: Sequence[torch.Tensor]) -> int:
         """How many magnitudes are not 0."""
-        return self.size - int(Magnitudes(inputs, self.source).between(0, 0).sum())
+        if self._zeros is None:
+            self._zeros = int(Magnitudes(inputs, self.source).between(0, 0).sum())
+        return self.size - self._zeros
 
     def ask(self, count: int, inputs: Sequence[torch.Tensor]) -> Cut | Question:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .histograms import VARIANCE, magnitude_source
-from .strips import STRIP, compiled, decode, decode_delta
+from .strips import STRIP, compiled, decode
 
 
 @compiled
-def _halved(terms, n):
+def halved(terms, n):
+    """The sum of n float64; twice as many are overwritten."""
     size = 1
     while size < n:
         size *= 2
@@ -58,32 +58,4 @@ def products(chunks, first, last, inputs, codes, i, j, base_place, sums):
                 _multiply_differences(one, other, base, n, terms[start - begin :])
             else:
                 _multiply(one, other, n, terms[start - begin :])
-        sums[chunk] = _halved(terms, stop - begin)
-
-
-@compiled
-def _squares_kept(values, variances, n, start, cut, bound, terms):
-    bits = variances.view(np.uint32)
-    for e in range(n):
-        kept = (bits[e] > cut) | ((bits[e] == cut) & (start + e < bound))
-        value = np.float64(np.float32(values[e] * np.float32(kept)))
-        terms[e] = value * value
-
-
-@compiled
-def energies(chunks, first, last, inputs, codes, source, cut, bound, sums):
-    """Per chunk, in `sums` float64: squares of a task vector where the variance is among those that stay."""
-    base, scratch = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
-    values, variances = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
-    size = np.int64(0)
-    for chunk in range(first, last):
-        size = max(size, chunks[chunk, 2] - chunks[chunk, 1])
-    terms = np.empty(max(1, 2 * size), np.float64)
-    for chunk in range(first, last):
-        begin, stop = chunks[chunk, 1], chunks[chunk, 2]
-        for start in range(begin, stop, STRIP):
-            n = min(STRIP, stop - start)
-            magnitude_source(inputs, codes, VARIANCE, start, n, base, scratch, variances)
-            decode_delta(inputs, codes, source, start, n, base, values)
-            _squares_kept(values, variances, n, start, cut, bound, terms[start - begin :])
-        sums[chunk] = _halved(terms, stop - begin)
+        sums[chunk] = halved(terms, stop - begin)
