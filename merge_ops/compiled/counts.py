@@ -38,8 +38,8 @@ class TaskVectorCounts:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
         pair = self._pair(position)
         if not self._work.repeated:
-            return largest_once(pair, 1, count)
-        table = self._work.remember(self._places(position), "magnitudes", lambda: MagnitudeTable(pair, 1))
+            return largest_once(pair, count)
+        table = self._work.remember(self._places(position), "magnitudes", lambda: MagnitudeTable(pair))
         return table.ask(count, pair)
 
     def kept(self, position: int, low: Cut | Question, high: Cut | Question) -> int:

@@ -6,19 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..masks import EVERYTHING
+from ..masks import EVERYTHING, NOTHING
 from ..methods.arcee_fusion import importance
 from ..methods.ram import unique_scales
 from ..methods.sce import energy_shares
 from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
-from .histograms import VARIANCE
 from .launch import addresses, all_bfloat16, chunks_of, codes, parallel, run
 from .own import CONSENSUS, FUSION, NEARSWAP, RAM, elementwise, moved_counts
 from .questions import answers
 from .sce import energies, sce
 from .selection import MagnitudeTable
-from .strips import BFLOAT16, STRIPS
+from .strips import BFLOAT16, STRIPS, likes
 
 Numbers = tuple[float, ...]
 
@@ -95,19 +94,19 @@ def _sce(work: Work, numbers: Numbers) -> None:
     share, scale = numbers
     based, size = work.based, work.out.numel()
     cut = EVERYTHING
-    if share < 1.0:
-        table = work.remember((work.base or 0, *work.sources), "variances", lambda: MagnitudeTable(based, VARIANCE))
+    if share < 1.0 and len(based) == 2:  # one source has no variance
+        cut = NOTHING
+    elif share < 1.0:
+        table = work.remember((work.base or 0, *work.sources), "variances", lambda: MagnitudeTable(based))
         (cut,) = answers([table.ask(int(table.nonzero(based) * share), based)])
-    inputs, kinds, count = addresses(based), codes(based), len(based) - 1
+    inputs, kinds, (like, at) = addresses(based), codes(based), likes(len(based))
     form = BFLOAT16 if all_bfloat16(based, work.out) else STRIPS
-    like, at, cuts = (np.float32(0),) * (count + 1), (0,) * (count + 1), (np.uint32(cut.bits), np.int64(cut.bound))
-    chunks = chunks_of([size], CHUNK)
-    sums = np.empty((len(chunks), count), np.float64)
-    run(energies, chunks, inputs, kinds, form, like, at, *cuts, sums)
+    numbers, chunks = (np.uint32(cut.bits), np.int64(cut.bound)), chunks_of([size], CHUNK)
+    sums = np.empty((len(chunks), len(based) - 1), np.float64)
+    run(energies, chunks, inputs, kinds, form, like, at, *numbers, sums)
     shares = energy_shares([sum_of_chunks(own) / size for own in sums.T.tolist()])
-    chunks, outs, zeros = chunks_of([size]), (work.out,), (np.float32(0),) * count
-    numbers = (*cuts, np.array(shares, np.float32), np.float32(scale))
-    run(sce, chunks, addresses(outs), codes(outs), inputs[None], kinds[None], form, like, at, zeros, *numbers)
+    out, numbers = addresses([work.out]), (*numbers, np.array(shares, np.float32), np.float32(scale))
+    run(sce, chunks_of([size]), out, codes([work.out]), inputs, kinds, form, like, at, like[1:], *numbers)
 
 
 KERNELS: dict[str, Callable[[Work, Numbers], None]] = {

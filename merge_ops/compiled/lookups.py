@@ -1,37 +1,37 @@
-"""Kernels that look up what a histogram leaves open of a cut: one index, or one of a few magnitudes."""
+"""Kernels that look up what a histogram leaves open of a cut: one index, or one of a few magnitudes.
+
+Their rows are (question, start, stop); `inputs` and `codes` are (questions, K + 1), the rest as in histograms.py.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .histograms import between, count_between, magnitudes
-from .strips import STRIP, compiled
+from .magnitudes import between, count_between, magnitudes
+from .strips import STRIP, compiled, opened
 
 FEW = 32  # elements that are looked at one by one
 
 
 @compiled
-def places_of(rows, first, last, inputs, codes, sources, bits, nths, places):
-    """Per row (place in the other arrays, start, stop): where its nth element (from 1) of this magnitude is.
+def places_of(rows, first, last, inputs, codes, form, like, at, bits, nths, places):
+    """The index of each row's nth element (from 1) of its question's magnitude, in `places` int64; -1 if there is none.
 
-    `places` int64 takes the index, -1 where there are fewer.
+    `bits` uint32 and `nths` int64 are by question.
     """
-    found = np.empty(STRIP, np.uint32)
+    found, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for row in range(first, last):
-        q, begin, stop = rows[row, 0], rows[row, 1], rows[row, 2]
-        places[q] = _place_of(inputs[q], codes[q], sources[q], begin, stop, bits[q], nths[q], found)
-
-
-@compiled
-def _place_of(inputs, codes, source, begin, stop, bits, nth, found):
-    for start in range(begin, stop, STRIP):
-        n = min(STRIP, stop - start)
-        count = count_between(inputs, codes, source, start, n, bits, bits, found)
-        if count >= nth:
-            magnitudes(inputs, codes, source, start, n, found)
-            return start + _nth(found, n, bits, nth)
-        nth -= count
-    return -1
+        q, stop = rows[row, 0], rows[row, 2]
+        nth, places[q] = nths[q], -1
+        for start in range(rows[row, 1], stop, STRIP):
+            n = min(STRIP, stop - start)
+            x = opened(form, at, inputs[q], codes[q], start, n, strips)
+            count = count_between(form, like, x, n, bits[q], bits[q])
+            if count >= nth:
+                magnitudes(form, like, x, n, found)
+                places[q] = start + _nth(found, n, bits[q], nth)
+                break
+            nth -= count
 
 
 @compiled
@@ -45,20 +45,21 @@ def _nth(found, n, bits, nth):
 
 
 @compiled
-def members(rows, first, last, inputs, codes, sources, limits, offsets, bits, indices):
-    """The elements of rows (place in the other arrays, start, stop) with magnitudes within `limits`, (.., 2) uint32.
+def members(rows, first, last, inputs, codes, form, like, at, limits, offsets, bits, indices):
+    """The elements of rows with magnitudes within their question's `limits` (questions, 2) uint32.
 
     Their bits (uint32) and indices (int64) stand from offsets[row] on.
     """
-    found = np.empty(STRIP, np.uint32)
+    found, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for row in range(first, last):
         q, place, stop = rows[row, 0], offsets[row], rows[row, 2]
         low, high = limits[q, 0], limits[q, 1]
         for start in range(rows[row, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            if count_between(inputs[q], codes[q], sources[q], start, n, low, high, found) == 0:
+            x = opened(form, at, inputs[q], codes[q], start, n, strips)
+            if count_between(form, like, x, n, low, high) == 0:
                 continue
-            magnitudes(inputs[q], codes[q], sources[q], start, n, found)
+            magnitudes(form, like, x, n, found)
             for few in range(0, n, FEW):
                 most = min(few + FEW, n)
                 if between(found[few:], most - few, low, high):
@@ -71,7 +72,7 @@ def members(rows, first, last, inputs, codes, sources, limits, offsets, bits, in
 
 @compiled
 def cuts_among(rows, first, last, bits, indices, limits, needs, cuts, bounds):
-    """Per row (place in the other arrays, start, stop) of `members`: the cut below which the `need` largest stay.
+    """Of rows (question, start, stop) of `members`: the cut below which the `need` largest stay.
 
     `cuts` uint32 and `bounds` int64: see `masks.Cut`.
     """

@@ -6,8 +6,9 @@ import numpy as np
 from numba.cpython.unsafe.tuple import tuple_setitem
 
 from .hashes import mixed, second_key
+from .magnitudes import values_at
 from .ranked import DIGITS, rank_thresholds
-from .strips import STRIP, STRIPS, compiled, encode, filled, number, opened, pair, put, put_pair, subtract
+from .strips import STRIP, STRIPS, compiled, encode, filled, opened, pair, put, put_pair, subtract
 
 # What masks go by, and what happens to the sum, are told by lengths of tuples, which are part of numba's types: each
 # combination has a kernel of its own, without branches in its loop.
@@ -67,10 +68,8 @@ def _sum(form, x, like, start, n, rule, vote, numbers, out):
         first = _merged(even, 0, np.uint32(0), rule, vote, numbers)
         put_pair(first, _merged(odd, 0, np.uint32(0), rule, vote, numbers), out, p)
     for e in range(2 * paired, n):
-        y = like
-        for k in range(len(like)):
-            y = tuple_setitem(y, k, number(form, x[k], e))  # pyright: ignore[reportCallIssue] - an intrinsic
-        put(form, _merged(y, e, np.uint32(start + np.uint32(e)), rule, vote, numbers), out, e)
+        values = values_at(form, like, x, e)
+        put(form, _merged(values, e, np.uint32(start + np.uint32(e)), rule, vote, numbers), out, e)
 
 
 @compiled

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..masks import Cut
 from .launch import run
 from .lookups import cuts_among, members, places_of
+from .strips import BFLOAT16, STRIPS, likes
 
 
 class Inputs(NamedTuple):
-    """Addresses and dtypes of a base and its sources, and the place of the source in question."""
+    """Addresses and dtypes, int64, of a base and the sources whose task vectors are asked about; see magnitudes.py."""
 
     at: np.ndarray
     kinds: np.ndarray
-    source: int
+
+    @property
+    def typed(self) -> tuple[Any, ...]:
+        """What kernels take: with the two, `form`, and tuples of as many float32 and int64."""
+        return (*self, BFLOAT16 if not self.kinds.any() else STRIPS, *likes(self.kinds.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def _answer_ties(ties: Sequence[tuple[int, Tie]], found: list[Cut]) -> None:
     rows = np.array([(q, tie.start, tie.stop) for q, (_, tie) in enumerate(ties)], np.int64)
     bits, nths = np.array([tie.bits for _, tie in ties], np.uint32), np.array([tie.nth for _, tie in ties], np.int64)
     places = np.empty(len(ties), np.int64)
-    run(places_of, rows, *_columns([tie.inputs for _, tie in ties]), bits, nths, places)
+    run(places_of, rows, *_stacked([tie.inputs for _, tie in ties]).typed, bits, nths, places)
     for (i, tie), place in zip(ties, places.tolist(), strict=True):
         found[i] = Cut(tie.bits, place + 1)
         tie.known(found[i])
@@ -83,7 +88,7 @@ def _answer_among(questions: Sequence[tuple[int, Among]], found: list[Cut]) -> N
     counts = np.concatenate([x.counts for x in asked]).astype(np.int64)
     ends = np.cumsum(counts)
     bits, indices = np.empty(ends[-1], np.uint32), np.empty(ends[-1], np.int64)
-    run(members, rows, *_columns([x.inputs for x in asked]), limits, ends - counts, bits, indices)
+    run(members, rows, *_stacked([x.inputs for x in asked]).typed, limits, ends - counts, bits, indices)
     stops = ends[np.searchsorted(which, np.arange(len(asked)), side="right") - 1]
     own = np.column_stack((np.arange(len(asked)), np.concatenate(([0], stops[:-1])), stops))
     cuts, bounds = np.empty(len(asked), np.uint32), np.empty(len(asked), np.int64)
@@ -93,6 +98,5 @@ def _answer_among(questions: Sequence[tuple[int, Among]], found: list[Cut]) -> N
         x.known(found[i])
 
 
-def _columns(inputs: Sequence[Inputs]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    sources = np.array([x.source for x in inputs], np.int64)
-    return np.stack([x.at for x in inputs]), np.stack([x.kinds for x in inputs]), sources
+def _stacked(inputs: Sequence[Inputs]) -> Inputs:
+    return Inputs(np.stack([x.at for x in inputs]), np.stack([x.kinds for x in inputs]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba.cpython.unsafe.tuple import tuple_setitem
 
+from .magnitudes import magnitude, values_at
 from .strips import STRIP, compiled, encode, filled, number, opened, put
 from .sums import halved
 
@@ -12,34 +13,16 @@ ROWS = 16  # that a chunk of energies is cut into: the first four halvings need 
 
 
 @compiled
-def _read(form, like, x, e):
-    values = like
-    for k in range(len(like)):
-        values = tuple_setitem(values, k, number(form, x[k], e))  # pyright: ignore[reportCallIssue] - an intrinsic
-    return values
-
-
-@compiled
 def _selected(x, e, cut, limit):
     """1 where the variance over the sources, from the second of `x` on, is above `cut`, or equal and e < limit."""
-    share = np.float32(1.0 / (len(x) - 1))
-    mean = np.float32(0)
-    for k in range(1, len(x)):
-        d = np.float32(x[k] - x[0])
-        mean = d if k == 1 else np.float32(mean + d)
-    mean = np.float32(mean * share)
-    total = np.float32(0)
-    for k in range(1, len(x)):
-        d = np.float32(np.float32(x[k] - x[0]) - mean)
-        total = np.float32(total + np.float32(d * d))
-    bits = np.float32(total * share).view(np.uint32)
+    bits = magnitude(x) if len(x) > 2 else np.uint32(0)
     return np.float32((bits > cut) | ((bits == cut) & (np.uint32(e) < limit)))
 
 
 @compiled
 def _select(form, like, x, n, cut, limit, selected):
     for e in range(n):
-        selected[e] = _selected(_read(form, like, x, e), e, cut, limit)
+        selected[e] = _selected(values_at(form, like, x, e), e, cut, limit)
 
 
 @compiled
@@ -122,7 +105,7 @@ def _merged(x, e, cut, limit, shares, scale):
 @compiled
 def _merge(form, like, x, n, cut, limit, shares, scale, out):
     for e in range(n):
-        put(form, _merged(_read(form, like, x, e), e, cut, limit, shares, scale), out, e)
+        put(form, _merged(values_at(form, like, x, e), e, cut, limit, shares, scale), out, e)
 
 
 @compiled
@@ -134,7 +117,7 @@ def sce(chunks, first, last, outs, out_codes, inputs, codes, form, like, at, zer
         stop = chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            x = opened(form, at, inputs[0], codes[0], start, n, strips)
+            x = opened(form, at, inputs, codes, start, n, strips)
             to = outs[0] + 2 * start if len(form) == 1 else np.int64(out.ctypes.data)
             limit = np.uint32(max(0, min(n, bound - start)))
             _merge(form, like, x, n, cut, limit, shares, scale, to)

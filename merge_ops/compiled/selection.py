@@ -29,13 +29,10 @@ KEPT = 4  # answers that are remembered per table
 
 
 class Magnitudes:
-    """The magnitudes of one task vector, or the variances of all.
+    """The magnitudes of one task vector, or the variances of several; `inputs` are the base and the sources."""
 
-    `inputs` are the base first and then the sources; `source` is the place of the one in question.
-    """
-
-    def __init__(self, inputs: Sequence[torch.Tensor], source: int) -> None:
-        self._inputs = Inputs(addresses(inputs), codes(inputs), source)
+    def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
+        self._inputs = Inputs(addresses(inputs), codes(inputs))
         self.size = inputs[0].numel()
 
     def histogram(self) -> np.ndarray:
@@ -44,7 +41,7 @@ class Magnitudes:
 
         def count(first: int, last: int) -> np.ndarray:
             counts = np.zeros(BINS, np.int64)
-            histogram(chunks, first, last, *self._inputs, counts)
+            histogram(chunks, first, last, *self._inputs.typed, counts)
             return counts
 
         return np.sum(parallel(count, chunks, pieces=1), axis=0)
@@ -53,14 +50,14 @@ class Magnitudes:
         """How many elements there are per chunk and group of bins, (chunks, count) uint32."""
         chunks = chunks_of([self.size], CHUNK)
         counts = np.zeros((len(chunks), count), np.uint32)
-        run(group_counts, chunks, *self._inputs, groups, counts)
+        run(group_counts, chunks, *self._inputs.typed, groups, counts)
         return counts
 
     def between(self, low: int, high: int) -> np.ndarray:
         """How many elements of each chunk have magnitudes in [low, high], (chunks,) int64."""
         chunks = chunks_of([self.size], CHUNK)
         counts = np.empty(len(chunks), np.int64)
-        run(between_counts, chunks, *self._inputs, np.uint32(low), np.uint32(high), counts)
+        run(between_counts, chunks, *self._inputs.typed, np.uint32(low), np.uint32(high), counts)
         return counts
 
     def ask(self, low: int, high: int, before: np.ndarray, need: int, known: Callable[[Cut], None]) -> Question:
@@ -82,9 +79,9 @@ class Magnitudes:
         return Among(self._inputs, 0, NONE, need, np.array([[0, self.size]]), np.array([self.size]), known)
 
 
-def largest_once(inputs: Sequence[torch.Tensor], source: int, count: int) -> Cut | Question:
+def largest_once(inputs: Sequence[torch.Tensor], count: int) -> Cut | Question:
     """The `count` elements of largest magnitude, for somebody who will not ask again."""
-    found = Magnitudes(inputs, source)
+    found = Magnitudes(inputs)
     if count <= 0 or count >= found.size:
         return _simple(found.size, count)
     if found.size <= SMALL:
@@ -100,13 +97,13 @@ def largest_once(inputs: Sequence[torch.Tensor], source: int, count: int) -> Cut
 class MagnitudeTable:
     """Counts of magnitudes for any number of questions; holds no tensor. `inputs` are the same at each question."""
 
-    def __init__(self, inputs: Sequence[torch.Tensor], source: int) -> None:
-        self.source, self.size = source, inputs[0].numel()
+    def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
+        self.size = inputs[0].numel()
         self._answers: dict[int, Cut] = {}
         self._zeros: int | None = None
         if self.size <= SMALL:
             return
-        found = Magnitudes(inputs, source)
+        found = Magnitudes(inputs)
         bins = found.histogram()
         self._zeros = int(bins[0])
         groups, target = np.empty(BINS, np.uint16), max(1, self.size // FINEST)
@@ -135,7 +132,7 @@ class MagnitudeTable:
     def nonzero(self, inputs: Sequence[torch.Tensor]) -> int:
         """How many magnitudes are not 0."""
         if self._zeros is None:
-            self._zeros = int(Magnitudes(inputs, self.source).between(0, 0).sum())
+            self._zeros = int(Magnitudes(inputs).between(0, 0).sum())
         return self.size - self._zeros
 
     def ask(self, count: int, inputs: Sequence[torch.Tensor]) -> Cut | Question:
@@ -144,7 +141,7 @@ class MagnitudeTable:
             return self._answers[count]
         if count <= 0 or count >= self.size:
             return _simple(self.size, count)
-        found, known = Magnitudes(inputs, self.source), partial(self._keep, count)
+        found, known = Magnitudes(inputs), partial(self._keep, count)
         if self.size <= SMALL:
             return found.ask_all(count, known)
         group = int(np.searchsorted(self._below, -count, side="right"))

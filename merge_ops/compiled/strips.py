@@ -131,6 +131,11 @@ def _encode_bfloat16(values, n, stored):
 BFLOAT16, STRIPS = (0,), (0, 0)
 
 
+def likes(count: int) -> tuple[tuple[np.float32, ...], tuple[int, ...]]:
+    """Tuples of so many float32 and int64 numbers, by whose types a kernel is one for so many tensors."""
+    return (np.float32(0),) * count, (0,) * count
+
+
 @compiled
 def number(form, address, e):
     """Element e of the bfloat16 tensor, or the strip, at an address, as float32."""

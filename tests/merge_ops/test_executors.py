@@ -107,11 +107,11 @@ def test_every_half_precision_number_survives() -> None:
 def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None:
     inputs = models((size,), 2, stored)
     delta = inputs[1].float() - inputs[0].float()
-    table = MagnitudeTable(inputs, 1)
+    table = MagnitudeTable(inputs)
     bits = delta.abs().view(torch.int32).numpy().astype(np.int64)
     assert table.nonzero(inputs) == int(delta.count_nonzero())
     for count in {0, 1, 2, size // 3, size // 2, size - 1, size}:
-        for cut in answers((table.ask(count, inputs), largest_once(inputs, 1, count))):
+        for cut in answers((table.ask(count, inputs), largest_once(inputs, count))):
             kept = (bits > cut.bits) | ((bits == cut.bits) & (np.arange(size) < cut.bound))
             assert np.array_equal(kept, largest(delta, count).numpy())
 
@@ -130,7 +130,7 @@ def test_fixed_point_sums_by_kernels_are_those_of_the_reference() -> None:
 
 def test_tables_are_small_beside_their_tensors() -> None:
     inputs = models((1 << 22,), 2, BFLOAT16)
-    assert MagnitudeTable(inputs, 1).nbytes < 0.02 * inputs[1].nbytes
+    assert MagnitudeTable(inputs).nbytes < 0.02 * inputs[1].nbytes
 
 
 def test_gram_matrices_by_kernels_have_the_references_bits(threads: int) -> None:
