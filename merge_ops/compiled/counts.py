@@ -14,7 +14,7 @@ from ..work import Work
 from .hashes import kept_sums, largest_bits, sums_by_hash, window_sums
 from .launch import addresses, chunks_of, codes, parallel, run
 from .questions import Question, answers
-from .ranked import kept_sums_by_rank
+from .ranked import WORD, rank_masks
 from .selection import MagnitudeTable, largest_once
 
 WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 to 512 KiB per source
@@ -25,6 +25,7 @@ class TaskVectorCounts:
 
     def __init__(self, work: Work) -> None:
         self._work, self._inputs, self._size = work, work.based, work.out.numel()
+        self._masks: dict[int, tuple[np.ndarray, int]] = {}
 
     def exponent(self, position: int) -> int:
         """See `reductions.fixed_exponent`, of one task vector."""
@@ -79,12 +80,22 @@ class TaskVectorCounts:
 
     def kept_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> int:
         """The fixed-point sum of the magnitudes whose hash is below levels[rank]."""
-        pair, length = self._pair(position), row_length(self._work.out)
-        chunks = chunks_of([self._size], max(1, (1 << 16) // length) * length)
-        sums = np.zeros(len(chunks), np.int64)
-        numbers = (1, length, levels, self._scale(position), *key)
-        run(kept_sums_by_rank, chunks, addresses(pair), codes(pair), *numbers, sums)
-        return int(sums.sum())
+        return self.mask_by_rank(position, key, levels)[1]
+
+    def mask_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> tuple[np.ndarray, int]:
+        """Words of 32 elements' bits, set where the hash is below levels[rank]; and the fixed-point sum of those.
+
+        Without a finite largest magnitude the sum is 0. Made once, since it takes a sort.
+        """
+        if position not in self._masks:
+            pair, length = self._pair(position), row_length(self._work.out)
+            rows = max(1, (1 << 16) // length // WORD) * WORD  # chunks share no word
+            chunks = chunks_of([self._size], rows * length)
+            words, sums = np.empty(-(-self._size // WORD), np.uint32), np.zeros(len(chunks), np.int64)
+            scale = np.float32(0) if self.exponent(position) == INFINITE else self._scale(position)
+            run(rank_masks, chunks, addresses(pair), codes(pair), 1, length, levels, scale, *key, words, sums)
+            self._masks[position] = words, int(sums.sum())
+        return self._masks[position]
 
     def _pair(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
         return (self._inputs[0], self._inputs[position + 1])

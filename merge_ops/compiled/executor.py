@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import torch
 
-from ..masks import by_magnitude, by_rank, numbers_of, row_length
+from ..masks import SourceNumbers, by_magnitude, by_rank, numbers_of, row_length
 from ..methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
 from ..reductions import CHUNK, sum_of_chunks
 from ..work import Work
@@ -16,7 +16,7 @@ from .counts import TaskVectorCounts
 from .custom import KERNELS
 from .launch import addresses, all_bfloat16, chunks_of, codes, each, run, supported
 from .linear import combine, combine_mixed, combine_rows
-from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum, ranked_sum
+from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum
 from .questions import answers
 from .strips import BFLOAT16, STRIPS
 from .sums import products
@@ -63,7 +63,7 @@ def _kind(work: Work) -> tuple[object, ...]:
     if isinstance(plan, (LinearCombination, AddDelta)):
         tensors, _ = work.terms
         return ("linear", len(tensors)) if 0 < len(tensors) <= FUSED and all_bfloat16(tensors, work.out) else ("mixed",)
-    if isinstance(plan, MaskedSum) and not by_rank(plan):
+    if isinstance(plan, MaskedSum):
         return ("masked", _rule(plan), _vote(plan), len(plan.rules), all_bfloat16(work.based, work.out))
     return ("single",)
 
@@ -97,9 +97,11 @@ def _masked(works: Sequence[Work], form: tuple[int, ...]) -> None:
     cuts, bounds = np.empty((*shape, 2), np.uint32), np.empty((*shape, 2), np.int64)
     keys, shares = np.empty((*shape, 2), np.uint32), np.empty(shape, np.uint32)
     factors, weights = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    numbers = each(
-        lambda pair: numbers_of(pair[0], pair[1], TaskVectorCounts(pair[0])), list(zip(works, plans, strict=True))
-    )
+    counts = [TaskVectorCounts(work) for work in works]
+    numbers = each(lambda own: numbers_of(*own), list(zip(works, plans, counts, strict=True)))
+    masks = np.zeros(shape, np.int64)
+    if by_rank(plans[0]):
+        masks[:] = [_masks(*own) for own in zip(works, numbers, counts, strict=True)]
     found = iter(answers([cut for own in numbers for n in own for cut in (n.low, n.high)]))
     for t, own in enumerate(numbers):
         for k, n in enumerate(own):
@@ -129,17 +131,26 @@ def _masked(works: Sequence[Work], form: tuple[int, ...]) -> None:
         bounds,
         keys,
         shares,
+        masks,
         factors,
         weights,
         scales,
     )
 
 
+def _masks(work: Work, numbers: Sequence[SourceNumbers], counts: TaskVectorCounts) -> list[int]:
+    """The addresses of one work's masks by rank, which `counts` keeps alive."""
+    length, found = row_length(work.out), []
+    for position, n in enumerate(numbers):
+        levels = np.full(length, n.share, np.uint32) if n.levels is None else n.levels
+        words, _ = counts.mask_by_rank(position, n.key, levels)
+        found.append(words.ctypes.data)
+    return found
+
+
 def _single(work: Work) -> None:
     if isinstance(work.plan, RowCombination):
         _combine_rows(work, work.plan)
-    elif isinstance(work.plan, MaskedSum):
-        _ranked(work, work.plan)
     else:
         assert isinstance(work.plan, Custom) and work.plan.kernel is not None, "Should not reach."
         KERNELS[work.plan.kernel](work, work.plan.numbers)
@@ -179,35 +190,9 @@ def _inner_and_size(work: Work) -> tuple[int, int] | None:
     return prod(shape[last + 1 :]), prod(own)
 
 
-def _ranked(work: Work, plan: MaskedSum) -> None:
-    numbers, based, outs = numbers_of(work, plan, TaskVectorCounts(work)), work.based, (work.out,)
-    length, count = row_length(work.out), len(plan.rules)
-    levels = np.stack([np.full(length, n.share, np.uint32) if n.levels is None else n.levels for n in numbers])
-    factors = np.array([[n.factor * rule.weight for n, rule in zip(numbers, plan.rules, strict=True)]], np.float32)
-    weights = np.array([[rule.weight for rule in plan.rules]], np.float32)
-    keys = np.array([[n.key for n in numbers]], np.uint32)
-    run(
-        ranked_sum,
-        chunks_of([work.out.numel()], max(1, CHUNK // 4 // length) * length),
-        addresses(outs),
-        codes(outs),
-        addresses(based)[None],
-        codes(based)[None],
-        RANK,
-        _vote(plan),
-        (np.float32(0),) * count,
-        (np.uint32(0),) * count,
-        (0,) * (count + 1),
-        keys,
-        levels,
-        length,
-        factors,
-        weights,
-        np.array([plan.factor], np.float32),
-    )
-
-
 def _rule(plan: MaskedSum) -> tuple[int, ...]:
+    if by_rank(plan):
+        return RANK
     return MAGNITUDE if by_magnitude(plan) else HASH
 
 

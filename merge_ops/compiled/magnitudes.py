@@ -1,6 +1,6 @@
 """The magnitudes that elements are selected by: those of a task vector, or the variance of several.
 
-They are float32 bits without the sign, which order as the numbers do. The number of tensors says which of the two it is:
+They are float32 bits without the sign, which order as the numbers do. Which of the two, the number of tensors says:
 with one source it is the magnitude of its task vector, with more of them the variance of their task vectors.
 """
 

@@ -7,8 +7,8 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 
 from .hashes import mixed, second_key
 from .magnitudes import values_at
-from .ranked import DIGITS, rank_thresholds
-from .strips import STRIP, STRIPS, compiled, encode, filled, opened, pair, put, put_pair, subtract
+from .ranked import unpack
+from .strips import STRIP, compiled, encode, filled, opened, pair, put, put_pair
 
 # What masks go by, and what happens to the sum, are told by lengths of tuples, which are part of numba's types: each
 # combination has a kernel of its own, without branches in its loop.
@@ -18,8 +18,8 @@ SUM, AVERAGE, ELECT, ELECT_AND_DIVIDE = ((0,) * n for n in (1, 2, 3, 4))
 
 @compiled
 def _merged(x, place, index, rule, vote, numbers):
-    """One element of the base and the sources, `x`, merged: float32; it is the `place`th in `table`."""
-    low, span, key0, key1, share, table, factor, weight, scale = numbers
+    """One element of the base and the sources, `x`, merged: float32; it is the `place`th of its strip."""
+    low, span, key0, key1, share, kept_by_rank, factor, weight, scale = numbers
     own = x[0]
     total = np.float32(0)
     kept = np.float32(0)
@@ -29,9 +29,11 @@ def _merged(x, place, index, rule, vote, numbers):
         if len(rule) == 1:
             bits = np.uint32(d.view(np.uint32) & np.uint32(0x7FFFFFFF))
             keep = np.uint32(bits - low[k]) < span[k]
-        else:
+        elif len(rule) == 2:
             bits = np.uint32(mixed(index, key0[k], key1[k]) >> np.uint32(16))
-            keep = bits < (share[k] if len(rule) == 2 else table[k, place])
+            keep = bits < share[k]
+        else:
+            keep = kept_by_rank[k, place] != np.uint32(0)
         if len(vote) == 2:
             kept = np.float32(kept + np.float32(keep))
         d = np.float32(d * factor[k]) if keep else np.float32(0)
@@ -101,24 +103,26 @@ def masked_sum(
     bounds,
     keys,
     shares,
+    masks,
     factors,
     weights,
     scales,
 ):
-    """Chunks [first, last) of (tensor, start, stop); the base is the first input. `rule` is MAGNITUDE or HASH.
+    """Chunks [first, last) of (tensor, start, stop); the base is the first input. `rule` is one of the above.
 
     `form` is BFLOAT16 where all tensors are, else STRIPS; `like` is a tuple of K + 1 int64.
 
     Per tensor and source: `cuts` (T, K, 2) uint32, magnitudes as float32 bits from which on and up to which elements
     stay, and `bounds` (T, K, 2) int64, the index below which elements equal to the one stay, and those equal to the
-    other go; `keys` (T, K, 2) and `shares` (T, K) uint32 for hashes; `factors`, what elements are multiplied by, and
+    other go; `keys` (T, K, 2) and `shares` (T, K) uint32 for hashes; `masks`
+    (T, K) int64, addresses of words with a bit per element (RANK); `factors`, what elements are multiplied by, and
     `weights`, what divisors count, (T, K), `scales` (T,) float32. `zeros` and `bits` are tuples of K float32 and
     uint32, for their types.
     """
     count = len(zeros)
-    longest = STRIP if len(form) == 2 else 1 << 31
+    longest = STRIP if len(form) == 2 or len(rule) == 3 else 1 << 31
     out, strips = np.empty(STRIP, np.float32), np.empty((count + 1, STRIP), np.float32)
-    numbers, table = np.empty((3, count), np.uint32), np.empty((count, 1), np.uint32)
+    numbers, kept = np.empty((3, count), np.uint32), np.empty((count, STRIP), np.uint32)
     for chunk in range(first, last):
         t, start, stop = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2]
         weight, factor = filled(zeros, weights[t]), filled(zeros, factors[t])
@@ -132,55 +136,13 @@ def masked_sum(
                 numbers[0, k] = low
                 numbers[1, k] = max(high, low) - low
                 numbers[2, k] = second_key(keys[t, k, 1], start)
+                if len(rule) == 3:
+                    unpack(masks[t, k], start, n, kept[k])
             low, span, key1 = filled(bits, numbers[0]), filled(bits, numbers[1]), filled(bits, numbers[2])
-            own = (low, span, key0, key1, share, table, factor, weight, scales[t])
+            own = (low, span, key0, key1, share, kept, factor, weight, scales[t])
             x = opened(form, like, inputs[t], codes[t], start, n, strips)
             to = outs[t] + 2 * start if len(form) == 1 else np.int64(out.ctypes.data)
             _sum(form, x, (np.float32(0), *zeros), np.uint32(start), n, rule, vote, own, to)
             if len(form) == 2:
                 encode(out, n, outs[t], out_codes[t], start)
             start += n
-
-
-@compiled
-def ranked_sum(
-    chunks,
-    first,
-    last,
-    outs,
-    out_codes,
-    inputs,
-    codes,
-    rule,
-    vote,
-    zeros,
-    bits,
-    like,
-    keys,
-    levels,
-    length,
-    factors,
-    weights,
-    scales,
-):
-    """As `masked_sum`, for one tensor whose chunks are whole rows of `length`; `levels` (K, length) uint32 by rank."""
-    count = len(zeros)
-    delta, out = np.empty(length, np.float32), np.empty(length, np.float32)
-    strips, to = np.empty((count + 1, length), np.float32), np.int64(out.ctypes.data)
-    table, seconds = np.empty((count, length), np.uint32), np.empty(count, np.uint32)
-    pairs, order = np.empty((2, length), np.uint32), np.empty((2, length), np.uint32)
-    counts = np.empty((3, DIGITS), np.uint32)
-    weight, factor = filled(zeros, weights[0]), filled(zeros, factors[0])
-    key0 = filled(bits, keys[0, :, 0])
-    for chunk in range(first, last):
-        for start in range(chunks[chunk, 1], chunks[chunk, 2], length):
-            x = opened(STRIPS, like, inputs[0], codes[0], start, length, strips)
-            for k in range(count):
-                delta[:] = strips[k + 1]
-                subtract(delta, strips[0], length)
-                rank_thresholds(delta, length, levels[k], pairs, order, counts, table[k])
-                seconds[k] = second_key(keys[0, k, 1], start)
-            # Magnitudes and shares are not asked for.
-            own = (key0, key0, key0, filled(bits, seconds), key0, table, factor, weight, scales[0])
-            _sum(STRIPS, x, (np.float32(0), *zeros), np.uint32(start), length, rule, vote, own, to)
-            encode(out, length, outs[0], out_codes[0], start)

@@ -32,15 +32,17 @@ def compiled(function: Callable[..., Any]) -> Any:
         return njit(function, nogil=True, error_model="numpy")
 
 
-def _pointer(element: Any) -> Any:
+def pointer(element: Any) -> Any:
+    """A function for kernels: an address, int64, as a pointer to this numba type."""
+
     @intrinsic
-    def pointer(_context: Any, _address: Any) -> Any:
+    def at(_context: Any, _address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
         return types.CPointer(element)(types.int64), generate
 
-    return pointer
+    return at
 
 
 _PAIR: Any = cgutils.int32_t.as_pointer()
@@ -65,8 +67,8 @@ def _store_pair(_context: Any, _pair: Any, _address: Any, _p: Any) -> Any:
     return types.void(types.uint32, types.int64, types.int64), generate
 
 
-_uint16_at: Any = _pointer(types.uint16)
-_float32_at: Any = _pointer(types.float32)
+_uint16_at: Any = pointer(types.uint16)
+_float32_at: Any = pointer(types.float32)
 
 
 @compiled
