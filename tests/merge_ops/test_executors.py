@@ -6,6 +6,7 @@ import importlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,21 @@ def test_bits_do_not_depend_on_threads_or_on_what_is_remembered(name: str, threa
     for _ in range(2):  # the second time from remembered statistics
         assert_same_bits(work_for(method, inputs, BFLOAT16, known=known))
     assert_same_bits(work_for(method, inputs, BFLOAT16, repeated=False))
+
+
+@pytest.mark.parametrize("name", ["linear", "ties", "breadcrumbs", "dare_ties", "della", "sce"])
+def test_tensors_may_lie_at_any_even_address(name: str) -> None:
+    method, size = METHODS[name], CHUNK + 777
+    inputs = [x[i % 2 :][:size] for i, x in enumerate(models((size + 1,), models_of(method), BFLOAT16))]
+    work = work_for(method, inputs, BFLOAT16)
+    assert_same_bits(replace(work, out=torch.empty(size + 1, dtype=BFLOAT16)[1:]))
+
+
+@pytest.mark.parametrize("name", ["della", "della_linear"])
+def test_rows_of_any_length_are_ranked(name: str) -> None:
+    method = METHODS[name]
+    for shape in ((700, 333), (90, 1), (3, 70_001)):  # several chunks of rows; rows that begin within a word of bits
+        assert_same_bits(work_for(method, models(shape, models_of(method), BFLOAT16), BFLOAT16))
 
 
 def test_mixed_dtypes_and_many_tensors_share_a_launch() -> None:
@@ -128,9 +144,10 @@ def test_fixed_point_sums_by_kernels_are_those_of_the_reference() -> None:
     assert counts.kept(0, low, high) == fixed_sum(delta * kept, exponent)
 
 
-def test_tables_are_small_beside_their_tensors() -> None:
-    inputs = models((1 << 22,), 2, BFLOAT16)
-    assert MagnitudeTable(inputs).nbytes < 0.02 * inputs[1].nbytes
+@pytest.mark.parametrize(("size", "stored"), [(5000, BFLOAT16), (1 << 20, FLOAT32), (1 << 22, BFLOAT16)])
+def test_tables_are_small_beside_their_tensors(size: int, stored: torch.dtype) -> None:
+    inputs = models((size,), 2, stored)
+    assert MagnitudeTable(inputs).nbytes <= 0.02 * inputs[1].nbytes
 
 
 def test_gram_matrices_by_kernels_have_the_references_bits(threads: int) -> None:
