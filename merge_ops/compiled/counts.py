@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import gcd
 
 import numpy as np
 import torch
@@ -89,8 +90,8 @@ class TaskVectorCounts:
         """
         if position not in self._masks:
             pair, length = self._pair(position), row_length(self._work.out)
-            rows = max(1, (1 << 16) // length // WORD) * WORD  # chunks share no word
-            chunks = chunks_of([self._size], rows * length)
+            apart = WORD // gcd(length, WORD)  # rows after which one begins with a word: chunks share none
+            chunks = chunks_of([self._size], max(1, (1 << 16) // (apart * length)) * apart * length)
             words, sums = np.empty(-(-self._size // WORD), np.uint32), np.zeros(len(chunks), np.int64)
             scale = np.float32(0) if self.exponent(position) == INFINITE else self._scale(position)
             run(rank_masks, chunks, addresses(pair), codes(pair), 1, length, levels, scale, *key, words, sums)

@@ -114,10 +114,10 @@ def masked_sum(
 
     Per tensor and source: `cuts` (T, K, 2) uint32, magnitudes as float32 bits from which on and up to which elements
     stay, and `bounds` (T, K, 2) int64, the index below which elements equal to the one stay, and those equal to the
-    other go; `keys` (T, K, 2) and `shares` (T, K) uint32 for hashes; `masks`
-    (T, K) int64, addresses of words with a bit per element (RANK); `factors`, what elements are multiplied by, and
-    `weights`, what divisors count, (T, K), `scales` (T,) float32. `zeros` and `bits` are tuples of K float32 and
-    uint32, for their types.
+    other go; `keys` (T, K, 2) and `shares` (T, K) uint32 for hashes; `masks` (T, K) int64,
+    addresses of words with a bit per element, by rank; `factors`, what elements are multiplied by, and `weights`, what
+    divisors count, (T, K), `scales` (T,) float32. `zeros` and `bits` are tuples of K float32 and uint32, for their
+    types.
     """
     count = len(zeros)
     longest = STRIP if len(form) == 2 or len(rule) == 3 else 1 << 31
