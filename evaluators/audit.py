@@ -43,4 +43,4 @@ def _listed(answers: Any) -> Sequence[Any]:
 
 
 def _share(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
+    return sum(values) / len(values) if values else 0.0

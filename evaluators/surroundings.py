@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -34,26 +34,21 @@ def inside_lm_eval() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and no log lines below ERROR from lm-eval and the libraries under it, until the block ends."""
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [logger.level for logger in loggers]
-    original = tqdm.__init__
+    original, enabled = tqdm.__init__, logging.Logger.isEnabledFor
 
     def disabled(self: tqdm, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **{**kwargs, "disable": True})
 
-    _set_levels(loggers, [logging.ERROR] * len(loggers))
+    def audible(self: logging.Logger, level: int) -> bool:
+        return (level >= logging.ERROR or self.name.partition(".")[0] not in _NOISY) and enabled(self, level)
+
     tqdm.__init__ = disabled  # the one place that every library's bar goes through; lm-eval has no switch of its own
+    # Levels stay as the user has them: to change one clears what all loggers remember, which takes half a millisecond.
+    logging.Logger.isEnabledFor = audible
     try:
         yield
     finally:
-        tqdm.__init__ = original
-        _set_levels(loggers, levels)
-
-
-def _set_levels(loggers: Sequence[logging.Logger], levels: Sequence[int]) -> None:
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.level = level
-    loggers[-1].setLevel(levels[-1])  # clears what all loggers remember, which takes half a millisecond
+        tqdm.__init__, logging.Logger.isEnabledFor = original, enabled
 
 
 @contextlib.contextmanager
