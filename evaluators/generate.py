@@ -136,10 +136,8 @@ def _continued(model: Any, batch: PromptBatch, caches: PrefixCaches, ends: froze
 
 def _likeliest(logits: torch.Tensor, requests: Sequence[int]) -> torch.Tensor:
     """(rows,) the likeliest token of each row, the first of equals."""
-    if logits.device.type == "cpu":  # where numpy takes a tenth of torch's time
-        newest = torch.from_numpy(logits.float().numpy().argmax(-1))
-    else:
-        newest = logits.argmax(-1)
+    on_cpu = logits.device.type == "cpu"  # where numpy takes a tenth of torch's time
+    newest = torch.from_numpy(logits.float().numpy().argmax(-1)) if on_cpu else logits.argmax(-1)
     # NaN counts as the largest, so the chosen logit tells of the whole row.
     for request, (chosen,) in zip(requests, logits.gather(1, newest[:, None]).tolist(), strict=True):
         if not math.isfinite(chosen):

@@ -65,7 +65,7 @@ def _logsumexp(logits: torch.Tensor) -> torch.Tensor:
     """(n,) float32: the logarithm of the sum of exponentials of each row."""
     found = []
     # The kernel of log_softmax takes half the time of the separate steps; room for what it writes is asked for once.
-    room = torch.empty(min(CHUNK, len(logits)), logits.shape[-1], device=logits.device)
+    room = torch.empty(min(CHUNK, len(logits)), logits.shape[-1], dtype=torch.float32, device=logits.device)
     for some in logits.split(CHUNK):
         some = some.float()
         found.append(some[:, 0] - torch.log_softmax(some, -1, out=room[: len(some)])[:, 0])

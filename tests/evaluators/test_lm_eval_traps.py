@@ -236,3 +236,22 @@ def test_nothing_is_printed(root: Path, capfd: pytest.CaptureFixture[str], caplo
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
     assert logging.getLogger("lm_eval").level == before
+
+
+def test_quiet_is_for_the_libraries_alone_and_changes_no_level(caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    from mergesmith.evaluators.surroundings import quiet
+
+    library, child, own = map(logging.getLogger, ("fsspec", "fsspec.some.module", "a_user"))
+    with caplog.at_level(logging.INFO, "a_user"), caplog.at_level(logging.DEBUG, "fsspec.some.module"):
+        levels = library.level, child.level
+        child.warning("remembered as loud")
+        with quiet(), quiet():
+            for logger in (library, child, logging.getLogger("fsspec.quite.new")):
+                logger.warning("not heard")
+                logger.error("heard")
+            own.info("heard")
+            assert (library.level, child.level) == levels
+        child.info("loud again")
+    assert caplog.messages == ["remembered as loud", *["heard"] * 4, "loud again"]
