@@ -120,6 +120,10 @@ class ModelBank:
             kept = self._kept[key] = self.at_home(key[1])._read(key)
         return kept.to(self.device)
 
+    def holds(self, key: InputKey, tensor: torch.Tensor) -> bool:
+        """Whether this is the source tensor that stays in memory, not one made of it."""
+        return self._kept.get(key) is tensor
+
     @property
     def streams(self) -> bool:
         """Whether sources come from the host's memory, tensor by tensor."""

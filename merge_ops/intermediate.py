@@ -29,8 +29,8 @@ class MergedSource:
     """A recipe's output as a source, with the interface of a `Checkpoint`; folder and tokenizer are its donor's.
 
     A tensor is merged each time another one is asked for in between: every intermediate holds the tensor that it made
-    last, and no more. Reading one for its statistics and then for the merge costs one merge; a layer that is stacked
-    twice costs two.
+    last, beside those of the batch that is being merged. Reading one for its statistics and then for the merge costs
+    one merge; a layer that is stacked twice costs two.
     """
 
     def __init__(self, reference: str, recipe: Recipe, bank: ModelBank) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 
@@ -17,7 +18,8 @@ from .stream import staged
 from .vocabulary_rows import rebuilt_keys
 from .work import Work
 
-BATCH = 1 << 26  # elements that are merged together; what is not merged in place takes 128 MiB in bfloat16
+BATCH = 1 << 26  # elements that are merged together
+MADE = 1 << 27  # bytes that are taken for them, beside what stays
 DEVICE_BATCH = 1 << 28  # on other devices than the CPU, where a launch costs more
 
 
@@ -69,17 +71,19 @@ def merge_in_batches(
         MergeError: the method's numbers define no tensor; the message names it.
     """
     batch: dict[str, Work] = {}
-    size, limit = 0, BATCH if bank.device.type == "cpu" else DEVICE_BATCH
+    size = made = 0
+    limit, most = (BATCH, MADE) if bank.device.type == "cpu" else (DEVICE_BATCH, math.inf)
     for task, at_once in staged(tasks, bank):
         work = prepare(plan, task, bank, target(task.name))
         if isinstance(work, Work):
             batch[task.name] = work
             size += work.out.numel()
+            made += work.made
         else:
             yield task.name, work
-        if at_once or size >= limit:
+        if at_once or size >= limit or made >= most:
             yield from _run(batch)
-            size = 0
+            size = made = 0
     yield from _run(batch)
 
 
@@ -113,17 +117,21 @@ def prepare(
         method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, base, working))
     except PlanError as error:
         raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
+    inputs = tuple(counting(x, working) for x in stored)
+    made = sum(x.nbytes for key, x in zip(keys, inputs, strict=True) if not bank.holds(key, x))
     if target is None or target.dtype != dtype:
         target = torch.empty(stored[0].shape, dtype=dtype, device=stored[0].device)
+        made += target.nbytes
     return Work(
         plan=method_plan,
-        inputs=tuple(counting(x, working) for x in stored),
+        inputs=inputs,
         out=target,
         base=base,
         seed=recipe.seed,
         name=task.name,
         repeated=bank.keep_deltas,
         remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
+        made=made,
     )
 
 

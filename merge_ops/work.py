@@ -20,7 +20,7 @@ class Work:
     result is rounded to its dtype. `base` is the base's place among the inputs. `seed` and `name`, the output tensor's
     checkpoint name, choose random masks. `remember(places, key, make)` keeps what follows from the inputs at these
     places alone. `repeated` says that more works will have these inputs, so that counts which serve any numbers are
-    worth their time.
+    worth their time. `made` is how many bytes of tensors the work holds that nobody else needs.
     """
 
     plan: Plan
@@ -31,6 +31,7 @@ class Work:
     name: str
     remember: Callable[[tuple[int, ...], Hashable, Callable[[], Any]], Any]
     repeated: bool = True
+    made: int = 0
 
     @property
     def sources(self) -> tuple[int, ...]:

@@ -81,19 +81,22 @@ class TaskVectorCounts:
 
     def kept_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> int:
         """The fixed-point sum of the magnitudes whose hash is below levels[rank]."""
-        return self.mask_by_rank(position, key, levels)[1]
+        return self.mask_by_rank(position, key, levels, summed=True)[1]
 
-    def mask_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> tuple[np.ndarray, int]:
+    def mask_by_rank(
+        self, position: int, key: tuple[int, int], levels: np.ndarray, *, summed: bool = False
+    ) -> tuple[np.ndarray, int]:
         """Words of 32 elements' bits, set where the hash is below levels[rank]; and the fixed-point sum of those.
 
-        Without a finite largest magnitude the sum is 0. Made once, since it takes a sort.
+        The sum is 0 unless it is `summed`, and means nothing without a finite largest magnitude. Made once: it takes a
+        sort.
         """
         if position not in self._masks:
             pair, length = self._pair(position), row_length(self._work.out)
             apart = WORD // gcd(length, WORD)  # rows after which one begins with a word: chunks share none
             chunks = chunks_of([self._size], max(1, (1 << 16) // (apart * length)) * apart * length)
             words, sums = np.empty(-(-self._size // WORD), np.uint32), np.zeros(len(chunks), np.int64)
-            scale = np.float32(0) if self.exponent(position) == INFINITE else self._scale(position)
+            scale = self._scale(position) if summed else np.float32(0)
             run(rank_masks, chunks, addresses(pair), codes(pair), 1, length, levels, scale, *key, words, sums)
             self._masks[position] = words, int(sums.sum())
         return self._masks[position]

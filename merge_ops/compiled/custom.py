@@ -101,12 +101,13 @@ def _sce(work: Work, numbers: Numbers) -> None:
         (cut,) = answers([table.ask(int(table.nonzero(based) * share), based)])
     inputs, kinds, (like, at) = addresses(based), codes(based), likes(len(based))
     form = BFLOAT16 if all_bfloat16(based, work.out) else STRIPS
-    numbers, chunks = (np.uint32(cut.bits), np.int64(cut.bound)), chunks_of([size], CHUNK)
+    edge, chunks = (np.uint32(cut.bits), np.int64(cut.bound)), chunks_of([size], CHUNK)
     sums = np.empty((len(chunks), len(based) - 1), np.float64)
-    run(energies, chunks, inputs, kinds, form, like, at, *numbers, sums)
+    run(energies, chunks, inputs, kinds, form, like, at, *edge, sums)
     shares = energy_shares([sum_of_chunks(own) / size for own in sums.T.tolist()])
-    out, numbers = addresses([work.out]), (*numbers, np.array(shares, np.float32), np.float32(scale))
-    run(sce, chunks_of([size]), out, codes([work.out]), inputs, kinds, form, like, at, like[1:], *numbers)
+    own = (*edge, np.array(shares, np.float32), np.float32(scale))
+    out = addresses([work.out]), codes([work.out])
+    run(sce, chunks_of([size]), *out, inputs, kinds, form, like, at, like[1:], *own)
 
 
 KERNELS: dict[str, Callable[[Work, Numbers], None]] = {

@@ -18,7 +18,7 @@ from .launch import addresses, all_bfloat16, chunks_of, codes, each, run, suppor
 from .linear import combine, combine_mixed, combine_rows
 from .masked import AVERAGE, ELECT, ELECT_AND_DIVIDE, HASH, MAGNITUDE, RANK, SUM, masked_sum
 from .questions import answers
-from .strips import BFLOAT16, STRIPS
+from .strips import BFLOAT16, STRIPS, likes
 from .sums import products
 
 FUSED = 8  # inputs up to which a linear combination has a kernel for its number of them
@@ -72,7 +72,7 @@ def _combine(works: Sequence[Work]) -> None:
     terms, outs = [work.terms for work in works], [work.out for work in works]
     inputs = np.stack([addresses(tensors) for tensors, _ in terms])
     coefficients = np.array([factors for _, factors in terms], np.float32)
-    zeros, like = (np.float32(0),) * inputs.shape[1], (0,) * inputs.shape[1]
+    zeros, like = likes(inputs.shape[1])
     run(combine, chunks_of([out.numel() for out in outs]), addresses(outs), inputs, coefficients, zeros, like)
 
 

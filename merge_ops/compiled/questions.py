@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from ..masks import Cut
 from .launch import run
 from .lookups import cuts_among, members, places_of
-from .strips import BFLOAT16, STRIPS, likes
+from .strips import BFLOAT16, CODES, STRIPS, likes
+
+COLLECTED = 1 << 20  # elements after which no further question is answered together with those before, 12 bytes each
 
 
 class Inputs(NamedTuple):
@@ -23,10 +26,14 @@ class Inputs(NamedTuple):
     @property
     def typed(self) -> tuple[Any, ...]:
         """What kernels take: with the two, `form`, and tuples of as many float32 and int64."""
-        return (*self, BFLOAT16 if not self.kinds.any() else STRIPS, *likes(self.kinds.shape[-1]))
+        return (
+            *self,
+            BFLOAT16 if (self.kinds == CODES[torch.bfloat16]).all() else STRIPS,
+            *likes(self.kinds.shape[-1]),
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Tie:
     """A cut of which all but the index is known: that of the nth element (from 1) of its magnitude in [start, stop)."""
 
@@ -36,9 +43,10 @@ class Tie:
     stop: int
     nth: int
     known: Callable[[Cut], None]
+    answer: Cut | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Among:
     """The cut below which the `need` largest (at least one) of the elements with magnitudes in [low, high] stay.
 
@@ -52,6 +60,7 @@ class Among:
     pieces: np.ndarray
     counts: np.ndarray
     known: Callable[[Cut], None]
+    answer: Cut | None = None
 
 
 Question = Tie | Among
@@ -59,43 +68,57 @@ Question = Tie | Among
 
 def answers(asked: Sequence[Cut | Question]) -> list[Cut]:
     """The cuts, in order; all questions must be of equally many inputs. `known` hears what was looked up."""
-    found = list(asked)
-    _answer_ties([(i, x) for i, x in enumerate(asked) if isinstance(x, Tie)], found)
-    _answer_among([(i, x) for i, x in enumerate(asked) if isinstance(x, Among)], found)
-    return found
+    _answer_ties([x for x in asked if isinstance(x, Tie) and x.answer is None])
+    few: list[Among] = []
+    for x in asked:
+        if isinstance(x, Among) and x.answer is None:
+            few.append(x)
+            if sum(int(own.counts.sum()) for own in few) > COLLECTED:
+                _answer_among(few)
+                few = []
+    _answer_among(few)
+    return [_cut(x) for x in asked]
 
 
-def _answer_ties(ties: Sequence[tuple[int, Tie]], found: list[Cut]) -> None:
+def _cut(x: Cut | Question) -> Cut:
+    if isinstance(x, Cut):
+        return x
+    assert x.answer is not None, "Should not reach."
+    return x.answer
+
+
+def _tell(questions: Sequence[Question], bits: Sequence[int], bounds: Sequence[int]) -> None:
+    for x, *cut in zip(questions, bits, bounds, strict=True):
+        x.answer = Cut(*cut)
+        x.known(x.answer)
+
+
+def _answer_ties(ties: Sequence[Tie]) -> None:
     if not ties:
         return
-    rows = np.array([(q, tie.start, tie.stop) for q, (_, tie) in enumerate(ties)], np.int64)
-    bits, nths = np.array([tie.bits for _, tie in ties], np.uint32), np.array([tie.nth for _, tie in ties], np.int64)
+    rows = np.array([(q, tie.start, tie.stop) for q, tie in enumerate(ties)], np.int64)
+    bits, nths = np.array([tie.bits for tie in ties], np.uint32), np.array([tie.nth for tie in ties], np.int64)
     places = np.empty(len(ties), np.int64)
-    run(places_of, rows, *_stacked([tie.inputs for _, tie in ties]).typed, bits, nths, places)
-    for (i, tie), place in zip(ties, places.tolist(), strict=True):
-        found[i] = Cut(tie.bits, place + 1)
-        tie.known(found[i])
+    run(places_of, rows, *_stacked([tie.inputs for tie in ties]).typed, bits, nths, places)
+    _tell(ties, bits.tolist(), (places + 1).tolist())
 
 
-def _answer_among(questions: Sequence[tuple[int, Among]], found: list[Cut]) -> None:
+def _answer_among(questions: Sequence[Among]) -> None:
     if not questions:
         return
-    asked = [x for _, x in questions]
-    limits = np.array([(x.low, x.high) for x in asked], np.uint32)
-    needs = np.array([x.need for x in asked], np.int64)
-    which = np.repeat(np.arange(len(asked)), [len(x.counts) for x in asked])
-    rows = np.column_stack((which, np.concatenate([x.pieces for x in asked])))
-    counts = np.concatenate([x.counts for x in asked]).astype(np.int64)
+    limits = np.array([(x.low, x.high) for x in questions], np.uint32)
+    needs = np.array([x.need for x in questions], np.int64)
+    which = np.repeat(np.arange(len(questions)), [len(x.counts) for x in questions])
+    rows = np.column_stack((which, np.concatenate([x.pieces for x in questions])))
+    counts = np.concatenate([x.counts for x in questions]).astype(np.int64)
     ends = np.cumsum(counts)
     bits, indices = np.empty(ends[-1], np.uint32), np.empty(ends[-1], np.int64)
-    run(members, rows, *_stacked([x.inputs for x in asked]).typed, limits, ends - counts, bits, indices)
-    stops = ends[np.searchsorted(which, np.arange(len(asked)), side="right") - 1]
-    own = np.column_stack((np.arange(len(asked)), np.concatenate(([0], stops[:-1])), stops))
-    cuts, bounds = np.empty(len(asked), np.uint32), np.empty(len(asked), np.int64)
+    run(members, rows, *_stacked([x.inputs for x in questions]).typed, limits, ends - counts, bits, indices)
+    stops = ends[np.searchsorted(which, np.arange(len(questions)), side="right") - 1]
+    own = np.column_stack((np.arange(len(questions)), np.concatenate(([0], stops[:-1])), stops))
+    cuts, bounds = np.empty(len(questions), np.uint32), np.empty(len(questions), np.int64)
     run(cuts_among, own, bits, indices, limits, needs, cuts, bounds)
-    for (i, x), *cut in zip(questions, cuts.tolist(), bounds.tolist(), strict=True):
-        found[i] = Cut(*cut)
-        x.known(found[i])
+    _tell(questions, cuts.tolist(), bounds.tolist())
 
 
 def _stacked(inputs: Sequence[Inputs]) -> Inputs:

@@ -17,7 +17,7 @@ _uint32_at: Any = pointer(types.uint32)
 
 
 @compiled
-def rank_thresholds(values, n, levels, keys, order, counts, thresholds):
+def _rank_thresholds(values, n, levels, keys, order, counts, thresholds):
     """Thresholds of a row by ascending magnitude, among equals by index: levels[rank], uint32.
 
     `keys` and `order` are scratch, (2, n) uint32; `counts` is (3, 2048).
@@ -70,7 +70,7 @@ def rank_masks(chunks, first, last, inputs, codes, source, length, levels, scale
         begin, stop, total = chunks[chunk, 1], chunks[chunk, 2], np.int64(0)
         for start in range(begin, stop, length):
             decode_delta(inputs, codes, source, start, length, base, values)
-            rank_thresholds(values, length, levels, keys, order, counts, thresholds)
+            _rank_thresholds(values, length, levels, keys, order, counts, thresholds)
             second, row = second_key(key1, start), kept[start - begin :]
             _keep_below(np.uint32(start), np.uint32(key0), second, thresholds, length, row)
             total += _sum_kept(values, row, scale, length)

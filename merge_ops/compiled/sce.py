@@ -50,7 +50,10 @@ def energies(chunks, first, last, inputs, codes, form, like, at, cut, bound, sum
     size = np.int64(1)
     for chunk in range(first, last):
         size = max(size, chunks[chunk, 2] - chunks[chunk, 1])
-    terms, lanes = np.empty((count, ROWS, STRIP), np.float64), np.empty((count, 2 * size), np.float64)
+    terms, lanes = (
+        np.empty((count, ROWS, STRIP), np.float64),
+        np.empty((count, max(ROWS, 4 * size // ROWS)), np.float64),
+    )
     for chunk in range(first, last):
         begin, stop, width = chunks[chunk, 1], chunks[chunk, 2], np.int64(1)
         while width < stop - begin:
@@ -110,7 +113,11 @@ def _merge(form, like, x, n, cut, limit, shares, scale, out):
 
 @compiled
 def sce(chunks, first, last, outs, out_codes, inputs, codes, form, like, at, zeros, cut, bound, factors, scale):
-    """Chunks [first, last) of one tensor; `factors` (K,) float32 are the sources' shares of the energy."""
+    """Chunks [first, last) of one tensor; `factors` (K,) float32 are the sources' shares of the energy.
+
+    `cut` and `bound` are those of the variance (see `masks.Cut`), `zeros` a tuple of K float32, others as in
+    `energies`.
+    """
     out, strips = np.empty(STRIP, np.float32), np.empty((len(like), STRIP), np.float32)
     shares = filled(zeros, factors)
     for chunk in range(first, last):

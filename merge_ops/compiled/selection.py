@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,11 @@ from ..masks import NONE, Cut
 from ..reductions import CHUNK
 from .histograms import BINS, between_counts, group_counts, grouped, histogram
 from .launch import addresses, chunks_of, codes, parallel, run
-from .questions import Among, Inputs, Question, Tie
+from .questions import COLLECTED, Among, Inputs, Question, Tie
 
 SMALL = 1 << 12  # elements up to which all magnitudes are looked at each time
 SHARE = 0.02  # of a bfloat16 tensor's bytes that its table may take
-FINEST = 1 << 14  # a group has at least this part of all elements
+FINEST = 1 << 14  # groups are of at least this part of all elements
 KEPT = 4  # answers that are remembered per table
 
 
@@ -65,6 +66,13 @@ class Magnitudes:
 
         `before` (chunks + 1,) is how many of them there are in earlier chunks.
         """
+        while low < high and before[-1] > COLLECTED:  # equal numbers, mostly: they are counted, not collected
+            middle = low + (high - low + 1) // 2
+            upper = np.concatenate(([0], np.cumsum(self.between(middle, high))))
+            if upper[-1] >= need:
+                low, before = middle, upper
+            else:
+                high, before, need = middle - 1, before - upper, need - int(upper[-1])
         if low == high:
             chunk = int(np.searchsorted(before, need, side="left")) - 1
             start = chunk * CHUNK
@@ -115,14 +123,17 @@ class MagnitudeTable:
         limits = [_range(int(filled[i]), int(filled[j])) for i, j in zip(firsts, lasts, strict=True)]
         self._limits = np.array(limits, np.uint32)
         by_chunk = found.by_group(groups, count)
-        kind = np.uint32 if self.size < 1 << 32 else np.int64
-        self._before = np.zeros((len(by_chunk) + 1, count), kind)  # elements in earlier chunks
+        self._before = np.zeros((len(by_chunk) + 1, count), self._kind())  # elements in earlier chunks
         np.cumsum(by_chunk, axis=0, out=self._before[1:])
         self._below = np.cumsum(self._before[-1].astype(np.int64)) - self.size  # minus the elements in later groups
 
     def _most_groups(self) -> int:
-        chunks = -(-self.size // CHUNK)
-        return max(1, int(2 * self.size * SHARE) // (4 * (chunks + 1) + 16))  # bytes by group: see `nbytes`
+        rows = -(-self.size // CHUNK) + 1
+        each = self._kind().itemsize * rows + 16  # bytes: see `nbytes`
+        return max(1, int(2 * self.size * SHARE) // each)
+
+    def _kind(self) -> np.dtype[Any]:
+        return np.dtype(np.uint32 if self.size < 1 << 32 else np.int64)
 
     @property
     def nbytes(self) -> int:
@@ -137,8 +148,8 @@ class MagnitudeTable:
 
     def ask(self, count: int, inputs: Sequence[torch.Tensor]) -> Cut | Question:
         """The `count` elements of largest magnitude; among equals the lowest indices come first."""
-        if count in self._answers:
-            return self._answers[count]
+        if (answer := self._answers.get(count)) is not None:
+            return answer
         if count <= 0 or count >= self.size:
             return _simple(self.size, count)
         found, known = Magnitudes(inputs), partial(self._keep, count)
@@ -149,10 +160,9 @@ class MagnitudeTable:
         return found.ask(low, high, self._before[:, group], count + int(self._below[group]), known)
 
     def _keep(self, count: int, answer: Cut) -> None:
-        """Remember an answer, in place of the oldest where there are many."""
-        if count not in self._answers and len(self._answers) >= KEPT:
-            self._answers.pop(next(iter(self._answers)))
-        self._answers[count] = answer
+        """Remember an answer beside the newest others; several threads may come here."""
+        others = [(known, cut) for known, cut in self._answers.items() if known != count]
+        self._answers = {**dict(others[1 - KEPT :]), count: answer}
 
 
 def _simple(size: int, count: int) -> Cut:

@@ -51,9 +51,8 @@ _PAIR: Any = cgutils.int32_t.as_pointer()
 @intrinsic
 def _load_pair(_context: Any, _address: Any, _p: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        load = builder.load(builder.gep(builder.inttoptr(arguments[0], _PAIR), [arguments[1]]))
-        load.align = 2  # where a tensor of 16-bit numbers may lie
-        return load
+        # Tensors of 16-bit numbers may lie at any even address.
+        return builder.load(builder.gep(builder.inttoptr(arguments[0], _PAIR), [arguments[1]]), align=2)
 
     return types.uint32(types.int64, types.int64), generate
 
@@ -212,7 +211,7 @@ def encode(values, n, address, code, start):
 
 
 @compiled
-def subtract(values, base, n):
+def _subtract(values, base, n):
     """Values -= base."""
     for e in range(n):
         values[e] -= base[e]
@@ -223,7 +222,7 @@ def decode_delta(addresses, codes, source, start, n, base, values):
     """One source's task vector into `values`, the base into `base`; the base is the first address."""
     decode(addresses[0], codes[0], start, n, base)
     decode(addresses[source], codes[source], start, n, values)
-    subtract(values, base, n)
+    _subtract(values, base, n)
 
 
 @compiled

@@ -15,9 +15,10 @@ import torch
 from works import VARIANTS, models, models_of, reference, work_for
 
 from mergesmith.merge_ops.compiled import executor as compiled
+from mergesmith.merge_ops.compiled import questions, selection
 from mergesmith.merge_ops.compiled.counts import TaskVectorCounts
 from mergesmith.merge_ops.compiled.launch import chunks_of, parallel
-from mergesmith.merge_ops.compiled.questions import answers
+from mergesmith.merge_ops.compiled.questions import Tie, answers
 from mergesmith.merge_ops.compiled.selection import MagnitudeTable, largest_once
 from mergesmith.merge_ops.compiled.strips import STRIP
 from mergesmith.merge_ops.methods import METHODS, AddDelta
@@ -130,6 +131,30 @@ def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None
         for cut in answers((table.ask(count, inputs), largest_once(inputs, count))):
             kept = (bits > cut.bits) | ((bits == cut.bits) & (np.arange(size) < cut.bound))
             assert np.array_equal(kept, largest(delta, count).numpy())
+
+
+@pytest.mark.parametrize("size", [5000, CHUNK + 5])
+def test_equal_numbers_are_counted_not_collected(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (questions, selection):
+        monkeypatch.setattr(module, "COLLECTED", 1000)
+    values = torch.tensor([0.1, -0.1, 0.11, 0.0])  # no bin of theirs but that of 0 is told apart by its upper bits
+    inputs = [torch.zeros(size), values[torch.randint(4, (size,), generator=torch.Generator().manual_seed(1))]]
+    bits, table = inputs[1].abs().view(torch.int32).numpy().astype(np.int64), MagnitudeTable(inputs)
+    counts = [1, size // 5, size // 4, size // 2, size - 1]
+    asked = [question for count in counts for question in (table.ask(count, inputs), largest_once(inputs, count))]
+    assert all(isinstance(x, Tie) or int(x.counts.sum()) <= 1000 for x in asked)
+    for count, cut in zip([count for count in counts for _ in range(2)], answers(asked), strict=True):
+        kept = (bits > cut.bits) | ((bits == cut.bits) & (np.arange(size) < cut.bound))
+        assert np.array_equal(kept, largest(inputs[1], count).numpy())
+
+
+def test_tensors_that_share_their_inputs_share_a_launch() -> None:
+    known: dict[Any, Any] = {}
+    inputs = models((300, 70), 3, FLOAT32)
+    works = [work_for(METHODS["breadcrumbs"], inputs, FLOAT32, known=known, rescale=True) for _ in range(5)]
+    compiled.run_all(works)
+    for work in works:
+        assert torch.equal(work.out, reference(work))
 
 
 def test_fixed_point_sums_by_kernels_are_those_of_the_reference() -> None:
