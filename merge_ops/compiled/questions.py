@@ -69,13 +69,14 @@ Question = Tie | Among
 def answers(asked: Sequence[Cut | Question]) -> list[Cut]:
     """The cuts, in order; all questions must be of equally many inputs. `known` hears what was looked up."""
     _answer_ties([x for x in asked if isinstance(x, Tie) and x.answer is None])
-    few: list[Among] = []
+    few, size = [], 0
     for x in asked:
         if isinstance(x, Among) and x.answer is None:
             few.append(x)
-            if sum(int(own.counts.sum()) for own in few) > COLLECTED:
+            size += int(x.counts.sum())
+            if size > COLLECTED:
                 _answer_among(few)
-                few = []
+                few, size = [], 0
     _answer_among(few)
     return [_cut(x) for x in asked]
 
