@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from math import gcd
 
 import numpy as np
@@ -18,6 +18,7 @@ from .questions import Question, answers
 from .ranked import WORD, rank_masks
 from .selection import MagnitudeTable, largest_once
 
+STRIDE = 256  # hashes whose sums are added up once
 WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 to 512 KiB per source
 
 
@@ -54,9 +55,9 @@ class TaskVectorCounts:
 
     def _norm(self, position: int) -> tuple[int, int]:
         """Exponent and fixed-point sum of one task vector, made once."""
-        pair, chunks = self._pair(position), chunks_of([self._size])
 
         def make() -> tuple[int, int]:
+            pair, chunks = self._pair(position), chunks_of([self._size])
             at, kinds = addresses(pair), codes(pair)
             largest, sums = np.empty(len(chunks), np.uint32), np.zeros(len(chunks), np.int64)
             run(largest_bits, chunks, at, kinds, 1, largest)
@@ -69,15 +70,16 @@ class TaskVectorCounts:
 
     def kept_by_hash(self, position: int, key: tuple[int, int], share: int) -> int:
         """The fixed-point sum of the magnitudes whose hash is below `share`."""
-        numbers = (1, self._scale(position), *key)
-        at, kinds, chunks = addresses(self._pair(position)), codes(self._pair(position)), chunks_of([self._size])
         if self._size < WORTH_A_TABLE or not self._work.repeated:
+            pair, chunks = self._pair(position), chunks_of([self._size])
             sums = np.zeros(len(chunks), np.int64)
-            run(kept_sums, chunks, at, kinds, *numbers, share, sums)
+            run(kept_sums, chunks, addresses(pair), codes(pair), 1, self._scale(position), *key, share, sums)
             return int(sums.sum())
-        make = partial(_sums_by_hash, chunks, at, kinds, *numbers)
-        sums = self._work.remember(self._places(position), ("sums by hash", key), make)
-        return int(sums[:share].sum(dtype=np.int64))
+
+        def make() -> SumsByHash:
+            return SumsByHash(self._pair(position), self._scale(position), key)
+
+        return self._work.remember(self._places(position), ("sums by hash", key), make).below(share)
 
     def kept_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> int:
         """The fixed-point sum of the magnitudes whose hash is below levels[rank]."""
@@ -111,13 +113,23 @@ class TaskVectorCounts:
         return np.float32(2.0 ** self.exponent(position))
 
 
-def _sums_by_hash(
-    chunks: np.ndarray, at: np.ndarray, kinds: np.ndarray, source: int, scale: np.float32, key0: int, key1: int
-) -> np.ndarray:
-    def work(first: int, last: int) -> np.ndarray:
-        sums = np.zeros(LEVELS, np.int64)
-        sums_by_hash(chunks, first, last, at, kinds, source, scale, key0, key1, sums)
-        return sums
+class SumsByHash:
+    """The fixed-point sums of a task vector's magnitudes by the top 16 bits of their hash."""
 
-    total = np.sum(parallel(work, chunks, pieces=1), axis=0)
-    return total.astype(np.uint32) if total.max() < 1 << 32 else total
+    def __init__(self, pair: Sequence[torch.Tensor], scale: np.float32, key: tuple[int, int]) -> None:
+        at, kinds, chunks = addresses(pair), codes(pair), chunks_of([pair[0].numel()])
+
+        def work(first: int, last: int) -> np.ndarray:
+            sums = np.zeros(LEVELS, np.int64)
+            sums_by_hash(chunks, first, last, at, kinds, 1, scale, *key, sums)
+            return sums
+
+        total = np.sum(parallel(work, chunks, pieces=1), axis=0)
+        self._before = np.concatenate(([0], np.cumsum(total.reshape(-1, STRIDE).sum(axis=1))))
+        self._sums = total.astype(np.uint32) if total.max() < 1 << 32 else total
+        self.nbytes = self._sums.nbytes + self._before.nbytes
+
+    def below(self, share: int) -> int:
+        """The sum over hashes below `share`."""
+        block, rest = divmod(share, STRIDE)
+        return int(self._before[block]) + int(self._sums[share - rest : share].sum(dtype=np.int64))
