@@ -53,7 +53,14 @@ class Attention:
         seen = visible(batch)
         if self.window is None:
             return self._form(seen)
-        sliding = self._form(seen & near(batch, self.window))
+        return self._by_type(seen, seen & near(batch, self.window))
+
+    def form(self, seen: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The `attention_mask` for what queries see, (rows, queries, keys) bool, where no window ends before."""
+        return self._form(seen) if self.window is None else self._by_type(seen, seen)
+
+    def _by_type(self, seen: torch.Tensor, near_by: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        sliding = self._form(near_by)
         if not self.types:
             return sliding
         return {name: sliding if name == _SLIDING else self._form(seen) for name in self.types}

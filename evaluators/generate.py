@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -16,12 +16,13 @@ from .stops import Stops
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens to continue; the first `prefix` of them come from a shared cache."""
+    """Tokens to continue; the first `prefix` of them come from a shared cache. `steps`: see `graphs.py`."""
 
     request: int
     tokens: tuple[int, ...]
     stops: Stops
     prefix: int = 0
+    steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class PromptBatch:
         tokens: (rows, length) int64, padded on the left.
         mask: (rows, prefix + length + stops.limit) int64, 0 for padding, with room for the answers.
         requests: (rows,) whose prompts they are.
+        steps: whether answers are continued by steps, see `graphs.py`.
     """
 
     prefix: tuple[int, ...]
@@ -40,6 +42,7 @@ class PromptBatch:
     mask: torch.Tensor
     requests: tuple[int, ...]
     stops: Stops
+    steps: bool
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.devi
     `tokens` is the most in a batch, padding, shared starts and the longest answers included.
     """
 
-    def alike(prompt: Prompt) -> tuple[int, tuple[int, ...]]:
-        return order[prompt.stops], prompt.tokens[: prompt.prefix]
+    def alike(prompt: Prompt) -> tuple[bool, int, tuple[int, ...]]:
+        return prompt.steps, order[prompt.stops], prompt.tokens[: prompt.prefix]
 
     order = {stops: i for i, stops in enumerate(dict.fromkeys(prompt.stops for prompt in prompts))}
     batches = []
@@ -79,39 +82,64 @@ def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.devi
     return tuple(batches)
 
 
+class Growing:
+    """Rows of a batch that are continued, with keys and values that grow by a place per token.
+
+    Attributes:
+        tokens: (rows, any) int64, what the model reads next, at places from `start` to `end`.
+    """
+
+    def __init__(self, model: Any, batch: PromptBatch, caches: PrefixCaches) -> None:
+        self.model, self.tokens, self.mask = model, batch.tokens, batch.mask
+        self.cache = caches.before(batch.prefix, len(batch.tokens))
+        self.positions = (batch.mask.cumsum(1) - 1).clamp_min(0)
+        self.start, self.end = len(batch.prefix), len(batch.prefix) + batch.tokens.shape[1]
+
+    def newest(self, requests: Sequence[int]) -> torch.Tensor:
+        """(rows,) the token that follows in each row; `requests` are whose they are.
+
+        Raises:
+            NonFiniteRowError: NaN or infinite logits.
+        """
+        logits = self.model(
+            self.tokens,
+            attention_mask=self.mask[:, : self.end],
+            position_ids=self.positions[:, self.start : self.end],
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits[:, -1]
+        newest = _likeliest(logits, requests)
+        self.tokens, self.start, self.end = newest[:, None], self.end, self.end + 1
+        return newest
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone, (n,) int64."""
+        keep_rows(self.cache, rows)
+        self.mask, self.positions, self.tokens = self.mask[rows], self.positions[rows], self.tokens[rows]
+
+
 @torch.inference_mode()
 def generate(
-    model: Any, batches: Sequence[PromptBatch], caches: PrefixCaches, ends: frozenset[int]
+    batches: Sequence[PromptBatch], begin: Callable[[PromptBatch], Growing], ends: frozenset[int]
 ) -> dict[int, Generated]:
-    """Request -> its answer. `ends` are the tokens that end a text.
+    """Request -> its answer. `begin` gives what continues a batch; `ends` are the tokens that end a text.
 
     Raises:
         NonFiniteRowError: at the first NaN or infinite logit.
     """
     found: dict[int, Generated] = {}
     for batch in batches:
-        found |= _continued(model, batch, caches, ends)
+        found |= _continued(batch, begin(batch), ends)
     return found
 
 
-def _continued(model: Any, batch: PromptBatch, caches: PrefixCaches, ends: frozenset[int]) -> dict[int, Generated]:
-    cache = caches.before(batch.prefix, len(batch.tokens))
-    tokens, mask = batch.tokens, batch.mask
-    positions = (mask.cumsum(1) - 1).clamp_min(0)
-    start, end = len(batch.prefix), len(batch.prefix) + tokens.shape[1]  # the places that the model reads next
+def _continued(batch: PromptBatch, rows: Growing, ends: frozenset[int]) -> dict[int, Generated]:
     answers: list[list[int]] = [[] for _ in batch.requests]
     live = list(range(len(answers)))
     found: dict[int, Generated] = {}
-    with head_reads(model, lambda hidden: hidden[:, -1:]):
+    with head_reads(rows.model, lambda hidden: hidden[:, -1:]):
         while True:
-            logits = model(
-                tokens,
-                attention_mask=mask[:, :end],
-                position_ids=positions[:, start:end],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
-            newest = _likeliest(logits, [batch.requests[row] for row in live])
+            newest = rows.newest([batch.requests[row] for row in live])
             for row, token in zip(live, newest.tolist(), strict=True):
                 answers[row].append(token)
             texts = [answers[row] for row in live]
@@ -127,22 +155,27 @@ def _continued(model: Any, batch: PromptBatch, caches: PrefixCaches, ends: froze
             if not stay:
                 return found
             if len(stay) < len(live):
-                kept = torch.tensor(stay, device=tokens.device)
-                keep_rows(cache, kept)
-                mask, positions, newest = mask[kept], positions[kept], newest[kept]
+                rows.keep(torch.tensor(stay, device=newest.device))
                 live = [live[place] for place in stay]
-            tokens, start, end = newest[:, None], end, end + 1
 
 
 def _likeliest(logits: torch.Tensor, requests: Sequence[int]) -> torch.Tensor:
     """(rows,) the likeliest token of each row, the first of equals."""
     on_cpu = logits.device.type == "cpu"  # where numpy takes a tenth of torch's time
     newest = torch.from_numpy(logits.float().numpy().argmax(-1)) if on_cpu else logits.argmax(-1)
-    # NaN counts as the largest, so the chosen logit tells of the whole row.
-    for request, (chosen,) in zip(requests, logits.gather(1, newest[:, None]).tolist(), strict=True):
-        if not math.isfinite(chosen):
-            raise NonFiniteRowError(request)
+    check_finite_rows(logits.gather(1, newest[:, None]), requests)
     return newest
+
+
+def check_finite_rows(chosen: torch.Tensor, requests: Sequence[int]) -> None:
+    """Look at the largest logit of each row, (rows, 1): NaN counts as the largest, so it tells of the whole row.
+
+    Raises:
+        NonFiniteRowError: at the first that is none.
+    """
+    for request, (value,) in zip(requests, chosen.tolist(), strict=True):
+        if not math.isfinite(value):
+            raise NonFiniteRowError(request)
 
 
 def _batch(prompts: Sequence[Prompt], device: torch.device) -> PromptBatch:
@@ -162,4 +195,5 @@ def _batch(prompts: Sequence[Prompt], device: torch.device) -> PromptBatch:
         mask=mask.to(device),
         requests=tuple(prompt.request for prompt in prompts),
         stops=stops,
+        steps=prompts[0].steps,
     )

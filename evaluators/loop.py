@@ -10,6 +10,7 @@ from mergesmith.errors import Faults
 
 from .content import Content
 from .generate import Generated
+from .graphs import Steps
 from .items import leaf_scores
 from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches
@@ -26,6 +27,7 @@ class Loop:
         self.content, self.plan = content, plan
         self._works: dict[Any, Work] = {}
         self._caches: PrefixCaches | None = None
+        self._steps = Steps()
         self._weights: object = None
 
     def score(self, model: Any, block: Block, weights: object) -> BlockScores:
@@ -57,16 +59,17 @@ class Loop:
         try:
             if key not in self._works:
                 self._works[key] = self._arranged(leaves, self.plan.token_budget)
-            return self._works[key].run(model, caches), False
+            return self._works[key].run(model, caches, self._steps), False
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         caches.clear()
+        self._steps.clear()
         release()  # outside of the handler, whose exception holds on to the failed attempt's tensors
         less = self.plan.token_budget // 2
         try:
             with self.content.lm.smaller_batches():
-                return self._arranged(leaves, less).run(model, caches), True
+                return self._arranged(leaves, less).run(model, caches, self._steps), True
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

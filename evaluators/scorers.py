@@ -18,11 +18,12 @@ class Scorer:
     """One way to score a task.
 
     Attributes:
-        name: "packed" and "rows" (see `rows.py`), "loop" (generation), or "hf", lm-eval's own.
+        name: "packed" and "rows" (see `rows.py`), "graphs" and "loop" (generation, see `graphs.py` and `generate.py`), or
+            "hf", lm-eval's own.
         prefix: whether the start that the prompts share is read once.
     """
 
-    name: Literal["packed", "rows", "loop", "hf"]
+    name: Literal["packed", "rows", "graphs", "loop", "hf"]
     prefix: bool = False
 
     def __str__(self) -> str:
@@ -32,7 +33,7 @@ class Scorer:
     def parse(cls, text: str) -> Scorer:
         """The scorer of a text such as "packed+prefix"; ValueError where there is none."""
         name, _, prefix = text.partition("+")
-        if name not in ("packed", "rows", "loop", "hf"):
+        if name not in ("packed", "rows", "graphs", "loop", "hf"):
             raise ValueError(f"there is no scorer '{text}'")
         return cls(name, prefix == "prefix")  # type: ignore[arg-type]
 
@@ -41,14 +42,17 @@ HF = Scorer("hf")
 _LADDERS: dict[Kind, tuple[Scorer, ...]] = {
     "likelihood": (Scorer("packed", True), Scorer("packed"), Scorer("rows"), HF),
     "rolling": (Scorer("rows"), HF),
-    "generation": (Scorer("loop", True), Scorer("loop"), HF),
+    "generation": (Scorer("graphs", True), Scorer("graphs"), Scorer("loop", True), Scorer("loop"), HF),
     "mixed": (HF,),
 }
 
 
-def ladder(kind: Kind, choice: Choice) -> tuple[Scorer, ...]:
-    """What to try, in this order; where the user forces a scorer, the forms of that one."""
-    found = _LADDERS[kind]
+def ladder(kind: Kind, choice: Choice, *, graphs: bool) -> tuple[Scorer, ...]:
+    """What to try, in this order; where the user forces a scorer, the forms of that one.
+
+    `graphs` says whether there is a device that has them.
+    """
+    found = tuple(scorer for scorer in _LADDERS[kind] if graphs or scorer.name != "graphs")
     if choice == "hf":
         return (HF,)
     if choice != "auto" and kind == "likelihood":

@@ -6,15 +6,21 @@ all are checked again.
 
 from __future__ import annotations
 
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
+
+import torch
 
 from mergesmith.errors import UserError
 
 from .agreement import answers, compare, too_many
-from .attention import check_prefix
+from .attention import UnsupportedError, check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .content import Content, LeafTask
+from .graphs import Steps, check_steps, room_for
 from .harness import harness_answers
 from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches
@@ -47,6 +53,8 @@ class SelfCheck:
         self._samples = {n: sample(leaf, max(FEWEST, SAMPLE // shares[n])) for n, leaf in content.leaves.items()}
         self._rungs = {n: list(self._possible(n)) for n in content.leaves}
         self._refused: dict[str, list[str]] = {name: [] for name in content.leaves}
+        self._steps = Steps()
+        self._timed: set[str] = set()  # tasks that graphs were found to be faster for
 
     def run(self, candidates: Candidates) -> ScoringReport:
         """Check all candidates until none of them refuses a scorer any more.
@@ -89,16 +97,19 @@ class SelfCheck:
 
     def _possible(self, name: str) -> Iterator[Scorer]:
         """The rungs of a task's ladder that make sense before any model is looked at."""
-        for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.choice):
+        graphs = torch.cuda.is_available()
+        for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.choice, graphs=graphs):
             if not scorer.prefix or self.content.leaves[name].shared_start:
                 yield scorer
 
-    def _prepared(self, name: str, requests: Sequence[Request], model: Any) -> Work:
-        scorer, lm = self._rungs[name][0], self.content.lm
+    def _prepared(self, name: str, requests: Sequence[Request], model: Any, scorer: Scorer) -> Work:
+        lm, every = self.content.lm, self.content.leaves[name].all_requests()
+        new = [lm.most_new_tokens(request.arguments[1]) for request in every if request.is_generation]
+        longest = max(request.length for request in every) + max(new, default=0)
         if scorer.prefix:
-            every = self.content.leaves[name].all_requests()
-            new = [lm.most_new_tokens(request.arguments[1]) for request in every if request.is_generation]
-            check_prefix(model, max(request.length for request in every) + max(new, default=0))
+            check_prefix(model, longest)
+        if scorer.name == "graphs":
+            check_steps(model, room_for(longest))
         return Work(
             {name: requests},
             {name: scorer},
@@ -127,8 +138,12 @@ class SelfCheck:
         theirs = answers(leaf, ids)
         while rungs[0] != HF:
             try:
-                self._prepared(name, requests, model).run(model, PrefixCaches(model))
+                work = self._prepared(name, requests, model, rungs[0])
+                work.run(model, PrefixCaches(model), self._steps)
                 largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model, self.content.lm.max_length)
+                if rungs[0].name == "graphs" and name not in self._timed:
+                    self._check_faster(work, self._prepared(name, requests, model, replace(rungs[0], name="loop")), model)
+                    self._timed.add(name)
             except UserError:
                 raise
             except Exception as error:  # models fail in many ways on what they were not made for
@@ -147,12 +162,29 @@ class SelfCheck:
                 check.differing += [f"{candidate}, {place}" for place in differing]
                 return
 
+    def _check_faster(self, graphs: Work, loop: Work, model: Any) -> None:
+        """Hold the seconds of both against each other, each one's better of two runs; the first has recorded its graphs.
+
+        Raises:
+            UnsupportedError: graphs are not faster.
+        """
+        seconds = []
+        for work in (graphs, loop):
+            runs = []
+            for _ in range(2):
+                started = perf_counter()
+                work.run(model, PrefixCaches(model), self._steps)
+                runs.append(perf_counter() - started)
+            seconds.append(min(runs))
+        if seconds[0] >= seconds[1]:
+            raise UnsupportedError(f"it takes {seconds[0]:.2g} s where the loop takes {seconds[1]:.2g} s")
+
     def _refuse_generations(self, checks: Mapping[str, TaskCheck]) -> bool:
         """Replace the generation loop where too many answers of a configured task differ, over leaves and models."""
         refused = False
         for entry in self.content.entries:
             found = {leaf.name: checks[leaf.name] for leaf in entry.leaves if leaf.name in checks}
-            loops = {name: check for name, check in found.items() if check.scorer.name == "loop"}
+            loops = {name: check for name, check in found.items() if check.scorer.name in ("graphs", "loop")}
             differing = sum(len(check.differing) for check in loops.values())
             compared = sum(check.compared for check in loops.values())
             if not too_many(differing, compared):

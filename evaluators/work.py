@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .batches import Batch, make_batches
-from .generate import Generated, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
+from .generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
+from .graphs import Replayed, Steps
 from .harness import check_finite, harness_answers, item_name
 from .likelihood import Scored, log_likelihoods
 from .live_lm import LiveLM, Pair
@@ -59,8 +60,8 @@ class Work:
         for leaf, found in requests.items():
             scorer = scorers[leaf]
             prefix = prefixes.get(leaf, ()) if scorer.prefix else ()
-            if scorer.name == "loop":
-                prompts += self._prompts(found, prefix, stops)
+            if scorer.name in ("graphs", "loop"):
+                prompts += self._prompts(found, prefix, stops, steps=scorer.name == "graphs")
             elif scorer.name != "hf":
                 rows += self._rows(found, prefix, packed=scorer.name == "packed")
         logits = token_budget * LOGITS_PER_TOKEN // lm.vocab_size
@@ -69,10 +70,10 @@ class Work:
         )
         self.prompt_batches: tuple[PromptBatch, ...] = prompt_batches(prompts, tokens=token_budget, device=lm.device)
 
-    def run(self, model: Any, caches: PrefixCaches) -> dict[int, list[Generated]]:
+    def run(self, model: Any, caches: PrefixCaches, steps: Steps) -> dict[int, list[Generated]]:
         """Put each request's answers into its instance's `resps`, in place of a former candidate's.
 
-        `caches` are the model's, of its present weights.
+        `caches` are the model's, of its present weights; `steps` those of whatever models came before.
         Returns the generated texts by id of the instance.
 
         Raises:
@@ -82,7 +83,7 @@ class Work:
             request.instance.resps, request.instance.filtered_resps = [], {}
         greedy = any(request.tokens is None for request in self.scored)  # documents are asked for their sum alone
         self._likelihoods(log_likelihoods(model, self.likelihood_batches, caches, greedy=greedy))
-        texts = self._generations(model, caches)
+        texts = self._generations(model, caches, steps)
         if self.harness:
             generations = [request for request in self.harness if request.is_generation]
             answers = harness_answers(self.lm, self.harness, share_logits=self.share_logits)
@@ -106,7 +107,9 @@ class Work:
         self.documents += [request for request in requests if request.tokens is not None]
         return rows
 
-    def _prompts(self, requests: Sequence[Request], prefix: tuple[int, ...], known: dict[str, Stops]) -> list[Prompt]:
+    def _prompts(
+        self, requests: Sequence[Request], prefix: tuple[int, ...], known: dict[str, Stops], *, steps: bool
+    ) -> list[Prompt]:
         prompts = []
         for request in requests:
             settings = request.arguments[1]
@@ -116,7 +119,7 @@ class Work:
             # As in lm-eval, a prompt gives way on the left to the longest answer.
             tokens = tuple((request.prompt or [])[-(self.lm.max_length - stops.limit) :])
             shared = len(prefix) if len(tokens) > len(prefix) and tokens[: len(prefix)] == prefix else 0
-            prompts.append(Prompt(len(self.prompts), tokens, stops, shared))
+            prompts.append(Prompt(len(self.prompts), tokens, stops, shared, steps))
             self.prompts.append(request)
         return prompts
 
@@ -132,12 +135,16 @@ class Work:
         for request in self.documents:
             request.instance.resps = [documents[id(request)]] * request.repeats
 
-    def _generations(self, model: Any, caches: PrefixCaches) -> dict[int, list[Generated]]:
+    def _generations(self, model: Any, caches: PrefixCaches, steps: Steps) -> dict[int, list[Generated]]:
         if not self.prompts:
             return {}
         ends = frozenset(generation_config(model, self.lm.tokenizer).eos_token_id or ())
+
+        def begin(batch: PromptBatch) -> Growing:
+            return Replayed(model, batch, caches, steps) if batch.steps else Growing(model, batch, caches)
+
         try:
-            found = generate(model, self.prompt_batches, caches, ends)
+            found = generate(self.prompt_batches, begin, ends)
         except NonFiniteRowError as error:
             place = item_name(self.prompts[error.request].instance)
             raise ScoringError(f"{place}: the model's logits are not finite") from None

@@ -1,0 +1,147 @@
+"""Generation by steps over tensors that stay where they are, as CUDA graphs need it; here run one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import family_config
+from tiny_tasks import documents, graded, load, write_task
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from transformers import AutoModelForCausalLM
+
+from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite, graphs, self_check
+from mergesmith.evaluators.attention import UnsupportedError
+from mergesmith.evaluators.graphs import Step, check_steps
+from mergesmith.evaluators.scorers import Scorer, ladder
+
+SHOTS = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
+TASKS = {
+    "short": graded(**SHOTS, generation_kwargs={"until": ["a", "\n"], "do_sample": False, "max_gen_toks": 20}),
+    "long": graded(generation_kwargs={"until": ["ab", "\n"], "do_sample": False, "max_gen_toks": 40}),
+}
+ITEMS = 24
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    root: Path = tmp_path_factory.mktemp("graphs")
+    for i, (name, overrides) in enumerate(TASKS.items()):
+        write_task(root / "tasks", name, "generation", docs=documents(150, seed=i), **overrides)
+    return load(root, list(TASKS))
+
+
+def new_model(family: str = "llama", seed: int = 1) -> Any:
+    torch.manual_seed(seed)
+    config = family_config(family, vocab_size=64, initializer_range=0.2, tie_word_embeddings=False)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+def answers(suite: Suite, model: Any) -> dict[str, list[str]]:
+    suite.score(model, Block("search", 0, dict.fromkeys(TASKS, tuple(range(ITEMS)))))
+    leaves = suite.content.leaves
+    return {name: [leaves[name].requests[i][0].instance.resps[0] for i in range(ITEMS)] for name in TASKS}
+
+
+def plan(name: Any, prefix: bool = False) -> ScoringPlan:
+    return ScoringPlan({"short": Scorer(name, prefix), "long": Scorer(name)}, token_budget=700)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """Every step that is made."""
+    made: list[Step] = []
+    before = Step.__init__
+
+    def noted(self: Step, *arguments: Any) -> None:
+        before(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Step, "__init__", noted)
+    return made
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral", "gpt2"])
+def test_answers_are_lm_evals(suite: Suite, family: str, steps: list[Step]) -> None:
+    model = new_model(family)
+    suite.use(plan("hf"))
+    theirs = answers(suite, model)
+    assert len(set(map(len, theirs["long"]))) > 4  # rows leave their batch one after another
+    for prefix in (False, True):
+        suite.use(plan("graphs", prefix))
+        assert answers(suite, model) == theirs
+    assert len({step.rows for step in steps}) > 2
+
+
+def test_steps_serve_one_candidate_after_another(suite: Suite, steps: list[Step]) -> None:
+    model, others = new_model(), [new_model(seed=seed) for seed in (2, 3)]
+    found = []
+    for name in ("graphs", "loop"):
+        suite.use(plan(name, prefix=True))
+        for other in others:
+            model.load_state_dict(other.state_dict())
+            found.append(answers(suite, model))
+            if name == "graphs" and other is others[0]:
+                shapes = {(step.rows, step.room) for step in steps}
+    assert found[:2] == found[2:]
+    assert found[0] != found[1]
+    assert len(steps) == len({(step.rows, step.room) for step in steps})
+    assert shapes  # which the second candidate met again
+
+
+def test_another_model_gets_steps_of_its_own(suite: Suite) -> None:
+    suite.use(plan("graphs"))
+    found = [answers(suite, new_model(seed=seed)) for seed in (2, 3)]
+    suite.use(plan("loop"))
+    assert found == [answers(suite, new_model(seed=seed)) for seed in (2, 3)]
+
+
+def test_little_memory_keeps_the_newest_step_alone(
+    suite: Suite, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    suite.use(plan("graphs"))
+    expected = answers(suite, model)
+    made = len(steps)
+    monkeypatch.setattr(graphs, "SHARE", 0.0)
+    suite.use(plan("graphs"))
+    assert answers(suite, model) == expected
+    assert len(steps) > 2 * made  # made again for every batch
+
+
+def test_a_step_waits_for_nothing_on_the_device(suite: Suite, steps: list[Step]) -> None:
+    suite.use(plan("graphs"))
+    answers(suite, new_model())
+    with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
+        steps[0].run()
+        with pytest.raises(DataDependentOutputException):  # what the mode is here for
+            int(steps[0].place + 1)
+
+
+def test_logits_that_are_not_finite_name_their_item(suite: Suite) -> None:
+    model = new_model()
+    suite.use(plan("graphs"))
+    answers(suite, model)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(ScoringError, match="logits are not finite"):
+        answers(suite, model)
+
+
+def test_models_whose_layers_slide_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="slide over"):
+        check_steps(new_model("gemma3_text"), 64)
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_graphs_are_taken_where_they_are_faster(suite: Suite, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_check, "ladder", lambda kind, choice, graphs: ladder(kind, choice, graphs=not graphs))
+    clock, model = iter(range(1000)), new_model()
+    monkeypatch.setattr(self_check, "perf_counter", lambda: next(clock) ** (2 if faster else 0.5))  # ever slower, faster
+    report = suite.check_scorers(lambda: [("it", lambda: model)])
+    assert str(report.plan.scorers["short"]) == ("graphs+prefix" if faster else "loop+prefix")
+    assert str(report.plan.scorers["long"]) == ("graphs" if faster else "loop")
+    told = " ".join(report.sentences())
+    assert ("where the loop takes" in told) is not faster
