@@ -91,7 +91,7 @@ class Growing:
 
     def __init__(self, model: Any, batch: PromptBatch, caches: PrefixCaches) -> None:
         self.model, self.tokens, self.mask = model, batch.tokens, batch.mask
-        self.cache = caches.before(batch.prefix, len(batch.tokens))
+        self.cache: Any = caches.before(batch.prefix, len(batch.tokens))
         self.positions = (batch.mask.cumsum(1) - 1).clamp_min(0)
         self.start, self.end = len(batch.prefix), len(batch.prefix) + batch.tokens.shape[1]
 

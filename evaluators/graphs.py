@@ -1,9 +1,9 @@
 """Decoding by CUDA graphs: one token of a batch is recorded once, and replayed for every further one.
 
-Prompts are read as by `generate.Growing`. Then keys and values move to tensors with room for the answers, and a step works
-on tensors that stay where they are, so its kernels can be launched as one graph, without Python between them. Weights
-are overwritten in place from candidate to candidate: a graph serves all of them. Elsewhere than on a CUDA device steps
-are the same, and run one by one.
+Prompts are read as by `generate.Growing`. Then keys and values move to tensors with room for the answers, and a step
+works on tensors that stay where they are, so its kernels can be launched as one graph, without Python between them.
+Weights are overwritten in place from candidate to candidate: a graph serves all of them. Elsewhere than on a CUDA
+device steps are the same, and run one by one.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class FixedLayer(DynamicLayer):
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, place: torch.Tensor) -> None:
         super().__init__()
-        self.keys, self.values, self.place = keys, values, place
+        self.keys, self.values, self._fixed, self.place = keys, values, (keys, values), place
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any) -> Any:
         """Write the keys and values of one token; all places come back, read or not."""
-        self.keys.index_copy_(2, self.place, key_states)
-        self.values.index_copy_(2, self.place, value_states)
-        return self.keys, self.values
+        for own, new in zip(self._fixed, (key_states, value_states), strict=True):
+            own.index_copy_(2, self.place, new)
+        return self._fixed
 
 
 class Step:
@@ -76,11 +76,15 @@ class Step:
         self.chosen = torch.zeros(rows, 1, dtype=torch.float32, device=device)  # the newest tokens' logits
         self.seen = torch.ones(rows, room, dtype=torch.bool, device=device)
         self.place = torch.zeros(1, dtype=torch.long, device=device)
-        self.layers = [tuple(x.new_zeros(rows, x.shape[1], room, x.shape[3]) for x in layer) for layer in like]
+
+        def wide(x: torch.Tensor) -> torch.Tensor:
+            return x.new_zeros(rows, x.shape[1], room, x.shape[3])
+
+        self.layers = [(wide(keys), wide(values)) for keys, values in like]
         self._model, self._attention = model, check_steps(model, room)
         self._columns = torch.arange(room, device=device)
-        self._cache = DynamicCache()
-        self._cache.layers = [FixedLayer(*layer, self.place) for layer in self.layers]
+        self._cache: Any = DynamicCache()
+        self._cache.layers = [FixedLayer(keys, values, self.place) for keys, values in self.layers]
         self._replay = recorded(self.run, device)
 
     @property
@@ -183,12 +187,12 @@ class Replayed(Growing):
             return super().newest(requests)
         step, live = self._step, len(requests)
         if step is None:
-            layers: list[Any] = self.cache.layers
-            own = [(layer.keys, layer.values) for layer in layers]
+            cache: Any = self.cache
+            own = [(layer.keys, layer.values) for layer in cache.layers]
             positions = self.positions[:, self.start : self.end]
             step = self._steps.get(self.model, self._first_rows, self._room, own)
             step.begin(own, self.start, self.tokens, positions, self.mask.bool())
-            self.cache = None  # type: ignore[assignment] - its memory
+            self.cache = None  # its memory
         elif 2 * live <= step.rows and step.rows > 1:
             rows, places = self._rows, int(step.place)
             own = [(keys[rows], values[rows]) for keys, values in step.layers]

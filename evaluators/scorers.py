@@ -18,8 +18,8 @@ class Scorer:
     """One way to score a task.
 
     Attributes:
-        name: "packed" and "rows" (see `rows.py`), "graphs" and "loop" (generation, see `graphs.py` and `generate.py`), or
-            "hf", lm-eval's own.
+        name: "packed" and "rows" (see `rows.py`), "graphs" and "loop" (see `graphs.py` and `generate.py`), or "hf",
+            lm-eval's own.
         prefix: whether the start that the prompts share is read once.
     """
 

@@ -6,7 +6,6 @@ all are checked again.
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -99,7 +98,9 @@ class SelfCheck:
         """The rungs of a task's ladder that make sense before any model is looked at."""
         graphs = torch.cuda.is_available()
         for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.choice, graphs=graphs):
-            if not scorer.prefix or self.content.leaves[name].shared_start:
+            shared = bool(self.content.leaves[name].shared_start)
+            # Graphs are held against the loop that would take their place: where a start is shared, in that form alone.
+            if scorer.prefix <= shared and (scorer.name != "graphs" or scorer.prefix == shared):
                 yield scorer
 
     def _prepared(self, name: str, requests: Sequence[Request], model: Any, scorer: Scorer) -> Work:
@@ -142,7 +143,8 @@ class SelfCheck:
                 work.run(model, PrefixCaches(model), self._steps)
                 largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model, self.content.lm.max_length)
                 if rungs[0].name == "graphs" and name not in self._timed:
-                    self._check_faster(work, self._prepared(name, requests, model, replace(rungs[0], name="loop")), model)
+                    loop = self._prepared(name, requests, model, replace(rungs[0], name="loop"))
+                    self._check_faster(work, loop, model)
                     self._timed.add(name)
             except UserError:
                 raise
@@ -163,7 +165,7 @@ class SelfCheck:
                 return
 
     def _check_faster(self, graphs: Work, loop: Work, model: Any) -> None:
-        """Hold the seconds of both against each other, each one's better of two runs; the first has recorded its graphs.
+        """Hold the seconds of both against each other, the better of two runs each; the graphs are recorded already.
 
         Raises:
             UnsupportedError: graphs are not faster.
@@ -214,6 +216,7 @@ class SelfCheck:
 
     def _less(self) -> bool:
         """Halve the token budget; False where it is as small as it may be."""
+        self._steps.clear()
         release()
         self.budget = (self.budget or CPU_BUDGET) // 2
         return self.budget >= LEAST

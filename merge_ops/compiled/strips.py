@@ -162,7 +162,7 @@ def pair(like, addresses, p):
     """
     even, odd = like, like
     for k in range(len(like)):
-        both = np.uint32(_load_pair(addresses[k], p))
+        both = np.uint32(_load_pair(addresses[k], p))  # pyright: ignore[reportCallIssue] - an intrinsic
         even = tuple_setitem(even, k, np.uint32(both << np.uint32(16)).view(np.float32))  # pyright: ignore[reportCallIssue]
         odd = tuple_setitem(odd, k, np.uint32(both & np.uint32(0xFFFF0000)).view(np.float32))  # pyright: ignore[reportCallIssue]
     return even, odd
@@ -172,7 +172,8 @@ def pair(like, addresses, p):
 def put_pair(even, odd, address, p):
     """Two float32 as elements 2 p and 2 p + 1 of a bfloat16 tensor."""
     both = np.uint32(_rounded(odd) & np.uint32(0xFFFF0000))
-    _store_pair(np.uint32(both | np.uint32(_rounded(even) >> np.uint32(16))), address, p)
+    both = np.uint32(both | np.uint32(_rounded(even) >> np.uint32(16)))
+    _store_pair(both, address, p)  # pyright: ignore[reportCallIssue] - an intrinsic
 
 
 @compiled
