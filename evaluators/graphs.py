@@ -21,7 +21,6 @@ from .prefix import PrefixCaches
 
 ROOM = 64  # places: what room is a multiple of, so that batches of about equal length share a graph
 SHARE = 0.1  # of the device's memory that steps may keep
-WARM_UP = 2  # steps before the recording, in which libraries choose and load their kernels
 Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]  # keys and values, (rows, heads, places, size)
 
 
@@ -43,6 +42,13 @@ def check_steps(model: Any, room: int) -> Attention:
     if len({parameter.device for parameter in model.parameters()}) > 1:
         raise UnsupportedError("it lies on several devices")
     return attention
+
+
+def check_recordable(model: Any, room: int) -> None:
+    """Whether steps of a model can be graphs; raises as `check_steps`, and for models that are not on a CUDA device."""
+    if model.device.type != "cuda":
+        raise UnsupportedError("it is not on a CUDA device")
+    check_steps(model, room)
 
 
 class FixedLayer(DynamicLayer):
@@ -114,7 +120,10 @@ class Step:
         count = len(tokens)
         for own, other in zip(self.layers, layers, strict=True):
             for x, y in zip(own, other, strict=True):
+                x.zero_()  # a mask hides numbers, but not the NaN that another candidate may have left
                 x[:count, :, :places].copy_(y[:, :, :places])
+        self.tokens.zero_()  # rows that are not there start anew, too: their positions would grow without end
+        self.positions.zero_()
         self.tokens[:count].copy_(tokens)
         self.positions[:count].copy_(positions)
         self.seen[:count, : seen.shape[1]].copy_(seen)
@@ -131,20 +140,28 @@ def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], Non
     """What runs the step: on a CUDA device the launch of its graph. It is run a few times before."""
     if device.type != "cuda":
         return step
-    aside = torch.cuda.Stream(device)
-    aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            step()
-    torch.cuda.current_stream(device).wait_stream(aside)
+    aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    aside.wait_stream(here)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    with torch.cuda.device(device), torch.cuda.stream(aside):
+        step()  # libraries choose and load their kernels, and may wait for the device
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()  # what waits raises here: a recording that fails would leave torch's allocator in disorder
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            step()
+    here.wait_stream(aside)
     return graph.replay
 
 
 class Steps:
-    """The steps of one model, for its candidates one after another: the newest stay, as far as memory allows."""
+    """The steps of one model, for its candidates one after another.
+
+    They stay as far as memory allows: the first ones, since every candidate meets the same batches in the same order.
+    """
 
     def __init__(self) -> None:
         self._model: Any = None
@@ -159,11 +176,11 @@ class Steps:
         if self._model is not model:
             self.clear()
             self._model = model
-        step = self._found.pop((rows, room), None) or Step(model, rows, room, like)
-        self._found[rows, room] = step  # the newest stands last
-        most = _memory(like[0][0].device) * SHARE
-        while len(self._found) > 1 and sum(step.nbytes for step in self._found.values()) > most:
-            del self._found[next(iter(self._found))]
+        if (rows, room) in self._found:
+            return self._found[rows, room]
+        step = Step(model, rows, room, like)
+        if step.nbytes + sum(kept.nbytes for kept in self._found.values()) <= SHARE * _memory(like[0][0].device):
+            self._found[rows, room] = step
         return step
 
 
@@ -197,7 +214,10 @@ class Replayed(Growing):
             rows, places = self._rows, int(step.place)
             own = [(keys[rows], values[rows]) for keys, values in step.layers]
             state = step.tokens[rows], step.positions[rows], step.seen[rows]
-            step = self._steps.get(self.model, -(-step.rows // 2), self._room, own)
+            size = step.rows
+            while 2 * live <= size and size > 1:
+                size = -(-size // 2)
+            step = self._steps.get(self.model, size, self._room, own)
             step.begin(own, places, *state)
         if step is not self._step:
             self._step, self._rows = step, torch.arange(live, device=self.tokens.device)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from .task_items import Request
 
-Choice = Literal["auto", "packed", "rows", "hf"]
+Choice = Literal["auto", "packed", "rows", "graphs", "hf"]
 Kind = Literal["likelihood", "rolling", "generation", "mixed"]
 
 
@@ -47,15 +47,12 @@ _LADDERS: dict[Kind, tuple[Scorer, ...]] = {
 }
 
 
-def ladder(kind: Kind, choice: Choice, *, graphs: bool) -> tuple[Scorer, ...]:
-    """What to try, in this order; where the user forces a scorer, the forms of that one.
-
-    `graphs` says whether there is a device that has them.
-    """
-    found = tuple(scorer for scorer in _LADDERS[kind] if graphs or scorer.name != "graphs")
+def ladder(kind: Kind, choice: Choice) -> tuple[Scorer, ...]:
+    """What to try, in this order; where the user forces a scorer, the forms of that one. "graphs" allows them."""
+    found = tuple(scorer for scorer in _LADDERS[kind] if choice == "graphs" or scorer.name != "graphs")
     if choice == "hf":
         return (HF,)
-    if choice != "auto" and kind == "likelihood":
+    if choice in ("packed", "rows") and kind == "likelihood":
         return tuple(scorer for scorer in found if scorer.name == choice)
     return found
 

@@ -11,15 +11,13 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-import torch
-
 from mergesmith.errors import UserError
 
 from .agreement import answers, compare, too_many
 from .attention import UnsupportedError, check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .content import Content, LeafTask
-from .graphs import Steps, check_steps, room_for
+from .graphs import Steps, check_recordable, room_for
 from .harness import harness_answers
 from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches
@@ -96,8 +94,7 @@ class SelfCheck:
 
     def _possible(self, name: str) -> Iterator[Scorer]:
         """The rungs of a task's ladder that make sense before any model is looked at."""
-        graphs = torch.cuda.is_available()
-        for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.choice, graphs=graphs):
+        for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.choice):
             shared = bool(self.content.leaves[name].shared_start)
             # Graphs are held against the loop that would take their place: where a start is shared, in that form alone.
             if scorer.prefix <= shared and (scorer.name != "graphs" or scorer.prefix == shared):
@@ -110,7 +107,7 @@ class SelfCheck:
         if scorer.prefix:
             check_prefix(model, longest)
         if scorer.name == "graphs":
-            check_steps(model, room_for(longest))
+            check_recordable(model, room_for(longest))
         return Work(
             {name: requests},
             {name: scorer},

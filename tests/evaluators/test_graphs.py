@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite, graphs, self_check
 from mergesmith.evaluators.attention import UnsupportedError
 from mergesmith.evaluators.graphs import Step, check_steps
-from mergesmith.evaluators.scorers import Scorer, ladder
+from mergesmith.evaluators.scorers import Scorer
 
 SHOTS = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
 TASKS = {
@@ -94,9 +94,7 @@ def test_another_model_gets_steps_of_its_own(suite: Suite) -> None:
     assert found == [answers(suite, new_model(seed=seed)) for seed in (2, 3)]
 
 
-def test_little_memory_keeps_the_newest_step_alone(
-    suite: Suite, steps: list[Step], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_little_memory_keeps_no_step(suite: Suite, steps: list[Step], monkeypatch: pytest.MonkeyPatch) -> None:
     model = new_model()
     suite.use(plan("graphs"))
     expected = answers(suite, model)
@@ -105,6 +103,18 @@ def test_little_memory_keeps_the_newest_step_alone(
     suite.use(plan("graphs"))
     assert answers(suite, model) == expected
     assert len(steps) > 2 * made  # made again for every batch
+
+
+def test_nothing_of_a_candidate_reaches_the_next(suite: Suite, steps: list[Step]) -> None:
+    model = new_model("gpt2")  # whose learned positions end somewhere
+    suite.use(plan("graphs"))
+    expected = answers(suite, model)
+    for _ in range(12):
+        with torch.inference_mode():
+            for x in (x for step in steps for layer in step.layers for x in layer):
+                x.fill_(float("nan"))  # as an overflow leaves it behind
+        assert answers(suite, model) == expected
+        assert all(int(step.positions.max()) < step.room for step in steps)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "mixtral"])
@@ -136,15 +146,26 @@ def test_models_whose_layers_slide_are_refused() -> None:
         check_steps(new_model("gemma3_text"), 64)
 
 
+@pytest.fixture
+def graphs_suite(tmp_path: Path) -> Suite:
+    write_task(tmp_path / "tasks", "short", "generation", docs=documents(150, seed=0), **TASKS["short"])
+    return load(tmp_path, ["short"], scorer="graphs")
+
+
 @pytest.mark.parametrize("faster", [True, False])
-def test_graphs_are_taken_where_they_are_faster(suite: Suite, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_check, "ladder", lambda kind, choice, graphs: ladder(kind, choice, graphs=not graphs))
+def test_graphs_are_taken_where_they_are_faster(
+    graphs_suite: Suite, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_check, "check_recordable", check_steps)
     clock, model = iter(range(1000)), new_model()
-    monkeypatch.setattr(
-        self_check, "perf_counter", lambda: next(clock) ** (2 if faster else 0.5)
-    )  # ever slower, faster
-    report = suite.check_scorers(lambda: [("it", lambda: model)])
-    assert str(report.plan.scorers["short"]) == ("graphs+prefix" if faster else "loop+prefix")
-    assert str(report.plan.scorers["long"]) == ("graphs" if faster else "loop")
-    told = " ".join(report.sentences())
-    assert ("where the loop takes" in told) is not faster
+    monkeypatch.setattr(self_check, "perf_counter", lambda: next(clock) ** (2 if faster else 0.5))  # slows or gains
+    check = graphs_suite.check_scorers(lambda: [("it", lambda: model)]).checks["short"]
+    assert str(check.scorer) == ("graphs+prefix" if faster else "loop+prefix")
+    assert ("where the loop takes" in check.sentence("short")) is not faster
+
+
+def test_models_elsewhere_than_on_a_cuda_device_keep_to_the_loop(graphs_suite: Suite) -> None:
+    model = new_model()
+    check = graphs_suite.check_scorers(lambda: [("it", lambda: model)]).checks["short"]
+    assert str(check.scorer) == "loop+prefix"
+    assert "not by graphs+prefix: on it it is not on a CUDA device" in check.sentence("short")
