@@ -101,13 +101,11 @@ class SelfCheck:
                 yield scorer
 
     def _prepared(self, name: str, requests: Sequence[Request], model: Any, scorer: Scorer) -> Work:
-        lm, every = self.content.lm, self.content.leaves[name].all_requests()
-        new = [lm.most_new_tokens(request.arguments[1]) for request in every if request.is_generation]
-        longest = max(request.length for request in every) + max(new, default=0)
+        lm = self.content.lm
         if scorer.prefix:
-            check_prefix(model, longest)
+            check_prefix(model, self._longest(name))
         if scorer.name == "graphs":
-            check_recordable(model, room_for(longest))
+            check_recordable(model, room_for(self._longest(name)))
         return Work(
             {name: requests},
             {name: scorer},
@@ -116,6 +114,12 @@ class SelfCheck:
             token_budget=self.budget or CPU_BUDGET,
             share_logits=self.content.share_logits,
         )
+
+    def _longest(self, name: str) -> int:
+        """Tokens of a task's longest sequence, with the longest answer that it allows."""
+        every = self.content.leaves[name].all_requests()
+        new = [self.content.lm.most_new_tokens(request.arguments[1]) for request in every if request.is_generation]
+        return max(request.length for request in every) + max(new, default=0)
 
     def _check(self, name: str, model: Any, check: TaskCheck, candidate: str) -> None:
         """Compare one task on one candidate; what disagrees is replaced by the next slower scorer."""

@@ -73,7 +73,8 @@ class Work:
     def run(self, model: Any, caches: PrefixCaches, steps: Steps) -> dict[int, list[Generated]]:
         """Put each request's answers into its instance's `resps`, in place of a former candidate's.
 
-        `caches` are the model's, of its present weights; `steps` those of whatever models came before.
+        `caches` are the model's, of its present weights; `steps` may hold those of former
+        candidates.
         Returns the generated texts by id of the instance.
 
         Raises:
