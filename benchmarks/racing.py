@@ -24,8 +24,9 @@ from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import RacingSection, ScoringSection
 from mergesmith.optimizer.demo import make_demo
 from mergesmith.optimizer.objective import Objective, scores_of
+from mergesmith.optimizer.overrides import Overrides
 from mergesmith.optimizer.racing import Incumbent, Race
-from mergesmith.optimizer.run import Overrides, run_search
+from mergesmith.optimizer.run import run_search
 from mergesmith.optimizer.rundir import RunDir
 from mergesmith.optimizer.session import Options, Session
 from mergesmith.optimizer.trial import Trial

@@ -8,12 +8,9 @@ from typing import Any
 import torch
 
 from .batches import Batch, near, visible
+from .records import UnsupportedError
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
-
-
-class UnsupportedError(ValueError):
-    """This way of scoring is not for this model; the text says why."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from functools import cached_property
 from lm_eval.api.task import ConfigurableTask
 
 from .catalog import Catalog
+from .common_prefix import common_prefix
 from .config import ChatConfig, Part, SplitConfig, TaskConfig
 from .documents import numbered
 from .fewshot import Pool
@@ -16,7 +17,6 @@ from .live_lm import LiveLM
 from .measures import Measure
 from .objectives import Objective
 from .records import Entry
-from .rows import common_prefix
 from .task_items import Request, TaskItems
 
 

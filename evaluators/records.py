@@ -123,3 +123,7 @@ class Score:
     value: float
     stderr: float
     n: int
+
+
+class UnsupportedError(ValueError):
+    """This way of scoring is not for this model; the text says why."""

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # A common start is worth a forward pass of its own from so many tokens on, and from this share of the shortest prompt.
-SHORTEST_PREFIX, LEAST_SHARE = 8, 0.25
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,3 @@ def _shared_out(answers: Sequence[Answer], context: int, packed: bool, max_lengt
         rows[-1].append(answer)
         used += more
     return [tuple(row) for row in rows]
-
-
-def common_prefix(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The tokens that all of several prompts begin with, leaving each at least one; () where they are few."""
-    if len(sequences) < 2:
-        return ()
-    first, last = min(map(tuple, sequences)), max(map(tuple, sequences))  # the two that differ earliest
-    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    shortest = min(len(sequence) for sequence in sequences)
-    length = min(shared, shortest - 1)
-    return first[:length] if length >= max(SHORTEST_PREFIX, LEAST_SHARE * shortest) else ()

@@ -14,14 +14,14 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from .agreement import answers, compare, too_many
-from .attention import UnsupportedError, check_prefix
+from .attention import check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .content import Content, LeafTask
 from .graphs import Steps, check_recordable, room_for
 from .harness import harness_answers
 from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches
-from .records import NoRoomError, ScoringError
+from .records import NoRoomError, ScoringError, UnsupportedError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from .surroundings import pinned_generation
 from .task_items import Request

@@ -7,10 +7,12 @@ from .checkpoint import Checkpoint, CheckpointWarning
 from .digest import WeightsDigest
 from .finite import NonfiniteWarning
 from .materialize import MergeError, materialize
+from .merge_plan import MergePlan
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .output_tokenizer import output_tokenizer, tokenizer_folder
-from .plan import MergePlan, plan_merge
-from .recipe import Recipe, Rule, Setting, Slice, Source
+from .plan import plan_merge
+from .recipe import Recipe
+from .recipe_blocks import Rule, Setting, Slice, Source
 from .recipe_documents import load_yaml
 from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .references import ModelPath, ModelReference

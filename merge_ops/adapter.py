@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from mergesmith.errors import Faults, UserError
+from mergesmith.errors import Faults, UserError, first_few
 
 from .adapter_config import LoraConfig, lora_config
 from .architecture import Architecture
-from .files import Header, TensorFile, open_file, some
+from .files import Header, TensorFile, open_file
 from .reductions import one_thread
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -117,7 +117,9 @@ class LoraAdapter:
             return
         kinds = sorted(sides)
         if kinds not in (["A", "B"], ["Aembedding_", "Bembedding_"]):
-            faults.add(module, f"must have both lora_A and lora_B, but has {some([h.name for h in sides.values()])}")
+            faults.add(
+                module, f"must have both lora_A and lora_B, but has {first_few([h.name for h in sides.values()])}"
+            )
             return
         embedding = len(kinds[0]) > 1
         down, up = sides[kinds[0]], sides[kinds[1]]

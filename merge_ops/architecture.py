@@ -78,11 +78,6 @@ class Architecture:
         return 1 + max((self.layer(n) or 0 for n in self.shapes if self.part(n) == part), default=0)
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def layer_of(name: str) -> int | None:
     """The layer that a tensor belongs to; None for embeddings, final norm, head."""
     match = LAYER.search(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from .bank import ModelBank
-from .plan import MergePlan
+from .merge_plan import MergePlan
 from .resolve import HUB_ID
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from mergesmith.errors import Faults, UserError
+from mergesmith.errors import Faults, UserError, first_few
 
 from .adapter import LoraAdapter
 from .architecture import Architecture
 from .digest import WeightsDigest
-from .files import open_weights, some
+from .files import open_weights
 from .known_architectures import architecture_of
 from .resolve import find_folders
 from .stored_names import Part
@@ -72,8 +72,8 @@ class Checkpoint:
         self.adapter = None if folders.lora is None else LoraAdapter(folders.lora, reference, self.architecture)
         if self.adapter is not None and self.adapter.tied_changes:
             self._warn(
-                f"its adapter changes {some(self.adapter.tied_changes)}, which the base uses twice (embeddings and "
-                "head): merged, both uses change, as PEFT has it, though in training one did"
+                f"its adapter changes {first_few(self.adapter.tied_changes)}, which the base uses twice (embeddings "
+                "and head): merged, both uses change, as PEFT has it, though in training one did"
             )
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -145,13 +145,13 @@ class Checkpoint:
             else:
                 unused.append(canonical)
         if twice:
-            raise UserError(f"model '{self.reference}': its files hold these tensors twice: {some(twice)}")
+            raise UserError(f"model '{self.reference}': its files hold these tensors twice: {first_few(twice)}")
         for canonical, entry in ties:
             # A shared tensor may be stored under either of its names.
             entries.setdefault(self.architecture.ties[canonical], entry)
         self._check(entries, ties)
         if unused:
-            self._warn(f"{len(unused)} tensors that its configuration does not know are left out: {some(unused)}")
+            self._warn(f"{len(unused)} tensors that its configuration does not know are left out: {first_few(unused)}")
         return dict(sorted(entries.items()))
 
     def _warn(self, message: str) -> None:
@@ -172,7 +172,9 @@ class Checkpoint:
         faults = Faults(f"model '{self.reference}'")
         missing = [name for name in self.architecture.shapes if name not in entries]
         if missing:
-            faults.add("", f"{len(missing)} tensors that config.json describes are not in its files: {some(missing)}")
+            faults.add(
+                "", f"{len(missing)} tensors that config.json describes are not in its files: {first_few(missing)}"
+            )
         for name, entry in entries.items():
             if entry.shape != self.architecture.shapes[name]:
                 wanted = self.architecture.shapes[name]

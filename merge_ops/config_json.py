@@ -13,7 +13,7 @@ from .bank import ModelBank
 from .special_tokens import CONFIG, follow_vocabulary
 
 if TYPE_CHECKING:
-    from .plan import MergePlan
+    from .merge_plan import MergePlan
 
 # Settings that list layers by their numbers, and others that could only be mistaken for one value per layer.
 LAYER_NUMBERS = ("mlp_only_layers", "full_attn_idxs", "moe_layers", "attn_layer_indices", "cross_attention_layers")

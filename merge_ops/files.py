@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from mergesmith.errors import UserError
-
-from .architecture import first_line
+from mergesmith.errors import UserError, first_few, first_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -153,7 +152,7 @@ def open_weights(folder: Path, reference: str) -> dict[Path, TensorFile]:
         if (folder / single).is_file() or (folder / index).is_file():
             return {path: open_file(path, reference) for path in _listed(folder, single, index, reference)}
     others = sorted(path.name for pattern in ("*.bin", "*.safetensors", "*.pt*") for path in folder.glob(pattern))
-    hint = f" (it holds {some(others)})" if others else ""
+    hint = f" (it holds {first_few(others)})" if others else ""
     raise UserError(
         f"model '{reference}': no {SINGLE} and no {INDEX} in {folder}{hint}. Checkpoints are read from these files, as "
         f"save_pretrained writes them, or from {PICKLE} or {PICKLE_INDEX}."
@@ -176,7 +175,7 @@ def _listed(folder: Path, single: str, index: str, reference: str) -> list[Path]
     lost = [name for name in names if not (folder / name).is_file()]
     if lost:
         raise UserError(
-            f"model '{reference}': {folder / index} names files that do not exist: {some(lost)}. Fetch them again."
+            f"model '{reference}': {folder / index} names files that do not exist: {first_few(lost)}. Fetch them again."
         )
     return [folder / name for name in names]
 
@@ -189,8 +188,8 @@ def _tensors_of(content: object, path: Path, reference: str) -> dict[str, torch.
     others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise UserError(
-            f"model '{reference}': {path} holds entries that are no tensors ({some(others)}): a training state, not "
-            "the weights alone. Take the file that save_pretrained wrote."
+            f"model '{reference}': {path} holds entries that are no tensors ({first_few(others)}): a training state, "
+            "not the weights alone. Take the file that save_pretrained wrote."
         )
     return {str(name): value.detach() for name, value in content.items()}
 
@@ -204,7 +203,14 @@ def _not_merged(reference: str, name: str, dtype: object) -> UserError:
     return UserError(f"model '{reference}': tensor '{name}' is of dtype {dtype}, which is not merged")
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
-    """The first few of many names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+@dataclass(frozen=True)
+class Spec:
+    """What a tensor will be."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return prod(self.shape) * self.dtype.itemsize

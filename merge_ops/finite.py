@@ -10,7 +10,7 @@ import torch
 from mergesmith.errors import UserError
 
 from .bank import ModelBank
-from .plan import MergePlan
+from .merge_plan import MergePlan
 from .reductions import one_thread
 
 MOST = 20  # more tensors than these are counted, not listed

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mergesmith.errors import Faults
+from mergesmith.errors import Faults, first_few
 
 from .architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
-from .recipe import Recipe, Slice
+from .recipe import Recipe
+from .recipe_blocks import Slice
 
 MERGE_THEM = "give tokenizer_source (union, base or a model) to merge the vocabularies"
 MOST = 8  # examples named of one kind of difference
@@ -121,11 +122,11 @@ def _check_tensors(
     for model, names in missing.items():
         tied = [n for n in names if n in bank[model].architecture.ties]
         why = " (it ties them to its embeddings, the others do not)" if tied == names else ""
-        faults.add(f"'{model}'", f"lacks {_some(names)}, which others have{why}")
+        faults.add(f"'{model}'", f"lacks {first_few(names, MOST)}, which others have{why}")
     for model, names in _unused(bank, tensors, slices, part).items():
-        faults.add(f"'{model}'", f"has {_some(names)}, which the merged model would lack")
+        faults.add(f"'{model}'", f"has {first_few(names, MOST)}, which the merged model would lack")
     if shapes:
-        faults.add("shapes", _some(shapes, separator="; "))
+        faults.add("shapes", first_few(shapes, MOST, separator="; "))
 
 
 def _unused(
@@ -152,8 +153,3 @@ def _unused(
 
 def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{value} ('{model}')" for model, value in values.items())
-
-
-def _some(names: Sequence[str], separator: str = ", ") -> str:
-    more = f"{separator}and {len(names) - MOST} more" if len(names) > MOST else ""
-    return separator.join(names[:MOST]) + more

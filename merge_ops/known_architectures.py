@@ -24,8 +24,6 @@ from .stored_names import StoredNames
 if TYPE_CHECKING:
     from .live_names import LiveNames
 
-CODE = ("architecture", "known_architectures", "live_names", "skeleton", "stored_names", "weight_views")
-
 
 def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
     """The architecture that a checkpoint folder's config.json describes.
@@ -71,7 +69,7 @@ def _cache() -> Path:
 @lru_cache(maxsize=1)
 def _versions() -> str:
     """What an architecture follows from beside config.json: the libraries, and our own code."""
-    code = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in CODE))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
     return f"transformers {version('transformers')} torch {version('torch')} {code.hexdigest()}\n"
 
 

@@ -10,15 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, first_line
 
-from .architecture import TEXT, Architecture, first_line
+from .architecture import TEXT, Architecture
 from .bank import ModelBank
 from .config_json import layer_settings, merged_config
 from .quiet import quiet_transformers
 
 if TYPE_CHECKING:
-    from .plan import MergePlan
+    from .merge_plan import MergePlan
 
 # Settings that place kinds of layers by counting.
 PLACEMENT = re.compile(r"first_k_dense|_(period|offset|interval|step|freq|frequency|pattern)$|num_dense_layers")

@@ -16,8 +16,9 @@ from .checkpoint import Checkpoint
 from .config_json import merged_config
 from .digest import WeightsDigest
 from .materialize import merge_in_batches, torch_dtype
+from .merge_plan import MergePlan, TensorTask
 from .placement import device_map, spread
-from .plan import MergePlan, TensorTask, plan_merge
+from .plan import plan_merge
 from .quiet import quiet_transformers
 from .recipe import Recipe
 from .skeleton import config_from, load_config, model_class

@@ -10,10 +10,11 @@ import torch
 
 from .bank import ModelBank, counting
 from .engine import run
+from .files import Spec
+from .merge_plan import MergePlan, TensorTask
 from .methods import Plan, PlanError
-from .plan import MergePlan, TensorTask, plan_merge
+from .plan import plan_merge
 from .recipe import Recipe
-from .shards import Spec
 from .stream import staged
 from .vocabulary_rows import rebuilt_keys
 from .work import Work

@@ -21,7 +21,7 @@ from mergesmith.errors import UserError
 
 from .bank import ModelBank
 from .config_json import merged_config
-from .plan import MergePlan
+from .merge_plan import MergePlan
 from .skeleton import config_from, skeleton
 from .weight_views import group_of, renamed_only
 

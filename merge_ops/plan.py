@@ -9,47 +9,16 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from .architecture import TEXT
-from .bank import InputKey, ModelBank
+from .bank import ModelBank
 from .fit import check_fit
 from .layout import check_layout
-from .methods import Base, MergeMethod, Numbers, Parameter, Scope, get_method
-from .recipe import Number, Parameters, Recipe, Slice
+from .merge_plan import MergePlan, TensorTask
+from .methods import Base, Numbers, Parameter, Scope, get_method
+from .recipe import Recipe
+from .recipe_blocks import Number, Parameters, Slice
 from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_numbers
 from .vocabulary import OutputVocabulary, output_vocabulary
 from .vocabulary_rows import rebuilt_keys
-
-
-@dataclass(frozen=True)
-class TensorTask:
-    """One output tensor: canonical output name, inputs in order, the base's place among them, resolved parameters.
-
-    `copied` says that its one input is taken as it is, whatever the method.
-    """
-
-    name: str
-    inputs: tuple[InputKey, ...]
-    numbers: Numbers
-    copied: bool = False
-
-
-@dataclass(frozen=True)
-class MergePlan:
-    """All output tensors of a recipe, sorted by name.
-
-    `asked` is the recipe as it was given; `recipe` is the same with its intermediates as references into the bank.
-
-    `donor` is the model whose configuration and other files the output takes over; `layers` says for every output
-    layer whose layer its settings are: (reference, layer), of the slice's first source (without slices, the donor).
-    `vocabulary` is the output's where the recipe says of it.
-    """
-
-    asked: Recipe
-    recipe: Recipe
-    method: MergeMethod
-    tasks: tuple[TensorTask, ...]
-    donor: str
-    layers: tuple[tuple[str, int], ...]
-    vocabulary: OutputVocabulary | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from .recipe import Module, Parameters, Recipe, Rule, Setting, Slice, Source
+    from .recipe import Recipe
+    from .recipe_blocks import Module, Parameters, Rule, Setting, Slice, Source
 
 
 class Dumper(yaml.SafeDumper):

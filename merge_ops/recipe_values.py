@@ -9,7 +9,7 @@ from typing import Any
 from mergesmith.errors import Faults, unknown
 
 from .methods import METHODS, MergeMethod, Parameter, Scope
-from .recipe import Number, Parameters, Rule, Setting, Slice, Source
+from .recipe_blocks import Number, Parameters, Rule, Setting, Slice, Source
 
 Tell = Callable[[str, str], None]
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")

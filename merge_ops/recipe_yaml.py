@@ -15,7 +15,8 @@ from mergesmith.errors import Faults, UserError, unknown
 
 from .chat_templates import template_fault
 from .methods import METHODS, MergeMethod
-from .recipe import NOT_MERGEKITS, Module, Parameters, Recipe, Slice, Source
+from .recipe import NOT_MERGEKITS, Recipe
+from .recipe_blocks import Module, Parameters, Slice, Source
 from .recipe_contract import check_contract
 from .recipe_documents import join_documents, load_documents
 from .recipe_values import ParameterReader

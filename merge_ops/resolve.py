@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, first_line
 
-from .architecture import first_line
 from .references import ModelPath, ModelReference
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

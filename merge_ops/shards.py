@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,22 +15,9 @@ import torch
 
 from .background import Background
 from .digest import HASHERS, WeightsDigest, bytes_of
-from .files import DTYPES, INDEX, SINGLE
+from .files import DTYPES, INDEX, SINGLE, Spec
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a tensor will be."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Its size."""
-        return prod(self.shape) * self.dtype.itemsize
 
 
 def write_shards(

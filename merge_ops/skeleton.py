@@ -15,9 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.pytorch_utils import Conv1D
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, first_line
 
-from .architecture import Architecture, first_line
+from .architecture import Architecture
 from .live_names import LiveNames
 from .quiet import quiet_transformers
 from .stored_names import StoredNames

@@ -11,7 +11,7 @@ from .checkpoint import Checkpoint
 from .vocabulary import OutputVocabulary, model_vocabulary
 
 if TYPE_CHECKING:
-    from .plan import MergePlan
+    from .merge_plan import MergePlan
 
 SUFFIXES = ("token_id", "token_index")
 CONFIG, GENERATION = "config.json", "generation_config.json"

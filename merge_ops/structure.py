@@ -14,7 +14,8 @@ from mergesmith.errors import UserError, unknown
 from .architecture import Architecture, is_before_layers, with_layer
 from .bank import InputKey, ModelBank
 from .methods import Base, get_method
-from .recipe import Module, Parameters, Recipe, Setting, Slice, Source
+from .recipe import Recipe
+from .recipe_blocks import Module, Parameters, Setting, Slice, Source
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, first_line
 
-from .architecture import first_line
 from .quiet import quiet_transformers
 
 

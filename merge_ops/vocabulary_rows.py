@@ -16,11 +16,12 @@ from functools import reduce
 import numpy as np
 import torch
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, first_few
 
 from .architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
-from .recipe import Module, Recipe
+from .recipe import Recipe
+from .recipe_blocks import Module
 from .tokenizer_section import TokenRule
 from .vocabulary import OutputVocabulary, VocabularyWarning, model_vocabulary, rows_of
 
@@ -217,10 +218,9 @@ def _warn_of_zeros(vocabulary: OutputVocabulary, zeros: np.ndarray) -> None:
         return
     at = {int(i): token for token, i in zip(vocabulary.tokens, vocabulary.ids, strict=True)}
     names = [repr(at[int(i)]) for i in np.flatnonzero(zeros)]
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     warnings.warn(
         f"tokenizer: {len(names)} tokens are in none of the models that are merged; their rows are zeros: "
-        f"{', '.join(names[:MOST])}{more}",
+        f"{first_few(names, MOST)}",
         VocabularyWarning,
         stacklevel=2,
     )

@@ -18,8 +18,9 @@ from .card import model_card
 from .config_json import merged_config
 from .finite import FiniteCheck
 from .materialize import materialize, output_spec
+from .merge_plan import MergePlan
 from .output_tokenizer import write_tokenizer
-from .plan import MergePlan, plan_merge
+from .plan import plan_merge
 from .recipe import Recipe
 from .shards import write_shards
 from .special_tokens import GENERATION, generation_config

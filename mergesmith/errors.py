@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MANY, FEW = 40, 6  # more names than MANY are not listed whole
 
@@ -51,3 +51,17 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
         others = f" Others like it: {', '.join(near[1:])}." if near[1:] else ""
         return f"unknown {what} '{name}'.{hint}{others} ({len(names)} are known.)"
     return f"unknown {what} '{name}'.{hint} Known: {', '.join(names) or 'none'}."
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def first_few(names: Sequence[str], most: int = 6, *, separator: str = ", ") -> str:
+    """Join the first `most` of the names, followed by how many more there are."""
+    rest = len(names) - most
+    shown = separator.join(names[:most])
+    if rest <= 0:
+        return shown
+    return f"{shown} and {rest} more" if separator == ", " else f"{shown}{separator}and {rest} more"

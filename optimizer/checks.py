@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +13,14 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ..evaluators import Entry, Part, Scores, official_scores
-from ..merge_ops import Recipe, Source, read_recipe
+from ..evaluators import Entry, Scores, official_scores
+from ..merge_ops import Recipe, read_recipe
 from .config import load_config
 from .export import present_recipe
 from .merging import MergeOptions, merge_recipe
-from .objective import Objective, scores_of
+from .objective import scores_of
 from .rundir import RunDir, config_root, is_run
 from .session import Options, Session
-from .table import add_scores, score_table
 
 FLIPPED = 0.02  # the share of items that rounding may flip below float32, where margins are as small as the rounding
 
@@ -117,27 +115,3 @@ def _flipped(first: np.ndarray, second: np.ndarray) -> int:
         return max(len(first), len(second))
     close = np.isclose(first, second, rtol=1e-4, atol=1e-6)
     return int((~close.reshape(len(close), -1).all(axis=1)).sum())
-
-
-def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
-    """Score a model or a recipe on the tasks of a search.yaml, and print a table."""
-    settings = load_config(config)
-    session = Session(settings, config_root(config), options)
-    path = Path(target)
-    if path.is_file():
-        recipe = read_recipe(path)
-        session.bank.roots = (Path.cwd(), path.parent, *session.bank.roots)
-    else:
-        recipe = Recipe("passthrough", models=(Source(target),))
-        session.bank.roots = (Path.cwd(), *session.bank.roots)
-    session.bank.open(recipe.references())
-    session.check_tokenizer(recipe, target)
-    scores = scores_of(session.suite.entries, session.evaluate(recipe, part))
-    objective = Objective(session.suite.entries)
-    table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
-    unscaled = all(entry.bounded for entry in session.suite.entries)
-    value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
-    add_scores(table, target, session.suite.entries, scores, value, stderr)
-    console.print(table)
-    if part == "report":
-        console.print("These are the report items: what is chosen by them, they can no longer judge.", highlight=False)

@@ -82,7 +82,8 @@ def demo(
 ) -> None:
     """Train a tiny zoo of models, then search for their best merge. Needs no network."""
     from .demo import make_demo
-    from .run import Overrides, run_search
+    from .overrides import Overrides
+    from .run import run_search
     from .session import Options
 
     console = make_console()
@@ -108,7 +109,8 @@ def search(
     """Search for the best merge of the models in a search.yaml."""
     with collecting_later():
         from .config import parse_duration
-        from .run import Overrides, run_search
+        from .overrides import Overrides
+        from .run import run_search
         from .session import Options
     gc.freeze()  # nor does it ever among what was imported: a second less until the search begins
 
@@ -138,8 +140,8 @@ def replay(
 @app.command()
 def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCode = False) -> None:
     """Check a search.yaml without searching: faults, dimensions, memory, time."""
+    from .overrides import Overrides
     from .preflight import run_plan
-    from .run import Overrides
     from .session import Options
 
     run_plan(path, overrides=Overrides(trials), options=Options(allow_code_execution), console=make_console())
@@ -200,7 +202,7 @@ def evaluate(
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Score a model or a recipe on the tasks of a search.yaml."""
-    from .checks import run_eval
+    from .evaluate import run_eval
     from .session import Options
 
     run_eval(target, config=config, part=part, options=Options(allow_code_execution), console=make_console())

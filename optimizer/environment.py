@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .device import device_name, pick_device
+from .versions import package_version
 
 LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes", "safetensors")
-
-
-def package_version(name: str) -> str | None:
-    """The installed version of a package; None in a bare checkout."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def environment() -> dict[str, Any]:

@@ -12,8 +12,8 @@ from ..merge_ops import ModelBank, Recipe, Written, read_recipe, write_merge
 from ..merge_ops.recipe_yaml import DTYPES
 from ..merge_ops.write import DEFAULT_SHARD
 from .device import device_name, pick_device
-from .environment import package_version
 from .provenance import PACKAGES, anonymous_digest
+from .versions import package_version
 
 
 @dataclass(frozen=True)

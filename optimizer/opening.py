@@ -9,8 +9,8 @@ from .loading import load_sources
 from .pools import LocalPool, Pool
 from .progress import Report
 from .rundir import RunDir
-from .scoring import versions
 from .session import Options, Session
+from .versions import versions
 
 
 def open_pool(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> tuple[Session, Pool]:

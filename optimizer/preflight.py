@@ -13,8 +13,8 @@ from ..evaluators import PARTS
 from ..search_spaces import OutsideSpaceError
 from .clock import duration
 from .config import load_config
+from .overrides import Overrides, print_warnings
 from .racing import why_off
-from .run import Overrides, print_warnings
 from .rundir import config_root
 from .samplers import make_sampler
 from .scoring import print_scorers

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, materialize
 from .device import device_name
-from .environment import package_version
+from .versions import package_version
 
 PACKAGES = ("mergesmith", "torch", "transformers", "lm_eval")
 

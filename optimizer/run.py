@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from .config import RunConfig, load_config
 from .lock import process
 from .memory import collecting_later
 from .opening import open_pool
+from .overrides import Overrides, print_warnings
 from .progress import Report
 from .provenance import provenance
 from .rundir import BEST, RunDir, config_root, is_run
@@ -28,36 +27,6 @@ from .stop import RunFailedError, StoppedError
 from .study import Study
 from .table import print_verdict
 from .verdict import Final, Verdict
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line changes in search.yaml; None leaves it."""
-
-    trials: int | None = None
-    time_limit: float | None = None
-    output: Path | None = None
-    workers: int | None = None
-
-    def apply(self, config: RunConfig) -> RunConfig:
-        """The configuration with the changes.
-
-        Raises:
-            UserError: it has no place for so many workers.
-        """
-        search: dict[str, Any] = {}
-        if self.trials is not None:
-            search["trials"] = self.trials
-        if self.time_limit is not None:
-            search["time_limit"] = self.time_limit
-        update: dict[str, Any] = {"search": config.search.model_copy(update=search)}
-        if self.output is not None:
-            update["output"] = str(self.output.resolve())
-        if self.workers is not None:
-            if config.workers.pool == "local" and self.workers > 1:
-                raise UserError("--workers: several workers need workers.pool: ray in search.yaml")
-            update["workers"] = config.workers.model_copy(update={"count": self.workers})
-        return config.model_copy(update=update)
 
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
@@ -83,12 +52,6 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         raise
     finally:
         rundir.close()
-
-
-def print_warnings(console: Console, warnings: Iterable[str]) -> None:
-    """What the user should know about the tasks, before the run."""
-    for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:

@@ -12,10 +12,10 @@ from rich.console import Console
 from mergesmith.errors import UserError
 
 from ..evaluators import ScoringError, ScoringPlan
-from .environment import package_version
 from .pools import Pool
 from .rundir import SCORING, RunDir, write_json
 from .session import Session
+from .versions import made_with
 
 
 def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Console) -> None:
@@ -47,16 +47,6 @@ def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Consol
     session.suite.use(plan := ScoringPlan.from_document(found))
     pool.use(plan)
     tell(console, found["check"])
-
-
-def made_with(session: Session) -> dict[str, str | None]:
-    """What decides, beside the models and tasks, whether a scorer agrees with lm-eval's."""
-    return {"device": session.device.type, **versions()}
-
-
-def versions() -> dict[str, str | None]:
-    """The libraries that scores depend on."""
-    return {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
 
 
 def checked_scorers(session: Session) -> dict[str, Any]:

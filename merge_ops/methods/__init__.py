@@ -11,9 +11,9 @@ import pkgutil
 
 from mergesmith.errors import UserError, unknown
 
-from .method import (
+from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .plans import (
     AddDelta,
-    Base,
     Custom,
     Keep,
     KeepAll,
@@ -23,16 +23,9 @@ from .method import (
     KeepWindow,
     LinearCombination,
     MaskedSum,
-    MergeMethod,
-    Numbers,
-    Parameter,
     Plan,
-    PlanError,
-    Range,
     RowCombination,
-    Scope,
     SourceRule,
-    Statistics,
 )
 
 __all__ = [

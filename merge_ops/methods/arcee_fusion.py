@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..reductions import CHUNK, row_sums
-from .method import Base, Custom, MergeMethod, Numbers, Statistics
+from .method import Base, MergeMethod, Numbers, Statistics
+from .plans import Custom
 
 FLOOR = 1e-8  # added to probabilities
 

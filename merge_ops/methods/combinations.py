@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .method import LinearCombination, Numbers, RowCombination
+from .method import Numbers
+from .plans import LinearCombination, RowCombination
 
 
 def over_task_vectors(

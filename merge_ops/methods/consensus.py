@@ -8,7 +8,8 @@ import torch
 
 from .depth_scaling import LINES, merged_scale
 from .elementwise import sum_in_order, task_vectors
-from .method import Base, Custom, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .plans import Custom
 from .spectral import SCALE
 
 

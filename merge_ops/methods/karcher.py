@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from .method import Base, LinearCombination, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .plans import LinearCombination
 
 
 def plan(numbers: Numbers, stats: Statistics) -> LinearCombination:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .method import Base, LinearCombination, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .plans import LinearCombination
 
 
 def plan(numbers: Numbers, _stats: Statistics) -> LinearCombination:

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from .depth_scaling import LINES, merged_scale
-from .method import (
-    Base,
-    KeepLargest,
-    LinearCombination,
-    MaskedSum,
-    MergeMethod,
-    Numbers,
-    Parameter,
-    Range,
-    Scope,
-    SourceRule,
-    Statistics,
-)
+from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .plans import KeepLargest, LinearCombination, MaskedSum, SourceRule
 from .spectral import SCALE
 
 

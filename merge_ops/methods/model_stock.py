@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 
 from .combinations import over_task_vectors
-from .method import Base, LinearCombination, MergeMethod, Numbers, Parameter, RowCombination, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .plans import LinearCombination, RowCombination
 
 TINY, NO_DIVISOR = 1e-6, 1e-6
 

@@ -7,18 +7,8 @@ import math
 import numpy as np
 
 from .combinations import over_task_vectors
-from .method import (
-    Base,
-    LinearCombination,
-    MergeMethod,
-    Numbers,
-    Parameter,
-    PlanError,
-    Range,
-    RowCombination,
-    Scope,
-    Statistics,
-)
+from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .plans import LinearCombination, RowCombination
 
 
 def plan(numbers: Numbers, stats: Statistics) -> LinearCombination | RowCombination:

@@ -6,7 +6,8 @@ from functools import partial
 
 import torch
 
-from .method import Base, Custom, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .plans import Custom
 
 SMALLEST = 1e-6  # distances are raised to it
 

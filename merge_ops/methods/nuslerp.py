@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .combinations import over_task_vectors
-from .method import Base, LinearCombination, MergeMethod, Numbers, Parameter, Range, RowCombination, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .plans import LinearCombination, RowCombination
 
 NO_WEIGHT = 1e-6  # weights whose sum is smaller count alike
 TINY_NORM = 1e-7  # norms are raised to it

@@ -9,7 +9,8 @@ import torch
 
 from .depth_scaling import LINES, depth_factor
 from .elementwise import sum_in_order, task_vectors
-from .method import Base, Custom, LinearCombination, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .plans import Custom, LinearCombination
 
 
 def plan_ram(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:

@@ -11,7 +11,8 @@ from ..reductions import chunked_sum
 from ..selection import largest
 from .depth_scaling import LINES, depth_factor
 from .elementwise import sum_in_order, task_vectors
-from .method import Base, Custom, LinearCombination, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .plans import Custom, LinearCombination
 
 NO_ENERGY, NO_DIVISOR = 1e-6, 1e-6
 

@@ -14,7 +14,8 @@ import torch
 from ..reductions import one_thread
 from .depth_scaling import LAMBDA, LINES, merged_scale
 from .elementwise import sum_in_order
-from .method import AddDelta, LinearCombination, Numbers, Parameter, Range, Scope, Statistics
+from .method import Numbers, Parameter, Range, Scope, Statistics
+from .plans import AddDelta, LinearCombination
 
 SCALE = Parameter(LAMBDA.name, Scope.TENSOR, default=1.0, search=Range(0.0, 2.0), doc="scale of the merged task vector")
 PARAMETERS = (SCALE, LINES)

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from .depth_scaling import LAMBDA, LINES, merged_scale
-from .method import (
+from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .plans import (
     NO_DIVISOR,
-    Base,
     Keep,
     KeepAll,
     KeepLargest,
@@ -21,15 +21,8 @@ from .method import (
     KeepWindow,
     LinearCombination,
     MaskedSum,
-    MergeMethod,
-    Numbers,
-    Parameter,
     Plan,
-    PlanError,
-    Range,
-    Scope,
     SourceRule,
-    Statistics,
 )
 
 KeepRule = Callable[[Mapping[str, Any]], Keep]

@@ -13,8 +13,8 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig, WorkersSection
 from ..device import device_name
 from ..loading import load_quietly
-from ..scoring import made_with
 from ..session import Options, Session
+from ..versions import made_with
 from .pool import BlockDone, Event, Job
 from .ray_cluster import room
 from .worker import Worker

@@ -12,8 +12,8 @@ from tiny_tasks import documents, graded, load, write_task
 from transformers import AutoModelForCausalLM
 
 from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite, graphs, self_check
-from mergesmith.evaluators.attention import UnsupportedError
 from mergesmith.evaluators.graphs import Step, check_steps
+from mergesmith.evaluators.records import UnsupportedError
 from mergesmith.evaluators.scorers import Scorer
 
 SHOTS = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from mergesmith.merge_ops import WeightsDigest, shards
 from mergesmith.merge_ops.background import Background
-from mergesmith.merge_ops.shards import Spec, write_shards
+from mergesmith.merge_ops.files import Spec
+from mergesmith.merge_ops.shards import write_shards
 
 TENSORS = {
     "a": torch.arange(7, dtype=torch.bfloat16),

@@ -1,0 +1,40 @@
+"""`mergesmith eval`: scores a recipe or a model on the tasks of a search.yaml."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.console import Console
+
+from ..evaluators import Part
+from ..merge_ops import Recipe, Source, read_recipe
+from .config import load_config
+from .objective import Objective, scores_of
+from .rundir import config_root
+from .session import Options, Session
+from .table import add_scores, score_table
+
+
+def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
+    """Score a model or a recipe on the tasks of a search.yaml, and print a table."""
+    settings = load_config(config)
+    session = Session(settings, config_root(config), options)
+    path = Path(target)
+    if path.is_file():
+        recipe = read_recipe(path)
+        session.bank.roots = (Path.cwd(), path.parent, *session.bank.roots)
+    else:
+        recipe = Recipe("passthrough", models=(Source(target),))
+        session.bank.roots = (Path.cwd(), *session.bank.roots)
+    session.bank.open(recipe.references())
+    session.check_tokenizer(recipe, target)
+    scores = scores_of(session.suite.entries, session.evaluate(recipe, part))
+    objective = Objective(session.suite.entries)
+    table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
+    unscaled = all(entry.bounded for entry in session.suite.entries)
+    value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
+    add_scores(table, target, session.suite.entries, scores, value, stderr)
+    console.print(table)
+    if part == "report":
+        console.print("These are the report items: what is chosen by them, they can no longer judge.", highlight=False)

@@ -1,0 +1,50 @@
+"""Settings of the command line that override search.yaml, and the warnings printed before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mergesmith.errors import UserError
+
+from .config import RunConfig
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes in search.yaml; None leaves it."""
+
+    trials: int | None = None
+    time_limit: float | None = None
+    output: Path | None = None
+    workers: int | None = None
+
+    def apply(self, config: RunConfig) -> RunConfig:
+        """The configuration with the changes.
+
+        Raises:
+            UserError: it has no place for so many workers.
+        """
+        search: dict[str, Any] = {}
+        if self.trials is not None:
+            search["trials"] = self.trials
+        if self.time_limit is not None:
+            search["time_limit"] = self.time_limit
+        update: dict[str, Any] = {"search": config.search.model_copy(update=search)}
+        if self.output is not None:
+            update["output"] = str(self.output.resolve())
+        if self.workers is not None:
+            if config.workers.pool == "local" and self.workers > 1:
+                raise UserError("--workers: several workers need workers.pool: ray in search.yaml")
+            update["workers"] = config.workers.model_copy(update={"count": self.workers})
+        return config.model_copy(update=update)
+
+
+def print_warnings(console: Console, warnings: Iterable[str]) -> None:
+    """What the user should know about the tasks, before the run."""
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,25 @@
+"""Versions of the installed packages that scores depend on."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from .session import Session
+
+
+def made_with(session: Session) -> dict[str, str | None]:
+    """What decides, beside the models and tasks, whether a scorer agrees with lm-eval's."""
+    return {"device": session.device.type, **versions()}
+
+
+def versions() -> dict[str, str | None]:
+    """The libraries that scores depend on."""
+    return {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a package; None in a bare checkout."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
