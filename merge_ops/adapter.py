@@ -14,7 +14,7 @@ from mergesmith.errors import Faults, UserError, first_few
 from .adapter_config import LoraConfig, lora_config
 from .architecture import Architecture
 from .files import Header, TensorFile, open_file
-from .reductions import one_thread
+from .numerics.reductions import one_thread
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."

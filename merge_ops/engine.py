@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from . import reductions
 from .execute import execute
+from .numerics import reductions
 from .work import Work
 
 

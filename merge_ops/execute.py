@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import torch
 
-from .hashing import keep_mask, mask_key
 from .methods import (
     AddDelta,
     Custom,
@@ -26,8 +25,9 @@ from .methods import (
     RowCombination,
     SourceRule,
 )
-from .reductions import INFINITE, fixed_exponent, fixed_sum, l1_ratio
-from .selection import kept_count, largest, rank_probabilities, ranks, window_counts
+from .numerics.random_masks import keep_mask, mask_key
+from .numerics.reductions import INFINITE, fixed_exponent, fixed_sum, l1_ratio
+from .numerics.top_k import kept_count, largest, rank_probabilities, ranks, window_counts
 
 
 def working_dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:

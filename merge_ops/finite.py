@@ -11,7 +11,7 @@ from mergesmith.errors import UserError
 
 from .bank import ModelBank
 from .merge_plan import MergePlan
-from .reductions import one_thread
+from .numerics.reductions import one_thread
 
 MOST = 20  # more tensors than these are counted, not listed
 

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from .hashing import LEVELS, mask_key
 from .methods import Keep, KeepAll, KeepLargest, KeepRandom, KeepRanked, KeepWindow, MaskedSum, SourceRule
-from .reductions import INFINITE, l1_ratio
-from .selection import kept_count, rank_probabilities, window_counts
+from .numerics.random_masks import LEVELS, mask_key
+from .numerics.reductions import INFINITE, l1_ratio
+from .numerics.top_k import kept_count, rank_probabilities, window_counts
 from .work import Work
 
 NONE = 0x80000000  # magnitude bits above all others

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .engine import gram_matrix
-from .reductions import vector_gram
+from .numerics.reductions import vector_gram
 
 Value = TypeVar("Value")
 Remember = Callable[[Hashable, Callable[[], Value]], Value]

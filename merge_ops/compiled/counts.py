@@ -8,9 +8,9 @@ from math import gcd
 import numpy as np
 import torch
 
-from ..hashing import LEVELS
 from ..masks import Cut, row_length
-from ..reductions import INFINITE, fixed_exponent
+from ..numerics.random_masks import LEVELS
+from ..numerics.reductions import INFINITE, fixed_exponent
 from ..work import Work
 from .hashes import kept_sums, largest_bits, sums_by_hash, window_sums
 from .launch import addresses, chunks_of, codes, parallel, run

@@ -10,7 +10,7 @@ from ..masks import EVERYTHING, NOTHING
 from ..methods.arcee_fusion import importance
 from ..methods.ram import unique_scales
 from ..methods.sce import energy_shares
-from ..reductions import CHUNK, sum_of_chunks
+from ..numerics.reductions import CHUNK, sum_of_chunks
 from ..work import Work
 from .launch import addresses, all_bfloat16, chunks_of, codes, parallel, run
 from .own import CONSENSUS, FUSION, NEARSWAP, RAM, elementwise, moved_counts

@@ -10,7 +10,7 @@ import torch
 
 from ..masks import SourceNumbers, by_magnitude, by_rank, numbers_of, row_length
 from ..methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
-from ..reductions import CHUNK, sum_of_chunks
+from ..numerics.reductions import CHUNK, sum_of_chunks
 from ..work import Work
 from .counts import TaskVectorCounts
 from .custom import KERNELS

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..reductions import CHUNK
+from ..numerics.reductions import CHUNK
 from .strips import CODES
 
 LONG, PATIENCE = 0.001, 0.005  # seconds per item, and before all of them

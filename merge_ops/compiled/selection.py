@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..masks import NONE, Cut
-from ..reductions import CHUNK
+from ..numerics.reductions import CHUNK
 from .histograms import BINS, between_counts, group_counts, grouped, histogram
 from .launch import addresses, chunks_of, codes, parallel, run
 from .questions import COLLECTED, Among, Inputs, Question, Tie

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..hashing import LEVELS, hash_bits, keep_mask
 from ..masks import Cut, SourceNumbers, row_length
-from ..selection import ranks
+from ..numerics.random_masks import LEVELS, hash_bits, keep_mask
+from ..numerics.top_k import ranks
 from ..work import Work
 from .selection import SMALL, Among, Inputs, MagnitudeTable, Tie, fixed, magnitude_bits
 

@@ -14,7 +14,7 @@ from ..methods import Custom
 from ..methods.arcee_fusion import importance
 from ..methods.ram import unique_scales
 from ..methods.sce import energy_shares
-from ..reductions import CHUNK, chunked_sum, row_sums, sum_of_chunks
+from ..numerics.reductions import CHUNK, chunked_sum, row_sums, sum_of_chunks
 from ..work import Work
 from .launch import BLOCK, EXACT, aligned, chunk_table, codes, table, upload
 from .own import CONSENSUS, FUSION, LANES, NEARSWAP, NUMBERS, RAM, SCE, SCE_CUT, elementwise, energies

@@ -16,7 +16,7 @@ import torch
 
 from ..masks import NONE, Cut
 from ..methods.sce import variance
-from ..reductions import CHUNK, INFINITE, fixed_exponent
+from ..numerics.reductions import CHUNK, INFINITE, fixed_exponent
 
 Inputs = tuple[torch.Tensor, ...]  # the base, and a source: its task vector counts; or several: their variance
 SMALL = 1 << 14  # elements up to which all are kept in order, in the host's memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..reductions import CHUNK, row_sums
+from ..numerics.reductions import CHUNK, row_sums
 from .method import Base, MergeMethod, Numbers, Statistics
 from .plans import Custom
 

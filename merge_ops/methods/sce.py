@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from ..reductions import chunked_sum
-from ..selection import largest
+from ..numerics.reductions import chunked_sum
+from ..numerics.top_k import largest
 from .depth_scaling import LINES, depth_factor
 from .elementwise import sum_in_order, task_vectors
 from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics

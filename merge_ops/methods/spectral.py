@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..reductions import one_thread
+from ..numerics.reductions import one_thread
 from .depth_scaling import LAMBDA, LINES, merged_scale
 from .elementwise import sum_in_order
 from .method import Numbers, Parameter, Range, Scope, Statistics

@@ -23,8 +23,8 @@ from mergesmith.merge_ops.compiled.selection import MagnitudeTable, largest_once
 from mergesmith.merge_ops.compiled.strips import STRIP
 from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.methods.arcee_fusion import importance
-from mergesmith.merge_ops.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
-from mergesmith.merge_ops.selection import largest
+from mergesmith.merge_ops.numerics.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
+from mergesmith.merge_ops.numerics.top_k import largest
 from mergesmith.merge_ops.statistics import InputStatistics
 from mergesmith.merge_ops.work import Work
 

@@ -12,7 +12,7 @@ from tiny_models import write_family, write_model
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import Checkpoint, ModelBank, NonfiniteWarning, parse_recipe, write_merge
-from mergesmith.merge_ops.reductions import chunked_sum
+from mergesmith.merge_ops.numerics.reductions import chunked_sum
 
 NAME = "model.layers.1.mlp.up_proj.weight"
 RECIPES = {

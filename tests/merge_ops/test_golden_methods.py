@@ -11,7 +11,7 @@ from golden import MethodCase, method_cases
 from mergesmith.merge_ops.execute import execute, largest_mask
 from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Scope
 from mergesmith.merge_ops.methods.sce import energy_weighted, most_variable
-from mergesmith.merge_ops.selection import largest
+from mergesmith.merge_ops.numerics.top_k import largest
 from mergesmith.merge_ops.statistics import InputStatistics
 
 CASES = [case for case in method_cases() if case.method in METHODS]

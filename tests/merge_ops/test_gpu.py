@@ -23,11 +23,11 @@ from mergesmith.merge_ops.gpu.launch import BLOCK, INTERPRETED, STEP, chunk_tabl
 from mergesmith.merge_ops.gpu.own import LANES
 from mergesmith.merge_ops.gpu.resolve import Request, resolve
 from mergesmith.merge_ops.gpu.selection import SMALL, Among, MagnitudeTable, Tie
-from mergesmith.merge_ops.hashing import keep_mask, mask_key
 from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.methods.sce import variance
-from mergesmith.merge_ops.reductions import CHUNK, chunked_sum, fixed_sum, sum_of_chunks
-from mergesmith.merge_ops.selection import largest
+from mergesmith.merge_ops.numerics.random_masks import keep_mask, mask_key
+from mergesmith.merge_ops.numerics.reductions import CHUNK, chunked_sum, fixed_sum, sum_of_chunks
+from mergesmith.merge_ops.numerics.top_k import largest
 from mergesmith.merge_ops.work import Work
 
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32

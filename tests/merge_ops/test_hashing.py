@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mergesmith.merge_ops.execute import execute
-from mergesmith.merge_ops.hashing import hash_bits, keep_mask, mask_key
 from mergesmith.merge_ops.methods import KeepRandom, MaskedSum, SourceRule
+from mergesmith.merge_ops.numerics.random_masks import hash_bits, keep_mask, mask_key
 
 CPU = torch.device("cpu")
 NAME = "model.layers.0.mlp.up_proj.weight"

@@ -9,7 +9,7 @@ import torch
 from plain_merge import merge, noise
 
 from mergesmith.merge_ops.execute import ranked_probability
-from mergesmith.merge_ops.selection import ranks
+from mergesmith.merge_ops.numerics.top_k import ranks
 
 SEEDS = 400
 ROWS, COLUMNS = 12, 25

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mergesmith.merge_ops.reductions import (
+from mergesmith.merge_ops.numerics.reductions import (
     CHUNK,
     FIXED_BITS,
     INFINITE,
