@@ -24,7 +24,7 @@ from families import FAMILIES, write_models  # noqa: E402
 from transformers import AutoModelForCausalLM, __version__  # noqa: E402
 
 from mergesmith.merge_ops import LiveModel, ModelBank, parse_recipe, write_merge  # noqa: E402
-from mergesmith.merge_ops.quiet import quiet_transformers  # noqa: E402
+from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers  # noqa: E402
 
 RECIPE = """
 merge_method: ties

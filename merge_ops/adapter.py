@@ -12,7 +12,7 @@ import torch
 from mergesmith.errors import Faults, UserError, first_few
 
 from .adapter_config import LoraConfig, lora_config
-from .architecture import Architecture
+from .architectures.architecture import Architecture
 from .files import Header, TensorFile, open_file
 from .numerics.reductions import one_thread
 

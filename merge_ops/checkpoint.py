@@ -17,12 +17,12 @@ import torch
 from mergesmith.errors import Faults, UserError, first_few
 
 from .adapter import LoraAdapter
-from .architecture import Architecture
+from .architectures.architecture import Architecture
+from .architectures.cache import architecture_of
+from .architectures.canonical_names import Part
 from .digest import WeightsDigest
 from .files import open_weights
-from .known_architectures import architecture_of
 from .resolve import find_folders
-from .stored_names import Part
 
 # What decides how text becomes token ids, best first: the first that exists is compared between sources.
 VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))

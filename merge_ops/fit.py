@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mergesmith.errors import Faults, first_few
 
-from .architecture import TEXT, is_before_layers
+from .architectures.architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
 from .recipe import Recipe
 from .recipe_blocks import Slice

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .architecture import Architecture
+from .architectures.architecture import Architecture
 from .checkpoint import Entry
 from .config_json import merged_config
 from .digest import WeightsDigest
@@ -96,7 +96,7 @@ class MergedSource:
     def _architecture(self) -> Architecture:
         if {**self.config, "dtype": None} == {**self.donor.config, "dtype": None}:
             return self.donor.architecture
-        from .skeleton import architecture_from  # seconds, of which most merges have no need
+        from .architectures.meta_model import architecture_from  # seconds, of which most merges have no need
 
         return architecture_from(
             self.config, self.folder, self.reference, trust_remote_code=self.bank.trust_remote_code

@@ -11,6 +11,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from .architectures.meta_model import config_from, load_config, model_class
+from .architectures.quiet_transformers import quiet_transformers
+from .architectures.weight_views import View, checkpoint_views
 from .bank import ModelBank
 from .checkpoint import Checkpoint
 from .config_json import merged_config
@@ -19,11 +22,8 @@ from .materialize import merge_in_batches, torch_dtype
 from .merge_plan import MergePlan, TensorTask
 from .placement import device_map, spread
 from .plan import plan_merge
-from .quiet import quiet_transformers
 from .recipe import Recipe
-from .skeleton import config_from, load_config, model_class
 from .structure import without_numbers
-from .weight_views import View, checkpoint_views
 
 
 class Written:

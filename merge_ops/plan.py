@@ -8,7 +8,7 @@ from typing import Any
 
 from mergesmith.errors import UserError
 
-from .architecture import TEXT
+from .architectures.architecture import TEXT
 from .bank import ModelBank
 from .fit import check_fit
 from .layout import check_layout

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from mergesmith.errors import UserError, unknown
 
-from .architecture import Architecture, is_before_layers, with_layer
+from .architectures.architecture import Architecture, is_before_layers, with_layer
 from .bank import InputKey, ModelBank
 from .methods import Base, get_method
 from .recipe import Recipe

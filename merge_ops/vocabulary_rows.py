@@ -18,7 +18,7 @@ import torch
 
 from mergesmith.errors import UserError, first_few
 
-from .architecture import TEXT, is_before_layers
+from .architectures.architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
 from .recipe import Recipe
 from .recipe_blocks import Module

@@ -14,7 +14,7 @@ from tiny_models import FAMILIES, write_model
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import Checkpoint, CheckpointWarning, ModelBank
-from mergesmith.merge_ops.architecture import is_before_layers, layer_of, with_layer
+from mergesmith.merge_ops.architectures.architecture import is_before_layers, layer_of, with_layer
 
 Tensors = dict[str, torch.Tensor]
 

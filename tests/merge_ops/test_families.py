@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from mergesmith.merge_ops import Checkpoint, LiveModel, ModelBank, Recipe, materialize, parse_recipe, write_merge
-from mergesmith.merge_ops.quiet import quiet_transformers
+from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
 
 TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2, 11, 12, 13, 14, 15]])
 LINEAR = """

@@ -10,8 +10,8 @@ import pytest
 from tiny_models import FAMILIES, write_model
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops import skeleton
-from mergesmith.merge_ops.known_architectures import architecture_of
+from mergesmith.merge_ops.architectures import meta_model as skeleton
+from mergesmith.merge_ops.architectures.cache import architecture_of
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from tiny_models import FAMILIES, write_family, write_model
 from transformers import AutoModelForCausalLM
 
 from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, WeightsDigest, materialize, parse_recipe, write_merge
-from mergesmith.merge_ops.quiet import quiet_transformers
-from mergesmith.merge_ops.weight_views import checkpoint_views
+from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
+from mergesmith.merge_ops.architectures.weight_views import checkpoint_views
 
 TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2]])
 

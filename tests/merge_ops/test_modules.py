@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import LiveModel, ModelBank, materialize, parse_recipe, write_merge
-from mergesmith.merge_ops.quiet import quiet_transformers
+from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
 
 TEXT = {
     "vocab_size": 48,

@@ -23,8 +23,8 @@ from mergesmith.merge_ops import (
     parse_recipe,
     write_merge,
 )
+from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
 from mergesmith.merge_ops.chat_templates import NAMED
-from mergesmith.merge_ops.quiet import quiet_transformers
 
 ADDED = ["<|im_start|>", "<|im_end|>"]
 TIES = """

@@ -18,9 +18,9 @@ from transformers.pytorch_utils import Conv1D
 from mergesmith.errors import UserError, first_line
 
 from .architecture import Architecture
-from .live_names import LiveNames
-from .quiet import quiet_transformers
-from .stored_names import StoredNames
+from .canonical_names import StoredNames
+from .quiet_transformers import quiet_transformers
+from .transformers_names import LiveNames
 from .weight_views import renamed_only
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .architecture import Architecture
-from .stored_names import StoredNames
+from .canonical_names import StoredNames
 
 if TYPE_CHECKING:
-    from .live_names import LiveNames
+    from .transformers_names import LiveNames
 
 
 def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
@@ -35,7 +35,7 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
     if file is not None:
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             return _from_document(json.loads(file.read_text(encoding="utf-8")), lambda: _live_names(folder, reference))
-    from .skeleton import architecture_of as work_out  # takes seconds
+    from .meta_model import architecture_of as work_out  # takes seconds
 
     found = work_out(folder, reference, trust_remote_code=trust_remote_code)
     if file is not None:
@@ -45,8 +45,8 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
 
 
 def _live_names(folder: Path, reference: str) -> LiveNames:
-    from .live_names import LiveNames
-    from .skeleton import load_config, skeleton
+    from .meta_model import load_config, skeleton
+    from .transformers_names import LiveNames
 
     return LiveNames(skeleton(load_config(folder, reference))[0])
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from .stored_names import Part
+from .canonical_names import Part
 from .weight_views import checkpoint_views, group_of, renamed_only
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from .live_names import LiveNames
+    from .transformers_names import LiveNames
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .stored_names import StoredNames
+from .canonical_names import StoredNames
 
 LAYER = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")  # a tensor's first number between dots is its layer
 EMBEDDINGS = ("embed", "wte", "wpe")
