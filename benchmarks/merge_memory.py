@@ -81,7 +81,7 @@ def main() -> None:
         merge_here(arguments.merge)
         return
     sys.path.insert(0, str(ROOT))
-    from mergesmith.merge_ops.background import PENDING
+    from mergesmith.merge_ops.checkpoints.background import PENDING
 
     config = LlamaConfig(
         hidden_size=arguments.hidden,

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from .bank import ModelBank
-from .checkpoint import Checkpoint, CheckpointWarning
-from .digest import WeightsDigest
+from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
+from .checkpoints.find_model import absolute_reference, resolve_reference
+from .checkpoints.weights_digest import WeightsDigest
 from .finite import NonfiniteWarning
 from .materialize import MergeError, materialize
 from .merge_plan import MergePlan
@@ -16,7 +17,6 @@ from .recipe_blocks import Rule, Setting, Slice, Source
 from .recipe_documents import load_yaml
 from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .references import ModelPath, ModelReference
-from .resolve import absolute_reference, resolve_reference
 from .tokenizer import load_tokenizer
 from .tokenizer_section import TokenizerSection, TokenRule
 from .vocabulary import VocabularyWarning

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .checkpoint import Checkpoint
+from .checkpoints.checkpoint import Checkpoint
 from .statistics import InputStatistics, compute_anew
 
 if TYPE_CHECKING:

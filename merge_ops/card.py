@@ -5,8 +5,8 @@ from __future__ import annotations
 import yaml
 
 from .bank import ModelBank
+from .checkpoints.find_model import HUB_ID
 from .merge_plan import MergePlan
-from .resolve import HUB_ID
 
 
 def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .bank import ModelBank
 from .chat_templates import AUTO_TEMPLATE, NAMED
-from .checkpoint import Checkpoint
+from .checkpoints.checkpoint import Checkpoint
 from .recipe import Recipe
 from .vocabulary import tokenizer_model
 

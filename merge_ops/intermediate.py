@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .architectures.architecture import Architecture
-from .checkpoint import Entry
+from .checkpoints.checkpoint import Entry
+from .checkpoints.weights_digest import WeightsDigest
 from .config_json import merged_config
-from .digest import WeightsDigest
 from .materialize import merge_task, output_spec
 from .plan import plan_merge
 from .recipe import Recipe

@@ -15,9 +15,9 @@ from .architectures.meta_model import config_from, load_config, model_class
 from .architectures.quiet_transformers import quiet_transformers
 from .architectures.weight_views import View, checkpoint_views
 from .bank import ModelBank
-from .checkpoint import Checkpoint
+from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.weights_digest import WeightsDigest
 from .config_json import merged_config
-from .digest import WeightsDigest
 from .materialize import merge_in_batches, torch_dtype
 from .merge_plan import MergePlan, TensorTask
 from .placement import device_map, spread

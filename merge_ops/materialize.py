@@ -9,8 +9,8 @@ from functools import reduce
 import torch
 
 from .bank import ModelBank, counting
+from .checkpoints.weight_files import Spec
 from .engine import run
-from .files import Spec
 from .merge_plan import MergePlan, TensorTask
 from .methods import Plan, PlanError
 from .plan import plan_merge

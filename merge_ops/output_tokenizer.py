@@ -10,7 +10,7 @@ from typing import Any
 from .architectures.quiet_transformers import quiet_transformers
 from .bank import ModelBank
 from .chat import chat_template, model_template
-from .checkpoint import Checkpoint
+from .checkpoints.checkpoint import Checkpoint
 from .intermediate import with_intermediates
 from .recipe import Recipe
 from .vocabulary import output_vocabulary, tokenizer_model, tokenizer_of

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .bank import ModelBank
-from .checkpoint import Checkpoint
+from .checkpoints.checkpoint import Checkpoint
 from .vocabulary import OutputVocabulary, model_vocabulary
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .bank import ModelBank
-from .checkpoint import Checkpoint
+from .checkpoints.checkpoint import Checkpoint
 from .recipe import Recipe
 from .tokenizer import load_tokenizer
 from .tokenizer_section import UNION, TokenizerSection

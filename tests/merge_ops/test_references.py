@@ -10,7 +10,7 @@ from tiny_models import write_model
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import Checkpoint, ModelPath, ModelReference, absolute_reference, parse_recipe
-from mergesmith.merge_ops.resolve import locate
+from mergesmith.merge_ops.checkpoints.find_model import locate
 
 FORMS = {
     "./a": (ModelPath("./a"), None),

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mergesmith.merge_ops import WeightsDigest, shards
-from mergesmith.merge_ops.background import Background
-from mergesmith.merge_ops.files import Spec
+from mergesmith.merge_ops.checkpoints.background import Background
+from mergesmith.merge_ops.checkpoints.weight_files import Spec
 from mergesmith.merge_ops.shards import write_shards
 
 TENSORS = {

@@ -16,13 +16,13 @@ import torch
 
 from mergesmith.errors import Faults, UserError, first_few
 
-from .adapter import LoraAdapter
-from .architectures.architecture import Architecture
-from .architectures.cache import architecture_of
-from .architectures.canonical_names import Part
-from .digest import WeightsDigest
-from .files import open_weights
-from .resolve import find_folders
+from ..architectures.architecture import Architecture
+from ..architectures.cache import architecture_of
+from ..architectures.canonical_names import Part
+from .find_model import find_folders
+from .lora_adapter import LoraAdapter
+from .weight_files import open_weights
+from .weights_digest import WeightsDigest
 
 # What decides how text becomes token ids, best first: the first that exists is compared between sources.
 VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))

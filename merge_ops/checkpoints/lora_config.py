@@ -10,7 +10,7 @@ from typing import Any
 
 from mergesmith.errors import Faults
 
-from .resolve import ADAPTER_CONFIG, read_adapter_config
+from .find_model import ADAPTER_CONFIG, read_adapter_config
 
 # Keys that either are read below or leave the merged weights alone: what was trained where stands in the tensors.
 KNOWN = (

@@ -11,10 +11,10 @@ import torch
 
 from mergesmith.errors import Faults, UserError, first_few
 
-from .adapter_config import LoraConfig, lora_config
-from .architectures.architecture import Architecture
-from .files import Header, TensorFile, open_file
-from .numerics.reductions import one_thread
+from ..architectures.architecture import Architecture
+from ..numerics.reductions import one_thread
+from .lora_config import LoraConfig, lora_config
+from .weight_files import Header, TensorFile, open_file
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."

@@ -1,0 +1,1 @@
+"""Source checkpoints on disk: finding them, reading their weights, LoRA adapters, digests."""
