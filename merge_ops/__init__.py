@@ -12,13 +12,13 @@ from .merge_plan import MergePlan
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .output_tokenizer import output_tokenizer, tokenizer_folder
 from .plan import plan_merge
-from .recipe import Recipe
-from .recipe_blocks import Rule, Setting, Slice, Source
-from .recipe_documents import load_yaml
-from .recipe_yaml import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
-from .references import ModelPath, ModelReference
+from .recipes.blocks import Rule, Setting, Slice, Source
+from .recipes.multi_document import load_yaml
+from .recipes.reader import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
+from .recipes.recipe import Recipe
+from .recipes.references import ModelPath, ModelReference
+from .recipes.tokenizer_section import TokenizerSection, TokenRule
 from .tokenizer import load_tokenizer
-from .tokenizer_section import TokenizerSection, TokenRule
 from .vocabulary import VocabularyWarning
 from .write import Written, write_merge
 

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from .bank import ModelBank
-from .chat_templates import AUTO_TEMPLATE, NAMED
 from .checkpoints.checkpoint import Checkpoint
-from .recipe import Recipe
+from .recipes.chat_templates import AUTO_TEMPLATE, NAMED
+from .recipes.recipe import Recipe
 from .vocabulary import tokenizer_model
 
 

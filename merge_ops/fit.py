@@ -8,8 +8,8 @@ from mergesmith.errors import Faults, first_few
 
 from .architectures.architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
-from .recipe import Recipe
-from .recipe_blocks import Slice
+from .recipes.blocks import Slice
+from .recipes.recipe import Recipe
 
 MERGE_THEM = "give tokenizer_source (union, base or a model) to merge the vocabularies"
 MOST = 8  # examples named of one kind of difference

@@ -18,7 +18,7 @@ from .checkpoints.weights_digest import WeightsDigest
 from .config_json import merged_config
 from .materialize import merge_task, output_spec
 from .plan import plan_merge
-from .recipe import Recipe
+from .recipes.recipe import Recipe
 from .vocabulary import tokenizer_model
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from .materialize import merge_in_batches, torch_dtype
 from .merge_plan import MergePlan, TensorTask
 from .placement import device_map, spread
 from .plan import plan_merge
-from .recipe import Recipe
+from .recipes.recipe import Recipe
 from .structure import without_numbers
 
 

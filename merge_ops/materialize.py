@@ -14,7 +14,7 @@ from .engine import run
 from .merge_plan import MergePlan, TensorTask
 from .methods import Plan, PlanError
 from .plan import plan_merge
-from .recipe import Recipe
+from .recipes.recipe import Recipe
 from .stream import staged
 from .vocabulary_rows import rebuilt_keys
 from .work import Work

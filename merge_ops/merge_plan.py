@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .bank import InputKey
 from .methods import MergeMethod, Numbers
-from .recipe import Recipe
+from .recipes.recipe import Recipe
 from .vocabulary import OutputVocabulary
 
 

@@ -12,7 +12,7 @@ from .bank import ModelBank
 from .chat import chat_template, model_template
 from .checkpoints.checkpoint import Checkpoint
 from .intermediate import with_intermediates
-from .recipe import Recipe
+from .recipes.recipe import Recipe
 from .vocabulary import output_vocabulary, tokenizer_model, tokenizer_of
 
 TOKENIZER_FILES = (

@@ -14,8 +14,8 @@ from .fit import check_fit
 from .layout import check_layout
 from .merge_plan import MergePlan, TensorTask
 from .methods import Base, Numbers, Parameter, Scope, get_method
-from .recipe import Recipe
-from .recipe_blocks import Number, Parameters, Slice
+from .recipes.blocks import Number, Parameters, Slice
+from .recipes.recipe import Recipe
 from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_numbers
 from .vocabulary import OutputVocabulary, output_vocabulary
 from .vocabulary_rows import rebuilt_keys

@@ -14,8 +14,8 @@ from mergesmith.errors import UserError, unknown
 from .architectures.architecture import Architecture, is_before_layers, with_layer
 from .bank import InputKey, ModelBank
 from .methods import Base, get_method
-from .recipe import Recipe
-from .recipe_blocks import Module, Parameters, Setting, Slice, Source
+from .recipes.blocks import Module, Parameters, Setting, Slice, Source
+from .recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import numpy as np
 
 from .bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint
-from .recipe import Recipe
+from .recipes.recipe import Recipe
+from .recipes.tokenizer_section import UNION, TokenizerSection
 from .tokenizer import load_tokenizer
-from .tokenizer_section import UNION, TokenizerSection
 
 SAME_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 

@@ -20,9 +20,9 @@ from mergesmith.errors import UserError, first_few
 
 from .architectures.architecture import TEXT, is_before_layers
 from .bank import InputKey, ModelBank
-from .recipe import Recipe
-from .recipe_blocks import Module
-from .tokenizer_section import TokenRule
+from .recipes.blocks import Module
+from .recipes.recipe import Recipe
+from .recipes.tokenizer_section import TokenRule
 from .vocabulary import OutputVocabulary, VocabularyWarning, model_vocabulary, rows_of
 
 NONE = -1

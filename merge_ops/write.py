@@ -21,7 +21,7 @@ from .materialize import materialize, output_spec
 from .merge_plan import MergePlan
 from .output_tokenizer import write_tokenizer
 from .plan import plan_merge
-from .recipe import Recipe
+from .recipes.recipe import Recipe
 from .shards import write_shards
 from .special_tokens import GENERATION, generation_config
 

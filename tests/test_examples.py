@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipes.reader.RecipeWarning")
 def test_recipe_merges(path: Path, in_llama: Path, tmp_path: Path) -> None:
     recipe = read_recipe(path)
     write_merge(recipe, ModelBank(recipe.references()), tmp_path / "out")
@@ -33,7 +33,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipes.reader.RecipeWarning")
 def test_recipe_gives_the_same_from_shards_and_in_shards(
     path: Path, llama: Path, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

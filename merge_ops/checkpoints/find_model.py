@@ -11,7 +11,7 @@ from typing import Any
 
 from mergesmith.errors import UserError, first_line
 
-from ..references import ModelPath, ModelReference
+from ..recipes.references import ModelPath, ModelReference
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "tokenizer*", "LICENSE*")

@@ -15,7 +15,7 @@ from mergesmith.merge_ops.vocabulary import output_vocabulary
 
 
 @pytest.mark.parametrize("case", recipe_cases(), ids=lambda case: case.name)
-@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipes.reader.RecipeWarning")
 @pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.vocabulary.VocabularyWarning")
 def test_equals_mergekit(case: RecipeCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case.write_models(tmp_path)
@@ -54,7 +54,7 @@ def by_token(
 
 
 @pytest.mark.parametrize("case", recipe_cases(), ids=lambda case: case.name)
-@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipes.reader.RecipeWarning")
 def test_written_recipe_is_the_same_recipe(case: RecipeCase) -> None:
     recipe = parse_recipe(case.text())
     again = parse_recipe(recipe.to_yaml())

@@ -10,7 +10,7 @@ import torch
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import MergeError, ModelBank, RecipeWarning, materialize, parse_recipe, plan_merge
 
-pytestmark = pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipe_yaml.RecipeWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipes.reader.RecipeWarning")
 
 Tensors = dict[str, torch.Tensor]
 

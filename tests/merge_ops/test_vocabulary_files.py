@@ -24,7 +24,7 @@ from mergesmith.merge_ops import (
     write_merge,
 )
 from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
-from mergesmith.merge_ops.chat_templates import NAMED
+from mergesmith.merge_ops.recipes.chat_templates import NAMED
 
 ADDED = ["<|im_start|>", "<|im_end|>"]
 TIES = """

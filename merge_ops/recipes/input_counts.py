@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mergesmith.errors import Faults
 
-from .methods import Base, MergeMethod
-from .recipe_blocks import Module
+from ..methods import Base, MergeMethod
+from .blocks import Module
 
 
 def check_contract(faults: Faults, method: MergeMethod, inputs: Module, base: str | None, prefix: str = "") -> None:

@@ -13,13 +13,13 @@ from typing import Any
 
 from mergesmith.errors import Faults, UserError, unknown
 
+from ..methods import METHODS, MergeMethod
+from .blocks import Module, Parameters, Slice, Source
 from .chat_templates import template_fault
-from .methods import METHODS, MergeMethod
+from .input_counts import check_contract
+from .multi_document import join_documents, load_documents
+from .parameter_reader import ParameterReader
 from .recipe import NOT_MERGEKITS, Recipe
-from .recipe_blocks import Module, Parameters, Slice, Source
-from .recipe_contract import check_contract
-from .recipe_documents import join_documents, load_documents
-from .recipe_values import ParameterReader
 from .references import reference_text
 from .tokenizer_section import SectionReader
 

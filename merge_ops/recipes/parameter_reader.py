@@ -8,8 +8,8 @@ from typing import Any
 
 from mergesmith.errors import Faults, unknown
 
-from .methods import METHODS, MergeMethod, Parameter, Scope
-from .recipe_blocks import Number, Parameters, Rule, Setting, Slice, Source
+from ..methods import METHODS, MergeMethod, Parameter, Scope
+from .blocks import Number, Parameters, Rule, Setting, Slice, Source
 
 Tell = Callable[[str, str], None]
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")

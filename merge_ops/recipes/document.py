@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    from .blocks import Module, Parameters, Rule, Setting, Slice, Source
     from .recipe import Recipe
-    from .recipe_blocks import Module, Parameters, Rule, Setting, Slice, Source
 
 
 class Dumper(yaml.SafeDumper):

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from .methods import METHODS
-from .recipe_blocks import Module, Parameters, Slice, Source
-from .recipe_form import Dumper, inputs_document
+from ..methods import METHODS
+from .blocks import Module, Parameters, Slice, Source
+from .document import Dumper, inputs_document
 from .tokenizer_section import TOKENIZER_WORDS, TokenizerSection
 
 SCHEMA_VERSION = 1

@@ -1,0 +1,1 @@
+"""Merge recipes as frozen records, and their YAML form. Opens no model."""
