@@ -11,8 +11,8 @@ import pkgutil
 
 from mergesmith.errors import UserError, unknown
 
-from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
-from .plans import (
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.plans import (
     AddDelta,
     Custom,
     Keep,

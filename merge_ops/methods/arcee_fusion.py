@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..numerics.reductions import CHUNK, row_sums
-from .method import Base, MergeMethod, Numbers, Statistics
-from .plans import Custom
+from .base.declaration import Base, MergeMethod, Numbers, Statistics
+from .base.plans import Custom
 
 FLOOR = 1e-8  # added to probabilities
 

@@ -6,11 +6,11 @@ from functools import partial
 
 import torch
 
-from .depth_scaling import LINES, merged_scale
-from .elementwise import sum_in_order, task_vectors
-from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
-from .plans import Custom
-from .spectral import SCALE
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.depth_scaling import LINES, merged_scale
+from .base.elementwise import sum_in_order, task_vectors
+from .base.plans import Custom
+from .base.spectral import SCALE
 
 
 def plan(numbers: Numbers, _stats: Statistics) -> Custom:

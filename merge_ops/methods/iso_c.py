@@ -7,9 +7,9 @@ from functools import partial
 
 import torch
 
-from .elementwise import sum_in_order
-from .method import Base, MergeMethod
-from .spectral import PARAMETERS, mean, plan_spectral, product, svd
+from .base.declaration import Base, MergeMethod
+from .base.elementwise import sum_in_order
+from .base.spectral import PARAMETERS, mean, plan_spectral, product, svd
 
 
 def isotropic(deltas: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from .method import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
-from .plans import LinearCombination
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .base.plans import LinearCombination
 
 
 def plan(numbers: Numbers, stats: Statistics) -> LinearCombination:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .depth_scaling import LINES, merged_scale
-from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
-from .plans import KeepLargest, LinearCombination, MaskedSum, SourceRule
-from .spectral import SCALE
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.depth_scaling import LINES, merged_scale
+from .base.plans import KeepLargest, LinearCombination, MaskedSum, SourceRule
+from .base.spectral import SCALE
 
 
 def plan(numbers: Numbers, _stats: Statistics) -> MaskedSum | LinearCombination:

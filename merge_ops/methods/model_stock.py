@@ -6,9 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
-from .combinations import over_task_vectors
-from .method import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
-from .plans import LinearCombination, RowCombination
+from .base.combinations import over_task_vectors
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .base.plans import LinearCombination, RowCombination
 
 TINY, NO_DIVISOR = 1e-6, 1e-6
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from .combinations import over_task_vectors
-from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
-from .plans import LinearCombination, RowCombination
+from .base.combinations import over_task_vectors
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.plans import LinearCombination, RowCombination
 
 
 def plan(numbers: Numbers, stats: Statistics) -> LinearCombination | RowCombination:

@@ -6,8 +6,8 @@ from functools import partial
 
 import torch
 
-from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
-from .plans import Custom
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.plans import Custom
 
 SMALLEST = 1e-6  # distances are raised to it
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .combinations import over_task_vectors
-from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
-from .plans import LinearCombination, RowCombination
+from .base.combinations import over_task_vectors
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.plans import LinearCombination, RowCombination
 
 NO_WEIGHT = 1e-6  # weights whose sum is smaller count alike
 TINY_NORM = 1e-7  # norms are raised to it

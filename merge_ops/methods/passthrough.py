@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .method import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
-from .plans import LinearCombination
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .base.plans import LinearCombination
 
 
 def plan(numbers: Numbers, _stats: Statistics) -> LinearCombination:

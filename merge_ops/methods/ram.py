@@ -7,10 +7,10 @@ from functools import partial
 
 import torch
 
-from .depth_scaling import LINES, depth_factor
-from .elementwise import sum_in_order, task_vectors
-from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
-from .plans import Custom, LinearCombination
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.depth_scaling import LINES, depth_factor
+from .base.elementwise import sum_in_order, task_vectors
+from .base.plans import Custom, LinearCombination
 
 
 def plan_ram(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:

@@ -9,10 +9,10 @@ import torch
 
 from ..numerics.reductions import chunked_sum
 from ..numerics.top_k import largest
-from .depth_scaling import LINES, depth_factor
-from .elementwise import sum_in_order, task_vectors
-from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
-from .plans import Custom, LinearCombination
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.depth_scaling import LINES, depth_factor
+from .base.elementwise import sum_in_order, task_vectors
+from .base.plans import Custom, LinearCombination
 
 NO_ENERGY, NO_DIVISOR = 1e-6, 1e-6
 

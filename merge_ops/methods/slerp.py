@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from .method import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
-from .plans import LinearCombination
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.plans import LinearCombination
 
 NEARLY_PARALLEL = 0.9995  # cosine beyond which both ends are interpolated linearly
 TINY_NORM = 1e-8  # a vector of at most this norm is not normalized

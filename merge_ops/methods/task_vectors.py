@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from .depth_scaling import LAMBDA, LINES, merged_scale
-from .method import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
-from .plans import (
+from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.depth_scaling import LAMBDA, LINES, merged_scale
+from .base.plans import (
     NO_DIVISOR,
     Keep,
     KeepAll,

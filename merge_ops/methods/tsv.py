@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from .method import Base, MergeMethod
-from .spectral import PARAMETERS, mean, plan_spectral, product, svd
+from .base.declaration import Base, MergeMethod
+from .base.spectral import PARAMETERS, mean, plan_spectral, product, svd
 
 
 def whitened(deltas: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -22,7 +22,7 @@ from mergesmith.merge_ops.methods import (
     Scope,
     get_method,
 )
-from mergesmith.merge_ops.methods.method import Statistics
+from mergesmith.merge_ops.methods.base.declaration import Statistics
 from mergesmith.merge_ops.statistics import InputStatistics
 
 SHAPES = ((7,), (1,), (12, 9), (3, 5, 4))

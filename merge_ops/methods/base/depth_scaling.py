@@ -11,7 +11,7 @@ task vector equals scaling each one before it is masked, since masks depend on t
 
 from __future__ import annotations
 
-from .method import Numbers, Parameter, Scope
+from .declaration import Numbers, Parameter, Scope
 
 LINES = Parameter(
     "lines",

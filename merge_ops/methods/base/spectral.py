@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..numerics.reductions import one_thread
+from ...numerics.reductions import one_thread
+from .declaration import Numbers, Parameter, Range, Scope, Statistics
 from .depth_scaling import LAMBDA, LINES, merged_scale
 from .elementwise import sum_in_order
-from .method import Numbers, Parameter, Range, Scope, Statistics
 from .plans import AddDelta, LinearCombination
 
 SCALE = Parameter(LAMBDA.name, Scope.TENSOR, default=1.0, search=Range(0.0, 2.0), doc="scale of the merged task vector")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .method import Numbers
+from .declaration import Numbers
 from .plans import LinearCombination, RowCombination
 
 

@@ -1,0 +1,1 @@
+"""What merge methods are built from: the declaration, plan records and shared helpers."""
