@@ -29,9 +29,9 @@ from merge_speed_cases import BASE, CASES, SOURCES, Case
 from synthetic_checkpoint import llama, write_family
 
 from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, parse_recipe
-from mergesmith.merge_ops.engine import run
+from mergesmith.merge_ops.executors.dispatch import run
+from mergesmith.merge_ops.executors.job import Work
 from mergesmith.merge_ops.methods import KeepLargest, KeepRandom, KeepRanked, KeepWindow, MaskedSum, SourceRule
-from mergesmith.merge_ops.work import Work
 
 SECTIONS = ("resident", "statistics", "host", "equality")
 BANDWIDTH = {

@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from golden import MethodCase, method_cases  # noqa: E402
 
-from mergesmith.merge_ops.execute import execute  # noqa: E402
+from mergesmith.merge_ops.executors.reference import execute  # noqa: E402
 from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Parameter, Scope  # noqa: E402
 from mergesmith.merge_ops.statistics import InputStatistics  # noqa: E402
 

@@ -10,14 +10,14 @@ import torch
 
 from .bank import ModelBank, counting
 from .checkpoints.weight_files import Spec
-from .engine import run
+from .executors.dispatch import run
+from .executors.job import Work
 from .merge_plan import MergePlan, TensorTask
 from .methods import Plan, PlanError
 from .plan import plan_merge
 from .recipes.recipe import Recipe
 from .stream import staged
 from .vocabulary_rows import rebuilt_keys
-from .work import Work
 
 BATCH = 1 << 26  # elements that are merged together
 MADE = 1 << 27  # bytes that are taken for them, beside what stays

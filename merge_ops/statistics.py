@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from .engine import gram_matrix
+from .executors.dispatch import gram_matrix
 from .numerics.reductions import vector_gram
 
 Value = TypeVar("Value")

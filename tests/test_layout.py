@@ -26,8 +26,8 @@ ONLY_IN = {
     "ray": ("optimizer/pools",),
     "lm_eval": ("evaluators",),
     "datasets": ("evaluators",),
-    "numba": ("merge_ops/compiled",),
-    "triton": ("merge_ops/gpu",),
+    "numba": ("merge_ops/executors/cpu",),
+    "triton": ("merge_ops/executors/gpu",),
 }
 MERGE_OPS_LIBRARIES = (
     *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy"),

@@ -14,19 +14,20 @@ import pytest
 import torch
 from works import VARIANTS, models, models_of, reference, work_for
 
-from mergesmith.merge_ops.compiled import executor as compiled
-from mergesmith.merge_ops.compiled import questions, selection
-from mergesmith.merge_ops.compiled.counts import TaskVectorCounts
-from mergesmith.merge_ops.compiled.launch import chunks_of, parallel
-from mergesmith.merge_ops.compiled.questions import Among, answers
-from mergesmith.merge_ops.compiled.selection import MagnitudeTable, largest_once
-from mergesmith.merge_ops.compiled.strips import STRIP
+from mergesmith.merge_ops.executors.cpu import executor as compiled
+from mergesmith.merge_ops.executors.cpu import magnitude_table as selection
+from mergesmith.merge_ops.executors.cpu import pending_cuts as questions
+from mergesmith.merge_ops.executors.cpu.launch import chunks_of, parallel
+from mergesmith.merge_ops.executors.cpu.load_store import STRIP
+from mergesmith.merge_ops.executors.cpu.magnitude_table import MagnitudeTable, largest_once
+from mergesmith.merge_ops.executors.cpu.pending_cuts import Among, answers
+from mergesmith.merge_ops.executors.cpu.task_vector_counts import TaskVectorCounts
+from mergesmith.merge_ops.executors.job import Work
 from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.methods.arcee_fusion import importance
 from mergesmith.merge_ops.numerics.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
 from mergesmith.merge_ops.numerics.top_k import largest
 from mergesmith.merge_ops.statistics import InputStatistics
-from mergesmith.merge_ops.work import Work
 
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 LARGE = (3, CHUNK // 2 + STRIP + 5)  # several chunks, strips and threads
@@ -222,7 +223,7 @@ def test_a_long_vector_has_the_same_importance_for_every_thread_count() -> None:
 
 
 def test_without_a_compiler_plain_torch_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = importlib.import_module("mergesmith.merge_ops.engine")
+    engine = importlib.import_module("mergesmith.merge_ops.executors.dispatch")
     monkeypatch.setattr(engine, "executor_for", lambda _device: None)
     work = work_for(METHODS["ties"], models((20, 30), 3, BFLOAT16), BFLOAT16)
     engine.run([work])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from golden import MethodCase, method_cases
 
-from mergesmith.merge_ops.execute import execute, largest_mask
+from mergesmith.merge_ops.executors.reference import execute, largest_mask
 from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Scope
 from mergesmith.merge_ops.methods.sce import energy_weighted, most_variable
 from mergesmith.merge_ops.numerics.top_k import largest

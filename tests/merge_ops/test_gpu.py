@@ -15,20 +15,20 @@ import pytest
 import torch
 from works import VARIANTS, models, models_of, reference, work_for
 
-from mergesmith.merge_ops.gpu import custom
-from mergesmith.merge_ops.gpu import executor as gpu
-from mergesmith.merge_ops.gpu import resolve as resolving
-from mergesmith.merge_ops.gpu.counts import TaskVectorCounts
-from mergesmith.merge_ops.gpu.launch import BLOCK, INTERPRETED, STEP, chunk_table
-from mergesmith.merge_ops.gpu.own import LANES
-from mergesmith.merge_ops.gpu.resolve import Request, resolve
-from mergesmith.merge_ops.gpu.selection import SMALL, Among, MagnitudeTable, Tie
+from mergesmith.merge_ops.executors.gpu import executor as gpu
+from mergesmith.merge_ops.executors.gpu import method_kernels as custom
+from mergesmith.merge_ops.executors.gpu import pending_cuts as resolving
+from mergesmith.merge_ops.executors.gpu.elementwise import LANES
+from mergesmith.merge_ops.executors.gpu.launch import BLOCK, INTERPRETED, STEP, chunk_table
+from mergesmith.merge_ops.executors.gpu.magnitude_table import SMALL, Among, MagnitudeTable, Tie
+from mergesmith.merge_ops.executors.gpu.pending_cuts import Request, resolve
+from mergesmith.merge_ops.executors.gpu.task_vector_counts import TaskVectorCounts
+from mergesmith.merge_ops.executors.job import Work
 from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.methods.sce import variance
 from mergesmith.merge_ops.numerics.random_masks import keep_mask, mask_key
 from mergesmith.merge_ops.numerics.reductions import CHUNK, chunked_sum, fixed_sum, sum_of_chunks
 from mergesmith.merge_ops.numerics.top_k import largest
-from mergesmith.merge_ops.work import Work
 
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from mergesmith.merge_ops.execute import execute
+from mergesmith.merge_ops.executors.reference import execute
 from mergesmith.merge_ops.methods import KeepRandom, MaskedSum, SourceRule
 from mergesmith.merge_ops.numerics.random_masks import hash_bits, keep_mask, mask_key
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops.execute import execute
+from mergesmith.merge_ops.executors.reference import execute
 from mergesmith.merge_ops.methods import (
     METHODS,
     Base,

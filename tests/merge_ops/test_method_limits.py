@@ -10,7 +10,7 @@ import torch
 from plain_merge import BASE, A, B, merge, noise
 
 from mergesmith.merge_ops import MergeError, ModelBank, Recipe, Setting, Source, materialize
-from mergesmith.merge_ops.execute import largest_mask
+from mergesmith.merge_ops.executors.reference import largest_mask
 from mergesmith.merge_ops.methods import PlanError
 
 

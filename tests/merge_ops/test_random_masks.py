@@ -8,7 +8,7 @@ import pytest
 import torch
 from plain_merge import merge, noise
 
-from mergesmith.merge_ops.execute import ranked_probability
+from mergesmith.merge_ops.executors.reference import ranked_probability
 from mergesmith.merge_ops.numerics.top_k import ranks
 
 SEEDS = 400

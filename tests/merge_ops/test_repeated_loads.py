@@ -11,7 +11,7 @@ import torch
 from tiny_models import write_family, write_model
 
 from mergesmith.merge_ops import LiveModel, MergeError, ModelBank, Recipe, materialize, parse_recipe
-from mergesmith.merge_ops.work import Work
+from mergesmith.merge_ops.executors.job import Work
 
 LAYERS = 4
 

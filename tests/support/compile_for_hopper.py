@@ -13,8 +13,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mergesmith.merge_ops.gpu import linear, masked, own, search
-from mergesmith.merge_ops.gpu.launch import BLOCK, EXACT, STEP
+from mergesmith.merge_ops.executors.gpu import cut_kernels as search
+from mergesmith.merge_ops.executors.gpu import elementwise as own
+from mergesmith.merge_ops.executors.gpu import linear
+from mergesmith.merge_ops.executors.gpu import masked_sum as masked
+from mergesmith.merge_ops.executors.gpu.launch import BLOCK, EXACT, STEP
 
 MIXED = 0b0000_1001  # result float16, then float32, then bfloat16
 TABLES = {"chunks": "*i64", "addresses": "*i64", "numbers": "*i64", "factors": "*fp32", "coefficients": "*fp32"}

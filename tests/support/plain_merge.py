@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mergesmith.merge_ops.execute import execute
+from mergesmith.merge_ops.executors.reference import execute
 from mergesmith.merge_ops.methods import METHODS, Numbers, Scope
 from mergesmith.merge_ops.statistics import InputStatistics
 

@@ -1,0 +1,101 @@
+"""Kernels of linear combinations: out = sum_i c_i x_i, with one coefficient per tensor, or one per row or column."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .load_store import BFLOAT16, STRIP, compiled, decode, encode, filled, number, opened, put
+
+
+@compiled
+def _scaled(values, c, n, total):
+    for e in range(n):
+        total[e] = values[e] * c
+
+
+@compiled
+def _add_scaled(values, c, n, total):
+    for e in range(n):
+        total[e] += values[e] * c
+
+
+@compiled
+def _vector_scaled(values, c, n, total):
+    for e in range(n):
+        total[e] = values[e] * c[e]
+
+
+@compiled
+def _add_vector_scaled(values, c, n, total):
+    for e in range(n):
+        total[e] += values[e] * c[e]
+
+
+@compiled
+def _weighted_sum(form, x, n, coefficient, out):
+    for e in range(n):
+        total = np.float32(0)
+        for k in range(len(x)):
+            term = np.float32(number(form, x[k], e) * coefficient[k])
+            total = term if k == 0 else np.float32(total + term)  # a sum that starts with -0 can stay -0
+        put(form, total, out, e)
+
+
+@compiled
+def combine(chunks, first, last, outs, inputs, coefficients, zeros, like):
+    """Chunks [first, last) of (tensor, start, stop), all tensors bfloat16; `coefficients` (T, K) float32.
+
+    `zeros` is a tuple of K float32, `like` one of K int64, for their types: every K has a kernel of its own.
+    """
+    none = np.empty((0, 0), np.float32)
+    for chunk in range(first, last):
+        t, start, n = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2] - chunks[chunk, 1]
+        x = opened(BFLOAT16, like, inputs[t], inputs[t], start, n, none)
+        _weighted_sum(BFLOAT16, x, n, filled(zeros, coefficients[t]), outs[t] + 2 * start)
+
+
+@compiled
+def combine_mixed(chunks, first, last, outs, out_codes, inputs, codes, counts, coefficients):
+    """As `combine`, of any dtypes; of a tensor's inputs the first `counts` (T,) count."""
+    values, total = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    for chunk in range(first, last):
+        t, stop = chunks[chunk, 0], chunks[chunk, 2]
+        for start in range(chunks[chunk, 1], stop, STRIP):
+            n = min(STRIP, stop - start)
+            for k in range(counts[t]):
+                decode(inputs[t, k], codes[t, k], start, n, values)
+                if k == 0:
+                    _scaled(values, coefficients[t, k], n, total)
+                else:
+                    _add_scaled(values, coefficients[t, k], n, total)
+            if counts[t] == 0:
+                total[:n] = np.float32(0)
+            encode(total, n, outs[t], out_codes[t], start)
+
+
+@compiled
+def combine_rows(chunks, first, last, outs, out_codes, inputs, codes, coefficients, inner):
+    """One tensor; element e has the coefficients (K, S) float32 at e // inner % S, all inputs."""
+    values, total = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    count, size = coefficients.shape
+    for chunk in range(first, last):
+        start, stop = chunks[chunk, 1], chunks[chunk, 2]
+        while start < stop:
+            place = start // inner % size
+            # A strip ends where a row ends, or where the coefficients start again.
+            end = start + size - place if inner == 1 else (start // inner + 1) * inner
+            n = min(STRIP, stop - start, end - start)
+            for k in range(count):
+                decode(inputs[0, k], codes[0, k], start, n, values)
+                if inner == 1:
+                    vector = coefficients[k, place : place + n]
+                    if k == 0:
+                        _vector_scaled(values, vector, n, total)
+                    else:
+                        _add_vector_scaled(values, vector, n, total)
+                elif k == 0:
+                    _scaled(values, coefficients[k, place], n, total)
+                else:
+                    _add_scaled(values, coefficients[k, place], n, total)
+            encode(total, n, outs[0], out_codes[0], start)
+            start += n
