@@ -20,9 +20,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from golden import MethodCase, method_cases  # noqa: E402
 
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics  # noqa: E402
 from mergesmith.merge_ops.executors.reference import execute  # noqa: E402
 from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Parameter, Scope  # noqa: E402
-from mergesmith.merge_ops.statistics import InputStatistics  # noqa: E402
 
 PAGE = ROOT / "docs" / "methods.md"
 ROUNDING = {"float32": 2e-6, "bfloat16": 2e-2}  # relative to the largest value; as the tests have it

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
 from .checkpoints.find_model import absolute_reference, resolve_reference
 from .checkpoints.weights_digest import WeightsDigest

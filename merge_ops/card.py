@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .checkpoints.find_model import HUB_ID
 from .merge_plan import MergePlan
 

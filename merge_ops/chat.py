@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint
 from .recipes.chat_templates import AUTO_TEMPLATE, NAMED
 from .recipes.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .special_tokens import CONFIG, follow_vocabulary
 
 if TYPE_CHECKING:

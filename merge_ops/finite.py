@@ -9,7 +9,7 @@ import torch
 
 from mergesmith.errors import UserError
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .merge_plan import MergePlan
 from .numerics.reductions import one_thread
 

@@ -22,7 +22,7 @@ from .recipes.recipe import Recipe
 from .vocabulary import tokenizer_model
 
 if TYPE_CHECKING:
-    from .bank import ModelBank
+    from .bank.model_bank import ModelBank
 
 
 class MergedSource:

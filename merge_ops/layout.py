@@ -14,7 +14,7 @@ from mergesmith.errors import UserError, first_line
 
 from .architectures.architecture import TEXT, Architecture
 from .architectures.quiet_transformers import quiet_transformers
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .config_json import layer_settings, merged_config
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from transformers.initialization import no_init_weights
 from .architectures.meta_model import config_from, load_config, model_class
 from .architectures.quiet_transformers import quiet_transformers
 from .architectures.weight_views import View, checkpoint_views
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.weights_digest import WeightsDigest
 from .config_json import merged_config

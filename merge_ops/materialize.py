@@ -8,7 +8,7 @@ from functools import reduce
 
 import torch
 
-from .bank import ModelBank, counting
+from .bank.model_bank import ModelBank, counting
 from .checkpoints.weight_files import Spec
 from .executors.dispatch import run
 from .executors.job import Work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bank import InputKey
+from .bank.model_bank import InputKey
 from .methods import MergeMethod, Numbers
 from .recipes.recipe import Recipe
 from .vocabulary import OutputVocabulary

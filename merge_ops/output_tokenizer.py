@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .architectures.quiet_transformers import quiet_transformers
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .chat import chat_template, model_template
 from .checkpoints.checkpoint import Checkpoint
 from .intermediate import with_intermediates

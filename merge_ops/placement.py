@@ -21,7 +21,7 @@ from mergesmith.errors import UserError
 
 from .architectures.meta_model import config_from, skeleton
 from .architectures.weight_views import group_of, renamed_only
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .config_json import merged_config
 from .merge_plan import MergePlan
 

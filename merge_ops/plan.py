@@ -9,7 +9,7 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from .architectures.architecture import TEXT
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .fit import check_fit
 from .layout import check_layout
 from .merge_plan import MergePlan, TensorTask

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint
 from .vocabulary import OutputVocabulary, model_vocabulary
 

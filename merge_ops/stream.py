@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import torch
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .merge_plan import TensorTask
 
 BUFFERS = 2

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint
 from .recipes.recipe import Recipe
 from .recipes.tokenizer_section import UNION, TokenizerSection

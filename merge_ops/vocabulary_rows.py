@@ -19,7 +19,7 @@ import torch
 from mergesmith.errors import UserError, first_few
 
 from .architectures.architecture import TEXT, is_before_layers
-from .bank import InputKey, ModelBank
+from .bank.model_bank import InputKey, ModelBank
 from .recipes.blocks import Module
 from .recipes.recipe import Recipe
 from .recipes.tokenizer_section import TokenRule

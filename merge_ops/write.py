@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mergesmith.errors import UserError
 
-from .bank import ModelBank
+from .bank.model_bank import ModelBank
 from .card import model_card
 from .config_json import merged_config
 from .finite import FiniteCheck

@@ -14,6 +14,7 @@ import pytest
 import torch
 from works import VARIANTS, models, models_of, reference, work_for
 
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.cpu import executor as compiled
 from mergesmith.merge_ops.executors.cpu import magnitude_table as selection
 from mergesmith.merge_ops.executors.cpu import pending_cuts as questions
@@ -27,7 +28,6 @@ from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.methods.arcee_fusion import importance
 from mergesmith.merge_ops.numerics.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
 from mergesmith.merge_ops.numerics.top_k import largest
-from mergesmith.merge_ops.statistics import InputStatistics
 
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 LARGE = (3, CHUNK // 2 + STRIP + 5)  # several chunks, strips and threads

@@ -8,11 +8,11 @@ import pytest
 import torch
 from golden import MethodCase, method_cases
 
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute, largest_mask
 from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Scope
 from mergesmith.merge_ops.methods.sce import energy_weighted, most_variable
 from mergesmith.merge_ops.numerics.top_k import largest
-from mergesmith.merge_ops.statistics import InputStatistics
 
 CASES = [case for case in method_cases() if case.method in METHODS]
 # Rounding, relative to the largest value: float32's, and bfloat16's where mergekit computed in it (we do not).

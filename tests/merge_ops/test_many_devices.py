@@ -158,7 +158,7 @@ def test_each_source_is_kept_once_where_its_output_lies(models: Any) -> None:
 @pytest.mark.usefixtures("pretended")
 def test_sources_are_read_to_their_homes_before_a_model_is_built(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     models("llama")
-    monkeypatch.setattr("mergesmith.merge_ops.bank.ThreadPoolExecutor", pretending_threads)
+    monkeypatch.setattr("mergesmith.merge_ops.bank.model_bank.ThreadPoolExecutor", pretending_threads)
     bank = opened()
     bank.homes = places_of(plan_merge(parse_recipe(LINEAR), bank), bank, TWO, (1, 1)).homes
     bank.load(lambda _: None)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mergesmith.errors import UserError
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
 from mergesmith.merge_ops.methods import (
     METHODS,
@@ -23,7 +24,6 @@ from mergesmith.merge_ops.methods import (
     get_method,
 )
 from mergesmith.merge_ops.methods.base.declaration import Statistics
-from mergesmith.merge_ops.statistics import InputStatistics
 
 SHAPES = ((7,), (1,), (12, 9), (3, 5, 4))
 LARGE = (4, 301, 200)  # above the size from which torch splits work between threads

@@ -122,7 +122,7 @@ def test_a_search_is_the_same_over_two_devices(
     run_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = "mergesmith.optimizer.session"
-    monkeypatch.setattr("mergesmith.merge_ops.bank.ThreadPoolExecutor", pretending_threads)
+    monkeypatch.setattr("mergesmith.merge_ops.bank.model_bank.ThreadPoolExecutor", pretending_threads)
     space = {"methods": ["ties"], "filters": []}
     scoring = {"batch_size": 128, "block_items": 40, "token_budget": 4096}
     sampling = {"sampler": "random", "trials": 1}

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mergesmith.merge_ops import METHODS, MergeMethod, Recipe, parse_recipe
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
 from mergesmith.merge_ops.methods import Base, Numbers, Scope
-from mergesmith.merge_ops.statistics import InputStatistics
 from mergesmith.search_spaces import METHOD, Choice, Params, SearchSpace, SpaceConfig, Subject
 
 SUBJECT = Subject("./base", ("./a", "./b", "./c"), "float32")

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
 from mergesmith.merge_ops.methods import METHODS, Numbers, Scope
-from mergesmith.merge_ops.statistics import InputStatistics
 
 
 def merge(

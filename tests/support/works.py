@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.job import Work
 from mergesmith.merge_ops.executors.reference import execute
 from mergesmith.merge_ops.methods import METHODS, Base, MergeMethod, Numbers, Scope
-from mergesmith.merge_ops.statistics import InputStatistics
 
 
 def models(shape: tuple[int, ...], count: int, dtype: torch.dtype, seed: int = 0) -> list[torch.Tensor]:

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from .executors.dispatch import gram_matrix
-from .numerics.reductions import vector_gram
+from ..executors.dispatch import gram_matrix
+from ..numerics.reductions import vector_gram
 
 Value = TypeVar("Value")
 Remember = Callable[[Hashable, Callable[[], Value]], Value]

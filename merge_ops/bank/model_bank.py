@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .checkpoints.checkpoint import Checkpoint
-from .statistics import InputStatistics, compute_anew
+from ..checkpoints.checkpoint import Checkpoint
+from .input_statistics import InputStatistics, compute_anew
 
 if TYPE_CHECKING:
-    from .intermediate import MergedSource
+    from ..intermediate import MergedSource
 
 READERS = 8  # files are read by so many threads
 PAGE = 4096

@@ -1,0 +1,1 @@
+"""Opened sources, and statistics of their tensors that no candidate changes."""
