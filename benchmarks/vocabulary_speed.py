@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mergesmith.merge_ops import ModelBank, parse_recipe
-from mergesmith.merge_ops.vocabulary import output_vocabulary
-from mergesmith.merge_ops.vocabulary_rows import rebuilt_keys
+from mergesmith.merge_ops.vocabulary.embedding_rows import rebuilt_keys
+from mergesmith.merge_ops.vocabulary.output_vocabulary import output_vocabulary
 
 NAMES = ("base", "a", "b")
 EMBEDDING = "model.embed_tokens.weight"

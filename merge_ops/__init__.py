@@ -10,7 +10,6 @@ from .finite import NonfiniteWarning
 from .materialize import MergeError, materialize
 from .merge_plan import MergePlan
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
-from .output_tokenizer import output_tokenizer, tokenizer_folder
 from .plan import plan_merge
 from .recipes.blocks import Rule, Setting, Slice, Source
 from .recipes.multi_document import load_yaml
@@ -18,8 +17,9 @@ from .recipes.reader import RecipeWarning, parse_recipe, read_recipe, recipe_fro
 from .recipes.recipe import Recipe
 from .recipes.references import ModelPath, ModelReference
 from .recipes.tokenizer_section import TokenizerSection, TokenRule
-from .tokenizer import load_tokenizer
-from .vocabulary import VocabularyWarning
+from .vocabulary.load_tokenizer import load_tokenizer
+from .vocabulary.output_tokenizer import output_tokenizer, tokenizer_folder
+from .vocabulary.output_vocabulary import VocabularyWarning
 from .write import Written, write_merge
 
 if TYPE_CHECKING:

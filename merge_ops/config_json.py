@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .bank.model_bank import ModelBank
-from .special_tokens import CONFIG, follow_vocabulary
+from .vocabulary.token_ids import CONFIG, follow_vocabulary
 
 if TYPE_CHECKING:
     from .merge_plan import MergePlan

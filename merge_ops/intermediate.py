@@ -19,7 +19,7 @@ from .config_json import merged_config
 from .materialize import merge_task, output_spec
 from .plan import plan_merge
 from .recipes.recipe import Recipe
-from .vocabulary import tokenizer_model
+from .vocabulary.output_vocabulary import tokenizer_model
 
 if TYPE_CHECKING:
     from .bank.model_bank import ModelBank

@@ -17,7 +17,7 @@ from .methods import Plan, PlanError
 from .plan import plan_merge
 from .recipes.recipe import Recipe
 from .stream import staged
-from .vocabulary_rows import rebuilt_keys
+from .vocabulary.embedding_rows import rebuilt_keys
 
 BATCH = 1 << 26  # elements that are merged together
 MADE = 1 << 27  # bytes that are taken for them, beside what stays

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .bank.model_bank import InputKey
 from .methods import MergeMethod, Numbers
 from .recipes.recipe import Recipe
-from .vocabulary import OutputVocabulary
+from .vocabulary.output_vocabulary import OutputVocabulary
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from .methods import Base, Numbers, Parameter, Scope, get_method
 from .recipes.blocks import Number, Parameters, Slice
 from .recipes.recipe import Recipe
 from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_numbers
-from .vocabulary import OutputVocabulary, output_vocabulary
-from .vocabulary_rows import rebuilt_keys
+from .vocabulary.embedding_rows import rebuilt_keys
+from .vocabulary.output_vocabulary import OutputVocabulary, output_vocabulary
 
 
 @dataclass(frozen=True)

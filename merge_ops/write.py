@@ -19,11 +19,11 @@ from .config_json import merged_config
 from .finite import FiniteCheck
 from .materialize import materialize, output_spec
 from .merge_plan import MergePlan
-from .output_tokenizer import write_tokenizer
 from .plan import plan_merge
 from .recipes.recipe import Recipe
 from .shards import write_shards
-from .special_tokens import GENERATION, generation_config
+from .vocabulary.output_tokenizer import write_tokenizer
+from .vocabulary.token_ids import GENERATION, generation_config
 
 DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
 RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe

@@ -30,7 +30,7 @@ from ..merge_ops import (
 from ..merge_ops.config_json import output_dtype
 from ..merge_ops.fit import check_vocabulary
 from ..merge_ops.plan import plan_merge
-from ..merge_ops.vocabulary import same_tokens
+from ..merge_ops.vocabulary.output_vocabulary import same_tokens
 from ..search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
 from .config import RunConfig
 from .device import pick_devices

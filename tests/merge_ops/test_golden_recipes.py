@@ -11,12 +11,12 @@ import torch
 from golden import RecipeCase, recipe_cases
 
 from mergesmith.merge_ops import ModelBank, Recipe, RecipeWarning, materialize, parse_recipe
-from mergesmith.merge_ops.vocabulary import output_vocabulary
+from mergesmith.merge_ops.vocabulary.output_vocabulary import output_vocabulary
 
 
 @pytest.mark.parametrize("case", recipe_cases(), ids=lambda case: case.name)
 @pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.recipes.reader.RecipeWarning")
-@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.vocabulary.VocabularyWarning")
+@pytest.mark.filterwarnings("ignore::mergesmith.merge_ops.vocabulary.output_vocabulary.VocabularyWarning")
 def test_equals_mergekit(case: RecipeCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case.write_models(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -13,8 +13,8 @@ from tiny_models import write_model
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import ModelBank, Recipe, VocabularyWarning, materialize, parse_recipe, plan_merge
-from mergesmith.merge_ops.vocabulary import output_vocabulary
-from mergesmith.merge_ops.vocabulary_rows import mean_row
+from mergesmith.merge_ops.vocabulary.embedding_rows import mean_row
+from mergesmith.merge_ops.vocabulary.output_vocabulary import output_vocabulary
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .architectures.quiet_transformers import quiet_transformers
-from .bank.model_bank import ModelBank
-from .chat import chat_template, model_template
-from .checkpoints.checkpoint import Checkpoint
-from .intermediate import with_intermediates
-from .recipes.recipe import Recipe
-from .vocabulary import output_vocabulary, tokenizer_model, tokenizer_of
+from ..architectures.quiet_transformers import quiet_transformers
+from ..bank.model_bank import ModelBank
+from ..checkpoints.checkpoint import Checkpoint
+from ..intermediate import with_intermediates
+from ..recipes.recipe import Recipe
+from .chat_template import chat_template, model_template
+from .output_vocabulary import output_vocabulary, tokenizer_model, tokenizer_of
 
 TOKENIZER_FILES = (
     "tokenizer.json",

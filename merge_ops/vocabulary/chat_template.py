@@ -6,11 +6,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from .bank.model_bank import ModelBank
-from .checkpoints.checkpoint import Checkpoint
-from .recipes.chat_templates import AUTO_TEMPLATE, NAMED
-from .recipes.recipe import Recipe
-from .vocabulary import tokenizer_model
+from ..bank.model_bank import ModelBank
+from ..checkpoints.checkpoint import Checkpoint
+from ..recipes.chat_templates import AUTO_TEMPLATE, NAMED
+from ..recipes.recipe import Recipe
+from .output_vocabulary import tokenizer_model
 
 
 def chat_template(recipe: Recipe, bank: ModelBank) -> str | None:

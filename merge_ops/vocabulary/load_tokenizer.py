@@ -7,7 +7,7 @@ from typing import Any
 
 from mergesmith.errors import UserError, first_line
 
-from .architectures.quiet_transformers import quiet_transformers
+from ..architectures.quiet_transformers import quiet_transformers
 
 
 def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Any:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from .bank.model_bank import ModelBank
-from .checkpoints.checkpoint import Checkpoint
-from .recipes.recipe import Recipe
-from .recipes.tokenizer_section import UNION, TokenizerSection
-from .tokenizer import load_tokenizer
+from ..bank.model_bank import ModelBank
+from ..checkpoints.checkpoint import Checkpoint
+from ..recipes.recipe import Recipe
+from ..recipes.tokenizer_section import UNION, TokenizerSection
+from .load_tokenizer import load_tokenizer
 
 SAME_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -61,7 +61,7 @@ def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | Non
     if section is None:
         return None
     if recipe.intermediates:
-        from .intermediate import with_intermediates  # which plans recipes, and those have vocabularies
+        from ..intermediate import with_intermediates  # which plans recipes, and those have vocabularies
 
         recipe = with_intermediates(recipe, bank)
         section = recipe.vocabulary

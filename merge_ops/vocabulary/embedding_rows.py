@@ -18,12 +18,12 @@ import torch
 
 from mergesmith.errors import UserError, first_few
 
-from .architectures.architecture import TEXT, is_before_layers
-from .bank.model_bank import InputKey, ModelBank
-from .recipes.blocks import Module
-from .recipes.recipe import Recipe
-from .recipes.tokenizer_section import TokenRule
-from .vocabulary import OutputVocabulary, VocabularyWarning, model_vocabulary, rows_of
+from ..architectures.architecture import TEXT, is_before_layers
+from ..bank.model_bank import InputKey, ModelBank
+from ..recipes.blocks import Module
+from ..recipes.recipe import Recipe
+from ..recipes.tokenizer_section import TokenRule
+from .output_vocabulary import OutputVocabulary, VocabularyWarning, model_vocabulary, rows_of
 
 NONE = -1
 CHUNK_ROWS = 1 << 10  # a power of two

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .bank.model_bank import ModelBank
-from .checkpoints.checkpoint import Checkpoint
-from .vocabulary import OutputVocabulary, model_vocabulary
+from ..bank.model_bank import ModelBank
+from ..checkpoints.checkpoint import Checkpoint
+from .output_vocabulary import OutputVocabulary, model_vocabulary
 
 if TYPE_CHECKING:
-    from .merge_plan import MergePlan
+    from ..merge_plan import MergePlan
 
 SUFFIXES = ("token_id", "token_index")
 CONFIG, GENERATION = "config.json", "generation_config.json"

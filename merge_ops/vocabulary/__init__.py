@@ -1,0 +1,1 @@
+"""The output's vocabulary: tokenizer, embedding rows, token ids and chat template."""
