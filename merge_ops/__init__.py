@@ -8,9 +8,9 @@ from .checkpoints.find_model import absolute_reference, resolve_reference
 from .checkpoints.weights_digest import WeightsDigest
 from .finite import NonfiniteWarning
 from .materialize import MergeError, materialize
-from .merge_plan import MergePlan
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
-from .plan import plan_merge
+from .planning.merge_plan import MergePlan
+from .planning.plan import plan_merge
 from .recipes.blocks import Rule, Setting, Slice, Source
 from .recipes.multi_document import load_yaml
 from .recipes.reader import RecipeWarning, parse_recipe, read_recipe, recipe_from_document

@@ -6,7 +6,7 @@ import yaml
 
 from .bank.model_bank import ModelBank
 from .checkpoints.find_model import HUB_ID
-from .merge_plan import MergePlan
+from .planning.merge_plan import MergePlan
 
 
 def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:

@@ -15,9 +15,9 @@ import torch
 from .architectures.architecture import Architecture
 from .checkpoints.checkpoint import Entry
 from .checkpoints.weights_digest import WeightsDigest
-from .config_json import merged_config
 from .materialize import merge_task, output_spec
-from .plan import plan_merge
+from .planning.output_config import merged_config
+from .planning.plan import plan_merge
 from .recipes.recipe import Recipe
 from .vocabulary.output_vocabulary import tokenizer_model
 

@@ -17,13 +17,13 @@ from .architectures.weight_views import View, checkpoint_views
 from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.weights_digest import WeightsDigest
-from .config_json import merged_config
 from .materialize import merge_in_batches, torch_dtype
-from .merge_plan import MergePlan, TensorTask
 from .placement import device_map, spread
-from .plan import plan_merge
+from .planning.merge_plan import MergePlan, TensorTask
+from .planning.output_config import merged_config
+from .planning.plan import plan_merge
+from .planning.structure import without_numbers
 from .recipes.recipe import Recipe
-from .structure import without_numbers
 
 
 class Written:

@@ -12,9 +12,9 @@ from .bank.model_bank import ModelBank, counting
 from .checkpoints.weight_files import Spec
 from .executors.dispatch import run
 from .executors.job import Work
-from .merge_plan import MergePlan, TensorTask
 from .methods import Plan, PlanError
-from .plan import plan_merge
+from .planning.merge_plan import MergePlan, TensorTask
+from .planning.plan import plan_merge
 from .recipes.recipe import Recipe
 from .stream import staged
 from .vocabulary.embedding_rows import rebuilt_keys

@@ -15,11 +15,11 @@ from mergesmith.errors import UserError
 
 from .bank.model_bank import ModelBank
 from .card import model_card
-from .config_json import merged_config
 from .finite import FiniteCheck
 from .materialize import materialize, output_spec
-from .merge_plan import MergePlan
-from .plan import plan_merge
+from .planning.merge_plan import MergePlan
+from .planning.output_config import merged_config
+from .planning.plan import plan_merge
 from .recipes.recipe import Recipe
 from .shards import write_shards
 from .vocabulary.output_tokenizer import write_tokenizer

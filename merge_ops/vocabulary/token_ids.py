@@ -11,7 +11,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from .output_vocabulary import OutputVocabulary, model_vocabulary
 
 if TYPE_CHECKING:
-    from ..merge_plan import MergePlan
+    from ..planning.merge_plan import MergePlan
 
 SUFFIXES = ("token_id", "token_index")
 CONFIG, GENERATION = "config.json", "generation_config.json"

@@ -21,7 +21,7 @@ from mergesmith.merge_ops import (
     recipe_from_document,
     write_merge,
 )
-from mergesmith.merge_ops.plan import plan_merge
+from mergesmith.merge_ops.planning.plan import plan_merge
 
 LEFT = """
 name: left

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import LiveModel, ModelBank, WeightsDigest, materialize, parse_recipe, plan_merge, write_merge
 from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
-from mergesmith.merge_ops.config_json import merged_config
+from mergesmith.merge_ops.planning.output_config import merged_config
 
 TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2, 11, 12, 13, 14, 15]])
 OVERLAP = """

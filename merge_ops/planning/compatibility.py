@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mergesmith.errors import Faults, first_few
 
-from .architectures.architecture import TEXT, is_before_layers
-from .bank.model_bank import InputKey, ModelBank
-from .recipes.blocks import Slice
-from .recipes.recipe import Recipe
+from ..architectures.architecture import TEXT, is_before_layers
+from ..bank.model_bank import InputKey, ModelBank
+from ..recipes.blocks import Slice
+from ..recipes.recipe import Recipe
 
 MERGE_THEM = "give tokenizer_source (union, base or a model) to merge the vocabularies"
 MOST = 8  # examples named of one kind of difference

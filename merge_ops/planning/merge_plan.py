@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bank.model_bank import InputKey
-from .methods import MergeMethod, Numbers
-from .recipes.recipe import Recipe
-from .vocabulary.output_vocabulary import OutputVocabulary
+from ..bank.model_bank import InputKey
+from ..methods import MergeMethod, Numbers
+from ..recipes.recipe import Recipe
+from ..vocabulary.output_vocabulary import OutputVocabulary
 
 
 @dataclass(frozen=True)

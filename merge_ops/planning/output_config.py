@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .bank.model_bank import ModelBank
-from .vocabulary.token_ids import CONFIG, follow_vocabulary
+from ..bank.model_bank import ModelBank
+from ..vocabulary.token_ids import CONFIG, follow_vocabulary
 
 if TYPE_CHECKING:
     from .merge_plan import MergePlan

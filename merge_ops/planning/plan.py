@@ -8,17 +8,17 @@ from typing import Any
 
 from mergesmith.errors import UserError
 
-from .architectures.architecture import TEXT
-from .bank.model_bank import ModelBank
-from .fit import check_fit
-from .layout import check_layout
+from ..architectures.architecture import TEXT
+from ..bank.model_bank import ModelBank
+from ..methods import Base, Numbers, Parameter, Scope, get_method
+from ..recipes.blocks import Number, Parameters, Slice
+from ..recipes.recipe import Recipe
+from ..vocabulary.embedding_rows import rebuilt_keys
+from ..vocabulary.output_vocabulary import OutputVocabulary, output_vocabulary
+from .compatibility import check_fit
+from .layer_order import check_layout
 from .merge_plan import MergePlan, TensorTask
-from .methods import Base, Numbers, Parameter, Scope, get_method
-from .recipes.blocks import Number, Parameters, Slice
-from .recipes.recipe import Recipe
 from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_numbers
-from .vocabulary.embedding_rows import rebuilt_keys
-from .vocabulary.output_vocabulary import OutputVocabulary, output_vocabulary
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
     Raises:
         UserError: the sources do not fit each other or the recipe; everything that differs is listed.
     """
-    from .intermediate import with_intermediates  # which plans recipes itself
+    from ..intermediate import with_intermediates  # which plans recipes itself
 
     asked, recipe = recipe, with_intermediates(recipe, bank)
     parts = list(part_recipes(recipe, bank))

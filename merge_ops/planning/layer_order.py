@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mergesmith.errors import UserError, first_line
 
-from .architectures.architecture import TEXT, Architecture
-from .architectures.quiet_transformers import quiet_transformers
-from .bank.model_bank import ModelBank
-from .config_json import layer_settings, merged_config
+from ..architectures.architecture import TEXT, Architecture
+from ..architectures.quiet_transformers import quiet_transformers
+from ..bank.model_bank import ModelBank
+from .output_config import layer_settings, merged_config
 
 if TYPE_CHECKING:
     from .merge_plan import MergePlan
@@ -38,7 +38,7 @@ def layout_of(config_json: str, folder: Path, *, trust_remote_code: bool = False
 
     `folder` is where a checkpoint's own code lies, if any.
     """
-    from .architectures.meta_model import config_from, skeleton  # seconds, of which most merges have no need
+    from ..architectures.meta_model import config_from, skeleton  # seconds, of which most merges have no need
 
     try:
         with quiet_transformers():
