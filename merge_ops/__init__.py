@@ -7,7 +7,7 @@ from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
 from .checkpoints.find_model import absolute_reference, resolve_reference
 from .checkpoints.weights_digest import WeightsDigest
 from .finite import NonfiniteWarning
-from .materialize import MergeError, materialize
+from .merging.merge_tensors import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .planning.merge_plan import MergePlan
 from .planning.plan import plan_merge

@@ -17,7 +17,7 @@ from .architectures.weight_views import View, checkpoint_views
 from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.weights_digest import WeightsDigest
-from .materialize import merge_in_batches, torch_dtype
+from .merging.merge_tensors import merge_in_batches, torch_dtype
 from .placement import device_map, spread
 from .planning.merge_plan import MergePlan, TensorTask
 from .planning.output_config import merged_config

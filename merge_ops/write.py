@@ -16,7 +16,7 @@ from mergesmith.errors import UserError
 from .bank.model_bank import ModelBank
 from .card import model_card
 from .finite import FiniteCheck
-from .materialize import materialize, output_spec
+from .merging.merge_tensors import materialize, output_spec
 from .planning.merge_plan import MergePlan
 from .planning.output_config import merged_config
 from .planning.plan import plan_merge

@@ -15,7 +15,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from .input_statistics import InputStatistics, compute_anew
 
 if TYPE_CHECKING:
-    from ..intermediate import MergedSource
+    from ..merging.intermediates import MergedSource
 
 READERS = 8  # files are read by so many threads
 PAGE = 4096

@@ -36,7 +36,7 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
     Raises:
         UserError: the sources do not fit each other or the recipe; everything that differs is listed.
     """
-    from ..intermediate import with_intermediates  # which plans recipes itself
+    from ..merging.intermediates import with_intermediates  # which plans recipes itself
 
     asked, recipe = recipe, with_intermediates(recipe, bank)
     parts = list(part_recipes(recipe, bank))

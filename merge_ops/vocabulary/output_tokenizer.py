@@ -10,7 +10,7 @@ from typing import Any
 from ..architectures.quiet_transformers import quiet_transformers
 from ..bank.model_bank import ModelBank
 from ..checkpoints.checkpoint import Checkpoint
-from ..intermediate import with_intermediates
+from ..merging.intermediates import with_intermediates
 from ..recipes.recipe import Recipe
 from .chat_template import chat_template, model_template
 from .output_vocabulary import output_vocabulary, tokenizer_model, tokenizer_of

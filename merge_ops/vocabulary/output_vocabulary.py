@@ -61,7 +61,7 @@ def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | Non
     if section is None:
         return None
     if recipe.intermediates:
-        from ..intermediate import with_intermediates  # which plans recipes, and those have vocabularies
+        from ..merging.intermediates import with_intermediates  # which plans recipes, and those have vocabularies
 
         recipe = with_intermediates(recipe, bank)
         section = recipe.vocabulary

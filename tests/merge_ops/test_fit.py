@@ -13,7 +13,7 @@ from tiny_models import write_model
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import MergeError, ModelBank, VocabularyWarning, parse_recipe, plan_merge
-from mergesmith.merge_ops.materialize import merge_task
+from mergesmith.merge_ops.merging.merge_tensors import merge_task
 
 LINEAR = "merge_method: linear\nmodels: [{model: one}, {model: two}]\nparameters: {weight: 1}\n"
 

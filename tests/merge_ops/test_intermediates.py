@@ -218,7 +218,7 @@ def test_an_intermediate_that_is_no_tensor() -> None:
 
 
 def test_a_tensor_is_merged_once_for_its_statistics_and_its_merge(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mergesmith.merge_ops import intermediate
+    from mergesmith.merge_ops.merging import intermediates as intermediate
 
     made: list[str] = []
     inner = intermediate.merge_task  # pyright: ignore[reportPrivateImportUsage]

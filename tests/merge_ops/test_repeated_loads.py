@@ -22,7 +22,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     write_family(tmp_path, "llama", models=2)
     monkeypatch.chdir(tmp_path)
     names: list[str] = []
-    materializing = importlib.import_module("mergesmith.merge_ops.materialize")
+    materializing = importlib.import_module("mergesmith.merge_ops.merging.merge_tensors")
     run: Callable[[list[Work]], None] = materializing.run
 
     def watched(works: list[Work]) -> None:
@@ -153,7 +153,7 @@ def test_another_base_model_is_another_vocabulary(source: str, tmp_path: Path, m
 def test_a_failure_in_the_middle_leaves_nothing_unwritten(written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     live = LiveModel(ModelBank(["base", "a", "b"]))
     live.load(ties("0.5"))
-    materializing = importlib.import_module("mergesmith.merge_ops.materialize")
+    materializing = importlib.import_module("mergesmith.merge_ops.merging.merge_tensors")
     monkeypatch.setattr(materializing, "BATCH", 1)  # tensors before the failing one are written
     halves = "[{filter: mlp, value: -1}, {value: 1}]"
     models = f"models: [{{model: a, parameters: {{weight: {halves}}}}}, {{model: b, parameters: {{weight: 1}}}}]"

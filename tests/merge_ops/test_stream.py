@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, Setting, Source
-from mergesmith.merge_ops.stream import BUFFERS, streamed
+from mergesmith.merge_ops.merging.host_streaming import BUFFERS, streamed
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

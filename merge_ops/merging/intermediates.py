@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .architectures.architecture import Architecture
-from .checkpoints.checkpoint import Entry
-from .checkpoints.weights_digest import WeightsDigest
-from .materialize import merge_task, output_spec
-from .planning.output_config import merged_config
-from .planning.plan import plan_merge
-from .recipes.recipe import Recipe
-from .vocabulary.output_vocabulary import tokenizer_model
+from ..architectures.architecture import Architecture
+from ..checkpoints.checkpoint import Entry
+from ..checkpoints.weights_digest import WeightsDigest
+from ..planning.output_config import merged_config
+from ..planning.plan import plan_merge
+from ..recipes.recipe import Recipe
+from ..vocabulary.output_vocabulary import tokenizer_model
+from .merge_tensors import merge_task, output_spec
 
 if TYPE_CHECKING:
-    from .bank.model_bank import ModelBank
+    from ..bank.model_bank import ModelBank
 
 
 class MergedSource:
@@ -96,7 +96,7 @@ class MergedSource:
     def _architecture(self) -> Architecture:
         if {**self.config, "dtype": None} == {**self.donor.config, "dtype": None}:
             return self.donor.architecture
-        from .architectures.meta_model import architecture_from  # seconds, of which most merges have no need
+        from ..architectures.meta_model import architecture_from  # seconds, of which most merges have no need
 
         return architecture_from(
             self.config, self.folder, self.reference, trust_remote_code=self.bank.trust_remote_code

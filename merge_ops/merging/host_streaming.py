@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import torch
 
-from .bank.model_bank import ModelBank
-from .planning.merge_plan import TensorTask
+from ..bank.model_bank import ModelBank
+from ..planning.merge_plan import TensorTask
 
 BUFFERS = 2
 TOGETHER = 1 << 24  # elements of the first inputs of the tasks whose tensors are copied together

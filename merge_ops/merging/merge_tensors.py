@@ -8,16 +8,16 @@ from functools import reduce
 
 import torch
 
-from .bank.model_bank import ModelBank, counting
-from .checkpoints.weight_files import Spec
-from .executors.dispatch import run
-from .executors.job import Work
-from .methods import Plan, PlanError
-from .planning.merge_plan import MergePlan, TensorTask
-from .planning.plan import plan_merge
-from .recipes.recipe import Recipe
-from .stream import staged
-from .vocabulary.embedding_rows import rebuilt_keys
+from ..bank.model_bank import ModelBank, counting
+from ..checkpoints.weight_files import Spec
+from ..executors.dispatch import run
+from ..executors.job import Work
+from ..methods import Plan, PlanError
+from ..planning.merge_plan import MergePlan, TensorTask
+from ..planning.plan import plan_merge
+from ..recipes.recipe import Recipe
+from ..vocabulary.embedding_rows import rebuilt_keys
+from .host_streaming import staged
 
 BATCH = 1 << 26  # elements that are merged together
 MADE = 1 << 27  # bytes that are taken for them, beside what stays

@@ -1,0 +1,1 @@
+"""Opens intermediate merges, plans a recipe and computes its tensors."""
