@@ -23,7 +23,7 @@ from .vocabulary.output_vocabulary import VocabularyWarning
 from .write import Written, write_merge
 
 if TYPE_CHECKING:
-    from .live import LiveModel
+    from .live.live_model import LiveModel
 
 __all__ = [
     "METHODS",
@@ -70,7 +70,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Live models bring transformers' models with them, which take seconds to import; a merge to disk needs none.
     if name == "LiveModel":
-        from .live import LiveModel
+        from .live.live_model import LiveModel
 
         return LiveModel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

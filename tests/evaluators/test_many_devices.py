@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from mergesmith.evaluators import Block, ScoringPlan, Suite
 from mergesmith.evaluators.scorers import Scorer
-from mergesmith.merge_ops.placement import device_map, spread
+from mergesmith.merge_ops.live.device_map import device_map, spread
 
 ITEMS = 5
 SHOTS = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}

@@ -16,7 +16,7 @@ from pretend_devices import DEVICES, pretended_devices, pretending_threads
 from tiny_models import write_model
 
 from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, WeightsDigest, materialize, parse_recipe, plan_merge
-from mergesmith.merge_ops.placement import places_of
+from mergesmith.merge_ops.live.device_map import places_of
 
 TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2], [1, 5, 30, 30, 8, 6, 41]])
 TWO = DEVICES[:2]
@@ -192,7 +192,7 @@ def test_what_is_there_is_not_written_again(models: Any, monkeypatch: pytest.Mon
         merged.extend(task.name for task in tasks)
         return iter(())
 
-    monkeypatch.setattr("mergesmith.merge_ops.live.merge_in_batches", counted)
+    monkeypatch.setattr("mergesmith.merge_ops.live.live_model.merge_in_batches", counted)
     live.load(parse_recipe(TIES))
     assert not merged
     live.load(parse_recipe(TIES.replace("density: 0.6", "density: 0.7")))

@@ -17,7 +17,7 @@ from mergesmith.errors import UserError
 from mergesmith.merge_ops import ModelBank, Recipe, Setting, Source, plan_merge
 from mergesmith.merge_ops.architectures.meta_model import skeleton
 from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
-from mergesmith.merge_ops.placement import device_map, partition, places_of, spread, units
+from mergesmith.merge_ops.live.device_map import device_map, partition, places_of, spread, units
 
 TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2], [1, 5, 30, 30, 8, 6, 41]])
 TWO = DEVICES[:2]

@@ -11,19 +11,19 @@ import torch
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from .architectures.meta_model import config_from, load_config, model_class
-from .architectures.quiet_transformers import quiet_transformers
-from .architectures.weight_views import View, checkpoint_views
-from .bank.model_bank import ModelBank
-from .checkpoints.checkpoint import Checkpoint
-from .checkpoints.weights_digest import WeightsDigest
-from .merging.merge_tensors import merge_in_batches, torch_dtype
-from .placement import device_map, spread
-from .planning.merge_plan import MergePlan, TensorTask
-from .planning.output_config import merged_config
-from .planning.plan import plan_merge
-from .planning.structure import without_numbers
-from .recipes.recipe import Recipe
+from ..architectures.meta_model import config_from, load_config, model_class
+from ..architectures.quiet_transformers import quiet_transformers
+from ..architectures.weight_views import View, checkpoint_views
+from ..bank.model_bank import ModelBank
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.weights_digest import WeightsDigest
+from ..merging.merge_tensors import merge_in_batches, torch_dtype
+from ..planning.merge_plan import MergePlan, TensorTask
+from ..planning.output_config import merged_config
+from ..planning.plan import plan_merge
+from ..planning.structure import without_numbers
+from ..recipes.recipe import Recipe
+from .device_map import device_map, spread
 
 
 class Written:

@@ -19,11 +19,11 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from mergesmith.errors import UserError
 
-from .architectures.meta_model import config_from, skeleton
-from .architectures.weight_views import group_of, renamed_only
-from .bank.model_bank import ModelBank
-from .planning.merge_plan import MergePlan
-from .planning.output_config import merged_config
+from ..architectures.meta_model import config_from, skeleton
+from ..architectures.weight_views import group_of, renamed_only
+from ..bank.model_bank import ModelBank
+from ..planning.merge_plan import MergePlan
+from ..planning.output_config import merged_config
 
 DeviceMap = Mapping[str, torch.device]  # modules, and parameters and buffers of modules that are split, by live name
 

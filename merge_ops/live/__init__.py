@@ -1,0 +1,1 @@
+"""A transformers model in memory whose weights candidates overwrite in place."""
