@@ -6,9 +6,10 @@ from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
 from .checkpoints.find_model import absolute_reference, resolve_reference
 from .checkpoints.weights_digest import WeightsDigest
-from .finite import NonfiniteWarning
 from .merging.merge_tensors import MergeError, materialize
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
+from .output.finite_check import NonfiniteWarning
+from .output.write_checkpoint import Written, write_merge
 from .planning.merge_plan import MergePlan
 from .planning.plan import plan_merge
 from .recipes.blocks import Rule, Setting, Slice, Source
@@ -20,7 +21,6 @@ from .recipes.tokenizer_section import TokenizerSection, TokenRule
 from .vocabulary.load_tokenizer import load_tokenizer
 from .vocabulary.output_tokenizer import output_tokenizer, tokenizer_folder
 from .vocabulary.output_vocabulary import VocabularyWarning
-from .write import Written, write_merge
 
 if TYPE_CHECKING:
     from .live.live_model import LiveModel

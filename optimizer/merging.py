@@ -9,8 +9,8 @@ from typing import Any
 from mergesmith.errors import UserError, unknown
 
 from ..merge_ops import ModelBank, Recipe, Written, read_recipe, write_merge
+from ..merge_ops.output.write_checkpoint import DEFAULT_SHARD
 from ..merge_ops.recipes.reader import DTYPES
-from ..merge_ops.write import DEFAULT_SHARD
 from .device import device_name, pick_device
 from .provenance import PACKAGES, anonymous_digest
 from .versions import package_version

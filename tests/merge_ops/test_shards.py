@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mergesmith.merge_ops import WeightsDigest, shards
+from mergesmith.merge_ops import WeightsDigest
 from mergesmith.merge_ops.checkpoints.background import Background
 from mergesmith.merge_ops.checkpoints.weight_files import Spec
-from mergesmith.merge_ops.shards import write_shards
+from mergesmith.merge_ops.output import safetensors_writer as shards
+from mergesmith.merge_ops.output.safetensors_writer import write_shards
 
 TENSORS = {
     "a": torch.arange(7, dtype=torch.bfloat16),

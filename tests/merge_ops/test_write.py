@@ -24,7 +24,7 @@ from mergesmith.merge_ops import (
     read_recipe,
     write_merge,
 )
-from mergesmith.merge_ops.write import parse_size
+from mergesmith.merge_ops.output.write_checkpoint import parse_size
 
 LINEAR = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 0.5}\n"
 STACK = """

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 import torch
 
-from .checkpoints.background import Background
-from .checkpoints.weight_files import DTYPES, INDEX, SINGLE, Spec
-from .checkpoints.weights_digest import HASHERS, WeightsDigest, bytes_of
+from ..checkpoints.background import Background
+from ..checkpoints.weight_files import DTYPES, INDEX, SINGLE, Spec
+from ..checkpoints.weights_digest import HASHERS, WeightsDigest, bytes_of
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -9,9 +9,9 @@ import torch
 
 from mergesmith.errors import UserError
 
-from .bank.model_bank import ModelBank
-from .numerics.reductions import one_thread
-from .planning.merge_plan import MergePlan
+from ..bank.model_bank import ModelBank
+from ..numerics.reductions import one_thread
+from ..planning.merge_plan import MergePlan
 
 MOST = 20  # more tensors than these are counted, not listed
 

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from mergesmith.errors import UserError
 
-from .bank.model_bank import ModelBank
-from .card import model_card
-from .finite import FiniteCheck
-from .merging.merge_tensors import materialize, output_spec
-from .planning.merge_plan import MergePlan
-from .planning.output_config import merged_config
-from .planning.plan import plan_merge
-from .recipes.recipe import Recipe
-from .shards import write_shards
-from .vocabulary.output_tokenizer import write_tokenizer
-from .vocabulary.token_ids import GENERATION, generation_config
+from ..bank.model_bank import ModelBank
+from ..merging.merge_tensors import materialize, output_spec
+from ..planning.merge_plan import MergePlan
+from ..planning.output_config import merged_config
+from ..planning.plan import plan_merge
+from ..recipes.recipe import Recipe
+from ..vocabulary.output_tokenizer import write_tokenizer
+from ..vocabulary.token_ids import GENERATION, generation_config
+from .finite_check import FiniteCheck
+from .model_card import model_card
+from .safetensors_writer import write_shards
 
 DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
 RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import yaml
 
-from .bank.model_bank import ModelBank
-from .checkpoints.find_model import HUB_ID
-from .planning.merge_plan import MergePlan
+from ..bank.model_bank import ModelBank
+from ..checkpoints.find_model import HUB_ID
+from ..planning.merge_plan import MergePlan
 
 
 def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:

@@ -1,0 +1,1 @@
+"""Writes a merged model as an ordinary checkpoint folder."""
