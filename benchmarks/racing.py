@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from mergesmith.evaluators import Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores
-from mergesmith.evaluators.blocks import make_blocks
+from mergesmith.evaluators.tasks.blocks import make_blocks
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import RacingSection, ScoringSection
 from mergesmith.optimizer.demo import make_demo

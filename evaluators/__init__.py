@@ -5,9 +5,9 @@ Importing this package imports neither lm-eval nor torch; `Suite.load` does.
 
 from .aggregate import entry_score, entry_value, join
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
-from .official import official_scores
 from .records import FACTS, Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores, ScoringError
 from .scorers import Choice, ScoringPlan, ScoringReport
+from .simple_evaluate import official_scores
 from .suite import Suite
 
 __all__ = [

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .content import LeafTask
 from .harness import item_name
 from .items import leaf_scores
 from .live_lm import Pair
-from .task_items import Request
+from .tasks.requests import Request
+from .tasks.suite_content import LeafTask
 
 # Log-likelihoods agree when they are closer than the first number (nat) plus the second times their size.
 TOLERANCES: Mapping[torch.dtype, tuple[float, float]] = {

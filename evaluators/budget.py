@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from .batches import Batch, make_batches
-from .content import Content
 from .likelihood import log_likelihoods
 from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches, head_reads
 from .rows import Answer, Row
+from .tasks.suite_content import Content
 from .work import LOGITS_PER_TOKEN
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache

@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from .generate import Generated
 from .live_lm import LiveLM, NonFiniteLogitsError
 from .records import ScoringError
-from .task_items import Request
+from .tasks.requests import Request
 
 
 def harness_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bool) -> list[list[Generated]]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .audit import answer_facts
-from .content import LeafTask
 from .generate import Generated
 from .harness import item_name
-from .measures import Measure, as_numbers, filtered, picked
 from .records import ItemScores, ScoringError
+from .tasks.metrics import Measure, as_numbers, filtered, picked
+from .tasks.suite_content import LeafTask
 
 
 def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence[Generated]]) -> ItemScores:

@@ -8,7 +8,6 @@ from typing import Any
 
 from mergesmith.errors import Faults
 
-from .content import Content
 from .generate import Generated
 from .graphs import Steps
 from .items import leaf_scores
@@ -17,6 +16,7 @@ from .prefix import PrefixCaches
 from .records import Block, BlockScores, ScoringError
 from .scorers import ScoringPlan
 from .surroundings import inside_lm_eval, pinned_generation
+from .tasks.suite_content import Content
 from .work import Work
 
 

@@ -16,7 +16,6 @@ from mergesmith.errors import UserError
 from .agreement import answers, compare, too_many
 from .attention import check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
-from .content import Content, LeafTask
 from .graphs import Steps, check_recordable, room_for
 from .harness import harness_answers
 from .memory import is_out_of_memory, release
@@ -24,7 +23,8 @@ from .prefix import PrefixCaches
 from .records import NoRoomError, ScoringError, UnsupportedError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from .surroundings import pinned_generation
-from .task_items import Request
+from .tasks.requests import Request
+from .tasks.suite_content import Content, LeafTask
 from .work import Work
 
 Candidates = Callable[[], Iterable[tuple[str, Callable[[], Any]]]]  # names, and what gives a model its weights

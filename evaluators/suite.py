@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .blocks import make_blocks
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
 from .records import Block, BlockScores, Entry
 from .scorers import Choice, ScoringPlan, ScoringReport
+from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
-    from .content import Content
     from .loop import Loop
     from .self_check import Candidates
+    from .tasks.suite_content import Content
 
 
 class Suite:
@@ -81,8 +81,8 @@ class Suite:
                 parts with too few items, tasks that run code without permission.
         """
         # lm-eval and transformers take seconds to import; a configuration must be readable without them.
-        from .assembly import Assembly
         from .surroundings import own_generators
+        from .tasks.suite_builder import Assembly
 
         assembly = Assembly(
             tasks,

@@ -17,7 +17,7 @@ from .rows import Row, likelihood_rows
 from .scorers import Scorer
 from .stops import Stops
 from .surroundings import generation_config
-from .task_items import Request
+from .tasks.requests import Request
 
 LOGITS_PER_TOKEN = 8192  # entries of the logits' matrix that a token of the budget allows for
 

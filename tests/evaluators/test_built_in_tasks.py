@@ -8,7 +8,7 @@ import pytest
 from tiny_tasks import load
 
 from mergesmith.errors import UserError
-from mergesmith.evaluators import catalog
+from mergesmith.evaluators.tasks import catalog
 
 
 def test_nearest_of_all_names_and_one_reading(root: Path) -> None:

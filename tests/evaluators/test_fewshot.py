@@ -11,7 +11,7 @@ from tiny_tasks import documents, load, suite_prompts, write_task
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import SplitConfig
-from mergesmith.evaluators.documents import digest, part_of
+from mergesmith.evaluators.tasks.documents import digest, part_of
 
 DOCS = documents(150, seed=1)
 PARTS = [part_of(digest(doc), SplitConfig()) for doc in DOCS]

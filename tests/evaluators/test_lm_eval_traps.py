@@ -204,7 +204,7 @@ def test_an_untied_model_whose_config_says_tied_stays_untied(root: Path) -> None
 
 
 def test_lm_evals_own_tasks_are_not_indexed_without_need(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mergesmith.evaluators import catalog
+    from mergesmith.evaluators.tasks import catalog
 
     def refuse() -> None:
         raise AssertionError("indexing lm-eval's 14,000 names takes seconds")

@@ -20,7 +20,7 @@ DOCS = documents(150, seed=1)
 @pytest.fixture(scope="module", autouse=True)
 def _short_index() -> Any:
     """lm-eval's own index, cut to two tasks: reading the whole takes seconds, and one test does."""
-    from mergesmith.evaluators import catalog
+    from mergesmith.evaluators.tasks import catalog
 
     class Short:
         def __init__(self) -> None:

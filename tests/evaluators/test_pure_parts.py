@@ -23,8 +23,8 @@ from mergesmith.evaluators import (
     entry_value,
     join,
 )
-from mergesmith.evaluators.blocks import block_ends, make_blocks
-from mergesmith.evaluators.documents import check_counts, digest, part_of
+from mergesmith.evaluators.tasks.blocks import block_ends, make_blocks
+from mergesmith.evaluators.tasks.documents import check_counts, digest, part_of
 
 
 def test_a_bare_name_is_a_task() -> None:

@@ -8,16 +8,16 @@ from functools import cached_property
 
 from lm_eval.api.task import ConfigurableTask
 
+from ..config import ChatConfig, Part, SplitConfig, TaskConfig
+from ..live_lm import LiveLM
+from ..records import Entry
 from .catalog import Catalog
 from .common_prefix import common_prefix
-from .config import ChatConfig, Part, SplitConfig, TaskConfig
 from .documents import numbered
 from .fewshot import Pool
-from .live_lm import LiveLM
-from .measures import Measure
-from .objectives import Objective
-from .records import Entry
-from .task_items import Request, TaskItems
+from .metrics import Measure
+from .python_objectives import Objective
+from .requests import Request, TaskItems
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mergesmith.errors import Faults
 
-from .config import PARTS, Part, SplitConfig
+from ..config import PARTS, Part, SplitConfig
 
 FEWEST_ITEMS = 10
 FEW_REPORT_ITEMS = 50

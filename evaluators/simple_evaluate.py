@@ -13,8 +13,8 @@ from .records import BlockScores, Entry, ItemScores, Scores
 from .suite import Suite
 
 if TYPE_CHECKING:
-    from .content import Content, LeafTask
     from .live_lm import LiveLM
+    from .tasks.suite_content import Content, LeafTask
 
 
 def official_scores(
@@ -94,9 +94,9 @@ def _entry_items(content: Content, config: TaskConfig, entry: Entry, lm: LiveLM,
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
-    from .documents import canonical
     from .items import checked_value, item_scores
-    from .measures import picked
+    from .tasks.documents import canonical
+    from .tasks.metrics import picked
 
     wanted = set(ids)
     rows = {}

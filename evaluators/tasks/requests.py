@@ -11,10 +11,10 @@ from lm_eval.api.task import ConfigurableTask
 
 from mergesmith.errors import UserError
 
-from .config import ChatConfig
+from ..config import ChatConfig
+from ..live_lm import LiveLM, Pair
 from .documents import digest
-from .live_lm import LiveLM, Pair
-from .measures import Measure
+from .metrics import Measure
 
 # lm-eval's own default; simple_evaluate sets it on every run.
 FEWSHOT_SEED = 1234

@@ -18,8 +18,8 @@ import numpy as np
 
 from mergesmith.errors import UserError, unknown
 
-from .config import Part
-from .records import ItemScores, ScoringError
+from ..config import Part
+from ..records import ItemScores, ScoringError
 
 WHOLE = "whole"
 

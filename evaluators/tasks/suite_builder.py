@@ -8,17 +8,17 @@ from typing import Any
 
 from mergesmith.errors import Faults, UserError
 
+from ..config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from ..live_lm import LiveLM
+from ..surroundings import inside_lm_eval, quiet
 from .catalog import Catalog
-from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
-from .content import Content, LeafTask
 from .documents import check_counts, numbered, part_of
 from .entries import OpenedEntry, direction, objective_entry, public_test_warning, task_entry
 from .fewshot import needed_pool
-from .live_lm import LiveLM
-from .measures import check_numeric, measure
-from .objectives import Objective, load_objective
-from .surroundings import inside_lm_eval, quiet
-from .task_items import build_requests, cut_alike, read_items, set_shots, task_digest
+from .metrics import check_numeric, measure
+from .python_objectives import Objective, load_objective
+from .requests import build_requests, cut_alike, read_items, set_shots, task_digest
+from .suite_content import Content, LeafTask
 
 
 class Assembly:

@@ -10,11 +10,11 @@ from lm_eval.api.task import ConfigurableTask
 
 from mergesmith.errors import UserError
 
+from ..config import TaskConfig
+from ..records import Entry, Leaf
 from .catalog import LoadedEntry
-from .config import TaskConfig
-from .measures import Measure
-from .records import Entry, Leaf
-from .task_items import TaskItems
+from .metrics import Measure
+from .requests import TaskItems
 
 _LOCAL_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset"})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from .config import Part
-from .records import Block
+from ..config import Part
+from ..records import Block
 
 LARGEST_BLOCK = 256
 GROWTH = 0.5  # of what was scored before

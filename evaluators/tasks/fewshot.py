@@ -13,9 +13,9 @@ from lm_eval.api.task import ConfigurableTask
 
 from mergesmith.errors import UserError
 
-from .config import SplitConfig
+from ..config import SplitConfig
 from .documents import digest, part_of
-from .task_items import TaskItems
+from .requests import TaskItems
 
 
 class SearchPartSampler(ContextSampler):
