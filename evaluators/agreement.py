@@ -17,7 +17,7 @@ import torch
 
 from .harness import item_name
 from .items import leaf_scores
-from .live_lm import Pair
+from .lm_eval_bridge.live_hflm import Pair
 from .tasks.requests import Request
 from .tasks.suite_content import LeafTask
 

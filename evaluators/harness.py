@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lm_eval.api.instance import Instance
 
 from .generate import Generated
-from .live_lm import LiveLM, NonFiniteLogitsError
+from .lm_eval_bridge.live_hflm import LiveLM, NonFiniteLogitsError
 from .records import ScoringError
 from .tasks.requests import Request
 

@@ -11,11 +11,11 @@ from mergesmith.errors import Faults
 from .generate import Generated
 from .graphs import Steps
 from .items import leaf_scores
+from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
 from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches
 from .records import Block, BlockScores, ScoringError
 from .scorers import ScoringPlan
-from .surroundings import inside_lm_eval, pinned_generation
 from .tasks.suite_content import Content
 from .work import Work
 

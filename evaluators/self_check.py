@@ -18,11 +18,11 @@ from .attention import check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
 from .graphs import Steps, check_recordable, room_for
 from .harness import harness_answers
+from .lm_eval_bridge.isolation import pinned_generation
 from .memory import is_out_of_memory, release
 from .prefix import PrefixCaches
 from .records import NoRoomError, ScoringError, UnsupportedError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
-from .surroundings import pinned_generation
 from .tasks.requests import Request
 from .tasks.suite_content import Content, LeafTask
 from .work import Work

@@ -13,7 +13,7 @@ from .records import BlockScores, Entry, ItemScores, Scores
 from .suite import Suite
 
 if TYPE_CHECKING:
-    from .live_lm import LiveLM
+    from .lm_eval_bridge.live_hflm import LiveLM
     from .tasks.suite_content import Content, LeafTask
 
 
@@ -36,8 +36,8 @@ def official_scores(
         ScoringError: as in `Suite.score`.
         RuntimeError: lm-eval builds other prompts, or finds other documents, than the suite has scored.
     """
-    from .live_lm import LiveLM
-    from .surroundings import inside_lm_eval, pinned_generation, quiet, silent_children
+    from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation, quiet, silent_children
+    from .lm_eval_bridge.live_hflm import LiveLM
 
     started, content = time.perf_counter(), suite.content
     with quiet():

@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from .live_lm import LiveLM
+from .lm_eval_bridge.live_hflm import LiveLM
 from .records import UnsupportedError
 
 # Settings of `generation_kwargs` that do nothing to greedy decoding.

@@ -81,7 +81,7 @@ class Suite:
                 parts with too few items, tasks that run code without permission.
         """
         # lm-eval and transformers take seconds to import; a configuration must be readable without them.
-        from .surroundings import own_generators
+        from .lm_eval_bridge.isolation import own_generators
         from .tasks.suite_builder import Assembly
 
         assembly = Assembly(
@@ -157,8 +157,8 @@ class Suite:
         Raises:
             ScoringError: lm-eval can score none of them.
         """
+        from .lm_eval_bridge.isolation import inside_lm_eval
         from .self_check import SelfCheck
-        from .surroundings import inside_lm_eval
 
         with inside_lm_eval():
             report = SelfCheck(self.content, self._scorer, self._token_budget).run(candidates)

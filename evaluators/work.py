@@ -10,13 +10,13 @@ from .generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch
 from .graphs import Replayed, Steps
 from .harness import check_finite, harness_answers, item_name
 from .likelihood import Scored, log_likelihoods
-from .live_lm import LiveLM, Pair
+from .lm_eval_bridge.isolation import generation_config
+from .lm_eval_bridge.live_hflm import LiveLM, Pair
 from .prefix import PrefixCaches
 from .records import ScoringError
 from .rows import Row, likelihood_rows
 from .scorers import Scorer
 from .stops import Stops
-from .surroundings import generation_config
 from .tasks.requests import Request
 
 LOGITS_PER_TOKEN = 8192  # entries of the logits' matrix that a token of the budget allows for

@@ -16,7 +16,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from mergesmith.errors import UserError, unknown
 
-from ..surroundings import inside_lm_eval, quiet
+from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 
 _CODE_METRICS = ("code_eval", "pass_at")
 

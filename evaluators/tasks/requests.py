@@ -12,7 +12,7 @@ from lm_eval.api.task import ConfigurableTask
 from mergesmith.errors import UserError
 
 from ..config import ChatConfig
-from ..live_lm import LiveLM, Pair
+from ..lm_eval_bridge.live_hflm import LiveLM, Pair
 from .documents import digest
 from .metrics import Measure
 

@@ -9,8 +9,8 @@ from typing import Any
 from mergesmith.errors import Faults, UserError
 
 from ..config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
-from ..live_lm import LiveLM
-from ..surroundings import inside_lm_eval, quiet
+from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
+from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
 from .documents import check_counts, numbered, part_of
 from .entries import OpenedEntry, direction, objective_entry, public_test_warning, task_entry

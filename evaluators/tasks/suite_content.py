@@ -9,7 +9,7 @@ from functools import cached_property
 from lm_eval.api.task import ConfigurableTask
 
 from ..config import ChatConfig, Part, SplitConfig, TaskConfig
-from ..live_lm import LiveLM
+from ..lm_eval_bridge.live_hflm import LiveLM
 from ..records import Entry
 from .catalog import Catalog
 from .common_prefix import common_prefix

@@ -241,7 +241,7 @@ def test_nothing_is_printed(root: Path, capfd: pytest.CaptureFixture[str], caplo
 def test_quiet_is_for_the_libraries_alone_and_changes_no_level(caplog: pytest.LogCaptureFixture) -> None:
     import logging
 
-    from mergesmith.evaluators.surroundings import quiet
+    from mergesmith.evaluators.lm_eval_bridge.isolation import quiet
 
     library, child, own = map(logging.getLogger, ("fsspec", "fsspec.some.module", "a_user"))
     with caplog.at_level(logging.INFO, "a_user"), caplog.at_level(logging.DEBUG, "fsspec.some.module"):
