@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .generate import Generated
+from .inference.generate import Generated
 from .tasks.metrics import fallbacks
 from .tasks.requests import Request
 from .tasks.suite_content import LeafTask

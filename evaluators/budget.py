@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from .batches import Batch, make_batches
-from .likelihood import log_likelihoods
-from .memory import is_out_of_memory, release
-from .prefix import PrefixCaches, head_reads
-from .rows import Answer, Row
+from .inference.batches import Batch, make_batches
+from .inference.likelihood import log_likelihoods
+from .inference.out_of_memory import is_out_of_memory, release
+from .inference.prefix_cache import PrefixCaches, head_reads
+from .inference.rows import Answer, Row
 from .tasks.suite_content import Content
 from .work import LOGITS_PER_TOKEN
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lm_eval.api.instance import Instance
 
-from .generate import Generated
+from .inference.generate import Generated
 from .lm_eval_bridge.live_hflm import LiveLM, NonFiniteLogitsError
 from .records import ScoringError
 from .tasks.requests import Request

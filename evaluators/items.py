@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .audit import answer_facts
-from .generate import Generated
 from .harness import item_name
+from .inference.generate import Generated
 from .records import ItemScores, ScoringError
 from .tasks.metrics import Measure, as_numbers, filtered, picked
 from .tasks.suite_content import LeafTask

@@ -8,12 +8,12 @@ from typing import Any
 
 from mergesmith.errors import Faults
 
-from .generate import Generated
-from .graphs import Steps
+from .inference.cuda_graphs import Steps
+from .inference.generate import Generated
+from .inference.out_of_memory import is_out_of_memory, release
+from .inference.prefix_cache import PrefixCaches
 from .items import leaf_scores
 from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
-from .memory import is_out_of_memory, release
-from .prefix import PrefixCaches
 from .records import Block, BlockScores, ScoringError
 from .scorers import ScoringPlan
 from .tasks.suite_content import Content

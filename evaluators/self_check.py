@@ -14,13 +14,13 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from .agreement import answers, compare, too_many
-from .attention import check_prefix
 from .budget import CPU_BUDGET, LEAST, fitting_budget
-from .graphs import Steps, check_recordable, room_for
 from .harness import harness_answers
+from .inference.attention import check_prefix
+from .inference.cuda_graphs import Steps, check_recordable, room_for
+from .inference.out_of_memory import is_out_of_memory, release
+from .inference.prefix_cache import PrefixCaches
 from .lm_eval_bridge.isolation import pinned_generation
-from .memory import is_out_of_memory, release
-from .prefix import PrefixCaches
 from .records import NoRoomError, ScoringError, UnsupportedError
 from .scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from .tasks.requests import Request

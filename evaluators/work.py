@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .batches import Batch, make_batches
-from .generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
-from .graphs import Replayed, Steps
 from .harness import check_finite, harness_answers, item_name
-from .likelihood import Scored, log_likelihoods
+from .inference.batches import Batch, make_batches
+from .inference.cuda_graphs import Replayed, Steps
+from .inference.generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
+from .inference.likelihood import Scored, log_likelihoods
+from .inference.prefix_cache import PrefixCaches
+from .inference.rows import Row, likelihood_rows
+from .inference.stop_strings import Stops
 from .lm_eval_bridge.isolation import generation_config
 from .lm_eval_bridge.live_hflm import LiveLM, Pair
-from .prefix import PrefixCaches
 from .records import ScoringError
-from .rows import Row, likelihood_rows
 from .scorers import Scorer
-from .stops import Stops
 from .tasks.requests import Request
 
 LOGITS_PER_TOKEN = 8192  # entries of the logits' matrix that a token of the budget allows for

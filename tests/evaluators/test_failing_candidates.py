@@ -15,8 +15,8 @@ from tiny_tasks import documents, graded, load, make_model, make_tokenizer, scor
 from transformers import BloomConfig, BloomForCausalLM
 
 from mergesmith.evaluators import ScoringError, ScoringPlan, SplitConfig, work
-from mergesmith.evaluators.batches import make_batches
 from mergesmith.evaluators.budget import CPU_BUDGET, device_budget, halved_until_it_fits
+from mergesmith.evaluators.inference.batches import make_batches
 from mergesmith.evaluators.tasks.documents import digest, part_of
 
 DOCS = documents(150, seed=1)

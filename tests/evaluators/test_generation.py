@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from mergesmith.evaluators import FACTS, Block, ChatConfig, Suite
-from mergesmith.evaluators.stops import Stops
+from mergesmith.evaluators.inference.stop_strings import Stops
 
 DOCS = documents(150, seed=1)
 UNTIL: dict[str, Any] = {

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from mergesmith.evaluators import Block, ScoringPlan, Suite, work
 from mergesmith.evaluators.agreement import margin
-from mergesmith.evaluators.attention import Attention
-from mergesmith.evaluators.generate import generate
+from mergesmith.evaluators.inference.attention import Attention
+from mergesmith.evaluators.inference.generate import generate
 from mergesmith.evaluators.scorers import Scorer
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "mixtral", "gpt2")

@@ -7,8 +7,8 @@ from typing import Any
 
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from .lm_eval_bridge.live_hflm import LiveLM
-from .records import UnsupportedError
+from ..lm_eval_bridge.live_hflm import LiveLM
+from ..records import UnsupportedError
 
 # Settings of `generation_kwargs` that do nothing to greedy decoding.
 _WITHOUT_EFFECT = frozenset({"do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p"})

@@ -15,10 +15,10 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from ..records import UnsupportedError
 from .attention import Attention
 from .generate import Growing, PromptBatch, check_finite_rows
-from .prefix import PrefixCaches
-from .records import UnsupportedError
+from .prefix_cache import PrefixCaches
 
 ROOM = 64  # places: what room is a multiple of, so that batches of about equal length share a graph
 SHARE = 0.1  # of the device's memory that steps may keep

@@ -10,7 +10,7 @@ import torch
 
 from .attention import Attention
 from .batches import Batch
-from .prefix import PrefixCaches, head_reads
+from .prefix_cache import PrefixCaches, head_reads
 
 CHUNK = 64  # rows of logits that are worked on at a time: a processor's cache holds them
 Scored = tuple[float, bool]  # log-likelihood in nat, whether greedy decoding would give the answer

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from .prefix import PrefixCaches, head_reads, keep_rows
-from .stops import Stops
+from .prefix_cache import PrefixCaches, head_reads, keep_rows
+from .stop_strings import Stops
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..records import UnsupportedError
 from .batches import Batch, near, visible
-from .records import UnsupportedError
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 

@@ -1,0 +1,1 @@
+"""Forward passes over batches: log-likelihoods and greedy generation."""
