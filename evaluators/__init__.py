@@ -3,10 +3,10 @@
 Importing this package imports neither lm-eval nor torch; `Suite.load` does.
 """
 
-from .aggregate import entry_score, entry_value, join
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
 from .records import FACTS, Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores, ScoringError
-from .scorers import Choice, ScoringPlan, ScoringReport
+from .scoring.aggregate import entry_score, entry_value, join
+from .scoring.scorers import Choice, ScoringPlan, ScoringReport
 from .simple_evaluate import official_scores
 from .suite import Suite
 

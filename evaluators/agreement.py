@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .harness import item_name
-from .items import leaf_scores
 from .lm_eval_bridge.live_hflm import Pair
+from .scoring.hflm_scorer import item_name
+from .scoring.item_values import leaf_scores
 from .tasks.requests import Request
 from .tasks.suite_content import LeafTask
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .aggregate import join
 from .config import Part, TaskConfig
 from .records import BlockScores, Entry, ItemScores, Scores
+from .scoring.aggregate import join
 from .suite import Suite
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _entry_items(content: Content, config: TaskConfig, entry: Entry, lm: LiveLM,
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
-    from .items import checked_value, item_scores
+    from .scoring.item_values import checked_value, item_scores
     from .tasks.documents import canonical
     from .tasks.metrics import picked
 

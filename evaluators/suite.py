@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
 from .records import Block, BlockScores, Entry
-from .scorers import Choice, ScoringPlan, ScoringReport
+from .scoring.scorers import Choice, ScoringPlan, ScoringReport
 from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
-    from .loop import Loop
+    from .scoring.scoring_loop import Loop
     from .self_check import Candidates
     from .tasks.suite_content import Content
 
@@ -140,7 +140,7 @@ class Suite:
         Raises:
             UserError: a task that this model cannot be scored on at all, because an answer is longer than it takes.
         """
-        from .loop import check_fits
+        from .scoring.scoring_loop import check_fits
 
         self.content.lm.attach(model)
         warnings = check_fits(self.content)
@@ -189,7 +189,7 @@ class Suite:
                 too little memory.
             UserError: see `check`; raised before the first block of a model.
         """
-        from .loop import Loop
+        from .scoring.scoring_loop import Loop
 
         self.content.lm.attach(model)
         if self._checked_length != self.content.lm.max_length:

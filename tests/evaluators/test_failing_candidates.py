@@ -14,9 +14,10 @@ import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 from transformers import BloomConfig, BloomForCausalLM
 
-from mergesmith.evaluators import ScoringError, ScoringPlan, SplitConfig, work
-from mergesmith.evaluators.budget import CPU_BUDGET, device_budget, halved_until_it_fits
+from mergesmith.evaluators import ScoringError, ScoringPlan, SplitConfig
 from mergesmith.evaluators.inference.batches import make_batches
+from mergesmith.evaluators.scoring import prepared_requests as work
+from mergesmith.evaluators.scoring.token_budget import CPU_BUDGET, device_budget, halved_until_it_fits
 from mergesmith.evaluators.tasks.documents import digest, part_of
 
 DOCS = documents(150, seed=1)

@@ -15,7 +15,7 @@ from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite, self_
 from mergesmith.evaluators.inference import cuda_graphs as graphs
 from mergesmith.evaluators.inference.cuda_graphs import Step, check_steps
 from mergesmith.evaluators.records import UnsupportedError
-from mergesmith.evaluators.scorers import Scorer
+from mergesmith.evaluators.scoring.scorers import Scorer
 
 SHOTS = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
 TASKS = {

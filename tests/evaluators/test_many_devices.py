@@ -16,7 +16,7 @@ from tiny_tasks import documents, graded, load, write_task
 from transformers import AutoModelForCausalLM
 
 from mergesmith.evaluators import Block, ScoringPlan, Suite
-from mergesmith.evaluators.scorers import Scorer
+from mergesmith.evaluators.scoring.scorers import Scorer
 from mergesmith.merge_ops.live.device_map import device_map, spread
 
 ITEMS = 5

@@ -14,11 +14,12 @@ from families import family_config
 from tiny_tasks import documents, graded, load, make_model, write_task
 from transformers import AutoModelForCausalLM
 
-from mergesmith.evaluators import Block, ScoringPlan, Suite, work
+from mergesmith.evaluators import Block, ScoringPlan, Suite
 from mergesmith.evaluators.agreement import margin
 from mergesmith.evaluators.inference.attention import Attention
 from mergesmith.evaluators.inference.generate import generate
-from mergesmith.evaluators.scorers import Scorer
+from mergesmith.evaluators.scoring import prepared_requests as work
+from mergesmith.evaluators.scoring.scorers import Scorer
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "mixtral", "gpt2")
 ITEMS = 12

@@ -88,7 +88,7 @@ def test_aggregates_equal_lm_evals_over_all_documents(root: Path) -> None:
     assert suite.entries[0].metric == "acc"
     scores = {part: score_part(suite, model, part) for part in ("search", "select", "report")}
     whole = [np.concatenate([part.items["rolling"].values for part in scores.values()])]
-    from mergesmith.evaluators.aggregate import leaf_value
+    from mergesmith.evaluators.scoring.aggregate import leaf_value
 
     assert leaf_value(suite.entries[1].leaves[0], whole[0]) == pytest.approx(theirs["rolling"]["bits_per_byte,none"])
     assert entry_score(suite.entries[1], scores["search"]).stderr > 0

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .inference.generate import Generated
-from .tasks.metrics import fallbacks
-from .tasks.requests import Request
-from .tasks.suite_content import LeafTask
+from ..inference.generate import Generated
+from ..tasks.metrics import fallbacks
+from ..tasks.requests import Request
+from ..tasks.suite_content import LeafTask
 
 
 def answer_facts(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence[Generated]]) -> np.ndarray | None:

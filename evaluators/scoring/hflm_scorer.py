@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from lm_eval.api.instance import Instance
 
-from .inference.generate import Generated
-from .lm_eval_bridge.live_hflm import LiveLM, NonFiniteLogitsError
-from .records import ScoringError
-from .tasks.requests import Request
+from ..inference.generate import Generated
+from ..lm_eval_bridge.live_hflm import LiveLM, NonFiniteLogitsError
+from ..records import ScoringError
+from ..tasks.requests import Request
 
 
 def harness_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bool) -> list[list[Generated]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .audit import answer_facts
-from .harness import item_name
-from .inference.generate import Generated
-from .records import ItemScores, ScoringError
-from .tasks.metrics import Measure, as_numbers, filtered, picked
-from .tasks.suite_content import LeafTask
+from ..inference.generate import Generated
+from ..records import ItemScores, ScoringError
+from ..tasks.metrics import Measure, as_numbers, filtered, picked
+from ..tasks.suite_content import LeafTask
+from .answer_facts import answer_facts
+from .hflm_scorer import item_name
 
 
 def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence[Generated]]) -> ItemScores:

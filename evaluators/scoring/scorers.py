@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from .tasks.requests import Request
+    from ..tasks.requests import Request
 
 Choice = Literal["auto", "packed", "rows", "graphs", "hf"]
 Kind = Literal["likelihood", "rolling", "generation", "mixed"]

@@ -11,8 +11,8 @@ import numpy as np
 
 from mergesmith.errors import unknown
 
-from .records import BlockScores, Entry, ItemScores, Leaf, Score, Scores
-from .tasks.python_objectives import load_function
+from ..records import BlockScores, Entry, ItemScores, Leaf, Score, Scores
+from ..tasks.python_objectives import load_function
 
 RESAMPLES = 200
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from mergesmith.errors import Faults
 
-from .inference.cuda_graphs import Steps
-from .inference.generate import Generated
-from .inference.out_of_memory import is_out_of_memory, release
-from .inference.prefix_cache import PrefixCaches
-from .items import leaf_scores
-from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
-from .records import Block, BlockScores, ScoringError
+from ..inference.cuda_graphs import Steps
+from ..inference.generate import Generated
+from ..inference.out_of_memory import is_out_of_memory, release
+from ..inference.prefix_cache import PrefixCaches
+from ..lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
+from ..records import Block, BlockScores, ScoringError
+from ..tasks.suite_content import Content
+from .item_values import leaf_scores
+from .prepared_requests import Work
 from .scorers import ScoringPlan
-from .tasks.suite_content import Content
-from .work import Work
 
 
 class Loop:

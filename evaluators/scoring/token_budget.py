@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from .inference.batches import Batch, make_batches
-from .inference.likelihood import log_likelihoods
-from .inference.out_of_memory import is_out_of_memory, release
-from .inference.prefix_cache import PrefixCaches, head_reads
-from .inference.rows import Answer, Row
-from .tasks.suite_content import Content
-from .work import LOGITS_PER_TOKEN
+from ..inference.batches import Batch, make_batches
+from ..inference.likelihood import log_likelihoods
+from ..inference.out_of_memory import is_out_of_memory, release
+from ..inference.prefix_cache import PrefixCaches, head_reads
+from ..inference.rows import Answer, Row
+from ..tasks.suite_content import Content
+from .prepared_requests import LOGITS_PER_TOKEN
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache
 DEVICE_BUDGET = 65536  # where the search for what fits a device starts

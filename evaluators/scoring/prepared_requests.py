@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .harness import check_finite, harness_answers, item_name
-from .inference.batches import Batch, make_batches
-from .inference.cuda_graphs import Replayed, Steps
-from .inference.generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
-from .inference.likelihood import Scored, log_likelihoods
-from .inference.prefix_cache import PrefixCaches
-from .inference.rows import Row, likelihood_rows
-from .inference.stop_strings import Stops
-from .lm_eval_bridge.isolation import generation_config
-from .lm_eval_bridge.live_hflm import LiveLM, Pair
-from .records import ScoringError
+from ..inference.batches import Batch, make_batches
+from ..inference.cuda_graphs import Replayed, Steps
+from ..inference.generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
+from ..inference.likelihood import Scored, log_likelihoods
+from ..inference.prefix_cache import PrefixCaches
+from ..inference.rows import Row, likelihood_rows
+from ..inference.stop_strings import Stops
+from ..lm_eval_bridge.isolation import generation_config
+from ..lm_eval_bridge.live_hflm import LiveLM, Pair
+from ..records import ScoringError
+from ..tasks.requests import Request
+from .hflm_scorer import check_finite, harness_answers, item_name
 from .scorers import Scorer
-from .tasks.requests import Request
 
 LOGITS_PER_TOKEN = 8192  # entries of the logits' matrix that a token of the budget allows for
 
