@@ -12,8 +12,8 @@ from .scoring.scorers import Choice, ScoringPlan, ScoringReport
 from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
+    from .checks.self_check import Candidates
     from .scoring.scoring_loop import Loop
-    from .self_check import Candidates
     from .tasks.suite_content import Content
 
 
@@ -157,8 +157,8 @@ class Suite:
         Raises:
             ScoringError: lm-eval can score none of them.
         """
+        from .checks.self_check import SelfCheck
         from .lm_eval_bridge.isolation import inside_lm_eval
-        from .self_check import SelfCheck
 
         with inside_lm_eval():
             report = SelfCheck(self.content, self._scorer, self._token_budget).run(candidates)

@@ -11,7 +11,8 @@ from families import family_config
 from tiny_tasks import documents, graded, load, write_task
 from transformers import AutoModelForCausalLM
 
-from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite, self_check
+from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite
+from mergesmith.evaluators.checks import self_check
 from mergesmith.evaluators.inference import cuda_graphs as graphs
 from mergesmith.evaluators.inference.cuda_graphs import Step, check_steps
 from mergesmith.evaluators.records import UnsupportedError

@@ -15,7 +15,7 @@ from tiny_tasks import documents, graded, load, make_model, write_task
 from transformers import AutoModelForCausalLM
 
 from mergesmith.evaluators import Block, ScoringPlan, Suite
-from mergesmith.evaluators.agreement import margin
+from mergesmith.evaluators.checks.agreement import margin
 from mergesmith.evaluators.inference.attention import Attention
 from mergesmith.evaluators.inference.generate import generate
 from mergesmith.evaluators.scoring import prepared_requests as work

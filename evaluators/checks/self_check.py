@@ -13,19 +13,19 @@ from typing import Any
 
 from mergesmith.errors import UserError
 
+from ..inference.attention import check_prefix
+from ..inference.cuda_graphs import Steps, check_recordable, room_for
+from ..inference.out_of_memory import is_out_of_memory, release
+from ..inference.prefix_cache import PrefixCaches
+from ..lm_eval_bridge.isolation import pinned_generation
+from ..records import NoRoomError, ScoringError, UnsupportedError
+from ..scoring.hflm_scorer import harness_answers
+from ..scoring.prepared_requests import Work
+from ..scoring.scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
+from ..scoring.token_budget import CPU_BUDGET, LEAST, fitting_budget
+from ..tasks.requests import Request
+from ..tasks.suite_content import Content, LeafTask
 from .agreement import answers, compare, too_many
-from .inference.attention import check_prefix
-from .inference.cuda_graphs import Steps, check_recordable, room_for
-from .inference.out_of_memory import is_out_of_memory, release
-from .inference.prefix_cache import PrefixCaches
-from .lm_eval_bridge.isolation import pinned_generation
-from .records import NoRoomError, ScoringError, UnsupportedError
-from .scoring.hflm_scorer import harness_answers
-from .scoring.prepared_requests import Work
-from .scoring.scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
-from .scoring.token_budget import CPU_BUDGET, LEAST, fitting_budget
-from .tasks.requests import Request
-from .tasks.suite_content import Content, LeafTask
 
 Candidates = Callable[[], Iterable[tuple[str, Callable[[], Any]]]]  # names, and what gives a model its weights
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .lm_eval_bridge.live_hflm import Pair
-from .scoring.hflm_scorer import item_name
-from .scoring.item_values import leaf_scores
-from .tasks.requests import Request
-from .tasks.suite_content import LeafTask
+from ..lm_eval_bridge.live_hflm import Pair
+from ..scoring.hflm_scorer import item_name
+from ..scoring.item_values import leaf_scores
+from ..tasks.requests import Request
+from ..tasks.suite_content import LeafTask
 
 # Log-likelihoods agree when they are closer than the first number (nat) plus the second times their size.
 TOLERANCES: Mapping[torch.dtype, tuple[float, float]] = {

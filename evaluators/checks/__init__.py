@@ -1,0 +1,1 @@
+"""Checks of our scorers against lm-eval's before a run."""
