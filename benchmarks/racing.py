@@ -28,7 +28,7 @@ from mergesmith.optimizer.overrides import Overrides
 from mergesmith.optimizer.racing import Incumbent, Race
 from mergesmith.optimizer.run import run_search
 from mergesmith.optimizer.rundir import RunDir
-from mergesmith.optimizer.session import Options, Session
+from mergesmith.optimizer.session.session import Options, Session
 from mergesmith.optimizer.trial import Trial
 
 DISCORDANT = 0.15

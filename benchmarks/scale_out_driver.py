@@ -14,7 +14,7 @@ from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.rundir import RunDir
 from mergesmith.optimizer.samplers import make_sampler
 from mergesmith.optimizer.scoring import settle_scorers
-from mergesmith.optimizer.session import Session
+from mergesmith.optimizer.session.session import Session
 from mergesmith.optimizer.standing import Plan
 from mergesmith.optimizer.study import Study
 from mergesmith.optimizer.trial import Trial

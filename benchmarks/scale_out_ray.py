@@ -17,7 +17,7 @@ from mergesmith.optimizer.pools import ray_crew as crew_module
 from mergesmith.optimizer.pools.ray_actor import WorkerFacts
 from mergesmith.optimizer.pools.ray_crew import Hand
 from mergesmith.optimizer.pools.ray_pool import RayPool
-from mergesmith.optimizer.session import Options
+from mergesmith.optimizer.session.session import Options
 
 PROCESSES = 2  # that stand for all workers
 EVENTS = 3000  # over which the cost of one is measured

@@ -11,7 +11,7 @@ from ..merge_ops import Recipe, get_method
 from .objective import Objective, scores_of
 from .provenance import anonymous_digest, lasting_names
 from .rundir import RunDir
-from .session import Session
+from .session.session import Session
 from .trial import Trial, scores_document
 from .verdict import Verdict
 

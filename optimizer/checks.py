@@ -20,7 +20,7 @@ from .export import present_recipe
 from .merging import MergeOptions, merge_recipe
 from .objective import scores_of
 from .rundir import RunDir, config_root, is_run
-from .session import Options, Session
+from .session.session import Options, Session
 
 FLIPPED = 0.02  # the share of items that rounding may flip below float32, where margins are as small as the rounding
 

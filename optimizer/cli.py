@@ -14,7 +14,7 @@ import typer
 from mergesmith.errors import UserError
 
 from .cli_read import make_console, readers
-from .memory import collecting_later
+from .session.gc_pause import collecting_later
 from .stop import StoppedError, install
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ def demo(
     from .demo import make_demo
     from .overrides import Overrides
     from .run import run_search
-    from .session import Options
+    from .session.session import Options
 
     console = make_console()
     search = make_demo(folder, threads=threads, log=lambda text: console.print(text, highlight=False))
@@ -111,7 +111,7 @@ def search(
         from .config import parse_duration
         from .overrides import Overrides
         from .run import run_search
-        from .session import Options
+        from .session.session import Options
     gc.freeze()  # nor does it ever among what was imported: a second less until the search begins
 
     run_search(
@@ -131,7 +131,7 @@ def replay(
 ) -> None:
     """Repeat a run's trials one by one, in the order in which they were asked for and finished, and compare."""
     from .replay import run_replay
-    from .session import Options
+    from .session.session import Options
 
     if not run_replay(run_dir, output, options=Options(allow_code_execution), console=make_console()):
         raise typer.Exit(CHECK_FAILED)
@@ -142,7 +142,7 @@ def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCod
     """Check a search.yaml without searching: faults, dimensions, memory, time."""
     from .overrides import Overrides
     from .preflight import run_plan
-    from .session import Options
+    from .session.session import Options
 
     run_plan(path, overrides=Overrides(trials), options=Options(allow_code_execution), console=make_console())
 
@@ -203,7 +203,7 @@ def evaluate(
 ) -> None:
     """Score a model or a recipe on the tasks of a search.yaml."""
     from .evaluate import run_eval
-    from .session import Options
+    from .session.session import Options
 
     run_eval(target, config=config, part=part, options=Options(allow_code_execution), console=make_console())
 
@@ -216,7 +216,7 @@ def verify(
 ) -> None:
     """Merge a best.yaml anew, re-score it with lm-eval's own loop, and compare digests and scores."""
     from .checks import run_verify
-    from .session import Options
+    from .session.session import Options
 
     if not run_verify(recipe, config=config, options=Options(allow_code_execution), console=make_console()):
         print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)

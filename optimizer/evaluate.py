@@ -12,7 +12,7 @@ from ..merge_ops import Recipe, Source, read_recipe
 from .config import load_config
 from .objective import Objective, scores_of
 from .rundir import config_root
-from .session import Options, Session
+from .session.session import Options, Session
 from .table import add_scores, score_table
 
 

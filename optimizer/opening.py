@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from .config import RunConfig
-from .loading import load_sources
 from .pools import LocalPool, Pool
 from .progress import Report
 from .rundir import RunDir
-from .session import Options, Session
-from .versions import versions
+from .session.load_sources import load_sources
+from .session.session import Options, Session
+from .session.versions import versions
 
 
 def open_pool(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> tuple[Session, Pool]:

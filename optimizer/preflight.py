@@ -18,7 +18,7 @@ from .racing import why_off
 from .rundir import config_root
 from .samplers import make_sampler
 from .scoring import print_scorers
-from .session import Options, Session
+from .session.session import Options, Session
 
 
 def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Console) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, materialize
-from .device import device_name
-from .versions import package_version
+from .session.devices import device_name
+from .session.versions import package_version
 
 PACKAGES = ("mergesmith", "torch", "transformers", "lm_eval")
 

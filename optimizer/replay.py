@@ -19,14 +19,14 @@ from rich.console import Console
 from .config import RunConfig
 from .dispatch import MOST_LOST
 from .files import INGREDIENTS
-from .loading import load_sources
 from .pools import LocalPool
 from .pools.replay import ReplayPool, Schedule
 from .progress import Report
 from .racing import Incumbent
 from .rundir import SCORING, RunDir, is_run
 from .scoring import settle_scorers
-from .session import Options, Session
+from .session.load_sources import load_sources
+from .session.session import Options, Session
 from .standing import Plan
 from .study import Study
 from .trial import Trial

@@ -14,14 +14,14 @@ from ..merge_ops import Recipe
 from .best import best_recipe
 from .config import RunConfig, load_config
 from .lock import process
-from .memory import collecting_later
 from .opening import open_pool
 from .overrides import Overrides, print_warnings
 from .progress import Report
 from .provenance import provenance
 from .rundir import BEST, RunDir, config_root, is_run
 from .scoring import settle_scorers
-from .session import Options, Session
+from .session.gc_pause import collecting_later
+from .session.session import Options, Session
 from .standing import Plan
 from .stop import RunFailedError, StoppedError
 from .study import Study

@@ -76,7 +76,7 @@ from .files import (
 )
 from .items import ItemStore
 from .lock import LOCK, Driver, driver, take_lock
-from .memory import collecting_later
+from .session.gc_pause import collecting_later
 from .trial import Trial
 
 __all__ = ["BEST", "LOOKS", "SCORING", "VERDICT", "RunDir", "config_root", "is_run", "write_json", "write_text"]

@@ -14,8 +14,8 @@ from mergesmith.errors import UserError
 from ..evaluators import ScoringError, ScoringPlan
 from .pools import Pool
 from .rundir import SCORING, RunDir, write_json
-from .session import Session
-from .versions import made_with
+from .session.session import Session
+from .session.versions import made_with
 
 
 def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Console) -> None:

@@ -18,12 +18,12 @@ from ..search_spaces import OutsideSpaceError
 from .audit import rates_document
 from .dispatch import Dispatcher, Restarted
 from .journal import Journal
-from .memory import collecting_later
 from .objective import scores_of
 from .pools import BlockDone, Failed, Job, Pool
 from .racing import Incumbent, Race, why_off
 from .rundir import RunDir
 from .samplers import Observation, make_sampler
+from .session.gc_pause import collecting_later
 from .standing import Plan, Standing
 from .stop import at_safe_points, check, finish, told
 from .trial import Trial

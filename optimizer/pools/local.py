@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...evaluators import ScoringPlan
-from ..session import Session
+from ..session.session import Session
 from ..stop import RunFailedError
 from .pool import BlockDone, Event, Job
 from .worker import DeviceLostError, Worker

@@ -11,10 +11,10 @@ from typing import Any
 
 from ...evaluators import ScoringPlan
 from ..config import RunConfig, WorkersSection
-from ..device import device_name
-from ..loading import load_quietly
-from ..session import Options, Session
-from ..versions import made_with
+from ..session.devices import device_name
+from ..session.load_sources import load_quietly
+from ..session.session import Options, Session
+from ..session.versions import made_with
 from .pool import BlockDone, Event, Job
 from .ray_cluster import room
 from .worker import Worker

@@ -15,7 +15,7 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringPlan
 from ..config import RunConfig
-from ..session import Options
+from ..session.session import Options
 from ..stop import RunFailedError, check, told
 from .deadline import UNKNOWN, Deadline
 from .pool import BlockDone, Event, Finished, Job, Lost

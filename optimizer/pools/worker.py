@@ -10,8 +10,8 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringError
 from ...merge_ops import MergeError, WeightsDigest
-from ..device import device_name
-from ..session import Session
+from ..session.devices import device_name
+from ..session.session import Session
 from .pool import BlockDone, Event, Failed, Finished, Job
 
 

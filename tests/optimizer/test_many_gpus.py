@@ -18,8 +18,8 @@ from tiny_run import write_search
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import ModelBank, Recipe, Setting, Source, plan_merge, read_recipe
 from mergesmith.optimizer.config import WorkersSection, parse_config
-from mergesmith.optimizer.device import pick_devices
-from mergesmith.optimizer.placement import ROOM, Placement, matrices_per_tensor, place_sources
+from mergesmith.optimizer.session.devices import pick_devices
+from mergesmith.optimizer.session.source_placement import ROOM, Placement, matrices_per_tensor, place_sources
 
 TWO = DEVICES[:2]
 CUDA = (torch.device("cuda", 0), torch.device("cuda", 1))
@@ -121,7 +121,7 @@ def _timeless(value: Any) -> Any:
 def test_a_search_is_the_same_over_two_devices(
     run_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = "mergesmith.optimizer.session"
+    session = "mergesmith.optimizer.session.session"
     monkeypatch.setattr("mergesmith.merge_ops.bank.model_bank.ThreadPoolExecutor", pretending_threads)
     space = {"methods": ["ties"], "filters": []}
     scoring = {"batch_size": 128, "block_items": 40, "token_budget": 4096}

@@ -23,7 +23,7 @@ from mergesmith.optimizer.objective import Objective
 from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
 from mergesmith.optimizer.racing import Wealth
 from mergesmith.optimizer.rundir import RunDir
-from mergesmith.optimizer.session import Session
+from mergesmith.optimizer.session.session import Session
 from mergesmith.optimizer.standing import Plan
 from mergesmith.optimizer.study import Study
 from mergesmith.optimizer.trial import Trial

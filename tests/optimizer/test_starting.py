@@ -20,7 +20,7 @@ try:
 finally:
     print(json.dumps(sorted(sys.modules)))
 """
-SEARCH = ("optuna", "cmaes", "lm_eval", "datasets", "pandas", "sklearn", "ray", "mergesmith.optimizer.session")
+SEARCH = ("optuna", "cmaes", "lm_eval", "datasets", "pandas", "sklearn", "ray", "mergesmith.optimizer.session.session")
 MODELS = ("transformers", "accelerate", "tokenizers", "torch._dynamo", "torch._inductor", "scipy.stats", "sympy")
 KERNELS = ("numba", "llvmlite", "triton")
 

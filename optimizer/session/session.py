@@ -15,8 +15,8 @@ import torch
 
 from mergesmith.errors import Faults, UserError
 
-from ..evaluators import BlockScores, Part, Scores, ScoringReport, Suite, join
-from ..merge_ops import (
+from ...evaluators import BlockScores, Part, Scores, ScoringReport, Suite, join
+from ...merge_ops import (
     LiveModel,
     ModelBank,
     Recipe,
@@ -27,14 +27,14 @@ from ..merge_ops import (
     output_tokenizer,
     read_recipe,
 )
-from ..merge_ops.planning.compatibility import check_vocabulary
-from ..merge_ops.planning.output_config import output_dtype
-from ..merge_ops.planning.plan import plan_merge
-from ..merge_ops.vocabulary.output_vocabulary import same_tokens
-from ..search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
-from .config import RunConfig
-from .device import pick_devices
-from .placement import Placement, free_memory, matrices_per_tensor, place_sources
+from ...merge_ops.planning.compatibility import check_vocabulary
+from ...merge_ops.planning.output_config import output_dtype
+from ...merge_ops.planning.plan import plan_merge
+from ...merge_ops.vocabulary.output_vocabulary import same_tokens
+from ...search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
+from ..config import RunConfig
+from .devices import pick_devices
+from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 
 
 @dataclass(frozen=True)
