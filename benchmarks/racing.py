@@ -27,9 +27,9 @@ from mergesmith.optimizer.objective import Objective, scores_of
 from mergesmith.optimizer.overrides import Overrides
 from mergesmith.optimizer.racing import Incumbent, Race
 from mergesmith.optimizer.run import run_search
-from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.session.session import Options, Session
-from mergesmith.optimizer.trial import Trial
 
 DISCORDANT = 0.15
 EVEN = {"a": 167, "b": 167, "c": 166}

@@ -22,8 +22,8 @@ from tiny_models import write_family  # noqa: E402
 
 from mergesmith.evaluators import BlockScores, ItemScores, ScoringPlan  # noqa: E402
 from mergesmith.optimizer.pools import BlockDone, Event, Finished, Job  # noqa: E402
+from mergesmith.optimizer.run_folder.trial import Trial  # noqa: E402
 from mergesmith.optimizer.session.session import Session  # noqa: E402
-from mergesmith.optimizer.trial import Trial  # noqa: E402
 
 MODELS = ("a", "b", "c")
 TASKS = ("first", "second", "third")

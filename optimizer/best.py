@@ -9,10 +9,10 @@ from typing import Any
 from ..evaluators import Part
 from ..merge_ops import Recipe, get_method
 from .objective import Objective, scores_of
-from .provenance import anonymous_digest, lasting_names
-from .rundir import RunDir
+from .run_folder.provenance import anonymous_digest, lasting_names
+from .run_folder.run_folder import RunDir
+from .run_folder.trial import Trial, scores_document
 from .session.session import Session
-from .trial import Trial, scores_document
 from .verdict import Verdict
 
 RANDOM_NOTE = (

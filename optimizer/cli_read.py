@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Write the recipe of any trial of a run."""
     from .export import export_task_vector, exported_recipe
-    from .rundir import write_text
+    from .run_folder.run_folder import write_text
 
     target = output or out
     if form == "task-vector":
@@ -66,8 +66,8 @@ def items(
     most: Annotated[int, typer.Option(min=0, help="How many telling items to name per task.")] = 5,
 ) -> None:
     """Which items tell a run's candidates apart, from the recorded scores."""
-    from .matrix import ItemMatrix
-    from .rundir import RunDir
+    from .run_folder.item_matrix import ItemMatrix
+    from .run_folder.run_folder import RunDir
     from .table import items_table
 
     matrix = ItemMatrix.load(RunDir.open(run_dir), part)

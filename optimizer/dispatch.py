@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field, fields
 
 from ..evaluators import BlockScores, Part, Scores, join
 from .pools import BlockDone, Failed, Finished, Job, Lost, Pool
-from .rundir import RunDir
+from .run_folder.run_folder import RunDir
+from .run_folder.trial import LostAttempt
 from .stop import at_safe_points, check, finish, told
-from .trial import LostAttempt
 
 MOST_LOST = 2  # workers that one candidate may cost
 MOST_TRIED = 10  # attempts that may be lost for whatever reason: so many nodes do not leave by chance

@@ -11,7 +11,7 @@ from ..evaluators import Part
 from ..merge_ops import Recipe, Source, read_recipe
 from .config import load_config
 from .objective import Objective, scores_of
-from .rundir import config_root
+from .run_folder.run_folder import config_root
 from .session.session import Options, Session
 from .table import add_scores, score_table
 

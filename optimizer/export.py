@@ -9,9 +9,9 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from ..merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
-from .provenance import absolute_names
-from .rundir import BEST, RunDir, write_text
-from .trial import scores_document
+from .run_folder.provenance import absolute_names
+from .run_folder.run_folder import BEST, RunDir, write_text
+from .run_folder.trial import scores_document
 
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
 

@@ -18,10 +18,10 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..search_spaces import SearchSpace
-from .files import JOURNAL, cut_torn_tail, json_line
-from .rundir import RunDir
+from .run_folder.atomic_files import JOURNAL, cut_torn_tail, json_line
+from .run_folder.run_folder import RunDir
+from .run_folder.trial import Trial
 from .samplers.tpe import distributions
-from .trial import Trial
 
 STUDY = "mergesmith"
 NUMBER, DIGEST = "mergesmith_trial", "recipe_digest"  # user attributes by which a line is known again

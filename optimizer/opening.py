@@ -7,7 +7,7 @@ from pathlib import Path
 from .config import RunConfig
 from .pools import LocalPool, Pool
 from .progress import Report
-from .rundir import RunDir
+from .run_folder.run_folder import RunDir
 from .session.load_sources import load_sources
 from .session.session import Options, Session
 from .session.versions import versions

@@ -15,7 +15,7 @@ from .clock import duration
 from .config import load_config
 from .overrides import Overrides, print_warnings
 from .racing import why_off
-from .rundir import config_root
+from .run_folder.run_folder import config_root
 from .samplers import make_sampler
 from .scoring import print_scorers
 from .session.session import Options, Session

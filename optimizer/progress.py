@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .clock import duration
-from .trial import Trial
+from .run_folder.trial import Trial
 
 RECENT = 20  # trials over which speed is measured
 

@@ -18,18 +18,18 @@ from rich.console import Console
 
 from .config import RunConfig
 from .dispatch import MOST_LOST
-from .files import INGREDIENTS
 from .pools import LocalPool
 from .pools.replay import ReplayPool, Schedule
 from .progress import Report
 from .racing import Incumbent
-from .rundir import SCORING, RunDir, is_run
+from .run_folder.atomic_files import INGREDIENTS
+from .run_folder.run_folder import SCORING, RunDir, is_run
+from .run_folder.trial import Trial
 from .scoring import settle_scorers
 from .session.load_sources import load_sources
 from .session.session import Options, Session
 from .standing import Plan
 from .study import Study
-from .trial import Trial
 
 SHOWN = 10  # differences that are printed
 COMPARED = ("params", "recipe_digest", "state", "value", "scores", "items", "repeats", "looks")

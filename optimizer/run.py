@@ -13,12 +13,12 @@ from mergesmith.errors import UserError
 from ..merge_ops import Recipe
 from .best import best_recipe
 from .config import RunConfig, load_config
-from .lock import process
 from .opening import open_pool
 from .overrides import Overrides, print_warnings
 from .progress import Report
-from .provenance import provenance
-from .rundir import BEST, RunDir, config_root, is_run
+from .run_folder.lock import process
+from .run_folder.provenance import provenance
+from .run_folder.run_folder import BEST, RunDir, config_root, is_run
 from .scoring import settle_scorers
 from .session.gc_pause import collecting_later
 from .session.session import Options, Session

@@ -13,7 +13,7 @@ from mergesmith.errors import UserError
 
 from ..evaluators import ScoringError, ScoringPlan
 from .pools import Pool
-from .rundir import SCORING, RunDir, write_json
+from .run_folder.run_folder import SCORING, RunDir, write_json
 from .session.session import Session
 from .session.versions import made_with
 

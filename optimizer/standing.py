@@ -11,9 +11,9 @@ from ..search_spaces import SearchSpace, parent_name
 from .config import RunConfig
 from .objective import Objective
 from .racing import Incumbent
-from .rundir import RunDir
+from .run_folder.run_folder import RunDir
+from .run_folder.trial import Trial
 from .stop import RunFailedError
-from .trial import Trial
 
 ALL_FAILED = 10  # so many failures before the first success end the run
 

@@ -21,12 +21,12 @@ from .journal import Journal
 from .objective import scores_of
 from .pools import BlockDone, Failed, Job, Pool
 from .racing import Incumbent, Race, why_off
-from .rundir import RunDir
+from .run_folder.run_folder import RunDir
+from .run_folder.trial import Trial
 from .samplers import Observation, make_sampler
 from .session.gc_pause import collecting_later
 from .standing import Plan, Standing
 from .stop import at_safe_points, check, finish, told
-from .trial import Trial
 
 Opponent = Callable[[int, int], Incumbent | None]  # (trial, its items by then) -> whom it is held against then
 

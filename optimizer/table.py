@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evaluators import Entry, Score
-from .matrix import ItemMatrix
-from .trial import Trial
+from .run_folder.item_matrix import ItemMatrix
+from .run_folder.trial import Trial
 
 if TYPE_CHECKING:
     from .verdict import Verdict  # which brings the samplers along

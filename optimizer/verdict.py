@@ -19,10 +19,10 @@ from .audit import audit_warnings, rates_document
 from .dispatch import Dispatcher, Outcome, do_all
 from .objective import Difference, Objective, scores_of
 from .pools import Job
-from .rundir import LOOKS, VERDICT
+from .run_folder.run_folder import LOOKS, VERDICT
+from .run_folder.trial import Trial, scores_document
 from .standing import Standing
 from .stop import RunFailedError
-from .trial import Trial, scores_document
 
 FINALISTS = 5
 

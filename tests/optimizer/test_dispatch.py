@@ -15,7 +15,7 @@ from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer import stop
 from mergesmith.optimizer.dispatch import MOST_TRIED, Dispatcher, Outcome, Restarted, do_all
 from mergesmith.optimizer.pools import BlockDone, Event, Failed, Finished, Job, LocalPool, Lost
-from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunDir
 
 RECIPE = Recipe("passthrough", models=(Source("base"),))
 

@@ -12,7 +12,7 @@ from tiny_models import write_model
 from tiny_run import write_search
 
 from mergesmith.merge_ops import Checkpoint, read_recipe
-from mergesmith.optimizer.provenance import lasting_names
+from mergesmith.optimizer.run_folder.provenance import lasting_names
 from mergesmith.optimizer.samplers import Observation, make_sampler
 from mergesmith.search_spaces import METHOD, SearchSpace, SpaceConfig, Subject
 

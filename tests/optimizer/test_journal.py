@@ -11,7 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from mergesmith.optimizer.journal import Journal
-from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunDir
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import parse_config
 from mergesmith.optimizer.replay import _alone, _schedule
-from mergesmith.optimizer.trial import LostAttempt, Trial
+from mergesmith.optimizer.run_folder.trial import LostAttempt, Trial
 
 KILLER = Recipe("passthrough", models=(Source("killer"),))
 OTHER = Recipe("passthrough", models=(Source("other"),))

@@ -20,9 +20,10 @@ import pytest
 from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
-from mergesmith.optimizer import files, stop
+from mergesmith.optimizer import stop
 from mergesmith.optimizer.journal import Journal
-from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.run_folder import atomic_files as files
+from mergesmith.optimizer.run_folder.run_folder import RunDir
 
 
 def resume(run: RunDir) -> RunDir:
@@ -218,7 +219,7 @@ def test_the_lock_names_its_holder(run: RunDir) -> None:
 def test_a_dead_driver_holds_nothing(run: RunDir) -> None:
     run.close()
     code = (
-        "import os, signal, sys; from pathlib import Path; from mergesmith.optimizer.lock import take_lock\n"
+        "import os, signal, sys; from pathlib import Path; from mergesmith.optimizer.run_folder.lock import take_lock\n"
         "take_lock(Path(sys.argv[1])); print('held', flush=True); signal.pause()"
     )
     root = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from tiny_run import write_search
 
 from mergesmith.merge_ops import read_recipe
 from mergesmith.optimizer.config import load_config
-from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunDir
 from mergesmith.optimizer.samplers import SAMPLERS
 
 BASELINES = 10  # base, three parents, uniform, two task arithmetics, three slerps

@@ -15,8 +15,8 @@ from command_line import Command
 from made_runs import make_run, make_trial
 from tiny_run import write_search
 
-from mergesmith.optimizer.files import EVENTS, json_line
-from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.run_folder.atomic_files import EVENTS, json_line
+from mergesmith.optimizer.run_folder.run_folder import RunDir
 from mergesmith.optimizer.status import read_status
 
 BASELINES = 3

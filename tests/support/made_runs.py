@@ -9,9 +9,9 @@ import numpy as np
 
 from mergesmith.evaluators import ItemScores, Score, Scores
 from mergesmith.optimizer.config import RunConfig, parse_config
-from mergesmith.optimizer.rundir import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers import make_sampler
-from mergesmith.optimizer.trial import Trial
 from mergesmith.search_spaces import SearchSpace, SpaceConfig, Subject
 
 SUBJECT = Subject("./zoo/base", ("./zoo/a", "./zoo/b", "./zoo/c"), "bfloat16")

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .session.devices import device_name, pick_device
-from .session.versions import package_version
+from ..session.devices import device_name, pick_device
+from ..session.versions import package_version
 
 LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes", "safetensors")
 

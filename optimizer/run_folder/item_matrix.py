@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluators import ItemScores, Part, Scores
-from .rundir import RunDir
+from ...evaluators import ItemScores, Part, Scores
+from .run_folder import RunDir
 
 
 @dataclass(frozen=True)

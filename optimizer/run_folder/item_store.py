@@ -18,7 +18,7 @@ import numpy as np
 
 from mergesmith.errors import UserError
 
-from ..evaluators import ItemScores, Part, Scores
+from ...evaluators import ItemScores, Part, Scores
 
 Ids = Mapping[str, tuple[str, ...]]  # leaf -> the ids of its items
 Write = Callable[[Path, bytes], None]

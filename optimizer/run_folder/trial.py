@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ..evaluators import Score
-from ..merge_ops import Recipe, recipe_from_document
-from ..search_spaces import Params
+from ...evaluators import Score
+from ...merge_ops import Recipe, recipe_from_document
+from ...search_spaces import Params
 
 SCHEMA_VERSION = 1
 

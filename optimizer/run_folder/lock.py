@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mergesmith.errors import UserError
 
-from .files import writing
+from .atomic_files import writing
 
 LOCK = "lock"
 PATIENCE = 0.5  # seconds; one who only asks whether there is a driver holds the lock for a moment

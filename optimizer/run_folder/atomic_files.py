@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from mergesmith.errors import UserError
 
-from .stop import check
+from ..stop import check
 
 CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
 ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"

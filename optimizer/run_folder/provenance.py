@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, materialize
-from .session.devices import device_name
-from .session.versions import package_version
+from ...merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, materialize
+from ..session.devices import device_name
+from ..session.versions import package_version
 
 PACKAGES = ("mergesmith", "torch", "transformers", "lm_eval")
 

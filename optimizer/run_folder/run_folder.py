@@ -45,10 +45,10 @@ from typing import Any
 
 from mergesmith.errors import Faults, UserError
 
-from ..evaluators import Part, Scores
-from .config import RunConfig, dump_config, load_config
-from .environment import environment, found_root, moved, recorded_root
-from .files import (
+from ...evaluators import Part, Scores
+from ..config import RunConfig, dump_config, load_config
+from ..session.gc_pause import collecting_later
+from .atomic_files import (
     BEST,
     CONFIG,
     ENVIRONMENT,
@@ -74,9 +74,9 @@ from .files import (
     write_text,
     writing,
 )
-from .items import ItemStore
+from .environment import environment, found_root, moved, recorded_root
+from .item_store import ItemStore
 from .lock import LOCK, Driver, driver, take_lock
-from .session.gc_pause import collecting_later
 from .trial import Trial
 
 __all__ = ["BEST", "LOOKS", "SCORING", "VERDICT", "RunDir", "config_root", "is_run", "write_json", "write_text"]
