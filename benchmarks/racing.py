@@ -23,12 +23,12 @@ from mergesmith.evaluators.tasks.blocks import make_blocks
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import RacingSection, ScoringSection
 from mergesmith.optimizer.demo import make_demo
-from mergesmith.optimizer.objective import Objective, scores_of
 from mergesmith.optimizer.overrides import Overrides
-from mergesmith.optimizer.racing import Incumbent, Race
 from mergesmith.optimizer.run import run_search
 from mergesmith.optimizer.run_folder.run_folder import RunDir
 from mergesmith.optimizer.run_folder.trial import Trial
+from mergesmith.optimizer.search.objective import Objective, scores_of
+from mergesmith.optimizer.search.racing import Incumbent, Race
 from mergesmith.optimizer.session.session import Options, Session
 
 DISCORDANT = 0.15

@@ -14,10 +14,10 @@ from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.run_folder.run_folder import RunDir
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers import make_sampler
-from mergesmith.optimizer.scoring import settle_scorers
+from mergesmith.optimizer.search.leaderboard import Plan
+from mergesmith.optimizer.search.scorer_choice import settle_scorers
+from mergesmith.optimizer.search.study import Study
 from mergesmith.optimizer.session.session import Session
-from mergesmith.optimizer.standing import Plan
-from mergesmith.optimizer.study import Study
 
 PENDING = 3  # candidates that are being scored when another one is asked for
 WINDOW = 20  # trials of which the median is taken

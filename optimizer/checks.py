@@ -18,8 +18,8 @@ from ..merge_ops import Recipe, read_recipe
 from .config import load_config
 from .export import present_recipe
 from .merging import MergeOptions, merge_recipe
-from .objective import scores_of
 from .run_folder.run_folder import RunDir, config_root, is_run
+from .search.objective import scores_of
 from .session.session import Options, Session
 
 FLIPPED = 0.02  # the share of items that rounding may flip below float32, where margins are as small as the rounding

@@ -10,8 +10,8 @@ from rich.console import Console
 from ..evaluators import Part
 from ..merge_ops import Recipe, Source, read_recipe
 from .config import load_config
-from .objective import Objective, scores_of
 from .run_folder.run_folder import config_root
+from .search.objective import Objective, scores_of
 from .session.session import Options, Session
 from .table import add_scores, score_table
 

@@ -14,10 +14,10 @@ from ..search_spaces import OutsideSpaceError
 from .clock import duration
 from .config import load_config
 from .overrides import Overrides, print_warnings
-from .racing import why_off
 from .run_folder.run_folder import config_root
 from .samplers import make_sampler
-from .scoring import print_scorers
+from .search.racing import why_off
+from .search.scorer_choice import print_scorers
 from .session.session import Options, Session
 
 

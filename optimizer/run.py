@@ -19,14 +19,14 @@ from .progress import Report
 from .run_folder.lock import process
 from .run_folder.provenance import provenance
 from .run_folder.run_folder import BEST, RunDir, config_root, is_run
-from .scoring import settle_scorers
+from .search.leaderboard import Plan
+from .search.scorer_choice import settle_scorers
+from .search.study import Study
+from .search.verdict import Final, Verdict
 from .session.gc_pause import collecting_later
 from .session.session import Options, Session
-from .standing import Plan
 from .stop import RunFailedError, StoppedError
-from .study import Study
 from .table import print_verdict
-from .verdict import Final, Verdict
 
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:

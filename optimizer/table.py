@@ -16,7 +16,7 @@ from .run_folder.item_matrix import ItemMatrix
 from .run_folder.trial import Trial
 
 if TYPE_CHECKING:
-    from .verdict import Verdict  # which brings the samplers along
+    from .search.verdict import Verdict  # which brings the samplers along
 
 
 def print_verdict(

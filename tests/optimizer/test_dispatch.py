@@ -13,9 +13,9 @@ import pytest
 from mergesmith.evaluators import BlockScores, Part
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer import stop
-from mergesmith.optimizer.dispatch import MOST_TRIED, Dispatcher, Outcome, Restarted, do_all
 from mergesmith.optimizer.pools import BlockDone, Event, Failed, Finished, Job, LocalPool, Lost
 from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.search.dispatcher import MOST_TRIED, Dispatcher, Outcome, Restarted, do_all
 
 RECIPE = Recipe("passthrough", models=(Source("base"),))
 

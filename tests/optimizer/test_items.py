@@ -10,10 +10,10 @@ from made_runs import SPACE, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import ItemScores, Scores
-from mergesmith.optimizer.journal import Journal
 from mergesmith.optimizer.run_folder.item_matrix import ItemMatrix
 from mergesmith.optimizer.run_folder.item_store import smallest
 from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.search.optuna_journal import Journal
 
 
 @pytest.fixture

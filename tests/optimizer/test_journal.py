@@ -10,8 +10,8 @@ from made_runs import SPACE, make_run, make_trial
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mergesmith.optimizer.journal import Journal
 from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.search.optuna_journal import Journal
 
 
 @pytest.fixture

@@ -18,15 +18,15 @@ from tiny_run import write_search
 
 from mergesmith.evaluators import ScoringPlan
 from mergesmith.optimizer.config import load_config
-from mergesmith.optimizer.objective import Objective
 from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
-from mergesmith.optimizer.racing import Wealth
 from mergesmith.optimizer.run_folder.item_matrix import difference
 from mergesmith.optimizer.run_folder.run_folder import RunDir
 from mergesmith.optimizer.run_folder.trial import Trial
+from mergesmith.optimizer.search.leaderboard import Plan
+from mergesmith.optimizer.search.objective import Objective
+from mergesmith.optimizer.search.racing import Wealth
+from mergesmith.optimizer.search.study import Study
 from mergesmith.optimizer.session.session import Session
-from mergesmith.optimizer.standing import Plan
-from mergesmith.optimizer.study import Study
 
 BASELINES, TRIALS = 10, 14
 EAGER = {"alpha": 0.7, "min_items": 16}  # tiny random models are all alike: at 0.1 hardly any would be dropped

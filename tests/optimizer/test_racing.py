@@ -13,10 +13,10 @@ from mergesmith.errors import UserError
 from mergesmith.evaluators import BlockScores, Entry, ItemScores, Leaf, Score, Scores, entry_score
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import RacingSection, RunConfig, dump_config, parse_config
-from mergesmith.optimizer.objective import Objective, scores_of
-from mergesmith.optimizer.racing import BETS, SHARES, Incumbent, Race, Wealth, why_off
 from mergesmith.optimizer.run_folder.item_matrix import ItemMatrix, difference, shared
 from mergesmith.optimizer.run_folder.trial import Look, Trial
+from mergesmith.optimizer.search.objective import Objective, scores_of
+from mergesmith.optimizer.search.racing import BETS, SHARES, Incumbent, Race, Wealth, why_off
 
 RECIPE = Recipe("passthrough", models=(Source("m"),))
 

@@ -21,9 +21,9 @@ from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
 from mergesmith.optimizer import stop
-from mergesmith.optimizer.journal import Journal
 from mergesmith.optimizer.run_folder import atomic_files as files
 from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.search.optuna_journal import Journal
 
 
 def resume(run: RunDir) -> RunDir:

@@ -12,9 +12,9 @@ from tiny_run import write_search
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import ItemScores, Scores
-from mergesmith.optimizer.audit import audit_warnings
 from mergesmith.optimizer.run_folder.run_folder import RunDir
-from mergesmith.optimizer.scoring import recorded_plan
+from mergesmith.optimizer.search.answer_audit import audit_warnings
+from mergesmith.optimizer.search.scorer_choice import recorded_plan
 
 SCORING = {"batch_size": 128, "block_items": 40}
 

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ..evaluators import ScoringError, ScoringPlan
-from .pools import Pool
-from .run_folder.run_folder import SCORING, RunDir, write_json
-from .session.session import Session
-from .session.versions import made_with
+from ...evaluators import ScoringError, ScoringPlan
+from ..pools import Pool
+from ..run_folder.run_folder import SCORING, RunDir, write_json
+from ..session.session import Session
+from ..session.versions import made_with
 
 
 def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Console) -> None:

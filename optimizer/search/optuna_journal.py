@@ -17,11 +17,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ..search_spaces import SearchSpace
-from .run_folder.atomic_files import JOURNAL, cut_torn_tail, json_line
-from .run_folder.run_folder import RunDir
-from .run_folder.trial import Trial
-from .samplers.tpe import distributions
+from ...search_spaces import SearchSpace
+from ..run_folder.atomic_files import JOURNAL, cut_torn_tail, json_line
+from ..run_folder.run_folder import RunDir
+from ..run_folder.trial import Trial
+from ..samplers.tpe import distributions
 
 STUDY = "mergesmith"
 NUMBER, DIGEST = "mergesmith_trial", "recipe_digest"  # user attributes by which a line is known again

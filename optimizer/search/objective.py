@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..evaluators import Entry, Score, Scores, entry_score, entry_value
+from ...evaluators import Entry, Score, Scores, entry_score, entry_value
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval

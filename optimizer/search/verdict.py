@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..evaluators import Part, Score, Scores
-from ..search_spaces import BASE, UNIFORM
-from .audit import audit_warnings, rates_document
-from .dispatch import Dispatcher, Outcome, do_all
+from ...evaluators import Part, Score, Scores
+from ...search_spaces import BASE, UNIFORM
+from ..pools import Job
+from ..run_folder.run_folder import LOOKS, VERDICT
+from ..run_folder.trial import Trial, scores_document
+from ..stop import RunFailedError
+from .answer_audit import audit_warnings, rates_document
+from .dispatcher import Dispatcher, Outcome, do_all
+from .leaderboard import Standing
 from .objective import Difference, Objective, scores_of
-from .pools import Job
-from .run_folder.run_folder import LOOKS, VERDICT
-from .run_folder.trial import Trial, scores_document
-from .standing import Standing
-from .stop import RunFailedError
 
 FINALISTS = 5
 

@@ -12,11 +12,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 
-from ..evaluators import BlockScores, Part, Scores, join
-from .pools import BlockDone, Failed, Finished, Job, Lost, Pool
-from .run_folder.run_folder import RunDir
-from .run_folder.trial import LostAttempt
-from .stop import at_safe_points, check, finish, told
+from ...evaluators import BlockScores, Part, Scores, join
+from ..pools import BlockDone, Failed, Finished, Job, Lost, Pool
+from ..run_folder.run_folder import RunDir
+from ..run_folder.trial import LostAttempt
+from ..stop import at_safe_points, check, finish, told
 
 MOST_LOST = 2  # workers that one candidate may cost
 MOST_TRIED = 10  # attempts that may be lost for whatever reason: so many nodes do not leave by chance

@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ..evaluators import BlockScores, Scores, join
-from ..search_spaces import OutsideSpaceError
-from .audit import rates_document
-from .dispatch import Dispatcher, Restarted
-from .journal import Journal
+from ...evaluators import BlockScores, Scores, join
+from ...search_spaces import OutsideSpaceError
+from ..pools import BlockDone, Failed, Job, Pool
+from ..run_folder.run_folder import RunDir
+from ..run_folder.trial import Trial
+from ..samplers import Observation, make_sampler
+from ..session.gc_pause import collecting_later
+from ..stop import at_safe_points, check, finish, told
+from .answer_audit import rates_document
+from .dispatcher import Dispatcher, Restarted
+from .leaderboard import Plan, Standing
 from .objective import scores_of
-from .pools import BlockDone, Failed, Job, Pool
+from .optuna_journal import Journal
 from .racing import Incumbent, Race, why_off
-from .run_folder.run_folder import RunDir
-from .run_folder.trial import Trial
-from .samplers import Observation, make_sampler
-from .session.gc_pause import collecting_later
-from .standing import Plan, Standing
-from .stop import at_safe_points, check, finish, told
 
 Opponent = Callable[[int, int], Incumbent | None]  # (trial, its items by then) -> whom it is held against then
 

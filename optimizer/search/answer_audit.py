@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..evaluators import FACTS, Scores
+from ...evaluators import FACTS, Scores
 
 LEAST = 0.02  # a rate must differ by more than this, a mean length by more than this share of the parent's
 _TOLD = {

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..evaluators import Entry, Scores
-from ..merge_ops import Recipe
-from ..search_spaces import SearchSpace, parent_name
-from .config import RunConfig
+from ...evaluators import Entry, Scores
+from ...merge_ops import Recipe
+from ...search_spaces import SearchSpace, parent_name
+from ..config import RunConfig
+from ..run_folder.run_folder import RunDir
+from ..run_folder.trial import Trial
+from ..stop import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
-from .run_folder.run_folder import RunDir
-from .run_folder.trial import Trial
-from .stop import RunFailedError
 
 ALL_FAILED = 10  # so many failures before the first success end the run
 

@@ -33,10 +33,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..evaluators import BlockScores, Entry, Score, Scores, entry_score
-from .config import RacingSection
-from .run_folder.item_matrix import difference
-from .run_folder.trial import Look, Trial
+from ...evaluators import BlockScores, Entry, Score, Scores, entry_score
+from ..config import RacingSection
+from ..run_folder.item_matrix import difference
+from ..run_folder.trial import Look, Trial
 
 # Chosen for the shipped blocks by benchmarks/racing.py: 0.6 finds poor candidates, 0.4 those a little worse, and 0.1 is
 # for races over thousands of items.

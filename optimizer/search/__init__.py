@@ -1,0 +1,1 @@
+"""The search loop: proposals, racing, leaderboard, verdict."""
