@@ -68,7 +68,7 @@ def items(
     """Which items tell a run's candidates apart, from the recorded scores."""
     from .run_folder.item_matrix import ItemMatrix
     from .run_folder.run_folder import RunDir
-    from .table import items_table
+    from .terminal.tables import items_table
 
     matrix = ItemMatrix.load(RunDir.open(run_dir), part)
     if not matrix.ids:

@@ -13,7 +13,7 @@ from .config import load_config
 from .run_folder.run_folder import config_root
 from .search.objective import Objective, scores_of
 from .session.session import Options, Session
-from .table import add_scores, score_table
+from .terminal.tables import add_scores, score_table
 
 
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from .config import RunConfig
 from .pools import LocalPool, Pool
-from .progress import Report
 from .run_folder.run_folder import RunDir
 from .session.load_sources import load_sources
 from .session.session import Options, Session
 from .session.versions import versions
+from .terminal.progress import Report
 
 
 def open_pool(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> tuple[Session, Pool]:

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from ..evaluators import PARTS
 from ..search_spaces import OutsideSpaceError
-from .clock import duration
 from .config import load_config
 from .overrides import Overrides, print_warnings
 from .run_folder.run_folder import config_root
@@ -19,6 +18,7 @@ from .samplers import make_sampler
 from .search.racing import why_off
 from .search.scorer_choice import print_scorers
 from .session.session import Options, Session
+from .terminal.durations import duration
 
 
 def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Console) -> None:

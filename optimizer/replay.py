@@ -19,7 +19,6 @@ from rich.console import Console
 from .config import RunConfig
 from .pools import LocalPool
 from .pools.replay import ReplayPool, Schedule
-from .progress import Report
 from .run_folder.atomic_files import INGREDIENTS
 from .run_folder.run_folder import SCORING, RunDir, is_run
 from .run_folder.trial import Trial
@@ -30,6 +29,7 @@ from .search.scorer_choice import settle_scorers
 from .search.study import Study
 from .session.load_sources import load_sources
 from .session.session import Options, Session
+from .terminal.progress import Report
 
 SHOWN = 10  # differences that are printed
 COMPARED = ("params", "recipe_digest", "state", "value", "scores", "items", "repeats", "looks")

@@ -15,7 +15,6 @@ from .best import best_recipe
 from .config import RunConfig, load_config
 from .opening import open_pool
 from .overrides import Overrides, print_warnings
-from .progress import Report
 from .run_folder.lock import process
 from .run_folder.provenance import provenance
 from .run_folder.run_folder import BEST, RunDir, config_root, is_run
@@ -26,7 +25,8 @@ from .search.verdict import Final, Verdict
 from .session.gc_pause import collecting_later
 from .session.session import Options, Session
 from .stop import RunFailedError, StoppedError
-from .table import print_verdict
+from .terminal.progress import Report
+from .terminal.tables import print_verdict
 
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:

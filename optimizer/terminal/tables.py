@@ -11,12 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ..evaluators import Entry, Score
-from .run_folder.item_matrix import ItemMatrix
-from .run_folder.trial import Trial
+from ...evaluators import Entry, Score
+from ..run_folder.item_matrix import ItemMatrix
+from ..run_folder.trial import Trial
 
 if TYPE_CHECKING:
-    from .search.verdict import Verdict  # which brings the samplers along
+    from ..search.verdict import Verdict  # which brings the samplers along
 
 
 def print_verdict(

@@ -8,8 +8,8 @@ from collections import deque
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .clock import duration
-from .run_folder.trial import Trial
+from ..run_folder.trial import Trial
+from .durations import duration
 
 RECENT = 20  # trials over which speed is measured
 
