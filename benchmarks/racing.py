@@ -21,10 +21,10 @@ from rich.console import Console
 from mergesmith.evaluators import Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores
 from mergesmith.evaluators.tasks.blocks import make_blocks
 from mergesmith.merge_ops import Recipe, Source
+from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import RacingSection, ScoringSection
 from mergesmith.optimizer.demo import make_demo
-from mergesmith.optimizer.overrides import Overrides
-from mergesmith.optimizer.run import run_search
 from mergesmith.optimizer.run_folder.run_folder import RunDir
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.objective import Objective, scores_of

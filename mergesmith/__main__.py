@@ -1,5 +1,5 @@
 """Runs `mergesmith` as `python -m mergesmith`."""
 
-from mergesmith.optimizer.cli import main
+from mergesmith.optimizer.commands.cli import main
 
 main()

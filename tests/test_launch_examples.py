@@ -18,7 +18,7 @@ import pytest
 import typer
 import yaml
 
-from mergesmith.optimizer import cli
+from mergesmith.optimizer.commands import cli
 from mergesmith.optimizer.config import load_config, parse_duration
 
 LAUNCH = Path(__file__).resolve().parent.parent / "examples" / "launch"

@@ -12,7 +12,7 @@ import pytest
 from command_line import Command, Outcome
 from tiny_run import write_run
 
-from mergesmith.optimizer import cli
+from mergesmith.optimizer.commands import cli
 from mergesmith.optimizer.stop import EXIT_CODES
 
 

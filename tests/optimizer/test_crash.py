@@ -22,7 +22,7 @@ TRIALS = 30
 
 def start(*arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
     """`mergesmith ARGUMENTS` as a process of its own; `limit`: bytes that a file of it may hold."""
-    code = "from mergesmith.optimizer.cli import main; main()"
+    code = "from mergesmith.optimizer.commands.cli import main; main()"
     if limit is not None:
         code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); " + code
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}

@@ -123,7 +123,9 @@ def test_code_in_a_checkpoint_runs_only_when_allowed(
 
 
 def test_the_module_is_the_script(zoo: Path) -> None:
-    script = "import sys; sys.argv[0] = 'mergesmith'; from mergesmith.optimizer.cli import main; sys.exit(main())"
+    script = (
+        "import sys; sys.argv[0] = 'mergesmith'; from mergesmith.optimizer.commands.cli import main; sys.exit(main())"
+    )
     calls = {"module": ["-m", "mergesmith"], "script": ["-c", script]}
     ended = {}
     for out, call in calls.items():

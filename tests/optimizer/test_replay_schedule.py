@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mergesmith.merge_ops import Recipe, Source
+from mergesmith.optimizer.commands.replay import _alone, _schedule
 from mergesmith.optimizer.config import parse_config
-from mergesmith.optimizer.replay import _alone, _schedule
 from mergesmith.optimizer.run_folder.trial import LostAttempt, Trial
 
 KILLER = Recipe("passthrough", models=(Source("killer"),))

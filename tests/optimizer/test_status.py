@@ -15,9 +15,9 @@ from command_line import Command
 from made_runs import make_run, make_trial
 from tiny_run import write_search
 
+from mergesmith.optimizer.commands.status import read_status
 from mergesmith.optimizer.run_folder.atomic_files import EVENTS, json_line
 from mergesmith.optimizer.run_folder.run_folder import RunDir
-from mergesmith.optimizer.status import read_status
 
 BASELINES = 3
 
@@ -140,7 +140,8 @@ def test_no_run_is_one_message(tmp_path: Path, command: Command) -> None:
 def test_it_answers_without_the_heavy_libraries(run: RunDir) -> None:
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'optuna', 'lm_eval', 'numpy'): sys.modules[name] = None\n"
-        f"sys.argv = ['mergesmith', 'status', {str(run.path)!r}]\nfrom mergesmith.optimizer.cli import main\nmain()"
+        f"sys.argv = ['mergesmith', 'status', {str(run.path)!r}]\n"
+        "from mergesmith.optimizer.commands.cli import main\nmain()"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..evaluators import Part
-from ..merge_ops import Recipe, Source, read_recipe
-from .config import load_config
-from .run_folder.run_folder import config_root
-from .search.objective import Objective, scores_of
-from .session.session import Options, Session
-from .terminal.tables import add_scores, score_table
+from ...evaluators import Part
+from ...merge_ops import Recipe, Source, read_recipe
+from ..config import load_config
+from ..run_folder.run_folder import config_root
+from ..search.objective import Objective, scores_of
+from ..session.session import Options, Session
+from ..terminal.tables import add_scores, score_table
 
 
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:

@@ -10,23 +10,23 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ..merge_ops import Recipe
-from .best import best_recipe
-from .config import RunConfig, load_config
-from .opening import open_pool
+from ...merge_ops import Recipe
+from ..config import RunConfig, load_config
+from ..opening import open_pool
+from ..run_folder.lock import process
+from ..run_folder.provenance import provenance
+from ..run_folder.run_folder import BEST, RunDir, config_root, is_run
+from ..search.leaderboard import Plan
+from ..search.scorer_choice import settle_scorers
+from ..search.study import Study
+from ..search.verdict import Final, Verdict
+from ..session.gc_pause import collecting_later
+from ..session.session import Options, Session
+from ..stop import RunFailedError, StoppedError
+from ..terminal.progress import Report
+from ..terminal.tables import print_verdict
+from .best_recipe import best_recipe
 from .overrides import Overrides, print_warnings
-from .run_folder.lock import process
-from .run_folder.provenance import provenance
-from .run_folder.run_folder import BEST, RunDir, config_root, is_run
-from .search.leaderboard import Plan
-from .search.scorer_choice import settle_scorers
-from .search.study import Study
-from .search.verdict import Final, Verdict
-from .session.gc_pause import collecting_later
-from .session.session import Options, Session
-from .stop import RunFailedError, StoppedError
-from .terminal.progress import Report
-from .terminal.tables import print_verdict
 
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from .run_folder.atomic_files import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run, read_events, read_lines
-from .run_folder.lock import Driver, driver
-from .terminal.durations import duration
+from ..run_folder.atomic_files import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run, read_events, read_lines
+from ..run_folder.lock import Driver, driver
+from ..terminal.durations import duration
 
 RECENT = 50  # trials over which the pace is measured
 MOST = 8  # lines of a kind that are printed

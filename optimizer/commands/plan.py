@@ -9,16 +9,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ..evaluators import PARTS
-from ..search_spaces import OutsideSpaceError
-from .config import load_config
+from ...evaluators import PARTS
+from ...search_spaces import OutsideSpaceError
+from ..config import load_config
+from ..run_folder.run_folder import config_root
+from ..samplers import make_sampler
+from ..search.racing import why_off
+from ..search.scorer_choice import print_scorers
+from ..session.session import Options, Session
+from ..terminal.durations import duration
 from .overrides import Overrides, print_warnings
-from .run_folder.run_folder import config_root
-from .samplers import make_sampler
-from .search.racing import why_off
-from .search.scorer_choice import print_scorers
-from .session.session import Options, Session
-from .terminal.durations import duration
 
 
 def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Console) -> None:

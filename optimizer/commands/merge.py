@@ -8,12 +8,12 @@ from typing import Any
 
 from mergesmith.errors import UserError, unknown
 
-from ..merge_ops import ModelBank, Recipe, Written, read_recipe, write_merge
-from ..merge_ops.output.write_checkpoint import DEFAULT_SHARD
-from ..merge_ops.recipes.reader import DTYPES
-from .run_folder.provenance import PACKAGES, anonymous_digest
-from .session.devices import device_name, pick_device
-from .session.versions import package_version
+from ...merge_ops import ModelBank, Recipe, Written, read_recipe, write_merge
+from ...merge_ops.output.write_checkpoint import DEFAULT_SHARD
+from ...merge_ops.recipes.reader import DTYPES
+from ..run_folder.provenance import PACKAGES, anonymous_digest
+from ..session.devices import device_name, pick_device
+from ..session.versions import package_version
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def export(
     ] = "recipe",
 ) -> None:
     """Write the recipe of any trial of a run."""
+    from ..run_folder.run_folder import write_text
     from .export import export_task_vector, exported_recipe
-    from .run_folder.run_folder import write_text
 
     target = output or out
     if form == "task-vector":
@@ -66,9 +66,9 @@ def items(
     most: Annotated[int, typer.Option(min=0, help="How many telling items to name per task.")] = 5,
 ) -> None:
     """Which items tell a run's candidates apart, from the recorded scores."""
-    from .run_folder.item_matrix import ItemMatrix
-    from .run_folder.run_folder import RunDir
-    from .terminal.tables import items_table
+    from ..run_folder.item_matrix import ItemMatrix
+    from ..run_folder.run_folder import RunDir
+    from ..terminal.tables import items_table
 
     matrix = ItemMatrix.load(RunDir.open(run_dir), part)
     if not matrix.ids:
@@ -79,7 +79,7 @@ def items(
 @readers.command()
 def methods() -> None:
     """List the merge methods, their parameters and what a search tries."""
-    from ..merge_ops import METHODS
+    from ...merge_ops import METHODS
 
     console = make_console()
     for method in METHODS.values():

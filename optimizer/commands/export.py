@@ -8,10 +8,10 @@ from typing import Any
 
 from mergesmith.errors import UserError
 
-from ..merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
-from .run_folder.provenance import absolute_names
-from .run_folder.run_folder import BEST, RunDir, write_text
-from .run_folder.trial import scores_document
+from ...merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
+from ..run_folder.provenance import absolute_names
+from ..run_folder.run_folder import BEST, RunDir, write_text
+from ..run_folder.trial import scores_document
 
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
 

@@ -16,20 +16,20 @@ from typing import Any
 
 from rich.console import Console
 
-from .config import RunConfig
-from .pools import LocalPool
-from .pools.replay import ReplayPool, Schedule
-from .run_folder.atomic_files import INGREDIENTS
-from .run_folder.run_folder import SCORING, RunDir, is_run
-from .run_folder.trial import Trial
-from .search.dispatcher import MOST_LOST
-from .search.leaderboard import Plan
-from .search.racing import Incumbent
-from .search.scorer_choice import settle_scorers
-from .search.study import Study
-from .session.load_sources import load_sources
-from .session.session import Options, Session
-from .terminal.progress import Report
+from ..config import RunConfig
+from ..pools import LocalPool
+from ..pools.replay import ReplayPool, Schedule
+from ..run_folder.atomic_files import INGREDIENTS
+from ..run_folder.run_folder import SCORING, RunDir, is_run
+from ..run_folder.trial import Trial
+from ..search.dispatcher import MOST_LOST
+from ..search.leaderboard import Plan
+from ..search.racing import Incumbent
+from ..search.scorer_choice import settle_scorers
+from ..search.study import Study
+from ..session.load_sources import load_sources
+from ..session.session import Options, Session
+from ..terminal.progress import Report
 
 SHOWN = 10  # differences that are printed
 COMPARED = ("params", "recipe_digest", "state", "value", "scores", "items", "repeats", "looks")

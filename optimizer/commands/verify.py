@@ -13,14 +13,14 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ..evaluators import Entry, Scores, official_scores
-from ..merge_ops import Recipe, read_recipe
-from .config import load_config
+from ...evaluators import Entry, Scores, official_scores
+from ...merge_ops import Recipe, read_recipe
+from ..config import load_config
+from ..run_folder.run_folder import RunDir, config_root, is_run
+from ..search.objective import scores_of
+from ..session.session import Options, Session
 from .export import present_recipe
-from .merging import MergeOptions, merge_recipe
-from .run_folder.run_folder import RunDir, config_root, is_run
-from .search.objective import scores_of
-from .session.session import Options, Session
+from .merge import MergeOptions, merge_recipe
 
 FLIPPED = 0.02  # the share of items that rounding may flip below float32, where margins are as small as the rounding
 

@@ -13,9 +13,9 @@ import typer
 
 from mergesmith.errors import UserError
 
-from .cli_read import make_console, readers
-from .session.gc_pause import collecting_later
-from .stop import StoppedError, install
+from ..session.gc_pause import collecting_later
+from ..stop import StoppedError, install
+from .cli_runs import make_console, readers
 
 app = typer.Typer(
     name="mergesmith",
@@ -81,10 +81,10 @@ def demo(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads to train with.")] = 1,
 ) -> None:
     """Train a tiny zoo of models, then search for their best merge. Needs no network."""
-    from .demo import make_demo
+    from ..demo import make_demo
+    from ..session.session import Options
     from .overrides import Overrides
-    from .run import run_search
-    from .session.session import Options
+    from .search import run_search
 
     console = make_console()
     search = make_demo(folder, threads=threads, log=lambda text: console.print(text, highlight=False))
@@ -108,10 +108,10 @@ def search(
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
     with collecting_later():
-        from .config import parse_duration
+        from ..config import parse_duration
+        from ..session.session import Options
         from .overrides import Overrides
-        from .run import run_search
-        from .session.session import Options
+        from .search import run_search
     gc.freeze()  # nor does it ever among what was imported: a second less until the search begins
 
     run_search(
@@ -130,8 +130,8 @@ def replay(
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Repeat a run's trials one by one, in the order in which they were asked for and finished, and compare."""
+    from ..session.session import Options
     from .replay import run_replay
-    from .session.session import Options
 
     if not run_replay(run_dir, output, options=Options(allow_code_execution), console=make_console()):
         raise typer.Exit(CHECK_FAILED)
@@ -140,9 +140,9 @@ def replay(
 @app.command()
 def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCode = False) -> None:
     """Check a search.yaml without searching: faults, dimensions, memory, time."""
+    from ..session.session import Options
     from .overrides import Overrides
-    from .preflight import run_plan
-    from .session.session import Options
+    from .plan import run_plan
 
     run_plan(path, overrides=Overrides(trials), options=Options(allow_code_execution), console=make_console())
 
@@ -171,7 +171,7 @@ def merge(
     ] = False,
 ) -> None:
     """Merge a recipe into a checkpoint, and say whether it is the one that the recipe records."""
-    from .merging import MergeOptions, run_merge
+    from .merge import MergeOptions, run_merge
 
     options = MergeOptions(
         seed=seed,
@@ -202,8 +202,8 @@ def evaluate(
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Score a model or a recipe on the tasks of a search.yaml."""
+    from ..session.session import Options
     from .evaluate import run_eval
-    from .session.session import Options
 
     run_eval(target, config=config, part=part, options=Options(allow_code_execution), console=make_console())
 
@@ -215,8 +215,8 @@ def verify(
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Merge a best.yaml anew, re-score it with lm-eval's own loop, and compare digests and scores."""
-    from .checks import run_verify
-    from .session.session import Options
+    from ..session.session import Options
+    from .verify import run_verify
 
     if not run_verify(recipe, config=config, options=Options(allow_code_execution), console=make_console()):
         print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)
