@@ -6,12 +6,12 @@ from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
 from .checkpoints.find_model import absolute_reference, resolve_reference
 from .checkpoints.weights_digest import WeightsDigest
-from .merging.merge_tensors import MergeError, materialize
+from .merging.merge_tensors import MergeError
+from .merging.plan_recipe import materialize, output_tokenizer, plan_merge, same_tokens, tokenizer_folder
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
 from .output.finite_check import NonfiniteWarning
 from .output.write_checkpoint import Written, write_merge
 from .planning.merge_plan import MergePlan
-from .planning.plan import plan_merge
 from .recipes.blocks import Rule, Setting, Slice, Source
 from .recipes.multi_document import load_yaml
 from .recipes.reader import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
@@ -19,7 +19,6 @@ from .recipes.recipe import Recipe
 from .recipes.references import ModelPath, ModelReference
 from .recipes.tokenizer_section import TokenizerSection, TokenRule
 from .vocabulary.load_tokenizer import load_tokenizer
-from .vocabulary.output_tokenizer import output_tokenizer, tokenizer_folder
 from .vocabulary.output_vocabulary import VocabularyWarning
 
 if TYPE_CHECKING:
@@ -62,6 +61,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_document",
     "resolve_reference",
+    "same_tokens",
     "tokenizer_folder",
     "write_merge",
 ]

@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-
-if TYPE_CHECKING:
-    from .transformers_names import LiveNames
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,14 @@ class Part:
         return torch.as_strided(stored.contiguous(), self.shape, self.strides, self.offset)
 
 
+class NonCanonicalNames(Protocol):
+    """Knows the other names that transformers accepts; see `transformers_names.py`."""
+
+    def canonical(self, name: str) -> dict[str, Part | None] | None:
+        """As `StoredNames.canonical`, of a name that is not canonical."""
+        ...
+
+
 class StoredNames:
     """What the names in the files of one kind of model stand for.
 
@@ -39,7 +44,11 @@ class StoredNames:
     """
 
     def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], ties: Mapping[str, str], prefix: str, live: Callable[[], LiveNames]
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        ties: Mapping[str, str],
+        prefix: str,
+        live: Callable[[], NonCanonicalNames],
     ) -> None:
         self.shapes, self.ties, self.prefix, self._make = shapes, ties, prefix, live
 
@@ -55,5 +64,5 @@ class StoredNames:
         return self._live.canonical(name)
 
     @cached_property
-    def _live(self) -> LiveNames:
+    def _live(self) -> NonCanonicalNames:
         return self._make()

@@ -7,15 +7,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.source import ModelSource
 from .input_statistics import InputStatistics, compute_anew
-
-if TYPE_CHECKING:
-    from ..merging.intermediates import MergedSource
 
 READERS = 8  # files are read by so many threads
 PAGE = 4096
@@ -64,7 +62,7 @@ class ModelBank:
         self._staged: Mapping[InputKey, torch.Tensor] = {}
         self._known: dict[Hashable, Any] = {}
         self._derived: dict[InputKey, Callable[[], torch.Tensor]] = {}
-        self._checkpoints: dict[str, Checkpoint | MergedSource] = {}
+        self._checkpoints: dict[str, ModelSource] = {}
         self.homes: Mapping[str, torch.device] = {}
         self._banks: dict[torch.device, ModelBank] = {}  # by device, where there are several
         self.open(references)
@@ -77,11 +75,11 @@ class ModelBank:
                     reference, roots=self.roots, trust_remote_code=self.trust_remote_code
                 )
 
-    def add(self, source: MergedSource) -> None:
+    def add(self, source: ModelSource) -> None:
         """Take in an intermediate merge as a source."""
         self._checkpoints[source.reference] = source
 
-    def __getitem__(self, reference: str) -> Checkpoint | MergedSource:
+    def __getitem__(self, reference: str) -> ModelSource:
         return self._checkpoints[reference]
 
     @property

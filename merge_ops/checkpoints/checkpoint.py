@@ -6,9 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from math import prod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from mergesmith.errors import Faults, UserError, first_few
 
 from ..architectures.architecture import Architecture
 from ..architectures.cache import architecture_of
-from ..architectures.canonical_names import Part
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
+from .source import Entry, ModelSource
 from .weight_files import open_weights
 from .weights_digest import WeightsDigest
 
@@ -35,18 +33,7 @@ class CheckpointWarning(UserWarning):
     """A checkpoint holds something that is not used."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Where one tensor lies and what it is; `part` is the part of the stored tensor where it is not all of it."""
-
-    file: Path
-    stored_name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    part: Part | None = None
-
-
-class Checkpoint:
+class Checkpoint(ModelSource):
     """One source model. Tensors are memory-mapped and read when asked for, by their canonical checkpoint name.
 
     With an adapter `folder`, configuration and tokenizer are those of its base; shapes and dtypes are so too.
@@ -82,6 +69,11 @@ class Checkpoint:
         return stored if self.adapter is None else self.adapter.merged(name, stored)
 
     @property
+    def merged_from(self) -> None:
+        """A checkpoint is no merge of this program's."""
+        return None
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Every folder that is read: the model's, and the adapter's."""
         return (self.folder,) if self.adapter is None else (self.folder, self.adapter.folder)
@@ -90,18 +82,11 @@ class Checkpoint:
         stored = self._files[entry.file].tensor(entry.stored_name)
         return stored if entry.part is None else entry.part.of(stored)
 
-    @cached_property
-    def config(self) -> dict[str, Any]:
+    def _read_config(self) -> dict[str, Any]:
         """config.json as it stands."""
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
 
-    @cached_property
-    def nbytes(self) -> int:
-        """Bytes of all tensors, as stored."""
-        return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
-
-    @cached_property
-    def sampled_digest(self) -> str:
+    def _sampled_digest(self) -> str:
         """SHA-256 over every tensor's name, dtype, shape and first and last elements: another model's differs.
 
         Cheap where `weights_digest` reads everything.
@@ -112,18 +97,11 @@ class Checkpoint:
             digest.add(f"{name} {list(entry.shape)}", torch.cat((flat[:SAMPLED], flat[-SAMPLED:])))
         return digest.hex
 
-    @cached_property
-    def weights_digest(self) -> str:
-        """SHA-256 over all tensors, independent of sharding (`digest.py`)."""
-        return WeightsDigest.of((name, self.tensor(name)) for name in self.entries).hex
-
-    @cached_property
-    def tokenizer_digest(self) -> str | None:
+    def _tokenizer_digest(self) -> str | None:
         """SHA-256 of the files that turn text into token ids; None where there are none."""
         return next((_sha256(map(_rules, paths)) for paths in self._vocabulary_files().values()), None)
 
-    @cached_property
-    def vocabularies(self) -> dict[str, str]:
+    def _vocabularies(self) -> dict[str, str]:
         """SHA-256 of which token each id stands for, by the kind of file that says so, the best kind first."""
         return {kind: _sha256(map(_tokens, paths)) for kind, paths in self._vocabulary_files().items()}
 

@@ -18,9 +18,9 @@ from ..bank.model_bank import ModelBank
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.weights_digest import WeightsDigest
 from ..merging.merge_tensors import merge_in_batches, torch_dtype
+from ..merging.plan_recipe import plan_merge
 from ..planning.merge_plan import MergePlan, TensorTask
 from ..planning.output_config import merged_config
-from ..planning.plan import plan_merge
 from ..planning.structure import without_numbers
 from ..recipes.recipe import Recipe
 from .device_map import device_map, spread

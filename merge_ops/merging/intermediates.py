@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..architectures.architecture import Architecture
-from ..checkpoints.checkpoint import Entry
-from ..checkpoints.weights_digest import WeightsDigest
+from ..bank.model_bank import ModelBank
+from ..checkpoints.source import Entry, ModelSource
+from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
-from ..planning.plan import plan_merge
+from ..planning.plan import plan_resolved
 from ..recipes.recipe import Recipe
 from ..vocabulary.output_vocabulary import tokenizer_model
 from .merge_tensors import merge_task, output_spec
 
-if TYPE_CHECKING:
-    from ..bank.model_bank import ModelBank
 
-
-class MergedSource:
+class MergedSource(ModelSource):
     """A recipe's output as a source, with the interface of a `Checkpoint`; folder and tokenizer are its donor's.
 
     A tensor is merged each time another one is asked for in between: every intermediate holds the tensor that it made
@@ -40,15 +37,18 @@ class MergedSource:
             UserError: the sources do not fit each other or the recipe.
         """
         self.reference, self.bank = reference, bank
-        self.plan = plan_merge(recipe, bank)
+        self.plan = plan_resolved(recipe, recipe, bank)
         self.donor = bank[self.plan.donor]
         self.folder = self.donor.folder
-        self.config: dict[str, Any] = merged_config(self.plan, bank)
         self.architecture: Architecture = self._architecture()
         self._tasks = {task.name: task for task in self.plan.tasks}
         specs = {task.name: output_spec(self.plan, task, bank) for task in self.plan.tasks}
         self.entries = {name: Entry(self.folder, name, spec.shape, spec.dtype) for name, spec in specs.items()}
         self._last: tuple[str, torch.Tensor] | None = None
+
+    def _read_config(self) -> dict[str, Any]:
+        """The config.json that the output would have."""
+        return merged_config(self.plan, self.bank)
 
     def tensor(self, name: str) -> torch.Tensor:
         """The merged tensor of that canonical name, on its home device. Not to be written to."""
@@ -56,26 +56,14 @@ class MergedSource:
             self._last = name, merge_task(self.plan, self._tasks[name], self.bank.at_home(name))
         return self._last[1]
 
-    @cached_property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
-
-    @cached_property
-    def weights_digest(self) -> str:
-        """SHA-256 over all tensors (`digest.py`)."""
-        return WeightsDigest.of((name, self.tensor(name)) for name in self.entries).hex
-
-    @property
-    def tokenizer_digest(self) -> str | None:
+    def _tokenizer_digest(self) -> str | None:
         """That of the model whose tokenizer the output has; a vocabulary of its own has that of its tokens."""
         vocabulary = self.plan.vocabulary
         if vocabulary is not None and vocabulary.extended:
             return vocabulary.digest
         return self.bank[tokenizer_model(self.plan.recipe)].tokenizer_digest
 
-    @property
-    def vocabularies(self) -> dict[str, str]:
+    def _vocabularies(self) -> Mapping[str, str]:
         """Those of the model whose tokenizer the output has; see `Checkpoint.vocabularies`."""
         vocabulary = self.plan.vocabulary
         if vocabulary is None or not vocabulary.extended:
@@ -84,12 +72,16 @@ class MergedSource:
         return {"tokenizer.json": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()}
 
     @property
+    def merged_from(self) -> MergePlan:
+        """The plan that it is merged by."""
+        return self.plan
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """None of its own: the bank has its models too."""
         return ()
 
-    @property
-    def sampled_digest(self) -> str:
+    def _sampled_digest(self) -> str:
         """What `weights_digest` is: nothing is cheaper here."""
         return self.weights_digest
 

@@ -14,8 +14,6 @@ from ..executors.dispatch import run
 from ..executors.job import Work
 from ..methods import Plan, PlanError
 from ..planning.merge_plan import MergePlan, TensorTask
-from ..planning.plan import plan_merge
-from ..recipes.recipe import Recipe
 from ..vocabulary.embedding_rows import rebuilt_keys
 from .host_streaming import staged
 
@@ -28,7 +26,7 @@ class MergeError(RuntimeError):
     """A tensor could not be merged with the recipe's numbers; the message names it."""
 
 
-def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[str, torch.Tensor]]:
+def materialize_plan(plan: MergePlan, bank: ModelBank) -> Iterator[tuple[str, torch.Tensor]]:
     """Merge a recipe: yields (canonical checkpoint name, tensor in the output dtype on its home device), by name.
 
     The output dtype is the recipe's out_dtype, else its dtype, else what the inputs promote to. Inputs are cast to the
@@ -38,7 +36,6 @@ def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[s
         UserError: the sources do not fit the recipe.
         MergeError: a method's numbers define no tensor.
     """
-    plan = recipe if isinstance(recipe, MergePlan) else plan_merge(recipe, bank)
     for task in plan.tasks:
         yield task.name, merge_task(plan, task, bank.at_home(task.name))
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from mergesmith.errors import UserError
 
 from ..bank.model_bank import ModelBank
-from ..merging.merge_tensors import materialize, output_spec
+from ..merging.merge_tensors import materialize_plan, output_spec
+from ..merging.plan_recipe import plan_merge
 from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
-from ..planning.plan import plan_merge
 from ..recipes.recipe import Recipe
 from ..vocabulary.output_tokenizer import write_tokenizer
 from ..vocabulary.token_ids import GENERATION, generation_config
@@ -65,7 +65,7 @@ def write_merge(
     finite = FiniteCheck(plan, bank)
     specs = {task.name: output_spec(plan, task, bank) for task in plan.tasks}
     with _complete_or_absent(folder) as partial:
-        names, digest = write_shards(finite.watch(materialize(plan, bank)), specs, partial, limit)
+        names, digest = write_shards(finite.watch(materialize_plan(plan, bank)), specs, partial, limit)
         finite.conclude(allow=allow_nonfinite)
         _write_companions(plan, bank, partial)
         if copy_tokenizer:
@@ -145,7 +145,7 @@ def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
 
 def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
     source = bank[plan.donor].folder / GENERATION
-    document = generation_config(plan, bank)
+    document = generation_config(plan.donor, plan.vocabulary, bank)
     if document is None:
         return
     if source.is_file() and document == json.loads(source.read_text(encoding="utf-8")):

@@ -30,15 +30,12 @@ class _Structure:
     vocabulary: OutputVocabulary | None
 
 
-def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
-    """The plan of a recipe over models that the bank has open.
+def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
+    """The plan of a recipe whose models, intermediates too, the bank has open; `asked` is the recipe as it was given.
 
     Raises:
         UserError: the sources do not fit each other or the recipe; everything that differs is listed.
     """
-    from ..merging.intermediates import with_intermediates  # which plans recipes itself
-
-    asked, recipe = recipe, with_intermediates(recipe, bank)
     parts = list(part_recipes(recipe, bank))
     key = ("structure", without_numbers(recipe).digest)
     known = bank.recall(key)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:
-    from .blocks import Module, Parameters, Rule, Setting, Slice, Source
-    from .recipe import Recipe
+from .blocks import Parameters, Rule, Setting, Slice, Source
 
 
 class Dumper(yaml.SafeDumper):
@@ -27,15 +26,15 @@ def _dump_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
 Dumper.add_representer(float, _dump_float)
 
 
-def inputs_document(block: Recipe | Module) -> dict[str, Any]:
+def inputs_document(models: Sequence[Source], slices: Sequence[Slice], parameters: Parameters) -> dict[str, Any]:
     """The models or slices and the parameters of a recipe, or of a module of it."""
     document: dict[str, Any] = {}
-    if block.models:
-        document["models"] = [_source_document(source) for source in block.models]
-    if block.slices:
-        document["slices"] = [_slice_document(part) for part in block.slices]
-    if block.parameters:
-        document["parameters"] = _parameters_document(block.parameters)
+    if models:
+        document["models"] = [_source_document(source) for source in models]
+    if slices:
+        document["slices"] = [_slice_document(part) for part in slices]
+    if parameters:
+        document["parameters"] = _parameters_document(parameters)
     return document
 
 

@@ -168,9 +168,11 @@ class Recipe:
         document: dict[str, Any] = {"merge_method": self.merge_method}
         if self.base_model is not None:
             document["base_model"] = self.base_model
-        document.update(inputs_document(self))
+        document.update(inputs_document(self.models, self.slices, self.parameters))
         if self.modules:
-            document["modules"] = {part: inputs_document(module) for part, module in self.modules}
+            document["modules"] = {
+                part: inputs_document(own.models, own.slices, own.parameters) for part, own in self.modules
+            }
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
             if getattr(self, key) is not None:
                 document[key] = getattr(self, key)

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 from ..bank.model_bank import ModelBank
-from ..checkpoints.checkpoint import Checkpoint
 from ..recipes.chat_templates import AUTO_TEMPLATE, NAMED
 from ..recipes.recipe import Recipe
 from .output_vocabulary import tokenizer_model
@@ -27,9 +26,9 @@ def chat_template(recipe: Recipe, bank: ModelBank) -> str | None:
 def model_template(model: str, bank: ModelBank) -> str | None:
     """The chat template of a model; that of an intermediate merge is its output's."""
     source = bank[model]
-    if isinstance(source, Checkpoint):
+    if source.merged_from is None:
         return folder_template(source.folder)
-    recipe = source.plan.recipe
+    recipe = source.merged_from.recipe
     return chat_template(recipe, bank) or model_template(tokenizer_model(recipe), bank)
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from ..architectures.quiet_transformers import quiet_transformers
 from ..bank.model_bank import ModelBank
-from ..checkpoints.checkpoint import Checkpoint
-from ..merging.intermediates import with_intermediates
 from ..recipes.recipe import Recipe
 from .chat_template import chat_template, model_template
 from .output_vocabulary import output_vocabulary, tokenizer_model, tokenizer_of
@@ -35,14 +33,13 @@ def write_tokenizer(recipe: Recipe, bank: ModelBank, folder: Path) -> None:
     Raises:
         UserError: a source's tokenizer is needed and cannot be loaded.
     """
-    recipe = with_intermediates(recipe, bank)
     vocabulary = output_vocabulary(recipe, bank)
     source = bank[tokenizer_model(recipe)]
     if vocabulary is not None and vocabulary.extended:
         with quiet_transformers():
             vocabulary.tokenizer.save_pretrained(folder)
-    elif not isinstance(source, Checkpoint):
-        write_tokenizer(source.plan.recipe, bank, folder)
+    elif source.merged_from is not None:
+        write_tokenizer(source.merged_from.recipe, bank, folder)
     else:
         for name in TOKENIZER_FILES:
             if (source.folder / name).is_file():
@@ -58,9 +55,9 @@ def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
     Its chat template is the output's where the recipe says nothing else. Of an intermediate merge it is the folder that
     its own output starts from.
     """
-    recipe = with_intermediates(recipe, bank)
     source = bank[tokenizer_model(recipe)]
-    return source.folder if isinstance(source, Checkpoint) else tokenizer_folder(source.plan.recipe, bank)
+    plan = source.merged_from
+    return source.folder if plan is None else tokenizer_folder(plan.recipe, bank)
 
 
 def output_tokenizer(recipe: Recipe, bank: ModelBank) -> Any:
@@ -69,7 +66,6 @@ def output_tokenizer(recipe: Recipe, bank: ModelBank) -> Any:
     Raises:
         UserError: a source's tokenizer is missing or cannot be loaded.
     """
-    recipe = with_intermediates(recipe, bank)
     vocabulary = output_vocabulary(recipe, bank)
     model = tokenizer_model(recipe)
     tokenizer = tokenizer_of(model, bank) if vocabulary is None else copy.deepcopy(vocabulary.tokenizer)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from ..bank.model_bank import ModelBank
-from ..checkpoints.checkpoint import Checkpoint
 from ..recipes.recipe import Recipe
 from ..recipes.tokenizer_section import UNION, TokenizerSection
 from .load_tokenizer import load_tokenizer
@@ -60,12 +59,6 @@ def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | Non
     section = recipe.vocabulary
     if section is None:
         return None
-    if recipe.intermediates:
-        from ..merging.intermediates import with_intermediates  # which plans recipes, and those have vocabularies
-
-        recipe = with_intermediates(recipe, bank)
-        section = recipe.vocabulary
-        assert section is not None, "Should not reach."
     models = replace(recipe, tokenizer_source=None, tokenizer=None).references()
     return bank.remember(("vocabulary", section, models), lambda: _build(section, models, bank))
 
@@ -103,11 +96,12 @@ def tokenizer_of(model: str, bank: ModelBank) -> Any:
         UserError: it is missing or cannot be loaded.
     """
     source = bank[model]
-    if isinstance(source, Checkpoint):
+    plan = source.merged_from
+    if plan is None:
         return load_tokenizer(source.folder, model, trust_remote_code=bank.trust_remote_code)
-    if source.plan.vocabulary is not None:
-        return copy.deepcopy(source.plan.vocabulary.tokenizer)
-    return tokenizer_of(tokenizer_model(source.plan.recipe), bank)
+    if plan.vocabulary is not None:
+        return copy.deepcopy(plan.vocabulary.tokenizer)
+    return tokenizer_of(tokenizer_model(plan.recipe), bank)
 
 
 def _tokenizer(model: str, bank: ModelBank) -> Any:

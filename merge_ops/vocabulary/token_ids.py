@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..bank.model_bank import ModelBank
-from ..checkpoints.checkpoint import Checkpoint
 from .output_vocabulary import OutputVocabulary, model_vocabulary
-
-if TYPE_CHECKING:
-    from ..planning.merge_plan import MergePlan
 
 SUFFIXES = ("token_id", "token_index")
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -51,17 +47,18 @@ def _translated(value: Any, translate: Callable[[int], int | None]) -> Any:
     return [i for i in map(translate, value) if i is not None] or None
 
 
-def generation_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any] | None:
+def generation_config(donor: str, vocabulary: OutputVocabulary | None, bank: ModelBank) -> dict[str, Any] | None:
     """The output's generation_config.json: the donor's, with its tokens; None where the donor has none."""
-    document = _file_of(plan.donor, GENERATION, bank)
-    if document is None or plan.vocabulary is None:
+    document = _file_of(donor, GENERATION, bank)
+    if document is None or vocabulary is None:
         return document
-    return follow_vocabulary(document, plan.donor, GENERATION, plan.vocabulary, bank)
+    return follow_vocabulary(document, donor, GENERATION, vocabulary, bank)
 
 
 def _file_of(model: str, file: str, bank: ModelBank) -> dict[str, Any] | None:
     source = bank[model]
-    if not isinstance(source, Checkpoint):
-        return generation_config(source.plan, bank) if file == GENERATION else source.config
+    plan = source.merged_from
+    if plan is not None:
+        return generation_config(plan.donor, plan.vocabulary, bank) if file == GENERATION else source.config
     path = source.folder / file
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -27,10 +27,9 @@ from ...merge_ops import (
     output_tokenizer,
     read_recipe,
 )
+from ...merge_ops.merging.plan_recipe import plan_merge, same_tokens
 from ...merge_ops.planning.compatibility import check_vocabulary
 from ...merge_ops.planning.output_config import output_dtype
-from ...merge_ops.planning.plan import plan_merge
-from ...merge_ops.vocabulary.output_vocabulary import same_tokens
 from ...search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
 from ..config import RunConfig
 from .devices import pick_devices

@@ -18,10 +18,10 @@ from mergesmith.merge_ops import (
     WeightsDigest,
     materialize,
     parse_recipe,
+    plan_merge,
     recipe_from_document,
     write_merge,
 )
-from mergesmith.merge_ops.planning.plan import plan_merge
 
 LEFT = """
 name: left
