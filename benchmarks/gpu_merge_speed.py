@@ -30,7 +30,7 @@ from synthetic_checkpoint import llama, write_family
 
 from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, parse_recipe
 from mergesmith.merge_ops.executors.dispatch import run
-from mergesmith.merge_ops.executors.job import Work
+from mergesmith.merge_ops.executors.job import TensorJob
 from mergesmith.merge_ops.methods import KeepLargest, KeepRandom, KeepRanked, KeepWindow, MaskedSum, SourceRule
 
 SECTIONS = ("resident", "statistics", "host", "equality")
@@ -163,7 +163,7 @@ def kept(values: torch.Tensor, keep: KeepLargest | KeepWindow | KeepRandom | Kee
     """The mask of one task vector, seen in what is added to a base of zeros."""
     plan = MaskedSum((SourceRule(1.0, keep),))
     base, out = torch.zeros_like(values), torch.empty_like(values)
-    run([Work(plan, (base, values), out, 0, 1, "x", lambda _places, _key, make: make())])
+    run([TensorJob(plan, (base, values), out, 0, 1, "x", lambda _places, _key, make: make())])
     assert torch.equal(out[out != 0], values[out != 0])
     return out != 0
 

@@ -22,7 +22,7 @@ from golden import MethodCase, method_cases  # noqa: E402
 
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics  # noqa: E402
 from mergesmith.merge_ops.executors.reference import execute  # noqa: E402
-from mergesmith.merge_ops.methods import METHODS, MergeMethod, Numbers, Parameter, Scope  # noqa: E402
+from mergesmith.merge_ops.methods import METHODS, MergeMethod, Parameter, ParameterValues, Scope  # noqa: E402
 
 PAGE = ROOT / "docs" / "methods.md"
 ROUNDING = {"float32": 2e-6, "bfloat16": 2e-2}  # relative to the largest value; as the tests have it
@@ -108,7 +108,7 @@ def relative_difference(case: MethodCase) -> float:
         else {p.name: v if (v := case.per_input.get(p.name, {i: None})[i]) is not None else p.default for p in own}
         for i in range(len(inputs))
     )
-    plan = method.plan(Numbers(tensor, per_input, case.base), InputStatistics(lambda: inputs, case.base))
+    plan = method.plan(ParameterValues(tensor, per_input, case.base), InputStatistics(lambda: inputs, case.base))
     ours = execute(plan, inputs, base=case.base, seed=0, name=case.id).double()
     theirs = case.expected().double()
     return float((ours - theirs).abs().max()) / max(1e-12, float(theirs.abs().max()))

@@ -32,7 +32,7 @@ def memory(pid: int | None = None) -> dict[str, int]:
 
 
 def give_back_freed_memory() -> None:
-    """Hand what is freed but still held by the C library back to the system, so that it counts when used anew."""
+    """Return freed memory that the C library still holds to the system, so that it counts when used anew."""
     gc.collect()
     with contextlib.suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mergesmith.evaluators import Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores
+from mergesmith.evaluators import Block, BlockScores, ItemScores, Leaf, Score, Scores, TaskEntry
 from mergesmith.evaluators.tasks.blocks import make_blocks
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.commands.overrides import Overrides
 from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import RacingSection, ScoringSection
 from mergesmith.optimizer.demo import make_demo
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.objective import Objective, scores_of
 from mergesmith.optimizer.search.racing import Incumbent, Race
@@ -43,13 +43,15 @@ class Tasks:
     """Three tasks of equal weight: their entries and blocks."""
 
     sizes: Mapping[str, int]
-    entries: tuple[Entry, ...]
+    entries: tuple[TaskEntry, ...]
     blocks: tuple[Block, ...]
 
     @classmethod
     def of(cls, sizes: Mapping[str, int], seed: int = 0) -> Tasks:
         """Tasks with so many items, in the blocks that a search would have."""
-        entries = tuple(Entry(name, 1.0, "acc", "none", 1, True, None, (Leaf(name, 1.0, "mean"),)) for name in sizes)
+        entries = tuple(
+            TaskEntry(name, 1.0, "acc", "none", 1, True, None, (Leaf(name, 1.0, "mean"),)) for name in sizes
+        )
         items = {name: tuple(range(size)) for name, size in sizes.items()}
         return cls(
             sizes, entries, make_blocks("search", items, (), seed=seed, block_items=ScoringSection().block_items)
@@ -177,7 +179,7 @@ def simulation(reps: int) -> None:
 class Searched:
     """A finished search of the demo: its candidates, and its winner's scores on the report items."""
 
-    run: RunDir
+    run: RunFolder
     candidates: list[Trial]
     report: Scores
 
@@ -192,7 +194,7 @@ class Searched:
         text = search.read_text(encoding="utf-8").replace("  seed: 0\n", f"  seed: {seed}\n  racing: {racing}\n")
         config = search.with_name(f"racing_{racing}_{seed}.yaml")
         config.write_text(text)
-        run = RunDir(search.parent / "runs" / config.stem)
+        run = RunFolder(search.parent / "runs" / config.stem)
         verdict = run_search(
             config,
             resume=(run.path / "environment.json").is_file(),

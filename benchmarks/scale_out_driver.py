@@ -11,10 +11,10 @@ from rich.console import Console
 from scale_out_run import TASKS, InstantPool, Meter, Quiet, Spent, write_search, write_tasks
 
 from mergesmith.optimizer.config import load_config
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers import make_sampler
-from mergesmith.optimizer.search.leaderboard import Plan
+from mergesmith.optimizer.search.leaderboard import RunPlan
 from mergesmith.optimizer.search.scorer_choice import settle_scorers
 from mergesmith.optimizer.search.study import Study
 from mergesmith.optimizer.session.session import Session
@@ -75,7 +75,7 @@ def search_with_instant_scores(folder: Path, trials: int, *, proposals: str = "t
     config = load_config(search)
     session = Session(config, folder)
     pool, ask, costs = InstantPool(session, PENDING + 1), Meter(), []
-    rundir = RunDir.create(folder / "run", config, folder)
+    run_folder = RunFolder.create(folder / "run", config, folder)
     before = [Spent.now(), Spent(), Spent()]
 
     def finished(trial: Trial) -> None:
@@ -84,15 +84,15 @@ def search_with_instant_scores(folder: Path, trials: int, *, proposals: str = "t
         before[:] = now
 
     try:
-        rundir.check_same(session.ingredients())
-        settle_scorers(pool, rundir, session, Console(quiet=True))
-        plan = Plan(config, session.space, session.suite.entries, session.baselines)
-        study = Study(plan, rundir, pool, Quiet(finished))
+        run_folder.check_same(session.ingredients())
+        settle_scorers(pool, run_folder, session, Console(quiet=True))
+        plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
+        study = Study(plan, run_folder, pool, Quiet(finished))
         study.sampler = make_sampler(proposals, plan.space, config.search.seed)
         study.sampler.ask = ask.around(study.sampler.ask)
         study.run()
     finally:
-        rundir.close()
+        run_folder.close()
     return costs
 
 

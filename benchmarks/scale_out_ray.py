@@ -15,7 +15,7 @@ from mergesmith.optimizer.config import parse_config
 from mergesmith.optimizer.pools import BlockDone, Event, Job
 from mergesmith.optimizer.pools import ray_crew as crew_module
 from mergesmith.optimizer.pools.ray_actor import WorkerFacts
-from mergesmith.optimizer.pools.ray_crew import Hand
+from mergesmith.optimizer.pools.ray_crew import WorkerHandle
 from mergesmith.optimizer.pools.ray_pool import RayPool
 from mergesmith.optimizer.session.session import Options
 
@@ -62,7 +62,9 @@ def seconds_per_event(workers: int) -> float:
         while pool.free < PROCESSES:
             pool.next_event()
         first = pool.crew.hands
-        pool.crew.hands = [Hand(f"w{i}", first[i % PROCESSES].actor, None, first[0].facts) for i in range(workers)]
+        pool.crew.hands = [
+            WorkerHandle(f"w{i}", first[i % PROCESSES].actor, None, first[0].facts) for i in range(workers)
+        ]
         return _seconds_per_event(pool, workers)
     finally:
         pool.close()

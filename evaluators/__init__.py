@@ -4,7 +4,7 @@ Importing this package imports neither lm-eval nor torch; `Suite.load` does.
 """
 
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
-from .records import FACTS, Block, BlockScores, Entry, ItemScores, Leaf, Score, Scores, ScoringError
+from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
 from .scoring.scorers import Choice, ScoringPlan, ScoringReport
 from .simple_evaluate import official_scores
@@ -17,7 +17,6 @@ __all__ = [
     "BlockScores",
     "ChatConfig",
     "Choice",
-    "Entry",
     "ItemScores",
     "Leaf",
     "Part",
@@ -29,6 +28,7 @@ __all__ = [
     "SplitConfig",
     "Suite",
     "TaskConfig",
+    "TaskEntry",
     "entry_score",
     "entry_value",
     "join",

@@ -1,4 +1,4 @@
-"""The records that leave this package: what is scored (Entry, Block) and what came out (ItemScores, Scores)."""
+"""The records that leave this package: what is scored (TaskEntry, Block) and what came out (ItemScores, Scores)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TaskEntry:
     """One configured task.
 
     Attributes:

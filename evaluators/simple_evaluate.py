@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Part, TaskConfig
-from .records import BlockScores, Entry, ItemScores, Scores
+from .records import BlockScores, ItemScores, Scores, TaskEntry
 from .scoring.aggregate import join
 from .suite import Suite
 
@@ -65,7 +65,9 @@ def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any,
     return model, AutoTokenizer.from_pretrained(folder) if own else tokenizer
 
 
-def _entry_items(content: Content, config: TaskConfig, entry: Entry, lm: LiveLM, part: Part) -> dict[str, ItemScores]:
+def _entry_items(
+    content: Content, config: TaskConfig, entry: TaskEntry, lm: LiveLM, part: Part
+) -> dict[str, ItemScores]:
     from lm_eval import evaluator
 
     simple_evaluate: Any = evaluator.simple_evaluate  # its decorator hides its signature from type checkers

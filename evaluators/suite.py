@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
-from .records import Block, BlockScores, Entry
+from .records import Block, BlockScores, TaskEntry
 from .scoring.scorers import Choice, ScoringPlan, ScoringReport
 from .tasks.blocks import make_blocks
 
@@ -109,7 +109,7 @@ class Suite:
         return cls(content, blocks, scorer=scorer, token_budget=token_budget)
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[TaskEntry, ...]:
         """One per configured task, in that order."""
         return self.content.entries
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from .config import RunConfig
 from .pools import LocalPool, Pool
-from .run_folder.run_folder import RunDir
+from .run_folder.run_folder import RunFolder
 from .session.load_sources import load_sources
 from .session.session import Options, Session
 from .session.versions import versions
 from .terminal.progress import Report
 
 
-def open_pool(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> tuple[Session, Pool]:
+def open_pool(
+    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
+) -> tuple[Session, Pool]:
     """The driver's session and the workers. With Ray the driver reads headers and tasks only: it may lack a GPU.
 
     Raises:
@@ -25,7 +27,7 @@ def open_pool(config: RunConfig, root: Path, rundir: RunDir, options: Options, r
         return session, LocalPool(session)
     from .pools.ray_pool import RayPool  # imports Ray
 
-    pool = RayPool(config, root, options, note=rundir.note, says=report.says)  # opens the sources meanwhile
+    pool = RayPool(config, root, options, note=run_folder.note, says=report.says)  # opens the sources meanwhile
     try:
         workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
         session = Session(config.model_copy(update={"workers": workers}), root, options)

@@ -64,22 +64,22 @@ def at_safe_points(grace: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def told() -> bool:
+def stop_requested() -> bool:
     """Whether a signal asked for the end."""
     return _state.noted is not None
 
 
-def check() -> None:
+def raise_if_overdue() -> None:
     """A safe point while what is in flight may still finish.
 
     Raises:
         StoppedError: the grace time is over.
     """
     if _state.overdue:
-        finish()
+        raise_if_stop_requested()
 
 
-def finish() -> None:
+def raise_if_stop_requested() -> None:
     """Nothing is in flight any more.
 
     Raises:

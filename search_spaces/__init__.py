@@ -4,7 +4,7 @@ from .baselines import BASE, UNIFORM, baselines, parent_name, single
 from .branch import OutsideSpaceError
 from .config import ParameterConfig, SpaceConfig
 from .dimensions import Choice, Dimension, Float, Params, Value
-from .space import METHOD, SearchSpace, Subject
+from .space import METHOD, MergeIngredients, SearchSpace
 
 __all__ = [
     "BASE",
@@ -13,12 +13,12 @@ __all__ = [
     "Choice",
     "Dimension",
     "Float",
+    "MergeIngredients",
     "OutsideSpaceError",
     "ParameterConfig",
     "Params",
     "SearchSpace",
     "SpaceConfig",
-    "Subject",
     "Value",
     "baselines",
     "parent_name",

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from ..merge_ops import Recipe, Setting, Source
-from .space import Subject
+from .space import MergeIngredients
 
 BASE, UNIFORM = "base", "uniform"
 MOST_PAIRS = 6  # slerp of every pair, unless there are more pairs than this
 
 
-def baselines(subject: Subject) -> Iterator[tuple[str, Recipe]]:
+def baselines(subject: MergeIngredients) -> Iterator[tuple[str, Recipe]]:
     """(name, recipe): base, each fine-tune, their uniform average, task arithmetic of total weight 1 and 2, slerps.
 
     Total weight 2, not only 1: evolved weights of good merges sum to about 2 (Akiba et al. 2024, arXiv:2403.13187).
@@ -37,7 +37,7 @@ def parent_name(model: str) -> str:
     return f"parent {model}"
 
 
-def single(model: str, subject: Subject) -> Recipe:
+def single(model: str, subject: MergeIngredients) -> Recipe:
     """One source as it is, in the search's output dtype and vocabulary."""
     if subject.tokenizer_source is not None:
         # All others at weight 0: tokens that the model lacks take part as they do in every candidate.
@@ -45,12 +45,12 @@ def single(model: str, subject: Subject) -> Recipe:
     return Recipe("passthrough", models=(Source(model),), dtype="float32", out_dtype=subject.out_dtype)
 
 
-def _uniform(subject: Subject) -> Recipe:
+def _uniform(subject: MergeIngredients) -> Recipe:
     # The base at weight 0: the output takes its configuration and tokenizer from there, as all candidates do.
     return _average({subject.base: 0.0, **dict.fromkeys(subject.models, 1.0)}, subject)
 
 
-def _average(weights: Mapping[str, float], subject: Subject) -> Recipe:
+def _average(weights: Mapping[str, float], subject: MergeIngredients) -> Recipe:
     return Recipe(
         "linear",
         models=tuple(Source(m, None, {"weight": Setting.constant(w)}) for m, w in weights.items()),
@@ -63,7 +63,7 @@ def _average(weights: Mapping[str, float], subject: Subject) -> Recipe:
     )
 
 
-def _arithmetic(subject: Subject, weight: float) -> Recipe:
+def _arithmetic(subject: MergeIngredients, weight: float) -> Recipe:
     return Recipe(
         "task_arithmetic",
         models=tuple(Source(m, None, {"weight": Setting.constant(weight)}) for m in subject.models),
@@ -76,7 +76,7 @@ def _arithmetic(subject: Subject, weight: float) -> Recipe:
     )
 
 
-def _slerp(subject: Subject, first: str, second: str) -> Recipe:
+def _slerp(subject: MergeIngredients, first: str, second: str) -> Recipe:
     return Recipe(
         "slerp",
         models=(Source(first), Source(second)),

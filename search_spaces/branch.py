@@ -33,7 +33,7 @@ class ModelGroup(Protocol):
 
 
 @dataclass(frozen=True)
-class Slot:
+class ParameterSlot:
     """One value of a recipe: a parameter of one model (None: shared by all), and the dimensions that make it up.
 
     `model` is a reference, or the model's place, from 1, where a point chooses which models are merged.
@@ -88,7 +88,7 @@ class Slot:
                 yield dimension.name, value
 
 
-class Branch:
+class MethodSpace:
     """The dimensions of one method, and how they make up its recipe."""
 
     def __init__(
@@ -103,7 +103,7 @@ class Branch:
         self.group_choice = Choice(f"{method.name}.models", tuple(g.name for g in groups)) if len(groups) > 1 else None
 
     @cached_property
-    def slots(self) -> tuple[Slot, ...]:
+    def slots(self) -> tuple[ParameterSlot, ...]:
         """All values of the method's recipes."""
         models = dict.fromkeys(self._label(group, model) for group in self.groups for model in group.searched)
         return tuple(
@@ -175,17 +175,17 @@ class Branch:
                 return group
         raise OutsideSpaceError("it merges other models, or the same in another order")
 
-    def _slot(self, parameter: Parameter, model: str | None) -> Slot:
+    def _slot(self, parameter: Parameter, model: str | None) -> ParameterSlot:
         config = self.settings.get(f"models[{model}].{parameter.name}") or self.settings.get(parameter.name)
         config = config or self._default(parameter)
         if config.fixed is not None:
-            return Slot(parameter, model, config.fixed, {})
+            return ParameterSlot(parameter, model, config.fixed, {})
         label = f"{self.method.name}.{parameter.name}" + ("" if model is None else f"[{model}]")
         if config.choices is not None:
-            return Slot(parameter, model, None, {REST: (Choice(label, config.choices),)})
+            return ParameterSlot(parameter, model, None, {REST: (Choice(label, config.choices),)})
         assert config.range is not None, "Should not reach."
         low, high = config.range
-        return Slot(
+        return ParameterSlot(
             parameter,
             model,
             None,

@@ -14,7 +14,7 @@ from mergesmith.errors import Faults, unknown
 
 from ..merge_ops import METHODS, MergeMethod, Parameter, Recipe, Scope, Source
 from ..merge_ops.methods import Base
-from .branch import Branch, OutsideSpaceError
+from .branch import MethodSpace, OutsideSpaceError
 from .config import PER_MODEL, ParameterConfig, SpaceConfig
 from .dimensions import Choice, Dimension, Params
 
@@ -22,7 +22,7 @@ METHOD = "method"
 
 
 @dataclass(frozen=True)
-class Subject:
+class MergeIngredients:
     """What is merged: references of the base and the fine-tunes, the dtype of the output, the seed of masks.
 
     `tokenizer_source`, where vocabularies differ: `union` or a model, the same for every candidate.
@@ -38,7 +38,7 @@ class Subject:
 class SearchSpace:
     """The candidates of a search. `params(recipe(p)) == p` holds for every point p."""
 
-    def __init__(self, config: SpaceConfig, subject: Subject) -> None:
+    def __init__(self, config: SpaceConfig, subject: MergeIngredients) -> None:
         """Lay out the dimensions.
 
         Raises:
@@ -46,7 +46,7 @@ class SearchSpace:
         """
         self.subject = subject
         faults = Faults("space")
-        self.branches: dict[str, Branch] = {}
+        self.branches: dict[str, MethodSpace] = {}
         for name, settings in config.methods.items():
             method = METHODS.get(name)
             if method is None:
@@ -64,7 +64,9 @@ class SearchSpace:
                 )
             else:
                 _check(method, settings, subject, faults)
-                self.branches[name] = Branch(method, settings, config.knots, config.filters, _groups(method, subject))
+                self.branches[name] = MethodSpace(
+                    method, settings, config.knots, config.filters, _groups(method, subject)
+                )
         faults.raise_if_any()
 
     @property
@@ -132,7 +134,7 @@ class Group:
     searched: tuple[str, ...]
 
 
-def _groups(method: MergeMethod, subject: Subject) -> tuple[Group, ...]:
+def _groups(method: MergeMethod, subject: MergeIngredients) -> tuple[Group, ...]:
     """The alternatives of models that a method can be given: all of them, or each pair for a method of two."""
     if method.base is Base.OPTIONAL:
         # With the base: the method then works on task vectors, and the output is configured as the base is.
@@ -149,7 +151,9 @@ def _groups(method: MergeMethod, subject: Subject) -> tuple[Group, ...]:
     return (Group("all", subject.base, (subject.base, *subject.models), subject.models),)
 
 
-def _check(method: MergeMethod, settings: dict[str, ParameterConfig], subject: Subject, faults: Faults) -> None:
+def _check(
+    method: MergeMethod, settings: dict[str, ParameterConfig], subject: MergeIngredients, faults: Faults
+) -> None:
     for key, config in settings.items():
         place = f"methods.{method.name}.{key}"
         match = PER_MODEL.fullmatch(key)

@@ -14,13 +14,13 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from ..inference.attention import check_prefix
-from ..inference.cuda_graphs import Steps, check_recordable, room_for
+from ..inference.cuda_graphs import GraphCache, cache_length, check_recordable
 from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
 from ..lm_eval_bridge.isolation import pinned_generation
 from ..records import NoRoomError, ScoringError, UnsupportedError
 from ..scoring.hflm_scorer import harness_answers
-from ..scoring.prepared_requests import Work
+from ..scoring.prepared_requests import PreparedRequests
 from ..scoring.scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from ..scoring.token_budget import CPU_BUDGET, LEAST, fitting_budget
 from ..tasks.requests import Request
@@ -50,7 +50,7 @@ class SelfCheck:
         self._samples = {n: sample(leaf, max(FEWEST, SAMPLE // shares[n])) for n, leaf in content.leaves.items()}
         self._rungs = {n: list(self._possible(n)) for n in content.leaves}
         self._refused: dict[str, list[str]] = {name: [] for name in content.leaves}
-        self._steps = Steps()
+        self._steps = GraphCache()
         self._timed: set[str] = set()  # tasks that graphs were found to be faster for
 
     def run(self, candidates: Candidates) -> ScoringReport:
@@ -100,13 +100,13 @@ class SelfCheck:
             if scorer.prefix <= shared and (scorer.name != "graphs" or scorer.prefix == shared):
                 yield scorer
 
-    def _prepared(self, name: str, requests: Sequence[Request], model: Any, scorer: Scorer) -> Work:
+    def _prepared(self, name: str, requests: Sequence[Request], model: Any, scorer: Scorer) -> PreparedRequests:
         lm = self.content.lm
         if scorer.prefix:
             check_prefix(model, self._longest(name))
         if scorer.name == "graphs":
-            check_recordable(model, room_for(self._longest(name)))
-        return Work(
+            check_recordable(model, cache_length(self._longest(name)))
+        return PreparedRequests(
             {name: requests},
             {name: scorer},
             {name: self.content.leaves[name].shared_start},
@@ -165,7 +165,7 @@ class SelfCheck:
                 check.differing += [f"{candidate}, {place}" for place in differing]
                 return
 
-    def _check_faster(self, graphs: Work, loop: Work, model: Any) -> None:
+    def _check_faster(self, graphs: PreparedRequests, loop: PreparedRequests, model: Any) -> None:
         """Hold the seconds of both against each other, the better of two runs each; the graphs are recorded already.
 
         Raises:

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from .rows import Row
+from .rows import TokenRow
 
 TRUNK, PADDING = 0, -1  # branch numbers; the answers of a row count from 1
 
@@ -41,7 +41,7 @@ class Batch:
     starts: np.ndarray
 
 
-def make_batches(rows: Sequence[Row], *, tokens: int, logits: int, device: torch.device) -> tuple[Batch, ...]:
+def make_batches(rows: Sequence[TokenRow], *, tokens: int, logits: int, device: torch.device) -> tuple[Batch, ...]:
     """Batches of rows of about equal length, longest first.
 
     Args:
@@ -77,11 +77,11 @@ def near(batch: Batch, window: int) -> torch.Tensor:
     return batch.positions[:, :, None] - positions[:, None, :] < window
 
 
-def _alike(row: Row) -> tuple[tuple[int, ...], bool]:
+def _alike(row: TokenRow) -> tuple[tuple[int, ...], bool]:
     return row.context[: row.prefix], row.branched
 
 
-def _chunks(rows: Sequence[Row], tokens: int, logits: int) -> Iterator[Sequence[Row]]:
+def _chunks(rows: Sequence[TokenRow], tokens: int, logits: int) -> Iterator[Sequence[TokenRow]]:
     start = 0
     while start < len(rows):
         most = max(1, tokens // (rows[start].prefix + rows[start].length))
@@ -93,7 +93,7 @@ def _chunks(rows: Sequence[Row], tokens: int, logits: int) -> Iterator[Sequence[
         start = end
 
 
-def _batch(rows: Sequence[Row], device: torch.device) -> Batch:
+def _batch(rows: Sequence[TokenRow], device: torch.device) -> Batch:
     length, branched = max(row.length for row in rows), rows[0].branched
     tokens = torch.empty(len(rows), length, dtype=torch.long)
     positions = torch.zeros(len(rows), length, dtype=torch.long)

@@ -25,7 +25,7 @@ SHARE = 0.1  # of the device's memory that steps may keep
 Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]  # keys and values, (rows, heads, places, size)
 
 
-def room_for(places: int) -> int:
+def cache_length(places: int) -> int:
     """The room that a step has where so many places are needed."""
     return -(-places // ROOM) * ROOM
 
@@ -67,7 +67,7 @@ class FixedLayer(DynamicLayer):
         return self._fixed
 
 
-class Step:
+class DecodeStep:
     """One more token of `rows` rows with room for `room` places."""
 
     def __init__(self, model: Any, rows: int, room: int, like: Layers) -> None:
@@ -158,7 +158,7 @@ def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], Non
     return graph.replay
 
 
-class Steps:
+class GraphCache:
     """The steps of one model, for its candidates one after another.
 
     They stay as far as memory allows: the first ones, since every candidate meets the same batches in the same order.
@@ -166,20 +166,20 @@ class Steps:
 
     def __init__(self) -> None:
         self._model: Any = None
-        self._found: dict[tuple[int, int], Step] = {}
+        self._found: dict[tuple[int, int], DecodeStep] = {}
 
     def clear(self) -> None:
         """Give the memory back."""
         self._found.clear()
 
-    def get(self, model: Any, rows: int, room: int, like: Layers) -> Step:
+    def get(self, model: Any, rows: int, room: int, like: Layers) -> DecodeStep:
         """The step for so many rows and so much room."""
         if self._model is not model:
             self.clear()
             self._model = model
         if (rows, room) in self._found:
             return self._found[rows, room]
-        step = Step(model, rows, room, like)
+        step = DecodeStep(model, rows, room, like)
         if step.nbytes + sum(kept.nbytes for kept in self._found.values()) <= SHARE * _memory(like[0][0].device):
             self._found[rows, room] = step
         return step
@@ -192,10 +192,10 @@ def _memory(device: torch.device) -> float:
 class Replayed(Growing):
     """Rows of a batch that are continued by steps, behind the first token."""
 
-    def __init__(self, model: Any, batch: PromptBatch, caches: PrefixCaches, steps: Steps) -> None:
+    def __init__(self, model: Any, batch: PromptBatch, caches: PrefixCaches, steps: GraphCache) -> None:
         super().__init__(model, batch, caches)
         self._steps, self._step, self._began = steps, None, False
-        self._first_rows, self._room = len(batch.tokens), room_for(self.mask.shape[1])
+        self._first_rows, self._room = len(batch.tokens), cache_length(self.mask.shape[1])
         self._rows = torch.arange(len(batch.tokens), device=self.tokens.device)  # of the step that are still continued
 
     def newest(self, requests: Sequence[int]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .prefix_cache import PrefixCaches, head_reads, keep_rows
-from .stop_strings import Stops
+from .stop_strings import StopConditions
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Prompt:
 
     request: int
     tokens: tuple[int, ...]
-    stops: Stops
+    stops: StopConditions
     prefix: int = 0
     steps: bool = False
 
@@ -41,7 +41,7 @@ class PromptBatch:
     tokens: torch.Tensor
     mask: torch.Tensor
     requests: tuple[int, ...]
-    stops: Stops
+    stops: StopConditions
     steps: bool
 
 

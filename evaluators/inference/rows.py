@@ -21,7 +21,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """What one row of a batch holds. The first `prefix` tokens of the context come from a shared cache."""
 
     context: tuple[int, ...]
@@ -52,7 +52,7 @@ def likelihood_rows(
     max_length: int,
     prefix: Sequence[int] = (),
     first: int = 0,
-) -> list[Row]:
+) -> list[TokenRow]:
     """The rows of (item of any kind, context tokens, continuation tokens) requests.
 
     Args:
@@ -72,7 +72,7 @@ def likelihood_rows(
     rows = []
     for (_, context), answers in contexts.items():
         shared = len(start) if len(context) > len(start) and context[: len(start)] == start else 0
-        rows += [Row(context, found, shared) for found in _shared_out(answers, len(context), packed, max_length)]
+        rows += [TokenRow(context, found, shared) for found in _shared_out(answers, len(context), packed, max_length)]
     return rows
 
 

@@ -15,7 +15,7 @@ _WITHOUT_EFFECT = frozenset({"do_sample", "temperature", "top_p", "top_k", "min_
 _UNDECODABLE = "\ufffd"
 
 
-class Stops:
+class StopConditions:
     """The stop strings of one set of generation settings, and the most tokens that it allows.
 
     lm-eval looks for each stop string in the text of the newest tokens, two more than the string has itself, and cuts

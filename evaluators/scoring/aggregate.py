@@ -11,7 +11,7 @@ import numpy as np
 
 from mergesmith.errors import unknown
 
-from ..records import BlockScores, Entry, ItemScores, Leaf, Score, Scores
+from ..records import BlockScores, ItemScores, Leaf, Score, Scores, TaskEntry
 from ..tasks.python_objectives import load_function
 
 RESAMPLES = 200
@@ -32,7 +32,7 @@ def join(blocks: Sequence[BlockScores]) -> Scores:
     return Scores(part=blocks[0].part, items={leaf: _merged(leaf, found) for leaf, found in pieces.items()})
 
 
-def entry_score(entry: Entry, scores: Scores) -> Score:
+def entry_score(entry: TaskEntry, scores: Scores) -> Score:
     """An entry's value with its standard error over items.
 
     The error of a mean is the closed form; of any other aggregation, the spread over 200 bootstrap resamples with a
@@ -53,7 +53,7 @@ def entry_score(entry: Entry, scores: Scores) -> Score:
     return Score(value=entry_value(entry, scores), stderr=math.sqrt(total), n=n)
 
 
-def entry_value(entry: Entry, scores: Scores, indices: Mapping[str, np.ndarray] | None = None) -> float:
+def entry_value(entry: TaskEntry, scores: Scores, indices: Mapping[str, np.ndarray] | None = None) -> float:
     """An entry's value over all its items, or over chosen ones.
 
     `indices` is leaf name -> (m,) integers into that leaf's items, with repetitions as in a bootstrap resample.
@@ -79,7 +79,7 @@ def leaf_value(leaf: Leaf, values: np.ndarray) -> float:
         return math.inf
 
 
-def _present(entry: Entry, scores: Scores) -> list[tuple[Leaf, float]]:
+def _present(entry: TaskEntry, scores: Scores) -> list[tuple[Leaf, float]]:
     """The leaves that have items, with shares that sum to 1: a small leaf may have none in a part or a first block."""
     found = [leaf for leaf in entry.leaves if leaf.name in scores.items and scores.items[leaf.name].ids]
     if not found:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..inference.generate import Generated
 from ..records import ItemScores, ScoringError
-from ..tasks.metrics import Measure, as_numbers, filtered, picked
+from ..tasks.metrics import Metric, as_numbers, filtered, picked
 from ..tasks.suite_content import LeafTask
 from .answer_facts import answer_facts
 from .hflm_scorer import item_name
@@ -41,7 +41,7 @@ def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence
     return item_scores(ids, rows, leaf.task.task_name, answer_facts(leaf, ids, texts))
 
 
-def checked_value(value: Any, measure: Measure, place: str) -> float | tuple[float, ...]:
+def checked_value(value: Any, measure: Metric, place: str) -> float | tuple[float, ...]:
     """A per-item value as numbers.
 
     Raises:

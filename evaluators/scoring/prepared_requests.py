@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..inference.batches import Batch, make_batches
-from ..inference.cuda_graphs import Replayed, Steps
+from ..inference.cuda_graphs import GraphCache, Replayed
 from ..inference.generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
 from ..inference.likelihood import Scored, log_likelihoods
 from ..inference.prefix_cache import PrefixCaches
-from ..inference.rows import Row, likelihood_rows
-from ..inference.stop_strings import Stops
+from ..inference.rows import TokenRow, likelihood_rows
+from ..inference.stop_strings import StopConditions
 from ..lm_eval_bridge.isolation import generation_config
 from ..lm_eval_bridge.live_hflm import LiveLM, Pair
 from ..records import ScoringError
@@ -22,7 +22,7 @@ from .scorers import Scorer
 LOGITS_PER_TOKEN = 8192  # entries of the logits' matrix that a token of the budget allows for
 
 
-class Work:
+class PreparedRequests:
     """The requests of some leaves, ready for one candidate after another of the same shape."""
 
     def __init__(
@@ -54,9 +54,9 @@ class Work:
         self.scored: list[Request] = []  # whose pair or window each number in the batches is
         self.documents: list[Request] = []
         self.prompts: list[Request] = []
-        rows: list[Row] = []
+        rows: list[TokenRow] = []
         prompts: list[Prompt] = []
-        stops: dict[str, Stops] = {}
+        stops: dict[str, StopConditions] = {}
         for leaf, found in requests.items():
             scorer = scorers[leaf]
             prefix = prefixes.get(leaf, ()) if scorer.prefix else ()
@@ -70,7 +70,7 @@ class Work:
         )
         self.prompt_batches: tuple[PromptBatch, ...] = prompt_batches(prompts, tokens=token_budget, device=lm.device)
 
-    def run(self, model: Any, caches: PrefixCaches, steps: Steps) -> dict[int, list[Generated]]:
+    def run(self, model: Any, caches: PrefixCaches, steps: GraphCache) -> dict[int, list[Generated]]:
         """Put each request's answers into its instance's `resps`, in place of a former candidate's.
 
         `caches` are the model's, of its present weights; `steps` may hold those of former
@@ -91,7 +91,7 @@ class Work:
             texts |= {id(request.instance): found for request, found in zip(generations, answers, strict=True)}
         return texts
 
-    def _rows(self, requests: Sequence[Request], prefix: tuple[int, ...], *, packed: bool) -> list[Row]:
+    def _rows(self, requests: Sequence[Request], prefix: tuple[int, ...], *, packed: bool) -> list[TokenRow]:
         asked: list[tuple[Request, Pair]] = []
         for request in requests:
             found = [request.pair] if request.pair is not None else self.lm.windows(request.tokens or [])
@@ -109,13 +109,13 @@ class Work:
         return rows
 
     def _prompts(
-        self, requests: Sequence[Request], prefix: tuple[int, ...], known: dict[str, Stops], *, steps: bool
+        self, requests: Sequence[Request], prefix: tuple[int, ...], known: dict[str, StopConditions], *, steps: bool
     ) -> list[Prompt]:
         prompts = []
         for request in requests:
             settings = request.arguments[1]
             if (key := str(settings)) not in known:
-                known[key] = Stops(settings, self.lm)
+                known[key] = StopConditions(settings, self.lm)
             stops = known[key]
             # As in lm-eval, a prompt gives way on the left to the longest answer.
             tokens = tuple((request.prompt or [])[-(self.lm.max_length - stops.limit) :])
@@ -136,7 +136,7 @@ class Work:
         for request in self.documents:
             request.instance.resps = [documents[id(request)]] * request.repeats
 
-    def _generations(self, model: Any, caches: PrefixCaches, steps: Steps) -> dict[int, list[Generated]]:
+    def _generations(self, model: Any, caches: PrefixCaches, steps: GraphCache) -> dict[int, list[Generated]]:
         if not self.prompts:
             return {}
         ends = frozenset(generation_config(model, self.lm.tokenizer).eos_token_id or ())

@@ -8,7 +8,7 @@ from typing import Any
 
 from mergesmith.errors import Faults
 
-from ..inference.cuda_graphs import Steps
+from ..inference.cuda_graphs import GraphCache
 from ..inference.generate import Generated
 from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
@@ -16,7 +16,7 @@ from ..lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
 from ..records import Block, BlockScores, ScoringError
 from ..tasks.suite_content import Content
 from .item_values import leaf_scores
-from .prepared_requests import Work
+from .prepared_requests import PreparedRequests
 from .scorers import ScoringPlan
 
 
@@ -25,9 +25,9 @@ class Loop:
 
     def __init__(self, content: Content, plan: ScoringPlan) -> None:
         self.content, self.plan = content, plan
-        self._works: dict[Any, Work] = {}
+        self._works: dict[Any, PreparedRequests] = {}
         self._caches: PrefixCaches | None = None
-        self._steps = Steps()
+        self._steps = GraphCache()
         self._weights: object = None
 
     def score(self, model: Any, block: Block, weights: object) -> BlockScores:
@@ -80,12 +80,12 @@ class Loop:
             advice.append(f"scoring.batch_size below {max(2, self.content.lm.batch_size_per_gpu // 2)}")
         raise ScoringError(f"out of memory, also with batches of half the size; set {' and '.join(advice)}")
 
-    def _arranged(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> Work:
+    def _arranged(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> PreparedRequests:
         content = self.content
         requests = {
             name: [r for doc in ids for r in content.leaves[name].requests[doc]] for name, ids in leaves.items()
         }
-        return Work(
+        return PreparedRequests(
             requests,
             self.plan.scorers,
             {name: content.leaves[name].shared_start for name in leaves},

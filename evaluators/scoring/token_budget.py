@@ -12,7 +12,7 @@ from ..inference.batches import Batch, make_batches
 from ..inference.likelihood import log_likelihoods
 from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches, head_reads
-from ..inference.rows import Answer, Row
+from ..inference.rows import Answer, TokenRow
 from ..tasks.suite_content import Content
 from .prepared_requests import LOGITS_PER_TOKEN
 
@@ -53,7 +53,7 @@ def device_budget(content: Content, model: Any, start: int) -> int:
 def full_batches(model: Any, length: int, tokens: int, logits: int, branches: int) -> tuple[Batch, ...]:
     """Batches of so many tokens, of rows of this length that end in so many answers."""
     answers = tuple(Answer(i, (0,) * (length // 4 + 1)) for i in range(branches))
-    row = Row((0,) * max(1, length - branches * (length // 4)), answers)
+    row = TokenRow((0,) * max(1, length - branches * (length // 4)), answers)
     return make_batches([row] * max(1, tokens // row.length), tokens=tokens, logits=logits, device=model.device)
 
 

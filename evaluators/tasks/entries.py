@@ -1,4 +1,4 @@
-"""From a configured and loaded task to the Entry that the search sees."""
+"""From a configured and loaded task to the TaskEntry that the search sees."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lm_eval.api.task import ConfigurableTask
 from mergesmith.errors import UserError
 
 from ..config import TaskConfig
-from ..records import Entry, Leaf
+from ..records import Leaf, TaskEntry
 from .catalog import LoadedEntry
-from .metrics import Measure
+from .metrics import Metric
 from .requests import TaskItems
 
 _LOCAL_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset"})
@@ -25,18 +25,18 @@ class OpenedEntry:
 
     config: TaskConfig
     loaded: LoadedEntry
-    measures: Mapping[str, Measure]
+    measures: Mapping[str, Metric]
     items: Mapping[str, TaskItems]
 
 
-def task_entry(one: OpenedEntry) -> Entry:
+def task_entry(one: OpenedEntry) -> TaskEntry:
     """The entry of a task, group or tag."""
     first = next(iter(one.measures.values()))
     sizes = {name: len(items.docs) for name, items in one.items.items()}
     if not _weights_by_size(one.loaded, first.metric):
         sizes = dict.fromkeys(sizes, 1)
     total = sum(sizes.values())
-    return Entry(
+    return TaskEntry(
         name=one.config.name,
         weight=one.config.weight,
         metric=first.metric,
@@ -48,9 +48,9 @@ def task_entry(one: OpenedEntry) -> Entry:
     )
 
 
-def objective_entry(config: TaskConfig) -> Entry:
+def objective_entry(config: TaskConfig) -> TaskEntry:
     """The entry of a Python objective; higher is better unless the configuration says otherwise."""
-    return Entry(
+    return TaskEntry(
         name=config.name,
         weight=config.weight,
         metric="value",

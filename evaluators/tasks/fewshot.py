@@ -37,7 +37,7 @@ class SearchPartSampler(ContextSampler):
 
 
 @dataclass(frozen=True)
-class Pool:
+class FewshotPool:
     """The documents that a task's few-shot examples are drawn from, instead of its own choice."""
 
     docs: tuple[dict[str, Any], ...]
@@ -55,7 +55,7 @@ class Pool:
 
 def needed_pool(
     task: ConfigurableTask, items: TaskItems, *, shots: int, held_out: frozenset[str], split: SplitConfig
-) -> Pool | None:
+) -> FewshotPool | None:
     """The pool that keeps held-out documents out of the prompts, or None where the task's own choice already does.
 
     A task with a few-shot split of its own loses only the examples that equal a held-out document.
@@ -79,7 +79,7 @@ def needed_pool(
             f"{task.task_name} needs {shots} few-shot examples besides the question, but only {len(kept)} documents "
             f"remain outside the select and report parts; lower num_fewshot or give the task a few-shot split"
         )
-    return None if own and len(kept) == len(docs) else Pool(docs=tuple(kept), hashed=not own)
+    return None if own and len(kept) == len(docs) else FewshotPool(docs=tuple(kept), hashed=not own)
 
 
 def _source_split(task: ConfigurableTask) -> str | None:

@@ -38,7 +38,7 @@ _BOUNDED = frozenset(
 
 
 @dataclass(frozen=True)
-class Measure:
+class Metric:
     """The scored number of one lm-eval task."""
 
     metric: str
@@ -48,7 +48,7 @@ class Measure:
     bounded: bool
 
 
-def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Measure:
+def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Metric:
     """Resolve the metric and the filter against the task's own.
 
     Raises:
@@ -63,7 +63,7 @@ def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None)
     if filter_name is not None and filter_name not in filters:
         raise UserError(unknown(f"filter of {task.task_name}", filter_name, filters))
     aggregation = _reference(aggregations[metric], metric, task.task_name)
-    return Measure(
+    return Metric(
         metric=metric,
         filter=filter_name or filters[0],
         aggregation=aggregation,
@@ -104,7 +104,7 @@ def as_numbers(value: Any) -> float | tuple[float, ...] | None:
     return None
 
 
-def check_numeric(task: ConfigurableTask, chosen: Measure, instances: list[Instance]) -> None:
+def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instance]) -> None:
     """Refuse a metric whose per-item value is not numeric, by processing one document with made-up answers.
 
     A task that fails on made-up answers passes: nothing is known about it before a model has answered.

@@ -25,7 +25,7 @@ WHOLE = "whole"
 
 
 @dataclass(frozen=True)
-class Objective:
+class PythonObjective:
     """A loaded Python objective: `function(model, tokenizer, split) -> float | {item_id: float}`."""
 
     name: str
@@ -66,7 +66,7 @@ class Objective:
         return ItemScores(ids=tuple(str(key) for key in items), values=np.array(values, dtype=np.float64))
 
 
-def load_objective(name: str, reference: str, *, root: Path) -> Objective:
+def load_objective(name: str, reference: str, *, root: Path) -> PythonObjective:
     """Load `./file.py:function` (relative to `root`) or `package.module:function`.
 
     Raises:
@@ -77,7 +77,7 @@ def load_objective(name: str, reference: str, *, root: Path) -> Objective:
         source = inspect.getsource(inspect.getmodule(function) or function)
     except (TypeError, OSError):
         source = repr(reference)
-    return Objective(name=name, function=function, digest=hashlib.sha256(source.encode()).hexdigest())
+    return PythonObjective(name=name, function=function, digest=hashlib.sha256(source.encode()).hexdigest())
 
 
 def load_function(reference: str, *, root: Path) -> Callable[..., Any]:

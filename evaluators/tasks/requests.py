@@ -14,7 +14,7 @@ from mergesmith.errors import UserError
 from ..config import ChatConfig
 from ..lm_eval_bridge.live_hflm import LiveLM, Pair
 from .documents import digest
-from .metrics import Measure
+from .metrics import Metric
 
 # lm-eval's own default; simple_evaluate sets it on every run.
 FEWSHOT_SEED = 1234
@@ -116,7 +116,7 @@ def build_requests(
 
 
 def task_digest(
-    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], measure: Measure
+    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], measure: Metric
 ) -> str:
     """SHA-256 over configuration, documents, prompts and the scored metric; the same in every process."""
     config = {key: value for key, value in task.dump_config().items() if key not in _LOCATION_KEYS}

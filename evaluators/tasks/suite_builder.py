@@ -16,7 +16,7 @@ from .documents import check_counts, numbered, part_of
 from .entries import OpenedEntry, direction, objective_entry, public_test_warning, task_entry
 from .fewshot import needed_pool
 from .metrics import check_numeric, measure
-from .python_objectives import Objective, load_objective
+from .python_objectives import PythonObjective, load_objective
 from .requests import build_requests, cut_alike, read_items, set_shots, task_digest
 from .suite_content import Content, LeafTask
 
@@ -47,7 +47,7 @@ class Assembly:
             self.lm = LiveLM(tokenizer, batch_size=batch_size, max_length=max_length)
         self.faults = Faults("tasks")
         self.warnings: list[str] = []
-        self.objectives: dict[str, Objective] = {}
+        self.objectives: dict[str, PythonObjective] = {}
 
     def build(self, task_path: Sequence[Path]) -> Content:
         """All steps in order.

@@ -10,13 +10,13 @@ from lm_eval.api.task import ConfigurableTask
 
 from ..config import ChatConfig, Part, SplitConfig, TaskConfig
 from ..lm_eval_bridge.live_hflm import LiveLM
-from ..records import Entry
+from ..records import TaskEntry
 from .catalog import Catalog
 from .common_prefix import common_prefix
 from .documents import numbered
-from .fewshot import Pool
-from .metrics import Measure
-from .python_objectives import Objective
+from .fewshot import FewshotPool
+from .metrics import Metric
+from .python_objectives import PythonObjective
 from .requests import Request, TaskItems
 
 
@@ -26,8 +26,8 @@ class LeafTask:
 
     task: ConfigurableTask
     items: TaskItems
-    measure: Measure
-    pool: Pool | None
+    measure: Metric
+    pool: FewshotPool | None
     requests: Mapping[int, tuple[Request, ...]]
     digest: str
 
@@ -53,9 +53,9 @@ class Content:
     """
 
     configs: tuple[TaskConfig, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[TaskEntry, ...]
     leaves: Mapping[str, LeafTask]
-    objectives: Mapping[str, Objective]
+    objectives: Mapping[str, PythonObjective]
     catalog: Catalog | None
     lm: LiveLM
     share_logits: bool

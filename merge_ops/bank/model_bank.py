@@ -196,7 +196,7 @@ class ModelBank:
             return self.remember((keys, dtype, name), compute)
 
         return InputStatistics(
-            lambda: [counting(self.tensor(key), dtype) for key in keys],
+            lambda: [cast_input(self.tensor(key), dtype) for key in keys],
             base,
             remember=remember,
             remember_tensor=remember if self.keep_deltas and not self.streams else compute_anew,
@@ -224,7 +224,7 @@ class ModelBank:
         return self._known[key]
 
 
-def counting(stored: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+def cast_input(stored: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     """The tensor in a recipe's dtype (None: as stored), but not widened to float32: that is part of the arithmetic."""
     if dtype is None or (dtype == torch.float32 and torch.promote_types(stored.dtype, dtype) == dtype):
         return stored

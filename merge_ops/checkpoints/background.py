@@ -1,4 +1,4 @@
-"""Work that needs no answer, on threads of its own: hashing and writing beside the merging."""
+"""TensorJob that needs no answer, on threads of its own: hashing and writing beside the merging."""
 
 from __future__ import annotations
 

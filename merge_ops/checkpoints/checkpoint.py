@@ -18,7 +18,7 @@ from ..architectures.architecture import Architecture
 from ..architectures.cache import architecture_of
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
-from .source import Entry, ModelSource
+from .source import ModelSource, TensorEntry
 from .weight_files import open_weights
 from .weights_digest import WeightsDigest
 
@@ -78,7 +78,7 @@ class Checkpoint(ModelSource):
         """Every folder that is read: the model's, and the adapter's."""
         return (self.folder,) if self.adapter is None else (self.folder, self.adapter.folder)
 
-    def _stored_tensor(self, entry: Entry) -> torch.Tensor:
+    def _stored_tensor(self, entry: TensorEntry) -> torch.Tensor:
         stored = self._files[entry.file].tensor(entry.stored_name)
         return stored if entry.part is None else entry.part.of(stored)
 
@@ -109,9 +109,9 @@ class Checkpoint(ModelSource):
         found = {names[0]: [self.folder / name for name in names] for names in VOCABULARY_FILES}
         return {kind: paths for kind, paths in found.items() if all(path.is_file() for path in paths)}
 
-    def _read_entries(self) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
-        ties: list[tuple[str, Entry]] = []
+    def _read_entries(self) -> dict[str, TensorEntry]:
+        entries: dict[str, TensorEntry] = {}
+        ties: list[tuple[str, TensorEntry]] = []
         unused: list[str] = []
         twice: list[str] = []
         for canonical, entry in self._canonical():
@@ -135,18 +135,18 @@ class Checkpoint(ModelSource):
     def _warn(self, message: str) -> None:
         warnings.warn(f"model '{self.reference}': {message}", CheckpointWarning, stacklevel=3)
 
-    def _canonical(self) -> Iterator[tuple[str, Entry]]:
+    def _canonical(self) -> Iterator[tuple[str, TensorEntry]]:
         """Every canonical tensor in the files, those that loading ignores left out; unknown ones by their own names."""
         for stored_name, entry in self._stored():
             for name, part in (self.architecture.names.canonical(stored_name) or {}).items():
                 yield name, entry if part is None else replace(entry, part=part, shape=part.shape)
 
-    def _stored(self) -> Iterator[tuple[str, Entry]]:
+    def _stored(self) -> Iterator[tuple[str, TensorEntry]]:
         for path, file in self._files.items():
             for header in file.headers():
-                yield header.name, Entry(path, header.name, header.shape, header.dtype)
+                yield header.name, TensorEntry(path, header.name, header.shape, header.dtype)
 
-    def _check(self, entries: dict[str, Entry], ties: list[tuple[str, Entry]]) -> None:
+    def _check(self, entries: dict[str, TensorEntry], ties: list[tuple[str, TensorEntry]]) -> None:
         faults = Faults(f"model '{self.reference}'")
         missing = [name for name in self.architecture.shapes if name not in entries]
         if missing:

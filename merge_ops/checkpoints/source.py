@@ -18,7 +18,7 @@ from .weights_digest import WeightsDigest
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """Where one tensor lies and what it is; `part` is the part of the stored tensor where it is not all of it."""
 
     file: Path
@@ -42,7 +42,7 @@ class ModelSource(ABC):
     reference: str
     folder: Path
     architecture: Architecture
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
 
     @cached_property
     def config(self) -> dict[str, Any]:

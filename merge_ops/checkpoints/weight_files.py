@@ -204,7 +204,7 @@ def _not_merged(reference: str, name: str, dtype: object) -> UserError:
 
 
 @dataclass(frozen=True)
-class Spec:
+class TensorSpec:
     """What a tensor will be."""
 
     shape: tuple[int, ...]

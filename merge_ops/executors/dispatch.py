@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..numerics import reductions
-from .job import Work
+from .job import TensorJob
 from .reference import execute
 
 
@@ -30,12 +30,12 @@ class SlowMergeWarning(UserWarning):
 class Executor(NamedTuple):
     """Kernels for one kind of device."""
 
-    can_run: Callable[[Work], bool]
-    run_all: Callable[[Sequence[Work]], None]
+    can_run: Callable[[TensorJob], bool]
+    run_all: Callable[[Sequence[TensorJob]], None]
     gram: Gram | None = None  # where it has one of its own
 
 
-def run(works: Sequence[Work]) -> None:
+def run(works: Sequence[TensorJob]) -> None:
     """Fill every work's `out`."""
     left = list(works)
     executor = executor_for(works[0].out.device.type) if works else None

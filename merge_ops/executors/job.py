@@ -13,7 +13,7 @@ from ..methods import AddDelta, LinearCombination, Plan
 
 
 @dataclass(frozen=True)
-class Work:
+class TensorJob:
     """A plan, its inputs and where the result goes.
 
     `inputs` are equally shaped floating tensors, in the dtypes in which they count; `out` has their shape, and the

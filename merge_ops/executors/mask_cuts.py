@@ -15,7 +15,7 @@ from ..methods import Keep, KeepAll, KeepLargest, KeepRandom, KeepRanked, KeepWi
 from ..numerics.random_masks import LEVELS, mask_key
 from ..numerics.reductions import INFINITE, l1_ratio
 from ..numerics.top_k import kept_count, rank_probabilities, window_counts
-from .job import Work
+from .job import TensorJob
 
 NONE = 0x80000000  # magnitude bits above all others
 
@@ -91,12 +91,12 @@ def row_length(tensor: torch.Tensor) -> int:
     return tensor.shape[1] if tensor.dim() > 1 else tensor.numel()
 
 
-def numbers_of(work: Work, plan: MaskedSum, counts: Counts) -> list[SourceNumbers]:
+def numbers_of(work: TensorJob, plan: MaskedSum, counts: Counts) -> list[SourceNumbers]:
     """One per source, in order."""
     return [_numbers(work, counts, position, rule) for position, rule in enumerate(plan.rules)]
 
 
-def _numbers(work: Work, counts: Counts, position: int, rule: SourceRule) -> SourceNumbers:
+def _numbers(work: TensorJob, counts: Counts, position: int, rule: SourceRule) -> SourceNumbers:
     keep = rule.keep
     if isinstance(keep, KeepAll):
         return SourceNumbers()

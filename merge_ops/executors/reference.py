@@ -92,7 +92,7 @@ def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, se
     weights = [rule.weight for rule in plan.rules]
     total = _ordered_sum(deltas)
     if plan.consensus:
-        # Numbers that are none pass on by way of the sign.
+        # ParameterValues that are none pass on by way of the sign.
         sign = torch.where(total >= 0, 1.0, torch.where(total < 0, -1.0, torch.nan)).to(total.dtype)
         # Turned so that the elected sign is +, disagreeing elements are negative.
         turned = [delta * sign for delta in deltas]

@@ -26,7 +26,7 @@ from ..recipes.recipe import Recipe
 from .device_map import device_map, spread
 
 
-class Written:
+class LoadedWeights:
     """What the live weights were made of: what holds for all tensors, and by name the task and the views' versions.
 
     torch counts in a tensor's version how often it was changed in place, by others: kernels write below its notice.
@@ -41,7 +41,7 @@ class Written:
         """What, beside its task, a tensor depends on."""
         return without_numbers(plan.recipe), plan.recipe.seed if plan.method.random else None
 
-    def holds(self, other: Written, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> bool:
+    def holds(self, other: LoadedWeights, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> bool:
         """Whether the tensor that `task` makes under the other's conditions is there already."""
         if self._conditions is None or self._conditions != other._conditions:
             return False
@@ -76,7 +76,7 @@ class LiveModel:
         self._built_for: str | None = None
         self._model: PreTrainedModel | None = None
         self._views: Mapping[str, tuple[View, ...]] = {}
-        self._written: Written = Written()
+        self._written: LoadedWeights = LoadedWeights()
 
     @property
     def model(self) -> PreTrainedModel:
@@ -100,8 +100,8 @@ class LiveModel:
         missing = set(self._views) - {task.name for task in plan.tasks}
         if missing:
             raise RuntimeError(f"the merge gives no tensor for {sorted(missing)[:5]} of the live model")
-        before, now = self._written, Written(Written.conditions_of(plan))
-        self._written = Written()  # nothing is known of the weights if this fails
+        before, now = self._written, LoadedWeights(LoadedWeights.conditions_of(plan))
+        self._written = LoadedWeights()  # nothing is known of the weights if this fails
         changed = [task for task in plan.tasks if digest is not None or not before.holds(now, task, self._views)]
         for bank, tasks in self._by_device(changed):
             for name, tensor in merge_in_batches(plan, tasks, bank, self._target):
@@ -142,7 +142,7 @@ class LiveModel:
         dtype = torch_dtype(config.get("dtype")) or torch.float32
         hooked = self._model is not None and len(self.devices) > 1
         self._model, self._views, self._built_for = None, {}, None  # frees the old one first
-        self._written = Written()
+        self._written = LoadedWeights()
         if hooked:
             gc.collect()  # hooks and their modules refer to each other
         with quiet_transformers():

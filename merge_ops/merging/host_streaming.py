@@ -91,7 +91,7 @@ class _Lane:
         return None if self.copies is None else self._work.record_event()
 
     def wait_for(self, event: torch.Event | None) -> None:
-        """Work waits for a copy."""
+        """TensorJob waits for a copy."""
         if event is not None:
             self._work.wait_event(event)
 

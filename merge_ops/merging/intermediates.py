@@ -13,7 +13,7 @@ import torch
 
 from ..architectures.architecture import Architecture
 from ..bank.model_bank import ModelBank
-from ..checkpoints.source import Entry, ModelSource
+from ..checkpoints.source import ModelSource, TensorEntry
 from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
 from ..planning.plan import plan_resolved
@@ -43,7 +43,7 @@ class MergedSource(ModelSource):
         self.architecture: Architecture = self._architecture()
         self._tasks = {task.name: task for task in self.plan.tasks}
         specs = {task.name: output_spec(self.plan, task, bank) for task in self.plan.tasks}
-        self.entries = {name: Entry(self.folder, name, spec.shape, spec.dtype) for name, spec in specs.items()}
+        self.entries = {name: TensorEntry(self.folder, name, spec.shape, spec.dtype) for name, spec in specs.items()}
         self._last: tuple[str, torch.Tensor] | None = None
 
     def _read_config(self) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from functools import reduce
 
 import torch
 
-from ..bank.model_bank import ModelBank, counting
-from ..checkpoints.weight_files import Spec
+from ..bank.model_bank import ModelBank, cast_input
+from ..checkpoints.weight_files import TensorSpec
 from ..executors.dispatch import run
-from ..executors.job import Work
+from ..executors.job import TensorJob
 from ..methods import Plan, PlanError
 from ..planning.merge_plan import MergePlan, TensorTask
 from ..vocabulary.embedding_rows import rebuilt_keys
@@ -48,7 +48,7 @@ def merge_task(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tens
         MergeError: the method's numbers define no tensor; the message names it.
     """
     work = prepare(plan, task, bank)
-    if isinstance(work, Work):
+    if isinstance(work, TensorJob):
         run([work])
         return work.out
     return work
@@ -68,12 +68,12 @@ def merge_in_batches(
     Raises:
         MergeError: the method's numbers define no tensor; the message names it.
     """
-    batch: dict[str, Work] = {}
+    batch: dict[str, TensorJob] = {}
     size = made = 0
     limit, most = (BATCH, MADE) if bank.device.type == "cpu" else (DEVICE_BATCH, math.inf)
     for task, at_once in staged(tasks, bank):
         work = prepare(plan, task, bank, target(task.name))
-        if isinstance(work, Work):
+        if isinstance(work, TensorJob):
             batch[task.name] = work
             size += work.out.numel()
             made += work.made
@@ -85,7 +85,7 @@ def merge_in_batches(
     yield from _run(batch)
 
 
-def _run(batch: dict[str, Work]) -> Iterator[tuple[str, torch.Tensor]]:
+def _run(batch: dict[str, TensorJob]) -> Iterator[tuple[str, torch.Tensor]]:
     run(list(batch.values()))
     yield from ((name, work.out) for name, work in batch.items())
     batch.clear()
@@ -93,7 +93,7 @@ def _run(batch: dict[str, Work]) -> Iterator[tuple[str, torch.Tensor]]:
 
 def prepare(
     plan: MergePlan, task: TensorTask, bank: ModelBank, target: torch.Tensor | None = None
-) -> Work | torch.Tensor:
+) -> TensorJob | torch.Tensor:
     """The work of merging one output tensor, into `target` where its dtype is the output's; or a tensor taken as it is.
 
     Raises:
@@ -115,12 +115,12 @@ def prepare(
         method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, base, working))
     except PlanError as error:
         raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
-    inputs = tuple(counting(x, working) for x in stored)
+    inputs = tuple(cast_input(x, working) for x in stored)
     made = sum(x.nbytes for key, x in zip(keys, inputs, strict=True) if not bank.holds(key, x))
     if target is None or target.dtype != dtype:
         target = torch.empty(stored[0].shape, dtype=dtype, device=stored[0].device)
         made += target.nbytes
-    return Work(
+    return TensorJob(
         plan=method_plan,
         inputs=inputs,
         out=target,
@@ -133,7 +133,7 @@ def prepare(
     )
 
 
-def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> Spec:
+def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> TensorSpec:
     """Shape and dtype of one output tensor, before it is made."""
     entries = [bank[model].entries[name] for model, name in task.inputs]
     model, name = task.inputs[0]
@@ -143,7 +143,7 @@ def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> Spec:
     if dtype.is_floating_point:
         promoted = reduce(torch.promote_types, (entry.dtype for entry in entries))
         dtype = torch_dtype(plan.recipe.out_dtype or plan.recipe.dtype) or promoted
-    return Spec(shape, dtype)
+    return TensorSpec(shape, dtype)
 
 
 def _same(tensors: Sequence[torch.Tensor], task: TensorTask) -> torch.Tensor:

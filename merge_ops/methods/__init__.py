@@ -11,7 +11,7 @@ import pkgutil
 
 from mergesmith.errors import UserError, unknown
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, PlanError, Range, Scope, Statistics
 from .base.plans import (
     AddDelta,
     Custom,
@@ -42,8 +42,8 @@ __all__ = [
     "LinearCombination",
     "MaskedSum",
     "MergeMethod",
-    "Numbers",
     "Parameter",
+    "ParameterValues",
     "Plan",
     "PlanError",
     "Range",

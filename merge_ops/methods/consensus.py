@@ -6,14 +6,14 @@ from functools import partial
 
 import torch
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, PlanError, Range, Scope, Statistics
 from .base.depth_scaling import LINES, merged_scale
 from .base.elementwise import sum_in_order, task_vectors
 from .base.plans import Custom
 from .base.spectral import SCALE
 
 
-def plan(numbers: Numbers, _stats: Statistics) -> Custom:
+def plan(numbers: ParameterValues, _stats: Statistics) -> Custom:
     """Out = base + lambda * [sum_i m_i >= agreement] * T, with T = sum_i T_i and m_i = [|T_i| > threshold |T - T_i|].
 
     m_i is task i's TALL mask: where its own change outweighs what the others add (paper, equations for TALL-masks and

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Scope, Statistics
 from .base.plans import LinearCombination
 
 
-def plan(numbers: Numbers, stats: Statistics) -> LinearCombination:
+def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination:
     """Out = mean norm * m, m the point of the unit sphere with sum_i log_m(u_i) = 0, u_i = x_i / |x_i|.
 
     The iteration m <- exp_m(mean_i log_m(u_i)) runs on the coefficients of m over the u_i: every inner product that it

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, PlanError, Range, Scope, Statistics
 from .base.plans import LinearCombination
 
 
-def plan(numbers: Numbers, _stats: Statistics) -> LinearCombination:
+def plan(numbers: ParameterValues, _stats: Statistics) -> LinearCombination:
     """Out = sum_i w_i x_i, divided by sum_i w_i with `normalize`."""
     weights = [float(values["weight"]) for values in numbers.inputs]
     total = sum(weights) if numbers.tensor["normalize"] else 1.0

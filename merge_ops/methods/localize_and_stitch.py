@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.depth_scaling import LINES, merged_scale
 from .base.plans import KeepLargest, LinearCombination, MaskedSum, SourceRule
 from .base.spectral import SCALE
 
 
-def plan(numbers: Numbers, _stats: Statistics) -> MaskedSum | LinearCombination:
+def plan(numbers: ParameterValues, _stats: Statistics) -> MaskedSum | LinearCombination:
     """Out = base + lambda * sum_i m_i T_i / max(1, sum_i m_i), m_i the int(density_i * n) largest of |T_i|, at least 1.
 
     The paper's variant without data. Unlike in the paper the share is taken of every tensor, not of the whole model, so

@@ -7,13 +7,13 @@ from itertools import combinations
 import numpy as np
 
 from .base.combinations import over_task_vectors
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Scope, Statistics
 from .base.plans import LinearCombination, RowCombination
 
 TINY, NO_DIVISOR = 1e-6, 1e-6
 
 
-def plan(numbers: Numbers, stats: Statistics) -> LinearCombination | RowCombination:
+def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = t mean_i(x_i) + (1 - t) base, t = N cos / (1 + (N - 1) cos) (paper, equation 3).
 
     cos is the mean cosine over the pairs of task vectors, of whole tensors or (`filter_wise`) of rows.

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from .base.combinations import over_task_vectors
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, PlanError, Range, Scope, Statistics
 from .base.plans import LinearCombination, RowCombination
 
 
-def plan(numbers: Numbers, stats: Statistics) -> LinearCombination | RowCombination:
+def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = cos(eps) m / |m| * sum_i w_i |v_i| with m = sum_i w_i v_i / (|v_i| + eps).
 
     v_i is the model, or its task vector where there is a base. mergekit maps the v_i / |v_i| to the tangent space at

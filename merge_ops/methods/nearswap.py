@@ -6,13 +6,13 @@ from functools import partial
 
 import torch
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.plans import Custom
 
 SMALLEST = 1e-6  # distances are raised to it
 
 
-def plan(numbers: Numbers, _stats: Statistics) -> Custom:
+def plan(numbers: ParameterValues, _stats: Statistics) -> Custom:
     """Out = w x + (1 - w) base, w = clamp(t / |base - x|, 0, 1), elementwise."""
     t = float(numbers.tensor["t"])
     return Custom(partial(_merge, t=t), "nearswap", (t,))

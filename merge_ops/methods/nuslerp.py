@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base.combinations import over_task_vectors
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.plans import LinearCombination, RowCombination
 
 NO_WEIGHT = 1e-6  # weights whose sum is smaller count alike
@@ -13,7 +13,7 @@ TINY_NORM = 1e-7  # norms are raised to it
 PARALLEL = 6e-8  # 1 - cos^2 at float32's resolution: no arc to go along
 
 
-def plan(numbers: Numbers, stats: Statistics) -> LinearCombination | RowCombination:
+def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = sin((1-t) theta) / sin(theta) v_1 + sin(t theta) / sin(theta) v_2, with t = w_2 / (w_1 + w_2).
 
     v_i is the model, or its task vector where there is a base; theta the angle between the flattened tensors, or

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Scope, Statistics
 from .base.plans import LinearCombination
 
 
-def plan(numbers: Numbers, _stats: Statistics) -> LinearCombination:
+def plan(numbers: ParameterValues, _stats: Statistics) -> LinearCombination:
     """Out = scale * x; without a scale the bits of x."""
     scale = numbers.inputs[0]["scale"]
     return LinearCombination((1.0 if scale is None else float(scale),))

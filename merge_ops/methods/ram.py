@@ -7,19 +7,19 @@ from functools import partial
 
 import torch
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.depth_scaling import LINES, depth_factor
 from .base.elementwise import sum_in_order, task_vectors
 from .base.plans import Custom, LinearCombination
 
 
-def plan_ram(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:
+def plan_ram(numbers: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
     """Out = base + sum_i T_i z_i / max(1, c), z_i = [|T_i| > epsilon], c = sum_i z_i."""
     epsilon = float(numbers.tensor["epsilon"])
     return _custom(numbers, epsilon, 0.0, 0.0)
 
 
-def plan_ramplus(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:
+def plan_ramplus(numbers: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
     """As RAM, with elements that one model alone moved scaled by 1 + r clamp(shared_i / unique_i, 0, alpha).
 
     shared_i and unique_i count the elements that model i moved together with others and alone, per tensor (the paper
@@ -29,7 +29,7 @@ def plan_ramplus(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombina
     return _custom(numbers, epsilon, r, alpha)
 
 
-def _custom(numbers: Numbers, epsilon: float, r: float, alpha: float) -> Custom | LinearCombination:
+def _custom(numbers: ParameterValues, epsilon: float, r: float, alpha: float) -> Custom | LinearCombination:
     if not numbers.others:
         return LinearCombination((1.0,))
     factor = depth_factor(numbers)

@@ -9,7 +9,7 @@ import torch
 
 from ..numerics.reductions import chunked_sum
 from ..numerics.top_k import largest
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.depth_scaling import LINES, depth_factor
 from .base.elementwise import sum_in_order, task_vectors
 from .base.plans import Custom, LinearCombination
@@ -17,7 +17,7 @@ from .base.plans import Custom, LinearCombination
 NO_ENERGY, NO_DIVISOR = 1e-6, 1e-6
 
 
-def plan(numbers: Numbers, _stats: Statistics) -> Custom | LinearCombination:
+def plan(numbers: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
     """Out = base + sum_i s_i e_i T_i / sum_i s_i e_i, T_i the task vectors on the selected elements.
 
     s_i is T_i's mean square over the sum of all models'; e_i = 1 where T_i has the sign of sum_j T_j.

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.plans import LinearCombination
 
 NEARLY_PARALLEL = 0.9995  # cosine beyond which both ends are interpolated linearly
 TINY_NORM = 1e-8  # a vector of at most this norm is not normalized
 
 
-def plan(numbers: Numbers, stats: Statistics) -> LinearCombination:
+def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination:
     """Out = sin((1-t) theta) / sin(theta) * base + sin(t theta) / sin(theta) * x (Shoemake 1985).
 
     theta is the angle between the flattened tensors; the vectors that are combined are the unnormalized ones.

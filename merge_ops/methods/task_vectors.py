@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from .base.declaration import Base, MergeMethod, Numbers, Parameter, PlanError, Range, Scope, Statistics
+from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, PlanError, Range, Scope, Statistics
 from .base.depth_scaling import LAMBDA, LINES, merged_scale
 from .base.plans import (
     NO_DIVISOR,
@@ -28,7 +28,7 @@ from .base.plans import (
 KeepRule = Callable[[Mapping[str, Any]], Keep]
 
 
-def plan_masked(numbers: Numbers, _stats: Statistics, *, keep: KeepRule, consensus: bool) -> Plan:
+def plan_masked(numbers: ParameterValues, _stats: Statistics, *, keep: KeepRule, consensus: bool) -> Plan:
     """Out = base + lambda * [sum_i w_i m_i (x_i - base)] / [sum of the weights that count, with normalize].
 
     Unlike in the TIES paper the weights take part in the sign election, as in mergekit. DARE and DELLA rescale what
@@ -76,12 +76,12 @@ def keep_ranked(values: Mapping[str, Any]) -> Keep:
     return KeepRanked(density, epsilon)
 
 
-def plan_arithmetic(numbers: Numbers, _stats: Statistics) -> LinearCombination:
+def plan_arithmetic(numbers: ParameterValues, _stats: Statistics) -> LinearCombination:
     """Out = base + lambda * sum_i w_i (x_i - base), as one combination of the models themselves."""
     return _combination(numbers)
 
 
-def _combination(numbers: Numbers) -> LinearCombination:
+def _combination(numbers: ParameterValues) -> LinearCombination:
     weights = {i: float(numbers.inputs[i]["weight"]) for i in numbers.others}
     total = sum(weights.values())
     divisor = total if numbers.tensor["normalize"] and abs(total) >= NO_DIVISOR else 1.0

@@ -14,14 +14,14 @@ from typing import BinaryIO
 import torch
 
 from ..checkpoints.background import Background
-from ..checkpoints.weight_files import DTYPES, INDEX, SINGLE, Spec
+from ..checkpoints.weight_files import DTYPES, INDEX, SINGLE, TensorSpec
 from ..checkpoints.weights_digest import HASHERS, WeightsDigest, bytes_of
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def write_shards(
-    stream: Iterable[tuple[str, torch.Tensor]], specs: Mapping[str, Spec], folder: Path, limit: int
+    stream: Iterable[tuple[str, torch.Tensor]], specs: Mapping[str, TensorSpec], folder: Path, limit: int
 ) -> tuple[list[str], WeightsDigest]:
     """Write a stream of tensors, those of `specs`, into files of at most `limit` bytes; a larger tensor has its own.
 
@@ -33,7 +33,7 @@ def write_shards(
     digest, left = WeightsDigest(), dict(specs)
     with _Files(folder, files, specs) as disk, Background(1) as writing, Background(HASHERS) as hashing:
         for name, tensor in stream:
-            if Spec(tuple(tensor.shape), tensor.dtype) != left.pop(name):
+            if TensorSpec(tuple(tensor.shape), tensor.dtype) != left.pop(name):
                 raise RuntimeError(f"'{name}' should be {specs[name]}, but is {tensor.dtype} {list(tensor.shape)}")
             here = tensor.detach().cpu().contiguous()
             writing.submit(disk.write, here, name)
@@ -48,7 +48,7 @@ def write_shards(
 class _Files:
     """The files of a merge, each opened for its first tensor and closed after its last."""
 
-    def __init__(self, folder: Path, files: Mapping[str, list[str]], specs: Mapping[str, Spec]) -> None:
+    def __init__(self, folder: Path, files: Mapping[str, list[str]], specs: Mapping[str, TensorSpec]) -> None:
         self._folder, self._files, self._specs = folder, files, specs
         self._of = {tensor: name for name, tensors in files.items() for tensor in tensors}
         self._name = ""
@@ -81,7 +81,7 @@ class _Files:
         return self._file
 
 
-def _split(specs: Mapping[str, Spec], limit: int) -> list[list[str]]:
+def _split(specs: Mapping[str, TensorSpec], limit: int) -> list[list[str]]:
     """The tensors' names in order, a new list whenever the next tensor would pass `limit`."""
     shards: list[list[str]] = [[]]
     size = 0
@@ -98,7 +98,7 @@ def _numbered(shards: list[list[str]]) -> dict[str, list[str]]:
     return {f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors": names for i, names in enumerate(shards)}
 
 
-def _begin(file: BinaryIO, names: Iterable[str], specs: Mapping[str, Spec]) -> dict[str, int]:
+def _begin(file: BinaryIO, names: Iterable[str], specs: Mapping[str, TensorSpec]) -> dict[str, int]:
     """Write a file's header; returns where each tensor's bytes belong. Wide dtypes come first: all are aligned."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offsets: dict[str, int] = {}
@@ -113,7 +113,7 @@ def _begin(file: BinaryIO, names: Iterable[str], specs: Mapping[str, Spec]) -> d
     return {name: 8 + len(text) + offset for name, offset in offsets.items()}
 
 
-def _write_index(folder: Path, files: Mapping[str, list[str]], specs: Mapping[str, Spec]) -> str:
+def _write_index(folder: Path, files: Mapping[str, list[str]], specs: Mapping[str, TensorSpec]) -> str:
     weight_map = {tensor: name for name, tensors in files.items() for tensor in tensors}
     total = sum(spec.nbytes for spec in specs.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}

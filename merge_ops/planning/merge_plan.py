@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..bank.model_bank import InputKey
-from ..methods import MergeMethod, Numbers
+from ..methods import MergeMethod, ParameterValues
 from ..recipes.recipe import Recipe
 from ..vocabulary.output_vocabulary import OutputVocabulary
 
@@ -19,7 +19,7 @@ class TensorTask:
 
     name: str
     inputs: tuple[InputKey, ...]
-    numbers: Numbers
+    numbers: ParameterValues
     copied: bool = False
 
 

@@ -10,7 +10,7 @@ from mergesmith.errors import UserError
 
 from ..architectures.architecture import TEXT
 from ..bank.model_bank import ModelBank
-from ..methods import Base, Numbers, Parameter, Scope, get_method
+from ..methods import Base, Parameter, ParameterValues, Scope, get_method
 from ..recipes.blocks import Number, Parameters, Slice
 from ..recipes.recipe import Recipe
 from ..vocabulary.embedding_rows import rebuilt_keys
@@ -73,11 +73,11 @@ def _structure(recipe: Recipe, parts: Iterable[PartRecipe], bank: ModelBank) -> 
 def _tasks(own: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iterator[TensorTask]:
     """The outputs with their numbers. Tensors at one place whose names match the same filters have the same ones."""
     if own.copied:
-        yield from (TensorTask(o.name, o.inputs, Numbers({}, (), None), copied=True) for o in outputs)
+        yield from (TensorTask(o.name, o.inputs, ParameterValues({}, (), None), copied=True) for o in outputs)
         return
     resolver = _Resolver(own, bank)
     filters = sorted(resolver.filters)
-    known: dict[Hashable, Numbers] = {}
+    known: dict[Hashable, ParameterValues] = {}
     for o in outputs:
         names = (o.name, *(name for _, name in o.inputs if name != o.name)) if filters else ()
         key = (o.place, tuple([f in name for name in names for f in filters]))
@@ -103,7 +103,7 @@ class _Resolver:
         rules = (rule for level in levels for setting in level.values() for rule in setting.rules)
         return {rule.filter for rule in rules if rule.filter is not None}
 
-    def numbers(self, output: Output) -> Numbers:
+    def numbers(self, output: Output) -> ParameterValues:
         """Those of one output tensor.
 
         Raises:
@@ -121,7 +121,7 @@ class _Resolver:
             if p.scope is Scope.TENSOR
         }
         per_input = tuple(self._of_input(part, i, name, base, place.depth) for i, (_, name) in enumerate(output.inputs))
-        return Numbers(tensor, per_input, base, place.model_depth)
+        return ParameterValues(tensor, per_input, base, place.model_depth)
 
     def _of_input(self, part: Slice, i: int, name: str, base: int | None, depth: float) -> dict[str, Any]:
         levels = (part.sources[i].parameters, part.parameters, self.recipe.parameters)

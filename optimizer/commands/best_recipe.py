@@ -9,7 +9,7 @@ from typing import Any
 from ...evaluators import Part
 from ...merge_ops import Recipe, get_method
 from ..run_folder.provenance import anonymous_digest, lasting_names
-from ..run_folder.run_folder import RunDir
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial, scores_document
 from ..search.objective import Objective, scores_of
 from ..search.verdict import Verdict
@@ -22,7 +22,7 @@ RANDOM_NOTE = (
 
 
 def best_recipe(
-    verdict: Verdict, session: Session, objective: Objective, rundir: RunDir, facts: dict[str, Any]
+    verdict: Verdict, session: Session, objective: Objective, run_folder: RunFolder, facts: dict[str, Any]
 ) -> Recipe:
     """The winner with its facts; `facts` is its `provenance`."""
     trial = verdict.winner
@@ -30,16 +30,16 @@ def best_recipe(
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
     facts["recipe_digest"] = anonymous_digest(trial.recipe)
     facts["tasks"] = session.suite.digests()
-    facts["scores"] = {part: _scores(trial, part, objective, rundir) for part in ("search", "select", "report")}
+    facts["scores"] = {part: _scores(trial, part, objective, run_folder) for part in ("search", "select", "report")}
     facts["verdict"] = [comparison.sentence for comparison in verdict.comparisons]
-    facts["found_by"] = {"run": str(rundir.path.resolve()), "trial": trial.number, "name": trial.label}
+    facts["found_by"] = {"run": str(run_folder.path.resolve()), "trial": trial.number, "name": trial.label}
     if get_method(trial.recipe.merge_method).random:
         facts["note"] = RANDOM_NOTE
     return replace(trial.recipe.renamed(names), facts=facts)
 
 
-def _scores(trial: Trial, part: Part, objective: Objective, rundir: RunDir) -> Mapping[str, Any]:
-    items = rundir.items(trial.number, part)
+def _scores(trial: Trial, part: Part, objective: Objective, run_folder: RunFolder) -> Mapping[str, Any]:
+    items = run_folder.items(trial.number, part)
     assert items is not None, "Should not reach."
     scores = scores_of(objective.entries, items)
     return {

@@ -13,7 +13,7 @@ import typer
 
 from mergesmith.errors import UserError
 
-from ..session.gc_pause import collecting_later
+from ..session.gc_pause import gc_paused
 from ..stop import StoppedError, install
 from .cli_runs import make_console, readers
 
@@ -107,7 +107,7 @@ def search(
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
-    with collecting_later():
+    with gc_paused():
         from ..config import parse_duration
         from ..session.session import Options
         from .overrides import Overrides

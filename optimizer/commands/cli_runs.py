@@ -67,10 +67,10 @@ def items(
 ) -> None:
     """Which items tell a run's candidates apart, from the recorded scores."""
     from ..run_folder.item_matrix import ItemMatrix
-    from ..run_folder.run_folder import RunDir
+    from ..run_folder.run_folder import RunFolder
     from ..terminal.tables import items_table
 
-    matrix = ItemMatrix.load(RunDir.open(run_dir), part)
+    matrix = ItemMatrix.load(RunFolder.open(run_dir), part)
     if not matrix.ids:
         raise UserError(f"{run_dir} has no scores per item on the {part} items yet")
     make_console().print(items_table(matrix, most))

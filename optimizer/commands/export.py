@@ -10,15 +10,15 @@ from mergesmith.errors import UserError
 
 from ...merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
 from ..run_folder.provenance import absolute_names
-from ..run_folder.run_folder import BEST, RunDir, write_text
+from ..run_folder.run_folder import BEST, RunFolder, write_text
 from ..run_folder.trial import scores_document
 
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
 
 
-def present_recipe(recipe: Recipe, rundir: RunDir) -> Recipe:
+def present_recipe(recipe: Recipe, run_folder: RunFolder) -> Recipe:
     """A recipe that left a run, with its models named by where they are now, should they have moved with the run."""
-    names = {reference: rundir.here(reference) for reference in recipe.references()}
+    names = {reference: run_folder.here(reference) for reference in recipe.references()}
     facts = dict(recipe.facts)
     if "sources" in facts:
         facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
@@ -31,14 +31,14 @@ def exported_recipe(path: Path, number: int | None) -> str:
     Raises:
         UserError: there is no run, no such trial, or no winner yet.
     """
-    rundir = RunDir.open(path)
+    run_folder = RunFolder.open(path)
     if number is None:
         if not (path / BEST).is_file():
             raise UserError(f"{path} has no {BEST} yet: the run is not finished; name a trial with --trial")
         best = read_recipe(path / BEST)
-        present = present_recipe(best, rundir)
+        present = present_recipe(best, run_folder)
         return (path / BEST).read_text(encoding="utf-8") if present == best else present.to_yaml()
-    trials = {trial.number: trial for trial in rundir.trials()}
+    trials = {trial.number: trial for trial in run_folder.trials()}
     if number not in trials:
         raise UserError(f"{path} has no trial {number}; it has {len(trials)} trials, up to {max(trials, default=0)}")
     trial = trials[number]
@@ -48,7 +48,7 @@ def exported_recipe(path: Path, number: int | None) -> str:
     }
     if trial.dropped:
         facts["note"] = "The scores are estimates: the candidate was dropped after a part of its items."
-    return replace(trial.recipe.renamed(absolute_names(trial.recipe, (rundir.root,))), facts=facts).to_yaml()
+    return replace(trial.recipe.renamed(absolute_names(trial.recipe, (run_folder.root,))), facts=facts).to_yaml()
 
 
 def export_task_vector(path: Path, number: int | None, folder: Path) -> Path:

@@ -20,10 +20,10 @@ from ..config import RunConfig
 from ..pools import LocalPool
 from ..pools.replay import ReplayPool, Schedule
 from ..run_folder.atomic_files import INGREDIENTS
-from ..run_folder.run_folder import SCORING, RunDir, is_run
+from ..run_folder.run_folder import SCORING, RunFolder, is_run
 from ..run_folder.trial import Trial
 from ..search.dispatcher import MOST_LOST
-from ..search.leaderboard import Plan
+from ..search.leaderboard import RunPlan
 from ..search.racing import Incumbent
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
@@ -41,19 +41,19 @@ def run_replay(path: Path, output: Path | None, *, options: Options, console: Co
     Raises:
         UserError: there is no such run, its sources or tasks have changed, or the folder holds something else.
     """
-    original = RunDir.open(path)
+    original = RunFolder.open(path)
     trials, root = original.trials(), original.root
     config = _alone(original.config, trials, output or path.with_name(f"{path.name}-replay"))
     folder = root / config.output
-    rundir = RunDir.resume(folder, config, root) if is_run(folder) else RunDir.create(folder, config, root)
+    run_folder = RunFolder.resume(folder, config, root) if is_run(folder) else RunFolder.create(folder, config, root)
     try:
         if (path / SCORING).is_file():
             shutil.copyfile(path / SCORING, folder / SCORING)
         shutil.copyfile(path / INGREDIENTS, folder / INGREDIENTS)
-        _repeat(trials, _schedule(trials, original.events()), rundir, Session(config, root, options), console)
-        again = rundir.trials()
+        _repeat(trials, _schedule(trials, original.events()), run_folder, Session(config, root, options), console)
+        again = run_folder.trials()
     finally:
-        rundir.close()
+        run_folder.close()
     differences = _differences(trials, again)
     for line in differences[:SHOWN]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -79,14 +79,16 @@ def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfi
     return config.model_copy(update={"workers": workers, "search": search, "output": str(output.resolve())})
 
 
-def _repeat(trials: Sequence[Trial], schedule: Schedule, rundir: RunDir, session: Session, console: Console) -> None:
+def _repeat(
+    trials: Sequence[Trial], schedule: Schedule, run_folder: RunFolder, session: Session, console: Console
+) -> None:
     report = Report(console)
-    rundir.check_same(session.ingredients())
+    run_folder.check_same(session.ingredients())
     load_sources(session, console)
-    rundir.says = report.says
-    plan = Plan(session.config, session.space, session.suite.entries, session.baselines)
+    run_folder.says = report.says
+    plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
-    settle_scorers(pool, rundir, session, console)
+    settle_scorers(pool, run_folder, session, console)
     met = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
 
     @cache
@@ -97,7 +99,7 @@ def _repeat(trials: Sequence[Trial], schedule: Schedule, rundir: RunDir, session
         known = met.get(number, {}).get(items)
         return None if known is None else incumbent(known)
 
-    study = Study(plan, rundir, pool, report, opponent=opponent)
+    study = Study(plan, run_folder, pool, report, opponent=opponent)
     with report:
         study.run()
 

@@ -15,12 +15,12 @@ from ..config import RunConfig, load_config
 from ..opening import open_pool
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
-from ..run_folder.run_folder import BEST, RunDir, config_root, is_run
-from ..search.leaderboard import Plan
+from ..run_folder.run_folder import BEST, RunFolder, config_root, is_run
+from ..search.leaderboard import RunPlan
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
-from ..search.verdict import Final, Verdict
-from ..session.gc_pause import collecting_later
+from ..search.verdict import FinalPhase, Verdict
+from ..session.gc_pause import gc_paused
 from ..session.session import Options, Session
 from ..stop import RunFailedError, StoppedError
 from ..terminal.progress import Report
@@ -43,43 +43,43 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         output = path.parent  # its own copy of search.yaml was given; it may have moved since that was written
     # Whether the folder can be used is known before minutes go into loading models and tasks.
     resume = resume and is_run(output)  # what is submitted again unchanged says --resume from the first time on
-    rundir = RunDir.resume(output, config, root) if resume else RunDir.create(output, config, root)
+    run_folder = RunFolder.resume(output, config, root) if resume else RunFolder.create(output, config, root)
     try:
-        return _run(config, root, rundir, options, console)
+        return _run(config, root, run_folder, options, console)
     except BaseException:
-        if not resume and not rundir.trials():
-            rundir.discard()  # a run that never began is no run: correct the fault and start again
+        if not resume and not run_folder.trials():
+            run_folder.discard()  # a run that never began is no run: correct the fault and start again
         raise
     finally:
-        rundir.close()
+        run_folder.close()
 
 
-def _run(config: RunConfig, root: Path, rundir: RunDir, options: Options, console: Console) -> Verdict:
+def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, console: Console) -> Verdict:
     report = Report(console)
-    rundir.says = report.says
+    run_folder.says = report.says
     try:
-        return _search(config, root, rundir, options, report)
+        return _search(config, root, run_folder, options, report)
     finally:
         with suppress(StoppedError, UserError):  # the disk is full, or refuses
-            rundir.note("driver", state="stopped", **process())
+            run_folder.note("driver", state="stopped", **process())
 
 
-def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, report: Report) -> Verdict:
+def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
     console = report.console
-    with collecting_later():
-        session, pool = open_pool(config, root, rundir, options, report)
+    with gc_paused():
+        session, pool = open_pool(config, root, run_folder, options, report)
     try:
-        with collecting_later():  # the tasks are loaded
-            rundir.check_same(session.ingredients())
-        plan = Plan(config, session.space, session.suite.entries, session.baselines)
-        rundir.note("driver", state="started", **process(), baselines=len(plan.baselines))
+        with gc_paused():  # the tasks are loaded
+            run_folder.check_same(session.ingredients())
+        plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
+        run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, pool.call(Session.task_warnings))
-        settle_scorers(pool, rundir, session, console)
+        settle_scorers(pool, run_folder, session, console)
         with report:
-            study = Study(plan, rundir, pool, report)
+            study = Study(plan, run_folder, pool, report)
             study.run()
             report.says("choosing the winner on the select items, then opening the report items")
-            final = Final(study.standing, study.dispatcher, session.suite.scorers, report.says)
+            final = FinalPhase(study.standing, study.dispatcher, session.suite.scorers, report.says)
             verdict = final.run()
             facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
@@ -88,9 +88,9 @@ def _search(config: RunConfig, root: Path, rundir: RunDir, options: Options, rep
     again = (facts["device"], facts["weights_digest"])
     if scored is not None and scored[0] == again[0] and scored != again:
         raise RunFailedError(f"the winner's weights came out differently when merged again: {again[1]}; please report")
-    best = rundir.path / BEST
-    recipe = best_recipe(verdict, session, final.objective, rundir, facts)
-    rundir.write_text(BEST, recipe.to_yaml())
+    best = run_folder.path / BEST
+    recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
+    run_folder.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict
 

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ...evaluators import Entry, Scores, official_scores
+from ...evaluators import Scores, TaskEntry, official_scores
 from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
-from ..run_folder.run_folder import RunDir, config_root, is_run
+from ..run_folder.run_folder import RunFolder, config_root, is_run
 from ..search.objective import scores_of
 from ..session.session import Options, Session
 from .export import present_recipe
@@ -29,7 +29,7 @@ FLIPPED = 0.02  # the share of items that rounding may flip below float32, where
 class ScoreCheck:
     """One task's claimed value against the independent re-score on the same items."""
 
-    entry: Entry
+    entry: TaskEntry
     claimed: float
     found: float
     items: int
@@ -58,19 +58,19 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
         UserError: the recipe records no run, or the run is gone and no --config is given.
     """
     recipe = read_recipe(path)
-    rundir = _recorded_run(recipe, path)
-    if config is None and rundir is None:
+    run_folder = _recorded_run(recipe, path)
+    if config is None and run_folder is None:
         raise UserError(f"{path}: the run that it records is not there; name its search.yaml with --config")
-    recipe = recipe if rundir is None else present_recipe(recipe, rundir)
-    settings = load_config(config) if config is not None else _present(rundir).config
-    session = Session(settings, config_root(config) if config is not None else _present(rundir).root, options)
+    recipe = recipe if run_folder is None else present_recipe(recipe, run_folder)
+    settings = load_config(config) if config is not None else _present(run_folder).config
+    session = Session(settings, config_root(config) if config is not None else _present(run_folder).root, options)
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
         official = official_scores(session.suite, merged.written.folder, "report", device=place)
     trial = recipe.facts.get("found_by", {}).get("trial")
-    recorded = None if rundir is None or trial is None else rundir.items(trial, "report")
+    recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]
     for name in changed:
         console.print(f"DIFFERS: the task '{name}' is not the one that was scored", highlight=False, markup=False)
@@ -81,19 +81,19 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     return merged.reproduced and not changed and all(check.passed for check in checks)
 
 
-def _recorded_run(recipe: Recipe, path: Path) -> RunDir | None:
+def _recorded_run(recipe: Recipe, path: Path) -> RunFolder | None:
     """The run folder that a recipe records, or the one that it lies in."""
     places = [path.parent, *(Path(run) for run in [recipe.facts.get("found_by", {}).get("run")] if run)]
-    return next((RunDir(place) for place in places if is_run(place)), None)
+    return next((RunFolder(place) for place in places if is_run(place)), None)
 
 
-def _present(rundir: RunDir | None) -> RunDir:
-    assert rundir is not None, "Should not reach."
-    return rundir
+def _present(run_folder: RunFolder | None) -> RunFolder:
+    assert run_folder is not None, "Should not reach."
+    return run_folder
 
 
 def _score_check(
-    entry: Entry, facts: Mapping[str, Any], official: Scores, recorded: Scores | None, *, exact: bool
+    entry: TaskEntry, facts: Mapping[str, Any], official: Scores, recorded: Scores | None, *, exact: bool
 ) -> ScoreCheck:
     found = scores_of([entry], official)[entry.name]
     try:

@@ -22,7 +22,7 @@ LATER = 60.0  # seconds
 
 
 @dataclass
-class Hand:
+class WorkerHandle:
     """One actor. `future` is what it is doing; None when it waits for the driver.
 
     `received` is done when the actor was alive as it got what it does: to open, or its job. `asked` is the call that it
@@ -46,13 +46,13 @@ class Hand:
         return "" if self.facts is None else self.facts.place
 
 
-class Crew:
+class WorkerGroup:
     """Keeps as many actors as are wanted; see `workers` in search.yaml."""
 
     def __init__(self, ray: Any, config: RunConfig, root: Path, options: Options, *, note: Callable[..., None]) -> None:
         self.ray, self.options, self.root, self.note = ray, options, root, note
         self.config = config
-        self.hands: list[Hand] = []
+        self.hands: list[WorkerHandle] = []
         self.target = self.room = 0  # how many workers there should be, and how many the nodes hold
         self.ingredients: dict[str, dict[str, str]] = {}
         self.versions: dict[str, str | None] = {}
@@ -66,22 +66,22 @@ class Crew:
         self._has_gpus = False
 
     @property
-    def ready(self) -> list[Hand]:
+    def ready(self) -> list[WorkerHandle]:
         """Those that have opened the sources."""
         return [hand for hand in self.hands if hand.facts is not None]
 
     @property
-    def opening(self) -> list[Hand]:
+    def opening(self) -> list[WorkerHandle]:
         """Those that open the sources, or wait for a place on a node."""
         return [hand for hand in self.hands if hand.facts is None]
 
     @property
-    def idle(self) -> list[Hand]:
+    def idle(self) -> list[WorkerHandle]:
         """Those that wait for a job."""
         return [hand for hand in self.ready if hand.job is None and hand.future is None]
 
     @property
-    def busy(self) -> list[Hand]:
+    def busy(self) -> list[WorkerHandle]:
         """Those that have one and are at work on it."""
         return [hand for hand in self.hands if hand.job is not None and hand.future is not None]
 
@@ -92,11 +92,11 @@ class Crew:
         has = ", ".join(f"{self._resources.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
         return f"{len(self.hands)} of {self.target} asked for, {asked} each; the cluster has {has}"
 
-    def at(self, number: int) -> Hand | None:
+    def at(self, number: int) -> WorkerHandle | None:
         """Who has the job of that number."""
         return next((hand for hand in self.hands if hand.job is not None and hand.job.number == number), None)
 
-    def futures(self) -> dict[Any, Hand]:
+    def futures(self) -> dict[Any, WorkerHandle]:
         """What is being done, and by whom."""
         return {hand.future: hand for hand in self.hands if hand.future is not None}
 
@@ -129,7 +129,7 @@ class Crew:
         while len(self.hands) < self.target:
             self._ask()
 
-    def welcome(self, hand: Hand, facts: WorkerFacts) -> None:
+    def welcome(self, hand: WorkerHandle, facts: WorkerFacts) -> None:
         """A worker is ready; one that works with other things than the run is refused.
 
         The versions are the driver's, the kind of device that of the first worker.
@@ -158,13 +158,13 @@ class Crew:
         for hand in self.ready:
             hand.actor.use.remote(plan)
 
-    def left(self, hand: Hand, error: str) -> bool:
+    def left(self, hand: WorkerHandle, error: str) -> bool:
         """Whether a worker is gone because its node is."""
         if hand.facts is None or "node has died" in error or "node was" in error:
             return True
         return not any(node["NodeID"] == hand.facts.node and node["Alive"] for node in self.ray.nodes())
 
-    def lose(self, hand: Hand, error: str) -> None:
+    def lose(self, hand: WorkerHandle, error: str) -> None:
         """A worker is gone, or of no use."""
         self._remove(hand)
         if hand.facts is None:
@@ -179,7 +179,7 @@ class Crew:
         for hand in list(self.hands):
             self._remove(hand)
 
-    def _remove(self, hand: Hand) -> None:
+    def _remove(self, hand: WorkerHandle) -> None:
         self.hands.remove(hand)
         self.ray.kill(hand.actor)
 
@@ -192,7 +192,7 @@ class Crew:
         actor = self._class.options(**asks, max_restarts=0, max_task_retries=0).remote()
         received = actor.received.remote()
         future = actor.open.remote(name, config, self.root, self.options)
-        self.hands.append(Hand(name, actor, future, received=received))
+        self.hands.append(WorkerHandle(name, actor, future, received=received))
 
     @property
     def _gpus(self) -> float:

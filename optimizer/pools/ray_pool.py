@@ -16,12 +16,12 @@ from mergesmith.errors import UserError
 from ...evaluators import ScoringPlan
 from ..config import RunConfig
 from ..session.session import Options
-from ..stop import RunFailedError, check, told
+from ..stop import RunFailedError, raise_if_overdue, stop_requested
 from .deadline import UNKNOWN, Deadline
 from .pool import BlockDone, Event, Finished, Job, Lost
 from .ray_actor import WorkerFacts, host_of
 from .ray_cluster import connect
-from .ray_crew import Crew, Hand
+from .ray_crew import WorkerGroup, WorkerHandle
 from .worker import DeviceLostError
 
 TICK = 0.25  # seconds that the driver waits at most before it looks at signals, deadlines and the cluster
@@ -50,7 +50,7 @@ class RayPool:
             UserError: there is no such cluster, or this machine holds no worker.
         """
         self.ray = connect(config.workers)
-        self.crew = Crew(self.ray, config, root, options, note=note)
+        self.crew = WorkerGroup(self.ray, config, root, options, note=note)
         self.deadline = Deadline(config.workers.trial_timeout)
         self.says = says
         self._events: deque[Event] = deque()
@@ -114,14 +114,14 @@ class RayPool:
             while not self.crew.idle:
                 self._tend()
                 self._wait()
-                check()
+                raise_if_overdue()
             hand = self.crew.idle[0]
             hand.future = hand.asked = hand.actor.call.remote(function, *args)
             end = time.monotonic() + UNKNOWN
             while hand.asked is not None:
                 self._tend()
                 self._wait()
-                check()
+                raise_if_overdue()
                 if time.monotonic() > end:
                     hand.asked, hand.error = None, RuntimeError(f"no answer for {UNKNOWN:.0f} s")
                     self._lose(hand, str(hand.error))
@@ -157,7 +157,7 @@ class RayPool:
             hand.since = hand.since or now
             if now - hand.since > UNKNOWN:
                 self._lose(hand, f"hung: not open after {UNKNOWN:.0f} s")
-        if not told():
+        if not stop_requested():
             self.crew.tend()
         if self.crew.ready:
             self._reminded = now
@@ -181,7 +181,7 @@ class RayPool:
             future = self._arrived.popleft()
             self._take(futures[future], future)
 
-    def _take(self, hand: Hand, future: Any) -> None:
+    def _take(self, hand: WorkerHandle, future: Any) -> None:
         hand.future, error = None, None
         result: Any = None
         try:
@@ -199,7 +199,7 @@ class RayPool:
         else:
             self._take_events(hand, result)
 
-    def _take_events(self, hand: Hand, events: tuple[Event, ...]) -> None:
+    def _take_events(self, hand: WorkerHandle, events: tuple[Event, ...]) -> None:
         for event in events:
             if isinstance(event, BlockDone):
                 self._events.append(event)
@@ -208,11 +208,11 @@ class RayPool:
                     self.deadline.took(hand.job.part, time.monotonic() - hand.since)
                 self._end(hand, event)
 
-    def _end(self, hand: Hand, event: Event) -> None:
+    def _end(self, hand: WorkerHandle, event: Event) -> None:
         hand.job = hand.received = None
         self._events.append(event)
 
-    def _failed(self, hand: Hand, error: Any) -> None:
+    def _failed(self, hand: WorkerHandle, error: Any) -> None:
         """A worker is lost, or what it was asked raised an error that no candidate can be blamed for."""
         if isinstance(error, self.ray.exceptions.RayTaskError):
             cause = getattr(error, "cause", error)
@@ -228,7 +228,7 @@ class RayPool:
         else:
             self._broken(hand, error)
 
-    def _broken(self, hand: Hand, error: Any) -> None:
+    def _broken(self, hand: WorkerHandle, error: Any) -> None:
         """The connection to a worker broke.
 
         Ray knows at once when a process has died. Where it only calls the worker unavailable, the node or the network
@@ -236,7 +236,7 @@ class RayPool:
         """
         self._lose(hand, _told(error), innocent=isinstance(error, self.ray.exceptions.ActorUnavailableError))
 
-    def _lose(self, hand: Hand, error: str, *, innocent: bool = False) -> None:
+    def _lose(self, hand: WorkerHandle, error: str, *, innocent: bool = False) -> None:
         job, seconds = hand.job, time.monotonic() - hand.since
         if job is not None:
             innocent = innocent or not self._began(hand) or self.crew.left(hand, error)
@@ -245,7 +245,7 @@ class RayPool:
             self._events = deque(event for event in self._events if event.number != job.number)
             self._events.append(Lost(job.number, hand.name, hand.place, error, seconds, counts=not innocent))
 
-    def _began(self, hand: Hand) -> bool:
+    def _began(self, hand: WorkerHandle) -> bool:
         """Whether the worker was still alive when it was given its job."""
         if hand.received is None:
             return False

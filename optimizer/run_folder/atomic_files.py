@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from mergesmith.errors import UserError
 
-from ..stop import check
+from ..stop import raise_if_overdue
 
 CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
 ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
@@ -77,9 +77,9 @@ def patiently(path: Path, size: int, write: Callable[[], None], says: Says) -> N
 def _pause() -> None:
     end = time.monotonic() + PAUSE
     while time.monotonic() < end:
-        check()
+        raise_if_overdue()
         time.sleep(STEP)
-    check()
+    raise_if_overdue()
 
 
 def append(path: Path, data: bytes, *, sync: bool) -> None:
@@ -180,7 +180,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run's events.jsonl; see `rundir.py`.
+    """All whole lines of a run's events.jsonl; see `run_folder.py`.
 
     Raises:
         UserError: a line is damaged.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...evaluators import ItemScores, Part, Scores
-from .run_folder import RunDir
+from .run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class ItemMatrix:
     complete: np.ndarray
 
     @classmethod
-    def load(cls, rundir: RunDir, part: Part = "search") -> ItemMatrix:
+    def load(cls, run_folder: RunFolder, part: Part = "search") -> ItemMatrix:
         """Read a run's items on one part, of all trials that were scored there and did not fail."""
         rows: dict[int, dict[tuple[str, str], float]] = {}
         complete: list[bool] = []
-        for trial in sorted(rundir.trials(), key=lambda trial: trial.number):
-            scores = None if trial.failed or trial.repeats is not None else rundir.items(trial.number, part)
+        for trial in sorted(run_folder.trials(), key=lambda trial: trial.number):
+            scores = None if trial.failed or trial.repeats is not None else run_folder.items(trial.number, part)
             if scores is not None:
                 rows[trial.number] = dict(_cells(scores))
                 complete.append(trial.complete)

@@ -25,7 +25,7 @@ worker    a worker (name) is "ready", "lost" or "failed" (state), with its place
 
 They are written without waiting for the disk: a power failure may cost the last of them, which no result depends on.
 
-A search that meets a full disk waits and says so by `RunDir.says`; everything else that a disk refuses ends it.
+A search that meets a full disk waits and says so by `RunFolder.says`; everything else that a disk refuses ends it.
 
 10,000 trials of 60 parameters on 2,000 items of three tasks take less than 250 MB: per trial 1.4 kB of 0/1 scores,
 6 kB in trials.jsonl, 4 kB in events.jsonl and 12 kB in the journal, most of it the parameters' names. Scores that are
@@ -47,7 +47,7 @@ from mergesmith.errors import Faults, UserError
 
 from ...evaluators import Part, Scores
 from ..config import RunConfig, dump_config, load_config
-from ..session.gc_pause import collecting_later
+from ..session.gc_pause import gc_paused
 from .atomic_files import (
     BEST,
     CONFIG,
@@ -79,10 +79,10 @@ from .item_store import ItemStore
 from .lock import LOCK, Driver, driver, take_lock
 from .trial import Trial
 
-__all__ = ["BEST", "LOOKS", "SCORING", "VERDICT", "RunDir", "config_root", "is_run", "write_json", "write_text"]
+__all__ = ["BEST", "LOOKS", "SCORING", "VERDICT", "RunFolder", "config_root", "is_run", "write_json", "write_text"]
 
 
-class RunDir:
+class RunFolder:
     """One run's folder. Use `create`, `resume` (both take the lock) or `open` (read only).
 
     `says(message)` is told when a full disk makes the search wait; set it to what the user sees.
@@ -95,7 +95,7 @@ class RunDir:
         self._items = ItemStore(path / ITEMS, self.replace)
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, root: Path) -> RunDir:
+    def create(cls, path: Path, config: RunConfig, root: Path) -> RunFolder:
         """Start a new run; `root` is the folder that the configuration's relative paths start from.
 
         Raises:
@@ -117,7 +117,7 @@ class RunDir:
         return run
 
     @classmethod
-    def resume(cls, path: Path, config: RunConfig, root: Path) -> RunDir:
+    def resume(cls, path: Path, config: RunConfig, root: Path) -> RunFolder:
         """Go on with a run; `root` as in `create`.
 
         Raises:
@@ -139,7 +139,7 @@ class RunDir:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> RunDir:
+    def open(cls, path: Path) -> RunFolder:
         """A run to read from.
 
         Raises:
@@ -213,7 +213,7 @@ class RunDir:
         Raises:
             UserError: a line that is not the last one is damaged.
         """
-        with collecting_later():
+        with gc_paused():
             return read_lines(self.path / TRIALS, Trial.from_line)
 
     def append(self, trial: Trial, scores: Scores | None) -> None:
@@ -241,7 +241,7 @@ class RunDir:
         Raises:
             UserError: a line that is not the last one is damaged.
         """
-        with collecting_later():
+        with gc_paused():
             return read_events(self.path)
 
     def driver(self) -> Driver:
@@ -281,4 +281,4 @@ class RunDir:
 
 def config_root(path: Path) -> Path:
     """The folder that a search.yaml's relative paths start from: its own, or for a run's copy the original's."""
-    return RunDir(path.parent).root if is_run(path.parent) else path.parent
+    return RunFolder(path.parent).root if is_run(path.parent) else path.parent

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field, fields
 
 from ...evaluators import BlockScores, Part, Scores, join
 from ..pools import BlockDone, Failed, Finished, Job, Lost, Pool
-from ..run_folder.run_folder import RunDir
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import LostAttempt
-from ..stop import at_safe_points, check, finish, told
+from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 
 MOST_LOST = 2  # workers that one candidate may cost
 MOST_TRIED = 10  # attempts that may be lost for whatever reason: so many nodes do not leave by chance
@@ -35,14 +35,14 @@ DriverEvent = BlockDone | Finished | Failed | Restarted
 class Dispatcher:
     """A pool whose jobs end either finished or failed."""
 
-    def __init__(self, pool: Pool, rundir: RunDir, says: Callable[[str], None]) -> None:
-        self.pool, self.rundir, self.says = pool, rundir, says
+    def __init__(self, pool: Pool, run_folder: RunFolder, says: Callable[[str], None]) -> None:
+        self.pool, self.run_folder, self.says = pool, run_folder, says
         self._jobs: dict[int, Job] = {}
         self._again: deque[Job] = deque()
         self._lost: dict[tuple[int, Part], list[LostAttempt]] = {}
         self._costs: Counter[tuple[str, Part]] = Counter()  # by the recipe's digest
         self._given_up: deque[Failed] = deque()
-        for event in rundir.events():
+        for event in run_folder.events():
             if event["event"] == "lost" and event.get("part", "search") == "search":
                 attempt = LostAttempt(**{known.name: event[known.name] for known in fields(LostAttempt)})
                 self._lost.setdefault((event["number"], "search"), []).append(attempt)
@@ -89,7 +89,7 @@ class Dispatcher:
         attempt = LostAttempt(lost.worker, lost.place, lost.error, round(lost.seconds, 3), lost.counts)
         self._lost.setdefault((job.number, job.part), []).append(attempt)
         self._costs[job.recipe.digest, job.part] += lost.counts
-        self.rundir.note("lost", number=job.number, part=job.part, recipe=job.recipe.digest, **asdict(attempt))
+        self.run_folder.note("lost", number=job.number, part=job.part, recipe=job.recipe.digest, **asdict(attempt))
         self.says(f"worker {lost.worker} was lost with trial {job.number}: {lost.error}")
         if not self._give_up(job):
             self._again.append(job)
@@ -127,12 +127,12 @@ def do_all(
     outcomes = {job.number: Outcome() for job in waiting}
     in_flight = 0
     with at_safe_points(grace):
-        while in_flight or (waiting and not told()):
-            while waiting and not told() and dispatcher.free > 0:
+        while in_flight or (waiting and not stop_requested()):
+            while waiting and not stop_requested() and dispatcher.free > 0:
                 dispatcher.submit(waiting.popleft())
                 in_flight += 1
             event = dispatcher.next_event()
-            check()
+            raise_if_overdue()
             if event is None:
                 continue
             outcome = outcomes[event.number]
@@ -148,5 +148,5 @@ def do_all(
                 else:
                     outcome.scores, outcome.digest = join(outcome.blocks), event.digest
                 done(event.number, outcome)
-    finish()
+    raise_if_stop_requested()
     return outcomes

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...evaluators import Entry, Scores
+from ...evaluators import Scores, TaskEntry
 from ...merge_ops import Recipe
 from ...search_spaces import SearchSpace, parent_name
 from ..config import RunConfig
-from ..run_folder.run_folder import RunDir
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..stop import RunFailedError
 from .objective import Objective
@@ -19,23 +19,23 @@ ALL_FAILED = 10  # so many failures before the first success end the run
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run consists of before its first trial: the baselines, the space, the entries."""
 
     config: RunConfig
     space: SearchSpace
-    entries: tuple[Entry, ...]
+    entries: tuple[TaskEntry, ...]
     baselines: Sequence[tuple[str, Recipe]]
 
 
-class Standing:
+class Leaderboard:
     """`trials` are the finished ones in the order in which they finished.
 
     `objective` is fixed when the last baseline is finished: its scales and limits come from the parents.
     """
 
-    def __init__(self, plan: Plan, rundir: RunDir) -> None:
-        self.plan, self.rundir = plan, rundir
+    def __init__(self, plan: RunPlan, run_folder: RunFolder) -> None:
+        self.plan, self.run_folder = plan, run_folder
         self.trials: list[Trial] = []
         self.objective: Objective | None = None
         self.best: Trial | None = None  # the feasible complete trial of the highest value, the first number of equals
@@ -108,14 +108,14 @@ class Standing:
 
     def as_incumbent(self, trial: Trial) -> Incumbent | None:
         """A trial for others to be raced against; None where its items are gone."""
-        scores = self.rundir.items(trial.number, "search")
+        scores = self.run_folder.items(trial.number, "search")
         return None if scores is None else Incumbent(trial, scores, self.plan.entries)
 
     def other_items(self, items: Scores) -> str | None:
         """A leaf whose items are not those of the first complete trial: nothing could be compared."""
         if self._item_ids is None:
             first = next((trial for trial in self.trials if trial.complete), None)
-            known = None if first is None else self.rundir.items(first.number, "search")
+            known = None if first is None else self.run_folder.items(first.number, "search")
             self._item_ids = None if known is None else {leaf: found.ids for leaf, found in known.items.items()}
         return next((n for n, ids in (self._item_ids or {}).items() if items.items[n].ids != ids), None)
 

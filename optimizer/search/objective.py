@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...evaluators import Entry, Score, Scores, entry_score, entry_value
+from ...evaluators import Score, Scores, TaskEntry, entry_score, entry_value
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
@@ -24,12 +24,12 @@ INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
 class Objective:
     """The entries with their scales; `parents` holds the best parent's value per entry, for `max_drop`."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[TaskEntry, ...]
     scales: Mapping[str, float] = field(default_factory=dict)
     parents: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def fixed_by(cls, entries: tuple[Entry, ...], parents: Iterable[Mapping[str, Score]]) -> Objective:
+    def fixed_by(cls, entries: tuple[TaskEntry, ...], parents: Iterable[Mapping[str, Score]]) -> Objective:
         """Scales and limits from the parents' scores on the search part."""
         scores = list(parents)
         best: dict[str, float] = {}
@@ -115,6 +115,6 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def scores_of(entries: Sequence[Entry], scores: Scores) -> dict[str, Score]:
+def scores_of(entries: Sequence[TaskEntry], scores: Scores) -> dict[str, Score]:
     """Entry name -> score."""
     return {entry.name: entry_score(entry, scores) for entry in entries}

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...search_spaces import SearchSpace
 from ..run_folder.atomic_files import JOURNAL, cut_torn_tail, json_line
-from ..run_folder.run_folder import RunDir
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers.tpe import distributions
 
@@ -35,17 +35,17 @@ class Journal:
     first of them, and no other, is kept: these are not written again when they are added.
     """
 
-    def __init__(self, rundir: RunDir, space: SearchSpace, recorded: Sequence[Trial] = ()) -> None:
-        self.rundir, self.space = rundir, space
+    def __init__(self, run_folder: RunFolder, space: SearchSpace, recorded: Sequence[Trial] = ()) -> None:
+        self.run_folder, self.space = run_folder, space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path = rundir.path / JOURNAL
+        path = run_folder.path / JOURNAL
         for stale in path.parent.glob(f"{path.name}.*"):  # a dashboard's lock that was left would block for long
             stale.unlink()
         cut_torn_tail(path)
         header = _Recorder().header
         kept = _agreeing(path.read_bytes() if path.is_file() else b"", len(header), recorded)
         if kept is None:
-            rundir.replace(path, b"".join(map(json_line, header)))
+            run_folder.replace(path, b"".join(map(json_line, header)))
         self._kept = kept or 0
 
     def add(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> None:
@@ -75,7 +75,7 @@ class Journal:
                 user_attrs=attributes,
             )
         )
-        self.rundir.extend(JOURNAL, b"".join(json_line(_short(log)) for log in logs), sync=False)
+        self.run_folder.extend(JOURNAL, b"".join(json_line(_short(log)) for log in logs), sync=False)
 
 
 class _Recorder(BaseJournalBackend):

@@ -33,7 +33,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ...evaluators import BlockScores, Entry, Score, Scores, entry_score
+from ...evaluators import BlockScores, Score, Scores, TaskEntry, entry_score
 from ..config import RacingSection
 from ..run_folder.item_matrix import difference
 from ..run_folder.trial import Look, Trial
@@ -46,7 +46,7 @@ LARGEST_LOSS = 0.9  # the share of a bet's wealth that one item may take
 PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if so many more items had shown none
 
 
-def why_off(rule: RacingSection, entries: Sequence[Entry]) -> str | None:
+def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
     """Why candidates cannot be raced; None where they can."""
     if rule.rule == "off":
         return "search.racing is off"
@@ -58,7 +58,7 @@ def why_off(rule: RacingSection, entries: Sequence[Entry]) -> str | None:
     return None
 
 
-def item_weights(entries: Sequence[Entry], counts: Mapping[str, int]) -> dict[str, float]:
+def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dict[str, float]:
     """Leaf -> a_k times the entry's sign; `counts` is leaf -> number of items in all of the part."""
     everything = sum(counts.values())
     weight = sum(entry.weight for entry in entries)
@@ -92,7 +92,7 @@ class Incumbent:
 
     trial: Trial
     scores: Scores
-    entries: tuple[Entry, ...]
+    entries: tuple[TaskEntry, ...]
 
     @cached_property
     def items(self) -> int:

@@ -13,12 +13,12 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringError, ScoringPlan
 from ..pools import Pool
-from ..run_folder.run_folder import SCORING, RunDir, write_json
+from ..run_folder.run_folder import SCORING, RunFolder, write_json
 from ..session.session import Session
 from ..session.versions import made_with
 
 
-def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Console) -> None:
+def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console: Console) -> None:
     """Choose the scorers of a new run and tell of it, or take those that the run began with.
 
     Those were found on one kind of device with certain versions; where these have changed all is checked again. Where
@@ -28,7 +28,7 @@ def settle_scorers(pool: Pool, rundir: RunDir, session: Session, console: Consol
     Raises:
         UserError: the record is damaged.
     """
-    path, here = rundir.path / SCORING, pool.call(made_with)
+    path, here = run_folder.path / SCORING, pool.call(made_with)
     if path.is_file():
         plan, sentences, then = recorded_plan(path)
         changed = [f"{name} was {then.get(name)} and is {now}" for name, now in here.items() if then.get(name) != now]

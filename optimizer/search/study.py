@@ -16,14 +16,14 @@ from typing import Protocol
 from ...evaluators import BlockScores, Scores, join
 from ...search_spaces import OutsideSpaceError
 from ..pools import BlockDone, Failed, Job, Pool
-from ..run_folder.run_folder import RunDir
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation, make_sampler
-from ..session.gc_pause import collecting_later
-from ..stop import at_safe_points, check, finish, told
+from ..session.gc_pause import gc_paused
+from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 from .answer_audit import rates_document
 from .dispatcher import Dispatcher, Restarted
-from .leaderboard import Plan, Standing
+from .leaderboard import Leaderboard, RunPlan
 from .objective import scores_of
 from .optuna_journal import Journal
 from .racing import Incumbent, Race, why_off
@@ -74,15 +74,15 @@ class Study:
     """One search. `opponent` chooses whom a candidate is raced against; unset, the best so far."""
 
     def __init__(
-        self, plan: Plan, rundir: RunDir, pool: Pool, watcher: Watcher, *, opponent: Opponent | None = None
+        self, plan: RunPlan, run_folder: RunFolder, pool: Pool, watcher: Watcher, *, opponent: Opponent | None = None
     ) -> None:
-        self.plan, self.rundir, self.watcher = plan, rundir, watcher
-        self.standing = Standing(plan, rundir)
-        self.dispatcher = Dispatcher(pool, rundir, watcher.says)
+        self.plan, self.run_folder, self.watcher = plan, run_folder, watcher
+        self.standing = Leaderboard(plan, run_folder)
+        self.dispatcher = Dispatcher(pool, run_folder, watcher.says)
         self.opponent: Opponent = opponent or (lambda number, items: self.standing.incumbent())
         self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
-        self.recorded = rundir.trials()
-        self.journal = Journal(rundir, plan.space, self.recorded)
+        self.recorded = run_folder.trials()
+        self.journal = Journal(run_folder, plan.space, self.recorded)
         self.racing_off = why_off(plan.config.search.racing, plan.entries)
         self._pending: dict[int, _Pending] = {}
 
@@ -104,7 +104,7 @@ class Study:
         self.watcher.started(len(done), total, sum(trial.dropped for trial in self.recorded))
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
             self.watcher.says(f"racing is off, every candidate is scored in full: {self.racing_off}")
-        with collecting_later():
+        with gc_paused():
             for trial in self.recorded:
                 self._take(trial)
         self._score(self._candidates(done, total))
@@ -117,7 +117,7 @@ class Study:
             if number not in done:
                 yield self._baseline(number)
         limit, start = self.plan.config.search.time_limit, time.monotonic()
-        asked = {event["number"]: event for event in self.rundir.events() if event["event"] == "asked"}
+        asked = {event["number"]: event for event in self.run_folder.events() if event["event"] == "asked"}
         for number in range(baselines, total):
             if number in done:
                 continue
@@ -129,7 +129,7 @@ class Study:
             else:
                 pending = [p.trial.params for p in self._pending.values() if not p.trial.name and p.trial.params]
                 params, after = self.sampler.ask(number - baselines, pending), len(self.trials)
-            self.rundir.note("asked", number=number, after=after, params=params)  # anew in every session
+            self.run_folder.note("asked", number=number, after=after, params=params)  # anew in every session
             yield Trial(number, self.plan.space.recipe(params), "failed", params=params, after=after)
 
     def _baseline(self, number: int) -> Trial:
@@ -145,7 +145,7 @@ class Study:
         more = True
         with at_safe_points(self.plan.config.workers.grace):
             while more or self._pending:
-                if more and told():
+                if more and stop_requested():
                     more = False
                     self._tell_of_the_end()
                 while more and self.dispatcher.free > 0:
@@ -154,12 +154,12 @@ class Study:
                         more = False
                         break
                     self._begin(trial)
-                    check()
+                    raise_if_overdue()
                 if more or self._pending:
                     self._handle_event()
                 self.watcher.workers(*self.dispatcher.pool.workers)
-                check()
-        finish()
+                raise_if_overdue()
+        raise_if_stop_requested()
 
     def _tell_of_the_end(self) -> None:
         if self._pending:
@@ -181,7 +181,7 @@ class Study:
             return
         same = replace(trial, state=known.state, value=known.value, scores=known.scores, repeats=known.number)
         same = replace(same, answers=known.answers, smaller_batches=known.smaller_batches)
-        self._record(same, self.rundir.items(known.number, "search"))
+        self._record(same, self.run_folder.items(known.number, "search"))
 
     def _race(self, trial: Trial) -> Race | None:
         return None if trial.name or self.racing_off is not None else Race(self.plan.config.search.racing)
@@ -227,11 +227,11 @@ class Study:
 
     def _record(self, trial: Trial, scores: Scores | None) -> None:
         trial = self.standing.valued(trial)
-        self.rundir.append(trial, scores)
+        self.run_folder.append(trial, scores)
         before = self.standing.best
         self._take(trial)
         if (best := self.standing.best) is not None and best is not before:
-            self.rundir.note("best", number=best.number, label=best.label, value=best.value)
+            self.run_folder.note("best", number=best.number, label=best.label, value=best.value)
         self.watcher.finished(trial, self.standing.best)
         self.standing.raise_if_nothing_worked(finished=False)
 

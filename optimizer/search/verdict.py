@@ -21,14 +21,14 @@ from ..run_folder.trial import Trial, scores_document
 from ..stop import RunFailedError
 from .answer_audit import audit_warnings, rates_document
 from .dispatcher import Dispatcher, Outcome, do_all
-from .leaderboard import Standing
+from .leaderboard import Leaderboard
 from .objective import Difference, Objective, scores_of
 
 FINALISTS = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class VerdictRow:
     """One line of the result: a candidate's scores on the report part, and the objective with its standard error.
 
     `answers` says what its generated answers were like.
@@ -73,7 +73,7 @@ class Verdict:
 
     winner: Trial
     best_parent: Trial
-    rows: tuple[Row, ...]
+    rows: tuple[VerdictRow, ...]
     finalists: tuple[tuple[Trial, float], ...]
     comparisons: tuple[Comparison, ...]
     looks: int
@@ -81,14 +81,14 @@ class Verdict:
     warnings: tuple[str, ...]
 
 
-class Final:
+class FinalPhase:
     """Carries out the final phase of a search whose trials are done.
 
     `digests`: (device name, digest of the weights) of each trial as it was scored here, by number.
     """
 
     def __init__(
-        self, standing: Standing, dispatcher: Dispatcher, scorers: Mapping[str, str], says: Callable[[str], None]
+        self, standing: Leaderboard, dispatcher: Dispatcher, scorers: Mapping[str, str], says: Callable[[str], None]
     ) -> None:
         assert standing.objective is not None, "Should not reach."
         self.standing, self.dispatcher, self.scorers, self.says = standing, dispatcher, scorers, says
@@ -110,7 +110,7 @@ class Final:
         if winner.number not in items:
             raise RunFailedError(
                 f"the winner, {winner.label}, cannot be scored on the report items; its recipe: "
-                f"mergesmith export {self.standing.rundir.path} --trial {winner.number}"
+                f"mergesmith export {self.standing.run_folder.path} --trial {winner.number}"
             )
         rows = tuple(self._row(trial, role, items[trial.number]) for trial, role in on_report if trial.number in items)
         rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
@@ -128,7 +128,7 @@ class Final:
         verdict = Verdict(
             winner, best_parent, rows, tuple(finalists), comparisons, looks, self.scorers, tuple(warnings)
         )
-        self.standing.rundir.write_json(VERDICT, verdict_document(verdict))
+        self.standing.run_folder.write_json(VERDICT, verdict_document(verdict))
         return verdict
 
     def _finalists(self) -> list[tuple[Trial, float]]:
@@ -166,22 +166,22 @@ class Final:
         baselines = [trial for trial in self.standing.trials if trial.name and trial.complete]
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
-    def _row(self, trial: Trial, role: str, items: Scores) -> Row:
+    def _row(self, trial: Trial, role: str, items: Scores) -> VerdictRow:
         scores = scores_of(self.standing.plan.entries, items)
         value, stderr = self.objective.value(scores), self.objective.stderr(scores)
-        return Row(trial, role, scores, value, stderr, rates_document(items))
+        return VerdictRow(trial, role, scores, value, stderr, rates_document(items))
 
     def _scored(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
         """Scores on a part by number, from the run's folder where they are there already.
 
         A trial that cannot be scored there is left out, and the user is told.
         """
-        rundir = self.standing.rundir
-        found = {trial.number: rundir.items(trial.number, part) for trial in trials}
+        run_folder = self.standing.run_folder
+        found = {trial.number: run_folder.items(trial.number, part) for trial in trials}
 
         def done(number: int, outcome: Outcome) -> None:
             if outcome.scores is not None:
-                rundir.save_items(number, outcome.scores)
+                run_folder.save_items(number, outcome.scores)
 
         missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
         jobs = [Job(trial.number, trial.recipe, part, digest=True) for trial in missing.values()]
@@ -196,9 +196,9 @@ class Final:
 
     def _look(self) -> int:
         """Count this opening of the report part, before it happens."""
-        path = self.standing.rundir.path / LOOKS
+        path = self.standing.run_folder.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
-        self.standing.rundir.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
+        self.standing.run_folder.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
         return looks
 
 

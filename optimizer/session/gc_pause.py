@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def collecting_later() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Inside, Python does not look for garbage: among many objects that all stay, a third of the time goes into it."""
     collecting = gc.isenabled()
     gc.disable()

@@ -30,7 +30,7 @@ from ...merge_ops import (
 from ...merge_ops.merging.plan_recipe import plan_merge, same_tokens
 from ...merge_ops.planning.compatibility import check_vocabulary
 from ...merge_ops.planning.output_config import output_dtype
-from ...search_spaces import BASE, SearchSpace, Subject, baselines, parent_name
+from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
 from ..config import RunConfig
 from .devices import pick_devices
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
@@ -69,12 +69,12 @@ class Session:
         self._check_fit()
 
     @cached_property
-    def subject(self) -> Subject:
+    def subject(self) -> MergeIngredients:
         """What is merged; candidates are in the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
         source = self.tokenizer_source
-        return Subject(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
+        return MergeIngredients(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
 
     @property
     def tokenizer_source(self) -> str | None:

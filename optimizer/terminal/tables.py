@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ...evaluators import Entry, Score
+from ...evaluators import Score, TaskEntry
 from ..run_folder.item_matrix import ItemMatrix
 from ..run_folder.trial import Trial
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def print_verdict(
-    console: Console, verdict: Verdict, entries: Sequence[Entry], trials: Sequence[Trial], best: Path
+    console: Console, verdict: Verdict, entries: Sequence[TaskEntry], trials: Sequence[Trial], best: Path
 ) -> None:
     """The table of the report part, the sentences that follow from it, and what the search cost."""
     table = score_table("Scores on the report items (± standard error)", entries)
@@ -80,7 +80,7 @@ def items_table(matrix: ItemMatrix, most: int) -> Table:
     return table
 
 
-def score_table(title: str, entries: Sequence[Entry]) -> Table:
+def score_table(title: str, entries: Sequence[TaskEntry]) -> Table:
     """An empty table: a column per task and one for the objective."""
     table = Table(title=title, title_justify="left")
     table.add_column("model", overflow="fold")
@@ -94,7 +94,7 @@ def score_table(title: str, entries: Sequence[Entry]) -> Table:
 def add_scores(
     table: Table,
     name: str,
-    entries: Sequence[Entry],
+    entries: Sequence[TaskEntry],
     scores: Mapping[str, Score],
     value: float,
     stderr: float,

@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from mergesmith.evaluators import FACTS, Block, ChatConfig, Suite
-from mergesmith.evaluators.inference.stop_strings import Stops
+from mergesmith.evaluators.inference.stop_strings import StopConditions
 
 DOCS = documents(150, seed=1)
 UNTIL: dict[str, Any] = {
@@ -62,7 +62,7 @@ def test_a_space_ends_an_answer_of_a_tokenizer_that_hides_it(root: Path) -> None
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
     write_task(root / "tasks", "task", "generation", docs=DOCS)
     lm = load(root, ["task"], tokenizer=tokenizer).content.lm
-    stops = Stops({"until": [" "], "max_gen_toks": 9}, lm)
+    stops = StopConditions({"until": [" "], "max_gen_toks": 9}, lm)
     assert tokenizer.decode([vocabulary["\u2581b"]]) == "b"
     assert stops.reached([[vocabulary["a"], vocabulary["b"]], [vocabulary["a"], vocabulary["\u2581b"]]]) == [
         False,
@@ -105,7 +105,7 @@ def test_special_tokens_that_stop_do_so_in_any_batch(root: Path, scorer: Any) ->
 def test_a_stop_string_ends_a_text_at_once(root: Path) -> None:
     write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(**settings(until=["ab", "?"])))
     suite, tokenizer = load(root, ["task"]), make_tokenizer()
-    stops = Stops({"until": ["ab", "?"], "max_gen_toks": 3}, suite.content.lm)
+    stops = StopConditions({"until": ["ab", "?"], "max_gen_toks": 3}, suite.content.lm)
     rows = [tokenizer.encode(text) for text in ("xa", "xab", "xabc", "b", "a?", "ba")]
     assert stops.reached(rows) == [False, True, False, False, True, False]
     assert [stops.text(row) for row in rows] == ["xa", "x", "x", "b", "a", "ba"]

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite
 from mergesmith.evaluators.checks import self_check
 from mergesmith.evaluators.inference import cuda_graphs as graphs
-from mergesmith.evaluators.inference.cuda_graphs import Step, check_steps
+from mergesmith.evaluators.inference.cuda_graphs import DecodeStep, check_steps
 from mergesmith.evaluators.records import UnsupportedError
 from mergesmith.evaluators.scoring.scorers import Scorer
 
@@ -51,21 +51,21 @@ def plan(name: Any, prefix: bool = False) -> ScoringPlan:
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[DecodeStep]:
     """Every step that is made."""
-    made: list[Step] = []
-    before = Step.__init__
+    made: list[DecodeStep] = []
+    before = DecodeStep.__init__
 
-    def noted(self: Step, *arguments: Any) -> None:
+    def noted(self: DecodeStep, *arguments: Any) -> None:
         before(self, *arguments)
         made.append(self)
 
-    monkeypatch.setattr(Step, "__init__", noted)
+    monkeypatch.setattr(DecodeStep, "__init__", noted)
     return made
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral", "gpt2"])
-def test_answers_are_lm_evals(suite: Suite, family: str, steps: list[Step]) -> None:
+def test_answers_are_lm_evals(suite: Suite, family: str, steps: list[DecodeStep]) -> None:
     model = new_model(family)
     suite.use(plan("hf"))
     theirs = answers(suite, model)
@@ -76,7 +76,7 @@ def test_answers_are_lm_evals(suite: Suite, family: str, steps: list[Step]) -> N
     assert len({step.rows for step in steps}) > 2
 
 
-def test_steps_serve_one_candidate_after_another(suite: Suite, steps: list[Step]) -> None:
+def test_steps_serve_one_candidate_after_another(suite: Suite, steps: list[DecodeStep]) -> None:
     model, others, found = new_model(), [new_model(seed=seed) for seed in (2, 3)], []
     for name in ("graphs", "loop"):
         suite.use(plan(name, prefix=True))
@@ -96,7 +96,7 @@ def test_another_model_gets_steps_of_its_own(suite: Suite) -> None:
     assert found == [answers(suite, new_model(seed=seed)) for seed in (2, 3)]
 
 
-def test_little_memory_keeps_no_step(suite: Suite, steps: list[Step], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_memory_keeps_no_step(suite: Suite, steps: list[DecodeStep], monkeypatch: pytest.MonkeyPatch) -> None:
     model = new_model()
     suite.use(plan("graphs"))
     expected = answers(suite, model)
@@ -107,7 +107,7 @@ def test_little_memory_keeps_no_step(suite: Suite, steps: list[Step], monkeypatc
     assert len(steps) > 2 * made  # made again for every batch
 
 
-def test_nothing_of_a_candidate_reaches_the_next(suite: Suite, steps: list[Step]) -> None:
+def test_nothing_of_a_candidate_reaches_the_next(suite: Suite, steps: list[DecodeStep]) -> None:
     model = new_model("gpt2")  # whose learned positions end somewhere
     suite.use(plan("graphs"))
     expected = answers(suite, model)
@@ -120,13 +120,13 @@ def test_nothing_of_a_candidate_reaches_the_next(suite: Suite, steps: list[Step]
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "mixtral"])
-def test_a_step_waits_for_nothing_on_the_device(suite: Suite, steps: list[Step], family: str) -> None:
+def test_a_step_waits_for_nothing_on_the_device(suite: Suite, steps: list[DecodeStep], family: str) -> None:
     # Tensors of the device "meta" have no numbers: whatever asks for one, or makes a shape of it, fails there.
     model = new_model(family).to(torch.bfloat16)
     suite.use(plan("graphs"))
     answers(suite, model)
     like = [(keys.to("meta"), values.to("meta")) for keys, values in steps[0].layers]
-    step = Step(model.to("meta"), 3, 64, like)
+    step = DecodeStep(model.to("meta"), 3, 64, like)
     step.run()
     assert step.tokens.is_meta
     with pytest.raises(RuntimeError, match="meta"):

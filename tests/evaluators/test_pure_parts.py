@@ -13,12 +13,12 @@ from mergesmith.errors import Faults, UserError
 from mergesmith.evaluators import (
     BlockScores,
     ChatConfig,
-    Entry,
     ItemScores,
     Leaf,
     Scores,
     SplitConfig,
     TaskConfig,
+    TaskEntry,
     entry_score,
     entry_value,
     join,
@@ -120,8 +120,8 @@ def test_blocks_without_items() -> None:
     assert (block.items, len(block)) == ({"tone": ()}, 0)
 
 
-def entry(*leaves: Leaf) -> Entry:
-    return Entry("e", 1.0, "m", "none", 1, True, None, leaves)
+def entry(*leaves: Leaf) -> TaskEntry:
+    return TaskEntry("e", 1.0, "m", "none", 1, True, None, leaves)
 
 
 def scores(**values: Any) -> Scores:

@@ -23,7 +23,7 @@ from mergesmith.merge_ops.executors.cpu.load_store import STRIP
 from mergesmith.merge_ops.executors.cpu.magnitude_table import MagnitudeTable, largest_once
 from mergesmith.merge_ops.executors.cpu.pending_cuts import Among, answers
 from mergesmith.merge_ops.executors.cpu.task_vector_counts import TaskVectorCounts
-from mergesmith.merge_ops.executors.job import Work
+from mergesmith.merge_ops.executors.job import TensorJob
 from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.methods.arcee_fusion import importance
 from mergesmith.merge_ops.numerics.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
@@ -41,7 +41,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def assert_same_bits(work: Work) -> None:
+def assert_same_bits(work: TensorJob) -> None:
     assert compiled.can_run(work), "there is no kernel for this"
     compiled.run_all([work])
     expected = reference(work)
@@ -195,7 +195,7 @@ def test_a_scaled_task_vector_is_added() -> None:
     base, other = models((700,), 2, BFLOAT16)
     delta = other.float() - base.float()
     work = work_for(METHODS["linear"], [base, other], BFLOAT16)
-    assert_same_bits(Work(AddDelta(delta, 0.3), work.inputs, work.out, 0, 0, "x", work.remember))
+    assert_same_bits(TensorJob(AddDelta(delta, 0.3), work.inputs, work.out, 0, 0, "x", work.remember))
 
 
 def test_zeros_keep_their_signs() -> None:

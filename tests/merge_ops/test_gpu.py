@@ -23,7 +23,7 @@ from mergesmith.merge_ops.executors.gpu.launch import BLOCK, INTERPRETED, STEP, 
 from mergesmith.merge_ops.executors.gpu.magnitude_table import SMALL, Among, MagnitudeTable, Tie
 from mergesmith.merge_ops.executors.gpu.pending_cuts import Request, resolve
 from mergesmith.merge_ops.executors.gpu.task_vector_counts import TaskVectorCounts
-from mergesmith.merge_ops.executors.job import Work
+from mergesmith.merge_ops.executors.job import TensorJob
 from mergesmith.merge_ops.methods import METHODS, AddDelta
 from mergesmith.merge_ops.methods.sce import variance
 from mergesmith.merge_ops.numerics.random_masks import keep_mask, mask_key
@@ -227,9 +227,9 @@ def test_a_scaled_task_vector_is_added() -> None:
     base, other = models((700,), 2, BFLOAT16)
     delta = other.float() - base.float()
     known = work_for(METHODS["linear"], [base, other], BFLOAT16)
-    expected = reference(Work(AddDelta(delta, 0.3), known.inputs, known.out, 0, 0, "x", known.remember))
+    expected = reference(TensorJob(AddDelta(delta, 0.3), known.inputs, known.out, 0, 0, "x", known.remember))
     work = work_for(METHODS["linear"], [base.to(DEVICE), other.to(DEVICE)], BFLOAT16)
-    gpu.run_all([Work(AddDelta(delta.to(DEVICE), 0.3), work.inputs, work.out, 0, 0, "x", work.remember)])
+    gpu.run_all([TensorJob(AddDelta(delta.to(DEVICE), 0.3), work.inputs, work.out, 0, 0, "x", work.remember)])
     assert torch.equal(work.out.cpu(), expected)
 
 

@@ -17,8 +17,8 @@ from mergesmith.merge_ops.methods import (
     Base,
     Custom,
     MergeMethod,
-    Numbers,
     Parameter,
+    ParameterValues,
     PlanError,
     Scope,
     get_method,
@@ -65,7 +65,7 @@ def searched(parameter: Parameter) -> Any:
     return parameter.search.low + 0.45 * (parameter.search.high - parameter.search.low)
 
 
-def numbers(method: MergeMethod, inputs: int, value: Callable[[Parameter], Any] = searched) -> Numbers:
+def numbers(method: MergeMethod, inputs: int, value: Callable[[Parameter], Any] = searched) -> ParameterValues:
     base = 0 if method.base is Base.REQUIRED else None
     tensor = {p.name: value(p) for p in method.parameters if p.scope is Scope.TENSOR}
     per_input = tuple(
@@ -76,7 +76,7 @@ def numbers(method: MergeMethod, inputs: int, value: Callable[[Parameter], Any] 
         }
         for i in range(inputs)
     )
-    return Numbers(tensor, per_input, base, depth=0.5)
+    return ParameterValues(tensor, per_input, base, depth=0.5)
 
 
 def count(method: MergeMethod) -> int:
@@ -281,7 +281,7 @@ def _middle(inputs: tuple[torch.Tensor, ...], base: int | None) -> torch.Tensor:
 
 
 def test_a_method_of_its_own_form_runs() -> None:
-    def plan(given: Numbers, _stats: Statistics) -> Custom:
+    def plan(given: ParameterValues, _stats: Statistics) -> Custom:
         assert given.others == (1, 2)
         return Custom(_middle)
 

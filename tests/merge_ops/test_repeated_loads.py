@@ -11,7 +11,7 @@ import torch
 from tiny_models import write_family, write_model
 
 from mergesmith.merge_ops import LiveModel, MergeError, ModelBank, Recipe, materialize, parse_recipe
-from mergesmith.merge_ops.executors.job import Work
+from mergesmith.merge_ops.executors.job import TensorJob
 
 LAYERS = 4
 
@@ -23,9 +23,9 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     names: list[str] = []
     materializing = importlib.import_module("mergesmith.merge_ops.merging.merge_tensors")
-    run: Callable[[list[Work]], None] = materializing.run
+    run: Callable[[list[TensorJob]], None] = materializing.run
 
-    def watched(works: list[Work]) -> None:
+    def watched(works: list[TensorJob]) -> None:
         names.extend(work.name for work in works)
         run(works)
 

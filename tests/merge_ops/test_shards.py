@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mergesmith.merge_ops import WeightsDigest
 from mergesmith.merge_ops.checkpoints.background import Background
-from mergesmith.merge_ops.checkpoints.weight_files import Spec
+from mergesmith.merge_ops.checkpoints.weight_files import TensorSpec
 from mergesmith.merge_ops.output import safetensors_writer as shards
 from mergesmith.merge_ops.output.safetensors_writer import write_shards
 
@@ -24,7 +24,7 @@ TENSORS = {
     "e": torch.empty(0, 3),
     "f": torch.arange(5).to(torch.float16),
 }
-SPECS = {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in TENSORS.items()}
+SPECS = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in TENSORS.items()}
 
 
 def test_one_file_is_what_safetensors_writes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mergesmith.evaluators import BlockScores, Part
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer import stop
 from mergesmith.optimizer.pools import BlockDone, Event, Failed, Finished, Job, LocalPool, Lost
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.dispatcher import MOST_TRIED, Dispatcher, Outcome, Restarted, do_all
 
 RECIPE = Recipe("passthrough", models=(Source("base"),))
@@ -55,8 +55,8 @@ class Script(LocalPool):
 
 
 @pytest.fixture
-def rundir(tmp_path: Path) -> RunDir:
-    return RunDir(tmp_path)
+def run_folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def _signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def end(pool: Script, rundir: RunDir, part: Part = "search") -> Finished | Failed:
+def end(pool: Script, run_folder: RunFolder, part: Part = "search") -> Finished | Failed:
     """What a job comes to."""
-    dispatcher = Dispatcher(pool, rundir, lambda message: None)
+    dispatcher = Dispatcher(pool, run_folder, lambda message: None)
     dispatcher.submit(Job(3, RECIPE, part))
     while True:
         event = dispatcher.next_event()
@@ -80,34 +80,34 @@ def end(pool: Script, rundir: RunDir, part: Part = "search") -> Finished | Faile
         assert isinstance(event, (Restarted, BlockDone))
 
 
-def test_two_losses_that_count(rundir: RunDir) -> None:
-    assert isinstance(end(Script(True, False, False), rundir), Finished)
+def test_two_losses_that_count(run_folder: RunFolder) -> None:
+    assert isinstance(end(Script(True, False, False), run_folder), Finished)
     pool = Script(True)
-    again = end(pool, rundir)  # the run goes on, and knows of the first loss
+    again = end(pool, run_folder)  # the run goes on, and knows of the first loss
     assert isinstance(again, Failed)
     assert again.error == "cost 2 workers and is not tried again; the last: gone"
     assert len(pool.tried) == 1
 
 
-def test_losses_that_do_not_count_end_too(rundir: RunDir) -> None:
+def test_losses_that_do_not_count_end_too(run_folder: RunFolder) -> None:
     pool = Script(*[False] * 1000)
-    assert isinstance(end(pool, rundir), Failed)
+    assert isinstance(end(pool, run_folder), Failed)
     assert len(pool.tried) == MOST_TRIED
 
 
-def test_losses_in_the_final_phase_end_with_the_session(rundir: RunDir) -> None:
+def test_losses_in_the_final_phase_end_with_the_session(run_folder: RunFolder) -> None:
     """The run could never come to a result otherwise, as where trial_timeout was too short for the report items."""
-    assert isinstance(end(Script(True, True), rundir, "report"), Failed)
-    assert isinstance(end(Script(), rundir, "report"), Finished)
+    assert isinstance(end(Script(True, True), run_folder, "report"), Failed)
+    assert isinstance(end(Script(), run_folder, "report"), Finished)
 
 
 @pytest.mark.usefixtures("_signals")
-def test_what_is_in_flight_finishes_after_a_signal(rundir: RunDir) -> None:
+def test_what_is_in_flight_finishes_after_a_signal(run_folder: RunFolder) -> None:
     pool = Script(interrupt=True)
     done: dict[int, Outcome] = {}
     with pytest.raises(stop.StoppedError):
         do_all(
-            Dispatcher(pool, rundir, lambda message: None),
+            Dispatcher(pool, run_folder, lambda message: None),
             [Job(number, RECIPE, "report") for number in range(3)],
             grace=30.0,
             done=done.__setitem__,

@@ -14,7 +14,7 @@ from tiny_run import write_search
 from mergesmith.merge_ops import Checkpoint, read_recipe
 from mergesmith.optimizer.run_folder.provenance import lasting_names
 from mergesmith.optimizer.samplers import Observation, make_sampler
-from mergesmith.search_spaces import METHOD, SearchSpace, SpaceConfig, Subject
+from mergesmith.search_spaces import METHOD, MergeIngredients, SearchSpace, SpaceConfig
 
 
 @pytest.fixture
@@ -154,7 +154,9 @@ def test_unknown_device_and_time(search: Path, run_folder: Path, command: Comman
 
 
 def test_cmaes_leaves_an_arm_that_fails() -> None:
-    space = SearchSpace(SpaceConfig(methods={"ties": {}, "task_arithmetic": {}}), Subject("b", ("x", "y"), "float32"))
+    space = SearchSpace(
+        SpaceConfig(methods={"ties": {}, "task_arithmetic": {}}), MergeIngredients("b", ("x", "y"), "float32")
+    )
     sampler = make_sampler("cmaes", space, 0)
     asked = []
     for index in range(60):

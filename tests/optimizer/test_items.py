@@ -12,16 +12,16 @@ from mergesmith.errors import UserError
 from mergesmith.evaluators import ItemScores, Scores
 from mergesmith.optimizer.run_folder.item_matrix import ItemMatrix
 from mergesmith.optimizer.run_folder.item_store import smallest
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.optuna_journal import Journal
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDir:
+def run(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "run")
 
 
-def test_items_come_back_as_they_were(run: RunDir) -> None:
+def test_items_come_back_as_they_were(run: RunFolder) -> None:
     rng = np.random.default_rng(0)
     ids = ("a", "10", "ä")
     facts = np.array([[1.0, 0.0, 0.0, 17.0], [0.0, 0.0, 1.0, 300.0], [0.0, 1.0, 0.0, 70000.0]])
@@ -35,7 +35,7 @@ def test_items_come_back_as_they_were(run: RunDir) -> None:
         "none": ItemScores((), np.zeros(0)),
     }
     run.save_items(3, Scores("report", items))
-    for found in (run.items(3, "report"), RunDir.open(run.path).items(3, "report")):
+    for found in (run.items(3, "report"), RunFolder.open(run.path).items(3, "report")):
         assert found is not None
         assert list(found.items) == list(items)
         for leaf, there in found.items.items():
@@ -50,38 +50,38 @@ def test_items_come_back_as_they_were(run: RunDir) -> None:
     assert smallest(np.array([0.0, 1.0])).dtype == np.uint8
 
 
-def test_a_dropped_candidate_has_ids_of_its_own(run: RunDir) -> None:
+def test_a_dropped_candidate_has_ids_of_its_own(run: RunFolder) -> None:
     whole = make_scores(0)
     part = Scores("search", {t: ItemScores(i.ids[3:7], i.values[3:7]) for t, i in list(whole.items.items())[:2]})
     run.append(make_trial(0), whole)
     run.append(make_trial(1, state="dropped"), part)
-    matrix = ItemMatrix.load(RunDir.open(run.path))
+    matrix = ItemMatrix.load(RunFolder.open(run.path))
     assert matrix.values.shape == (2, 2000)
     known = np.isfinite(matrix.values[1])
     assert known.sum() == 8
     assert np.array_equal(matrix.values[1][known], matrix.values[0][known])
 
 
-def test_damaged_or_missing_items_are_told(run: RunDir) -> None:
+def test_damaged_or_missing_items_are_told(run: RunFolder) -> None:
     run.save_items(0, make_scores(0))
     (ids,) = (run.path / "items").glob("ids-*")
     ids.rename(run.path / "elsewhere")
     with pytest.raises(UserError, match=r"ids-.* damaged or missing"):
-        RunDir.open(run.path).items(0, "search")
+        RunFolder.open(run.path).items(0, "search")
     path = run.path / "items" / "0000.npz"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"0000\.npz is damaged"):
-        RunDir.open(run.path).items(0, "search")
+        RunFolder.open(run.path).items(0, "search")
 
 
-def test_no_pickle_is_read(run: RunDir) -> None:
+def test_no_pickle_is_read(run: RunFolder) -> None:
     np.savez(run.path / "items" / "0000.npz", ids=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match="allow_pickle=False"):
         run.items(0, "search")
 
 
-def test_size_stays_within_the_stated_bound(run: RunDir) -> None:
-    """What `rundir.py` states for 10,000 trials of 60 parameters on 2,000 items of three tasks."""
+def test_size_stays_within_the_stated_bound(run: RunFolder) -> None:
+    """What `run_folder.py` states for 10,000 trials of 60 parameters on 2,000 items of three tasks."""
     journal = Journal(run, SPACE)
     trials = 100
     for number in range(trials):

@@ -10,21 +10,21 @@ from made_runs import SPACE, make_run, make_trial
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.optuna_journal import Journal
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDir:
+def run(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "run")
 
 
-def read_journal(run: RunDir) -> list[optuna.trial.FrozenTrial]:
+def read_journal(run: RunFolder) -> list[optuna.trial.FrozenTrial]:
     storage = JournalStorage(JournalFileBackend(str(run.path / "study.journal")))
     return optuna.load_study(study_name=None, storage=storage).trials
 
 
-def test_optuna_reads_the_journal(run: RunDir) -> None:
+def test_optuna_reads_the_journal(run: RunFolder) -> None:
     journal = Journal(run, SPACE)
     first, failed = make_trial(0), make_trial(1, state="failed", value=None, scores={}, error="no room")
     outside = make_trial(2, name="base", params=None, outside="no point of the space")
@@ -44,7 +44,7 @@ def test_optuna_reads_the_journal(run: RunDir) -> None:
     assert found[2].params == {}
 
 
-def test_a_journal_that_agrees_is_kept(run: RunDir) -> None:
+def test_a_journal_that_agrees_is_kept(run: RunFolder) -> None:
     trials = [make_trial(n) for n in range(4)]
     journal = Journal(run, SPACE)
     for trial in trials[:3]:
@@ -62,7 +62,7 @@ def test_a_journal_that_agrees_is_kept(run: RunDir) -> None:
     assert [t.user_attrs["mergesmith_trial"] for t in read_journal(run)] == [0, 1, 2, 3]
 
 
-def test_a_torn_line_is_written_again(run: RunDir) -> None:
+def test_a_torn_line_is_written_again(run: RunFolder) -> None:
     trials = [make_trial(n) for n in range(3)]
     journal = Journal(run, SPACE)
     for trial in trials:
@@ -78,7 +78,7 @@ def test_a_torn_line_is_written_again(run: RunDir) -> None:
 
 
 @pytest.mark.parametrize("fault", ["other trial", "too many", "not a journal", "empty"])
-def test_a_journal_that_disagrees_is_rebuilt(fault: str, run: RunDir) -> None:
+def test_a_journal_that_disagrees_is_rebuilt(fault: str, run: RunFolder) -> None:
     trials = [make_trial(n) for n in range(3)]
     journal = Journal(run, SPACE)
     for trial in [*trials[:2], make_trial(9)] if fault == "other trial" else trials:

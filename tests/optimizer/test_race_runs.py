@@ -20,9 +20,9 @@ from mergesmith.evaluators import ScoringPlan
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
 from mergesmith.optimizer.run_folder.item_matrix import difference
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
-from mergesmith.optimizer.search.leaderboard import Plan
+from mergesmith.optimizer.search.leaderboard import RunPlan
 from mergesmith.optimizer.search.objective import Objective
 from mergesmith.optimizer.search.racing import Wealth
 from mergesmith.optimizer.search.study import Study
@@ -38,7 +38,7 @@ def raced(folder: Path, racing: Any, **changes: Any) -> Path:
 
 
 def trials_of(run: Path) -> list[Trial]:
-    return RunDir.open(run).trials()
+    return RunFolder.open(run).trials()
 
 
 def test_dropped_candidates(run_folder: Path, command: Command) -> None:
@@ -46,7 +46,7 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
     search = raced(run_folder, EAGER)
     outcome = command("search", search)
     assert outcome.code == 0, outcome.err
-    run = RunDir.open(run_folder / "run")
+    run = RunFolder.open(run_folder / "run")
     trials = run.trials()
     dropped = [trial for trial in trials if trial.dropped]
     assert 3 < len(dropped) < TRIALS
@@ -79,13 +79,13 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
     assert "estimates" in command("export", run.path, "--trial", dropped[0].number).out
 
 
-def told_to_optuna(run: RunDir) -> dict[int, optuna.trial.FrozenTrial]:
+def told_to_optuna(run: RunFolder) -> dict[int, optuna.trial.FrozenTrial]:
     storage = JournalStorage(JournalFileBackend(str(run.path / "study.journal")))
     study = optuna.load_study(study_name=None, storage=storage)
     return {trial.user_attrs["mergesmith_trial"]: trial for trial in study.trials}
 
 
-def check_estimate(trial: Trial, best: Trial, run: RunDir) -> None:
+def check_estimate(trial: Trial, best: Trial, run: RunFolder) -> None:
     """incumbent's full score + n / (n + 50) * mean weighted paired difference; the two tasks weigh the same."""
     ours, theirs = run.items(trial.number, "search"), run.items(best.number, "search")
     assert ours is not None
@@ -151,13 +151,13 @@ def test_a_recipe_is_scored_once(run_folder: Path, command: Command) -> None:
     assert any(t.recipe.digest == failed.recipe.digest and t.complete for t in fresh)  # scored again
     calls = (run_folder / "calls.txt").read_text().splitlines()
     assert calls.count("search") == len(fresh)
-    rundir = RunDir.open(run_folder / "run")
+    run = RunFolder.open(run_folder / "run")
     for trial in repeated:
         first = trials[trial.repeats or 0]
         assert first.recipe.digest == trial.recipe.digest
         assert first.repeats is None
         assert (trial.value, trial.scores, trial.items) == (first.value, first.scores, 0)
-        ours, theirs = rundir.items(trial.number, "search"), rundir.items(first.number, "search")
+        ours, theirs = run.items(trial.number, "search"), run.items(first.number, "search")
         assert ours is not None
         assert theirs is not None
         assert all(np.array_equal(ours.items[leaf].values, theirs.items[leaf].values) for leaf in theirs.items)
@@ -242,12 +242,12 @@ def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> Non
     """Two workers at a time: each decision is made against the best candidate at that moment."""
     search = {"sampler": "random", "trials": 10, "seed": 5, "racing": {"alpha": 0.3, "min_items": 16}}
     config = load_config(raced(run_folder, EAGER, search=search, tasks=("mc",)))
-    rundir = RunDir.create(run_folder / "run", config, run_folder)
+    run = RunFolder.create(run_folder / "run", config, run_folder)
     sessions = [Session(config, run_folder), Session(config, run_folder)]
-    plan = Plan(config, sessions[0].space, sessions[0].suite.entries, sessions[0].baselines)
-    study = Study(plan, rundir, TwoWorkers([LocalPool(session) for session in sessions]), Silent())
+    plan = RunPlan(config, sessions[0].space, sessions[0].suite.entries, sessions[0].baselines)
+    study = Study(plan, run, TwoWorkers([LocalPool(session) for session in sessions]), Silent())
     study.run()
-    rundir.close()
+    run.close()
     trials = {trial.number: trial for trial in study.trials}
     met = {n: list(dict.fromkeys(look.incumbent for look in trial.looks)) for n, trial in trials.items()}
     assert any(len(numbers) > 1 for numbers in met.values()), met
@@ -255,7 +255,7 @@ def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> Non
         values = [trials[n].value or 0.0 for n in met[number]]
         assert values == sorted(values)  # incumbents only get better
         wealth = Wealth(1.0)
-        scores = {n: values_of(rundir, n) for n in (number, *met[number])}
+        scores = {n: values_of(run, n) for n in (number, *met[number])}
         looks = {look.items: look for look in trial.looks}  # none before there is an incumbent
         items = 0
         for block in sessions[0].suite.blocks("search"):
@@ -267,7 +267,7 @@ def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> Non
             assert look.log_wealth == pytest.approx(wealth.bet(x), abs=1e-6)
 
 
-def values_of(rundir: RunDir, number: int) -> dict[str, float]:
-    found = rundir.items(number, "search")
+def values_of(run: RunFolder, number: int) -> dict[str, float]:
+    found = run.items(number, "search")
     assert found is not None
     return dict(zip(found.items["mc"].ids, found.items["mc"].values.tolist(), strict=True))

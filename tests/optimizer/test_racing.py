@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.racing import EVEN, UNEVEN, Tasks, fixed, searches
 from mergesmith.errors import UserError
-from mergesmith.evaluators import BlockScores, Entry, ItemScores, Leaf, Score, Scores, entry_score
+from mergesmith.evaluators import BlockScores, ItemScores, Leaf, Score, Scores, TaskEntry, entry_score
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import RacingSection, RunConfig, dump_config, parse_config
 from mergesmith.optimizer.run_folder.item_matrix import ItemMatrix, difference, shared
@@ -21,9 +21,9 @@ from mergesmith.optimizer.search.racing import BETS, SHARES, Incumbent, Race, We
 RECIPE = Recipe("passthrough", models=(Source("m"),))
 
 
-def entry(name: str, *leaves: Leaf, weight: float = 1.0, sign: int = 1, **changes: Any) -> Entry:
+def entry(name: str, *leaves: Leaf, weight: float = 1.0, sign: int = 1, **changes: Any) -> TaskEntry:
     fields: dict[str, Any] = {"metric": "acc", "filter": "none", "bounded": True, "max_drop": None, **changes}
-    return Entry(name, weight, sign=sign, leaves=leaves or (Leaf(name, 1.0, "mean"),), **fields)
+    return TaskEntry(name, weight, sign=sign, leaves=leaves or (Leaf(name, 1.0, "mean"),), **fields)
 
 
 ENTRIES = (
@@ -42,7 +42,7 @@ def drawn(seed: int, sizes: dict[str, int] = SIZES) -> Scores:
     )
 
 
-def incumbent(scores: Scores, number: int = 0, entries: tuple[Entry, ...] = ENTRIES) -> Incumbent:
+def incumbent(scores: Scores, number: int = 0, entries: tuple[TaskEntry, ...] = ENTRIES) -> Incumbent:
     return Incumbent(Trial(number, RECIPE, "complete", scores=scores_of(entries, scores)), scores, entries)
 
 

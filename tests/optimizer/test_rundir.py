@@ -22,23 +22,23 @@ from made_runs import SPACE, config, make_run, make_scores, make_trial
 from mergesmith.errors import UserError
 from mergesmith.optimizer import stop
 from mergesmith.optimizer.run_folder import atomic_files as files
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.optuna_journal import Journal
 
 
-def resume(run: RunDir) -> RunDir:
-    return RunDir.resume(run.path, config(), run.path.parent)
+def resume(run: RunFolder) -> RunFolder:
+    return RunFolder.resume(run.path, config(), run.path.parent)
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDir:
+def run(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "run")
 
 
 # Events
 
 
-def test_events_are_read_as_they_were_noted(run: RunDir) -> None:
+def test_events_are_read_as_they_were_noted(run: RunFolder) -> None:
     before = time.time()
     run.note("driver", state="started", pid=1, host="ä")
     run.append(make_trial(0), None)
@@ -50,7 +50,7 @@ def test_events_are_read_as_they_were_noted(run: RunDir) -> None:
     assert before - 0.001 <= noted[0]["at"] <= noted[1]["at"] <= time.time() + 0.001
 
 
-def test_a_torn_event_is_not_read_and_is_cut_on_resume(run: RunDir) -> None:
+def test_a_torn_event_is_not_read_and_is_cut_on_resume(run: RunFolder) -> None:
     run.note("asked", number=0)
     path = run.path / "events.jsonl"
     whole = path.read_bytes()
@@ -65,14 +65,14 @@ def test_a_torn_event_is_not_read_and_is_cut_on_resume(run: RunDir) -> None:
     assert [event["number"] for event in resumed.events()] == [0, 2]
 
 
-def test_a_damaged_event_in_the_middle_is_told(run: RunDir) -> None:
+def test_a_damaged_event_in_the_middle_is_told(run: RunFolder) -> None:
     run.note("asked", number=0)
     (run.path / "events.jsonl").write_bytes(b"{damaged\n" + (run.path / "events.jsonl").read_bytes())
     with pytest.raises(UserError, match=r"events\.jsonl: line 1 is damaged"):
         run.events()
 
 
-def test_what_a_killed_writer_left_goes_on_resume(run: RunDir) -> None:
+def test_what_a_killed_writer_left_goes_on_resume(run: RunFolder) -> None:
     run.close()
     left = [run.path / ".partial-best.yaml.x", run.path / "items" / ".partial-0001.npz.y"]
     for path in left:
@@ -81,7 +81,7 @@ def test_what_a_killed_writer_left_goes_on_resume(run: RunDir) -> None:
     assert not any(path.exists() for path in left)
 
 
-def test_reading_trials_leaves_the_garbage_collector_as_it_was(run: RunDir) -> None:
+def test_reading_trials_leaves_the_garbage_collector_as_it_was(run: RunFolder) -> None:
     run.append(make_trial(0), None)
     assert gc.isenabled()
     assert len(run.trials()) == 1
@@ -122,7 +122,7 @@ class FullDisk:
         self._fsync(file)
 
 
-WRITES: dict[str, Callable[[RunDir], None]] = {
+WRITES: dict[str, Callable[[RunFolder], None]] = {
     "trials.jsonl": lambda run: run.append(make_trial(1), None),
     "0001.npz": lambda run: run.append(make_trial(1), make_scores(1)),
     "ids-": lambda run: run.append(make_trial(1), make_scores(1, items=30)),
@@ -135,7 +135,7 @@ WRITES: dict[str, Callable[[RunDir], None]] = {
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a file's name in /proc")
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("name", WRITES)
-def test_a_full_disk_is_waited_for(name: str, code: int, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_waited_for(name: str, code: int, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run.append(make_trial(0), make_scores(0))
     told: list[str] = []
     during: list[bytes] = []
@@ -163,7 +163,7 @@ def test_a_full_disk_is_waited_for(name: str, code: int, run: RunDir, monkeypatc
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a file's name in /proc")
-def test_a_line_that_does_not_reach_the_disk_is_written_again(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_does_not_reach_the_disk_is_written_again(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FullDisk(monkeypatch, "trials.jsonl", times=-1)
     monkeypatch.setattr(disk, "write", disk._write)
     monkeypatch.setattr(os, "write", disk._write)
@@ -173,7 +173,7 @@ def test_a_line_that_does_not_reach_the_disk_is_written_again(run: RunDir, monke
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a file's name in /proc")
-def test_a_waiting_run_can_be_stopped(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiting_run_can_be_stopped(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     FullDisk(monkeypatch, "trials.jsonl", times=10**9)
     handlers = {number: signal.getsignal(number) for number in stop.EXIT_CODES}
     stop.install()
@@ -193,7 +193,7 @@ def test_a_waiting_run_can_be_stopped(run: RunDir, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a file's name in /proc")
 def test_other_errors_and_other_times_are_not_waited_for(
-    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FullDisk(monkeypatch, "trials.jsonl", times=10**9, code=errno.EIO)
     with pytest.raises(UserError, match=r"trials\.jsonl cannot be written: Input/output error.*--resume"):
@@ -206,7 +206,7 @@ def test_other_errors_and_other_times_are_not_waited_for(
 # The lock
 
 
-def test_the_lock_names_its_holder(run: RunDir) -> None:
+def test_the_lock_names_its_holder(run: RunFolder) -> None:
     assert run.driver() == (True, socket.gethostname(), os.getpid())
     with pytest.raises(UserError, match=f"another process is working on this run .pid {os.getpid()} on "):
         resume(run)
@@ -216,7 +216,7 @@ def test_the_lock_names_its_holder(run: RunDir) -> None:
     assert run.driver().running
 
 
-def test_a_dead_driver_holds_nothing(run: RunDir) -> None:
+def test_a_dead_driver_holds_nothing(run: RunFolder) -> None:
     run.close()
     code = (
         "import os, signal, sys; from pathlib import Path; from mergesmith.optimizer.run_folder.lock import take_lock\n"
@@ -233,7 +233,7 @@ def test_a_dead_driver_holds_nothing(run: RunDir) -> None:
     assert run.driver() == (False, socket.gethostname(), process.pid)
 
 
-def test_asking_for_the_driver_does_not_turn_one_away(run: RunDir) -> None:
+def test_asking_for_the_driver_does_not_turn_one_away(run: RunFolder) -> None:
     """Who asks holds a shared lock for a moment; a driver that begins in that moment waits for it."""
     run.close()
     with (run.path / "lock").open() as file:
@@ -246,7 +246,7 @@ def test_asking_for_the_driver_does_not_turn_one_away(run: RunDir) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
 def test_a_file_system_without_locks_is_called_so(
-    code: int, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: int, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(file: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
@@ -267,10 +267,10 @@ def test_the_root_is_found_from_the_new_place(tmp_path: Path) -> None:
     (home / "a").mkdir(parents=True)
     run = make_run(home / "runs" / "one")
     run.close()
-    RunDir.resume(run.path, config(), home).close()
+    RunFolder.resume(run.path, config(), home).close()
     assert run.root == home
     home.rename(tmp_path / "elsewhere")
-    moved = RunDir.open(tmp_path / "elsewhere" / "runs" / "one")
+    moved = RunFolder.open(tmp_path / "elsewhere" / "runs" / "one")
     assert moved.root == tmp_path / "elsewhere"
     assert moved.here(str(home / "a")) == str(tmp_path / "elsewhere" / "a")
     assert moved.here(f"{home}/a+{home}/a") == f"{tmp_path}/elsewhere/a+{tmp_path}/elsewhere/a"

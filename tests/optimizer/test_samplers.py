@@ -19,9 +19,18 @@ import pytest
 from mergesmith.errors import UserError
 from mergesmith.optimizer.samplers import SAMPLERS, Observation, Sampler, derived_seed, make_sampler
 from mergesmith.optimizer.samplers.tpe import TPESampler, distributions, frozen_trial
-from mergesmith.search_spaces import METHOD, Choice, Dimension, Float, Params, SearchSpace, SpaceConfig, Subject
+from mergesmith.search_spaces import (
+    METHOD,
+    Choice,
+    Dimension,
+    Float,
+    MergeIngredients,
+    Params,
+    SearchSpace,
+    SpaceConfig,
+)
 
-SUBJECT = Subject("./base", ("./a", "./b", "./c"), "float32")
+SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "float32")
 MIXED = SearchSpace(SpaceConfig(), SUBJECT)
 SMOOTH = SearchSpace(SpaceConfig(methods={"task_arithmetic": {}}, knots=2), SUBJECT)  # six numbers
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from tiny_run import write_search
 
 from mergesmith.errors import UserError
 from mergesmith.evaluators import ItemScores, Scores
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.answer_audit import audit_warnings
 from mergesmith.optimizer.search.scorer_choice import recorded_plan
 
@@ -38,9 +38,9 @@ def test_scorers_are_chosen_recorded_and_kept(run_folder: Path, command: Command
     assert verdict["scorers"] == {"mc": "rows", "gen": "hf", "ppl": "hf"}
     assert set(verdict["report"][0]["answers"]) == {"gen"}
     assert set(verdict["report"][0]["answers"]["gen"]) == {"truncated", "empty", "unextracted", "length"}
-    rates = RunDir.open(run_folder / "run").trials()[0].answers
+    rates = RunFolder.open(run_folder / "run").trials()[0].answers
     assert rates["gen"].keys() == verdict["report"][0]["answers"]["gen"].keys()
-    kept = RunDir.open(run_folder / "run").items(0, "report")
+    kept = RunFolder.open(run_folder / "run").items(0, "report")
     assert kept is not None
     assert kept.items["gen"].facts is not None
     assert kept.items["mc"].facts is None
@@ -70,7 +70,7 @@ def test_a_forced_scorer_gives_the_same_items(run_folder: Path, command: Command
         outcome = command("search", search, "--trials", 0)
         assert outcome.code == 0, outcome.err
         assert ("mc: scored by hf" in outcome.out) == (scorer == "hf")
-        found = RunDir.open(run_folder / scorer).items(1, "search")
+        found = RunFolder.open(run_folder / scorer).items(1, "search")
         assert found is not None
         values.append({leaf: items.values.tolist() for leaf, items in found.items.items()})
     assert values[0] == values[1]

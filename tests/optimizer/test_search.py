@@ -14,7 +14,7 @@ from tiny_run import write_search
 
 from mergesmith.merge_ops import read_recipe
 from mergesmith.optimizer.config import load_config
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.samplers import SAMPLERS
 
 BASELINES = 10  # base, three parents, uniform, two task arithmetics, three slerps
@@ -195,7 +195,7 @@ def test_torn_tail_is_cut_and_its_trial_done_again(run_folder: Path, command: Co
 def test_items_tell_what_the_lines_say(run_folder: Path, command: Command) -> None:
     search = write_search(run_folder)
     assert command("search", search).code == 0
-    run = RunDir.open(run_folder / "run")
+    run = RunFolder.open(run_folder / "run")
     for trial in run.trials():
         scores = run.items(trial.number, "search")
         assert scores is not None

@@ -17,13 +17,13 @@ from tiny_run import write_search
 
 from mergesmith.optimizer.commands.status import read_status
 from mergesmith.optimizer.run_folder.atomic_files import EVENTS, json_line
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 
 BASELINES = 3
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDir:
+def run(tmp_path: Path) -> RunFolder:
     """A run with three baselines and four of twenty trials finished, one of them dropped, one failed, one repeated."""
     run = make_run(tmp_path / "run", trials=20)
     for number in range(BASELINES):
@@ -35,13 +35,13 @@ def run(tmp_path: Path) -> RunDir:
     return run
 
 
-def rewrite_events(run: RunDir, now: float, events: list[tuple[float, str, dict[str, Any]]]) -> None:
+def rewrite_events(run: RunFolder, now: float, events: list[tuple[float, str, dict[str, Any]]]) -> None:
     """Events that happened so many seconds ago."""
     lines = [json_line({"at": now - ago, "event": event, **facts}) for ago, event, facts in events]
     (run.path / EVENTS).write_bytes(b"".join(lines))
 
 
-def test_counts_and_best(run: RunDir) -> None:
+def test_counts_and_best(run: RunFolder) -> None:
     status = read_status(run.path, time.time())
     assert (status.done, status.total) == (7, BASELINES + 20)
     assert {k: n for k, n in status.states.items() if n} == {"complete": 5, "dropped": 1, "failed": 1, "repeated": 1}
@@ -60,7 +60,7 @@ def test_the_number_of_baselines_is_not_guessed(tmp_path: Path) -> None:
     assert read_status(run.path, time.time()).total == 29
 
 
-def test_what_happens_now(run: RunDir) -> None:
+def test_what_happens_now(run: RunFolder) -> None:
     now = time.time()
     events: list[tuple[float, str, dict[str, Any]]] = [
         (9000, "driver", {"state": "started", "pid": 1, "host": "old"}),
@@ -85,7 +85,7 @@ def test_what_happens_now(run: RunDir) -> None:
     assert status.seconds_left == pytest.approx((23 - 7) * 30)
 
 
-def test_told_of_a_running_run(run: RunDir, command: Command) -> None:
+def test_told_of_a_running_run(run: RunFolder, command: Command) -> None:
     run.note("asked", number=7, after=7, params={})
     run.note("lost", number=7, worker="w1", place="b", error="killed\nsecond line", seconds=3.0, counts=True)
     run.note("worker", name="w1", state="lost", place="b", error="killed")
@@ -105,7 +105,7 @@ def test_told_of_a_running_run(run: RunDir, command: Command) -> None:
     assert "--resume" not in outcome.out
 
 
-def test_told_of_a_dead_run_and_of_a_line_in_the_making(run: RunDir, command: Command) -> None:
+def test_told_of_a_dead_run_and_of_a_line_in_the_making(run: RunFolder, command: Command) -> None:
     run.note("asked", number=7, after=7, params={})
     run.close()
     for name in ("trials.jsonl", "events.jsonl"):
@@ -137,7 +137,7 @@ def test_no_run_is_one_message(tmp_path: Path, command: Command) -> None:
     assert outcome.err == f"mergesmith: {tmp_path}/nowhere holds no run\n"
 
 
-def test_it_answers_without_the_heavy_libraries(run: RunDir) -> None:
+def test_it_answers_without_the_heavy_libraries(run: RunFolder) -> None:
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'optuna', 'lm_eval', 'numpy'): sys.modules[name] = None\n"
         f"sys.argv = ['mergesmith', 'status', {str(run.path)!r}]\n"

@@ -12,10 +12,10 @@ import torch
 from mergesmith.merge_ops import METHODS, MergeMethod, Recipe, parse_recipe
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
-from mergesmith.merge_ops.methods import Base, Numbers, Scope
-from mergesmith.search_spaces import METHOD, Choice, Params, SearchSpace, SpaceConfig, Subject
+from mergesmith.merge_ops.methods import Base, ParameterValues, Scope
+from mergesmith.search_spaces import METHOD, Choice, MergeIngredients, Params, SearchSpace, SpaceConfig
 
-SUBJECT = Subject("./base", ("./a", "./b", "./c"), "float32")
+SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "float32")
 POINTS = 50
 # A layer in the middle, the last layer, a tensor outside the layers.
 PLACES = (("model.layers.1.mlp.up_proj.weight", 1 / 3), ("model.layers.3.self_attn.q_proj.weight", 1.0), ("norm", None))
@@ -31,7 +31,7 @@ def points(space: SearchSpace, method: str) -> Iterator[Params]:
         yield point
 
 
-def numbers(recipe: Recipe, method: MergeMethod, models: list[str], name: str, depth: float | None) -> Numbers:
+def numbers(recipe: Recipe, method: MergeMethod, models: list[str], name: str, depth: float | None) -> ParameterValues:
     """What planning makes of a recipe without slices."""
     base = models.index(recipe.base_model) if recipe.base_model and method.base is not Base.IGNORED else None
     own = {source.model: source.parameters for source in recipe.models}
@@ -49,7 +49,7 @@ def numbers(recipe: Recipe, method: MergeMethod, models: list[str], name: str, d
         }
         for i, model in enumerate(models)
     )
-    return Numbers(tensor, inputs, base, depth)
+    return ParameterValues(tensor, inputs, base, depth)
 
 
 def tensors(models: list[str], shape: tuple[int, ...]) -> list[torch.Tensor]:

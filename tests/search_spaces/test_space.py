@@ -14,15 +14,15 @@ from mergesmith.search_spaces import (
     UNIFORM,
     Choice,
     Float,
+    MergeIngredients,
     OutsideSpaceError,
     Params,
     SearchSpace,
     SpaceConfig,
-    Subject,
     baselines,
 )
 
-SUBJECT = Subject("./base", ("./a", "./b", "./c"), "bfloat16", seed=3)
+SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "bfloat16", seed=3)
 CONFIGS = {
     "defaults": {},
     "knots and filters": {"knots": 3, "filters": ["mlp", "self_attn"]},
@@ -47,7 +47,7 @@ CONFIGS = {
 }
 
 
-def space(name: str = "defaults", subject: Subject = SUBJECT) -> SearchSpace:
+def space(name: str = "defaults", subject: MergeIngredients = SUBJECT) -> SearchSpace:
     return SearchSpace(SpaceConfig.model_validate(CONFIGS[name]), subject)
 
 
@@ -124,7 +124,7 @@ def test_gradients_are_written_as_lists_in_order() -> None:
 
 
 def test_slerp_of_one_model_starts_from_the_base() -> None:
-    searched = SearchSpace(SpaceConfig(methods={"slerp": {}}), Subject("./base", ("./a",), "float32"))
+    searched = SearchSpace(SpaceConfig(methods={"slerp": {}}), MergeIngredients("./base", ("./a",), "float32"))
     assert [d.name for d in searched.dimensions("slerp")] == ["slerp.t"]
     assert searched.recipe({METHOD: "slerp", "slerp.t": 0.25}).base_model == "./base"
 
@@ -217,9 +217,9 @@ def test_baselines() -> None:
         if name.startswith(("uniform", "task", "slerp")) and space().params(recipe)
     ]
     assert len(inside) == 6  # all but base and parents are points of the default space
-    many = Subject("./base", tuple(f"./m{i}" for i in range(5)), "float32")
+    many = MergeIngredients("./base", tuple(f"./m{i}" for i in range(5)), "float32")
     assert not any(name.startswith("slerp") for name, _ in baselines(many))  # ten pairs would be too many
-    assert len(list(baselines(Subject("./base", ("./a",), "float32")))) == 2
+    assert len(list(baselines(MergeIngredients("./base", ("./a",), "float32")))) == 2
 
 
 FAULTS = [
@@ -259,7 +259,7 @@ def test_broken_sections(document: dict[str, object], message: str) -> None:
 
 
 def test_methods_that_need_more_fine_tunes_than_there_are_say_so() -> None:
-    one = Subject("./base", ("./a",), "bfloat16")
+    one = MergeIngredients("./base", ("./a",), "bfloat16")
     for method in ("model_stock", "consensus", "nuslerp"):
         with pytest.raises(UserError, match=f"{method} needs at least 2 fine-tunes, but here are 1"):
             SearchSpace(SpaceConfig.model_validate({"methods": [method]}), one)

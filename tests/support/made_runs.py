@@ -9,12 +9,12 @@ import numpy as np
 
 from mergesmith.evaluators import ItemScores, Score, Scores
 from mergesmith.optimizer.config import RunConfig, parse_config
-from mergesmith.optimizer.run_folder.run_folder import RunDir
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers import make_sampler
-from mergesmith.search_spaces import SearchSpace, SpaceConfig, Subject
+from mergesmith.search_spaces import MergeIngredients, SearchSpace, SpaceConfig
 
-SUBJECT = Subject("./zoo/base", ("./zoo/a", "./zoo/b", "./zoo/c"), "bfloat16")
+SUBJECT = MergeIngredients("./zoo/base", ("./zoo/a", "./zoo/b", "./zoo/c"), "bfloat16")
 SPACE = SearchSpace(
     SpaceConfig(methods={"task_arithmetic": {}}, knots=5, filters=("self_attn", "mlp", "embed")), SUBJECT
 )
@@ -27,8 +27,8 @@ def config(**search: Any) -> RunConfig:
     return parse_config(document, where="search.yaml")
 
 
-def make_run(folder: Path, **search: Any) -> RunDir:
-    return RunDir.create(folder, config(**search), folder.parent)
+def make_run(folder: Path, **search: Any) -> RunFolder:
+    return RunFolder.create(folder, config(**search), folder.parent)
 
 
 def make_trial(number: int, **changes: Any) -> Trial:

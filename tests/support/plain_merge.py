@@ -8,7 +8,7 @@ import torch
 
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
-from mergesmith.merge_ops.methods import METHODS, Numbers, Scope
+from mergesmith.merge_ops.methods import METHODS, ParameterValues, Scope
 
 
 def merge(
@@ -24,7 +24,7 @@ def merge(
     tensor = {p.name: shared.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
     defaults = {p.name: p.default for p in method.parameters if p.scope is not Scope.TENSOR}
     given = tuple({} if i == base else {**defaults, **values} for i, values in enumerate(per_input))
-    plan = method.plan(Numbers(tensor, given, base, depth), InputStatistics(lambda: inputs, base))
+    plan = method.plan(ParameterValues(tensor, given, base, depth), InputStatistics(lambda: inputs, base))
     return execute(plan, inputs, base=base, seed=seed, name="x")
 
 

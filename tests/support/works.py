@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
-from mergesmith.merge_ops.executors.job import Work
+from mergesmith.merge_ops.executors.job import TensorJob
 from mergesmith.merge_ops.executors.reference import execute
-from mergesmith.merge_ops.methods import METHODS, Base, MergeMethod, Numbers, Scope
+from mergesmith.merge_ops.methods import METHODS, Base, MergeMethod, ParameterValues, Scope
 
 
 def models(shape: tuple[int, ...], count: int, dtype: torch.dtype, seed: int = 0) -> list[torch.Tensor]:
@@ -22,7 +22,7 @@ def models(shape: tuple[int, ...], count: int, dtype: torch.dtype, seed: int = 0
     return [x.to(dtype) for x in (base, *others)]
 
 
-def numbers_for(method: MergeMethod, count: int, changed: dict[str, Any]) -> Numbers:
+def numbers_for(method: MergeMethod, count: int, changed: dict[str, Any]) -> ParameterValues:
     base = None if method.base is Base.IGNORED else 0
 
     def value(parameter: Any, place: int) -> Any:
@@ -41,7 +41,7 @@ def numbers_for(method: MergeMethod, count: int, changed: dict[str, Any]) -> Num
         }
         for i in range(count)
     )
-    return Numbers(tensor, inputs, base, depth=0.5)
+    return ParameterValues(tensor, inputs, base, depth=0.5)
 
 
 def work_for(
@@ -52,7 +52,7 @@ def work_for(
     known: dict[Hashable, Any] | None = None,
     repeated: bool = True,
     **changed: Any,
-) -> Work:
+) -> TensorJob:
     known = {} if known is None else known
 
     def remember(places: tuple[int, ...], key: Hashable, make: Callable[[], Any]) -> Any:
@@ -63,10 +63,12 @@ def work_for(
     numbers = numbers_for(method, len(inputs), changed)
     plan = method.plan(numbers, InputStatistics(lambda: inputs, numbers.base))
     target = torch.full(inputs[0].shape, math.nan, dtype=out, device=inputs[0].device)
-    return Work(plan, tuple(inputs), target, numbers.base, 7, "model.layers.0.mlp.up_proj.weight", remember, repeated)
+    return TensorJob(
+        plan, tuple(inputs), target, numbers.base, 7, "model.layers.0.mlp.up_proj.weight", remember, repeated
+    )
 
 
-def reference(work: Work) -> torch.Tensor:
+def reference(work: TensorJob) -> torch.Tensor:
     merged = execute(work.plan, work.inputs, base=work.base, seed=work.seed, name=work.name)
     return merged.to(work.out.dtype)
 

@@ -10,7 +10,7 @@ import torch
 
 from ...methods import AddDelta, Custom, LinearCombination, MaskedSum, RowCombination
 from ...numerics.reductions import CHUNK, sum_of_chunks
-from ..job import Work
+from ..job import TensorJob
 from ..mask_cuts import SourceNumbers, by_magnitude, by_rank, numbers_of, row_length
 from .gram_kernels import products
 from .launch import addresses, all_bfloat16, chunks_of, codes, each, run, supported
@@ -24,7 +24,7 @@ from .task_vector_counts import TaskVectorCounts
 FUSED = 8  # inputs up to which a linear combination has a kernel for its number of them
 
 
-def can_run(work: Work) -> bool:
+def can_run(work: TensorJob) -> bool:
     """Whether there is a kernel for this work, its dtypes and the places of its tensors."""
     plan, inputs = work.plan, work.inputs
     if not all(supported(x) for x in (*inputs, work.out)) or not inputs[0].numel():
@@ -41,9 +41,9 @@ def can_run(work: Work) -> bool:
     return True
 
 
-def run_all(works: Sequence[Work]) -> None:
+def run_all(works: Sequence[TensorJob]) -> None:
     """Fill every work's `out`; works of one kernel share a launch."""
-    batches: dict[tuple[object, ...], list[Work]] = {}
+    batches: dict[tuple[object, ...], list[TensorJob]] = {}
     for work in works:
         batches.setdefault(_kind(work), []).append(work)
     for kind, batch in batches.items():
@@ -58,7 +58,7 @@ def run_all(works: Sequence[Work]) -> None:
                 _single(work)
 
 
-def _kind(work: Work) -> tuple[object, ...]:
+def _kind(work: TensorJob) -> tuple[object, ...]:
     plan = work.plan
     if isinstance(plan, (LinearCombination, AddDelta)):
         tensors, _ = work.terms
@@ -68,7 +68,7 @@ def _kind(work: Work) -> tuple[object, ...]:
     return ("single",)
 
 
-def _combine(works: Sequence[Work]) -> None:
+def _combine(works: Sequence[TensorJob]) -> None:
     terms, outs = [work.terms for work in works], [work.out for work in works]
     inputs = np.stack([addresses(tensors) for tensors, _ in terms])
     coefficients = np.array([factors for _, factors in terms], np.float32)
@@ -76,7 +76,7 @@ def _combine(works: Sequence[Work]) -> None:
     run(combine, chunks_of([out.numel() for out in outs]), addresses(outs), inputs, coefficients, zeros, like)
 
 
-def _combine_mixed(works: Sequence[Work]) -> None:
+def _combine_mixed(works: Sequence[TensorJob]) -> None:
     terms = [work.terms for work in works]
     most = max(1, *(len(tensors) for tensors, _ in terms))
     inputs, kinds = np.zeros((2, len(works), most), np.int64)
@@ -90,7 +90,7 @@ def _combine_mixed(works: Sequence[Work]) -> None:
     run(combine_mixed, chunks, addresses(outs), codes(outs), inputs, kinds, counts, coefficients)
 
 
-def _masked(works: Sequence[Work], form: tuple[int, ...]) -> None:
+def _masked(works: Sequence[TensorJob], form: tuple[int, ...]) -> None:
     plans = [work.plan for work in works if isinstance(work.plan, MaskedSum)]
     count = len(plans[0].rules)
     shape = (len(works), count)
@@ -138,7 +138,7 @@ def _masked(works: Sequence[Work], form: tuple[int, ...]) -> None:
     )
 
 
-def _masks(work: Work, numbers: Sequence[SourceNumbers], counts: TaskVectorCounts) -> list[int]:
+def _masks(work: TensorJob, numbers: Sequence[SourceNumbers], counts: TaskVectorCounts) -> list[int]:
     """The addresses of one work's masks by rank, which `counts` keeps alive."""
     length, found = row_length(work.out), []
     for position, n in enumerate(numbers):
@@ -148,7 +148,7 @@ def _masks(work: Work, numbers: Sequence[SourceNumbers], counts: TaskVectorCount
     return found
 
 
-def _single(work: Work) -> None:
+def _single(work: TensorJob) -> None:
     if isinstance(work.plan, RowCombination):
         _combine_rows(work, work.plan)
     else:
@@ -156,7 +156,7 @@ def _single(work: Work) -> None:
         KERNELS[work.plan.kernel](work, work.plan.numbers)
 
 
-def _combine_rows(work: Work, plan: RowCombination) -> None:
+def _combine_rows(work: TensorJob, plan: RowCombination) -> None:
     placed = _inner_and_size(work)
     assert placed is not None, "Should not reach."
     inner, _ = placed
@@ -175,7 +175,7 @@ def _combine_rows(work: Work, plan: RowCombination) -> None:
     )
 
 
-def _inner_and_size(work: Work) -> tuple[int, int] | None:
+def _inner_and_size(work: TensorJob) -> tuple[int, int] | None:
     """Where coefficients vary along one run of dimensions: the elements after it, and how many coefficients."""
     assert isinstance(work.plan, RowCombination), "Should not reach."
     shape, own = tuple(work.out.shape), work.plan.coefficients[0].shape

@@ -10,7 +10,7 @@ from ...methods.arcee_fusion import importance
 from ...methods.ram import unique_scales
 from ...methods.sce import energy_shares
 from ...numerics.reductions import CHUNK, sum_of_chunks
-from ..job import Work
+from ..job import TensorJob
 from ..mask_cuts import EVERYTHING, NOTHING
 from .elementwise import CONSENSUS, FUSION, NEARSWAP, RAM, elementwise, moved_counts
 from .launch import addresses, all_bfloat16, chunks_of, codes, parallel, run
@@ -19,15 +19,15 @@ from .magnitude_table import MagnitudeTable
 from .pending_cuts import answers
 from .sce import energies, sce
 
-Numbers = tuple[float, ...]
+ParameterValues = tuple[float, ...]
 
 
 def _launch(
-    work: Work,
+    work: TensorJob,
     rule: tuple[int, ...],
-    parameters: Numbers,
+    parameters: ParameterValues,
     *,
-    factors: Numbers | None = None,
+    factors: ParameterValues | None = None,
     rows: np.ndarray | None = None,
 ) -> None:
     based, outs = work.based, (work.out,)
@@ -49,15 +49,15 @@ def _launch(
     )
 
 
-def _nearswap(work: Work, numbers: Numbers) -> None:
+def _nearswap(work: TensorJob, numbers: ParameterValues) -> None:
     _launch(work, NEARSWAP, numbers)
 
 
-def _consensus(work: Work, numbers: Numbers) -> None:
+def _consensus(work: TensorJob, numbers: ParameterValues) -> None:
     _launch(work, CONSENSUS, numbers)
 
 
-def _ram(work: Work, numbers: Numbers) -> None:
+def _ram(work: TensorJob, numbers: ParameterValues) -> None:
     epsilon, r, alpha, factor = numbers
     based = work.based
 
@@ -84,13 +84,13 @@ def _ram(work: Work, numbers: Numbers) -> None:
     _launch(work, RAM, (epsilon, factor), factors=scales)
 
 
-def _fusion(work: Work, _numbers: Numbers) -> None:
+def _fusion(work: TensorJob, _numbers: ParameterValues) -> None:
     own, other = work.based
     rows, threshold = work.remember((work.base or 0, *work.sources), "importance", lambda: importance(own, other))
     _launch(work, FUSION, (threshold, 0.0), rows=rows.numpy().reshape(-1))
 
 
-def _sce(work: Work, numbers: Numbers) -> None:
+def _sce(work: TensorJob, numbers: ParameterValues) -> None:
     share, scale = numbers
     based, size = work.based, work.out.numel()
     cut = EVERYTHING
@@ -110,7 +110,7 @@ def _sce(work: Work, numbers: Numbers) -> None:
     run(sce, chunks_of([size]), *out, inputs, kinds, form, like, at, like[1:], *own)
 
 
-KERNELS: dict[str, Callable[[Work, Numbers], None]] = {
+KERNELS: dict[str, Callable[[TensorJob, ParameterValues], None]] = {
     "nearswap": _nearswap,
     "ram": _ram,
     "consensus": _consensus,

@@ -10,7 +10,7 @@ import torch
 
 from ...numerics.random_masks import LEVELS
 from ...numerics.reductions import INFINITE, fixed_exponent
-from ..job import Work
+from ..job import TensorJob
 from ..mask_cuts import Cut, row_length
 from .hash_kernels import kept_sums, largest_bits, sums_by_hash, window_sums
 from .launch import addresses, chunks_of, codes, parallel, run
@@ -25,7 +25,7 @@ WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are kept, 256 to 512
 class TaskVectorCounts:
     """The counts of one work's task vectors; see `masks.Counts`."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: TensorJob) -> None:
         self._work, self._inputs, self._size = work, work.based, work.out.numel()
         self._masks: dict[int, tuple[np.ndarray, int]] = {}
 

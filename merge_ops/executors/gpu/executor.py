@@ -10,7 +10,7 @@ import torch
 import triton
 
 from ...methods import AddDelta, Custom, KeepWindow, LinearCombination, MaskedSum, RowCombination
-from ..job import Work
+from ..job import TensorJob
 from ..mask_cuts import by_magnitude, by_rank, numbers_of
 from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table, upload
 from .linear import combine, combine_rows
@@ -25,7 +25,7 @@ MOST_ELEMENTS = (
 )  # of a tensor with masks or a kernel of its own: the hash's key changes there, and indices fit 32 bits
 
 
-def can_run(work: Work) -> bool:
+def can_run(work: TensorJob) -> bool:
     """Whether there is a kernel for this work, its dtypes and the places of its tensors."""
     plan, size, device = work.plan, work.out.numel(), work.out.device
     if not size or not all(supported(x, device) for x in (*work.inputs, work.out)):
@@ -42,9 +42,9 @@ def can_run(work: Work) -> bool:
     return True
 
 
-def run_all(works: Sequence[Work]) -> None:
+def run_all(works: Sequence[TensorJob]) -> None:
     """Fill every work's `out`; works of one kernel share launches. Returns before the device is done."""
-    batches: dict[tuple[object, ...], list[Work]] = {}
+    batches: dict[tuple[object, ...], list[TensorJob]] = {}
     for work in works:
         batches.setdefault(_kind(work), []).append(work)
     for (launch, device, *_), batch in batches.items():
@@ -54,7 +54,7 @@ def run_all(works: Sequence[Work]) -> None:
                 launch(batch[start : start + TOGETHER])
 
 
-def _kind(work: Work) -> tuple[object, ...]:
+def _kind(work: TensorJob) -> tuple[object, ...]:
     """The launcher, the device, and whatever else works of one launch have in common."""
     plan, device = work.plan, work.out.device
     if isinstance(plan, (LinearCombination, AddDelta)):
@@ -69,7 +69,7 @@ def _kind(work: Work) -> tuple[object, ...]:
     return (_sum_masked, device, len(tensors), codes(tensors), aligned(tensors), _rule(plan), _vote(plan))
 
 
-def _combine(works: Sequence[Work]) -> None:
+def _combine(works: Sequence[TensorJob]) -> None:
     terms = [work.terms for work in works]
     tensors = [(work.out, *inputs) for work, (inputs, _) in zip(works, terms, strict=True)]
     count, device = len(tensors[0]) - 1, works[0].out.device
@@ -90,7 +90,7 @@ def _combine(works: Sequence[Work]) -> None:
     )
 
 
-def _combine_rows(works: Sequence[Work]) -> None:
+def _combine_rows(works: Sequence[TensorJob]) -> None:
     for work in works:
         plan, out, tensors = work.plan, work.out, (work.out, *work.inputs)
         assert isinstance(plan, RowCombination), "Should not reach."
@@ -124,7 +124,7 @@ def inner_and_period(plan: RowCombination, shape: tuple[int, ...]) -> tuple[int,
     return prod(shape[last + 1 :]), prod(own)
 
 
-def _sum_masked(works: Sequence[Work]) -> None:
+def _sum_masked(works: Sequence[TensorJob]) -> None:
     device, plans = works[0].out.device, [_masked(work) for work in works]
     count, rule = len(plans[0].rules), _rule(plans[0])
     numbers = np.zeros((len(works), count, NUMBERS), dtype=np.int64)
@@ -163,7 +163,7 @@ def _sum_masked(works: Sequence[Work]) -> None:
     )
 
 
-def _masked(work: Work) -> MaskedSum:
+def _masked(work: TensorJob) -> MaskedSum:
     assert isinstance(work.plan, MaskedSum), "Should not reach."
     return work.plan
 

@@ -83,7 +83,7 @@ def _summed(
     if VOTE == _AVERAGE:
         total = tl.div_rn(total, tl.maximum(kept, 1.0))
     elif VOTE >= _ELECT:
-        # Numbers that are none pass on by way of the sign.
+        # ParameterValues that are none pass on by way of the sign.
         sign = tl.where(total >= 0.0, 1.0, tl.where(total < 0.0, -1.0, total))
         for k in tl.static_range(COUNT):
             d = deltas[k] * sign

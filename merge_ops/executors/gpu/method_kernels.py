@@ -15,7 +15,7 @@ from ...methods.arcee_fusion import importance
 from ...methods.ram import unique_scales
 from ...methods.sce import energy_shares
 from ...numerics.reductions import CHUNK, chunked_sum, row_sums, sum_of_chunks
-from ..job import Work
+from ..job import TensorJob
 from .elementwise import CONSENSUS, FUSION, LANES, NEARSWAP, NUMBERS, RAM, SCE, SCE_CUT, elementwise, energies
 from .launch import BLOCK, EXACT, aligned, chunk_table, codes, table, upload
 from .magnitude_table import Inputs, MagnitudeTable
@@ -24,7 +24,7 @@ from .pending_cuts import Request, resolve
 PIECE = 1 << 24  # elements at a time where torch operations count
 CHUNKS = 256  # of a tensor, whose energies are halved at a time: 32 MiB of sums per source
 
-Launcher = Callable[[Sequence[Work]], None]
+Launcher = Callable[[Sequence[TensorJob]], None]
 
 
 def launcher(plan: Custom, sources: int) -> Launcher | None:
@@ -35,7 +35,7 @@ def launcher(plan: Custom, sources: int) -> Launcher | None:
 
 
 def _launch(
-    works: Sequence[Work],
+    works: Sequence[TensorJob],
     rule: int,
     parameters: Sequence[Sequence[float]],
     numbers: torch.Tensor | None = None,
@@ -59,19 +59,19 @@ def _launch(
     )
 
 
-def _nearswap(works: Sequence[Work]) -> None:
+def _nearswap(works: Sequence[TensorJob]) -> None:
     _launch(works, NEARSWAP, [_numbers(work) for work in works])
 
 
-def _consensus(works: Sequence[Work]) -> None:
+def _consensus(works: Sequence[TensorJob]) -> None:
     _launch(works, CONSENSUS, [_numbers(work) for work in works])
 
 
-def _ram(works: Sequence[Work]) -> None:
+def _ram(works: Sequence[TensorJob]) -> None:
     _launch(works, RAM, [_ram_parameters(work) for work in works])
 
 
-def _ram_parameters(work: Work) -> tuple[float, ...]:
+def _ram_parameters(work: TensorJob) -> tuple[float, ...]:
     epsilon, r, alpha, factor = _numbers(work)
     scales = (1.0,) * len(work.sources)
     if r:
@@ -96,14 +96,14 @@ def _moved_counts(inputs: Inputs, epsilon: float) -> list[list[int]]:
     return torch.stack(parts).sum(0).tolist()
 
 
-def _fusion(works: Sequence[Work]) -> None:
+def _fusion(works: Sequence[TensorJob]) -> None:
     known = [_remembered(work, "importance", partial(importance, *work.based)) for work in works]
     lengths = [work.out.shape[-1] if work.out.dim() else 1 for work in works]
     rows = [[divergence.data_ptr(), length] for (divergence, _), length in zip(known, lengths, strict=True)]
     _launch(works, FUSION, [(threshold,) for _, threshold in known], table(rows, works[0].out.device))
 
 
-def _sce(works: Sequence[Work]) -> None:
+def _sce(works: Sequence[TensorJob]) -> None:
     found = [_remembered(work, "energies", partial(_energies, work.based)) for work in works]
     _launch(works, SCE, [_sce_parameters(work, own) for work, own in zip(works, found, strict=True)])
 
@@ -113,7 +113,7 @@ def _energies(inputs: Inputs) -> list[float]:
     return [chunked_sum([x, inputs[0]], lambda x, own: (x.float() - own.float()).double().square()) for x in inputs[1:]]
 
 
-def _sce_on_cut(works: Sequence[Work]) -> None:
+def _sce_on_cut(works: Sequence[TensorJob]) -> None:
     device, requests = works[0].out.device, []
     for t, work in enumerate(works):
         variances = _remembered(work, "variances", partial(MagnitudeTable, work.based))
@@ -157,26 +157,26 @@ def energy_sums(inputs: Inputs, addresses: torch.Tensor, cut: torch.Tensor) -> t
     return torch.cat(parts)
 
 
-def _sce_parameters(work: Work, sums: Sequence[float]) -> tuple[float, ...]:
+def _sce_parameters(work: TensorJob, sums: Sequence[float]) -> tuple[float, ...]:
     size = work.out.numel()
     return (_numbers(work)[1], *energy_shares([own / size for own in sums]))
 
 
-def _numbers(work: Work) -> tuple[float, ...]:
+def _numbers(work: TensorJob) -> tuple[float, ...]:
     assert isinstance(work.plan, Custom), "Should not reach."
     return work.plan.numbers
 
 
-def _remembered(work: Work, key: Hashable, make: Callable[[], Any]) -> Any:
+def _remembered(work: TensorJob, key: Hashable, make: Callable[[], Any]) -> Any:
     """What follows from all inputs and from no number."""
     return work.remember((work.base or 0, *work.sources), key, make)
 
 
-def _tensors(work: Work) -> tuple[torch.Tensor, ...]:
+def _tensors(work: TensorJob) -> tuple[torch.Tensor, ...]:
     return (work.out, *work.based)
 
 
-def _addresses(works: Sequence[Work]) -> torch.Tensor:
+def _addresses(works: Sequence[TensorJob]) -> torch.Tensor:
     return table([[x.data_ptr() for x in _tensors(work)] for work in works], works[0].out.device)
 
 

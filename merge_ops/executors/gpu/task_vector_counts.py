@@ -9,7 +9,7 @@ import torch
 
 from ...numerics.random_masks import LEVELS, hash_bits, keep_mask
 from ...numerics.top_k import ranks
-from ..job import Work
+from ..job import TensorJob
 from ..mask_cuts import Cut, SourceNumbers, row_length
 from .magnitude_table import SMALL, Among, Inputs, MagnitudeTable, Tie, fixed, magnitude_bits
 
@@ -20,7 +20,7 @@ PIECE = 1 << 24  # elements at a time; divides 2**32
 class TaskVectorCounts:
     """The counts of one work's task vectors; see `masks.Counts`. Masks by rank that it had to make are in `masks`."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: TensorJob) -> None:
         self._work, self._size = work, work.out.numel()
         self._sources, self.inputs = work.sources, work.based
         self._tables: dict[int, MagnitudeTable] = {}

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .declaration import Numbers
+from .declaration import ParameterValues
 from .plans import LinearCombination, RowCombination
 
 
 def over_task_vectors(
-    coefficients: Sequence[float] | Sequence[np.ndarray], numbers: Numbers
+    coefficients: Sequence[float] | Sequence[np.ndarray], numbers: ParameterValues
 ) -> LinearCombination | RowCombination:
     """Out = base + sum_i c_i (x_i - base), or sum_i c_i x_i where there is no base.
 

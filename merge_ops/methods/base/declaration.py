@@ -68,7 +68,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class ParameterValues:
     """The resolved parameters of one output tensor.
 
     `tensor` holds TENSOR parameters; `inputs` holds one mapping per input, in order, with its INPUT or NON_BASE
@@ -122,7 +122,7 @@ class MergeMethod:
     paper: str
     base: Base
     parameters: tuple[Parameter, ...]
-    plan: Callable[[Numbers, Statistics], Plan]
+    plan: Callable[[ParameterValues, Statistics], Plan]
     min_inputs: int = 1
     max_inputs: int | None = None
     statistics: tuple[str, ...] = ()
@@ -135,4 +135,4 @@ class MergeMethod:
 
 
 class PlanError(ValueError):
-    """Numbers that are each legal but that together define no tensor, such as weights whose sum is 0."""
+    """ParameterValues that are each legal but that together define no tensor, such as weights whose sum is 0."""

@@ -11,7 +11,7 @@ task vector equals scaling each one before it is masked, since masks depend on t
 
 from __future__ import annotations
 
-from .declaration import Numbers, Parameter, Scope
+from .declaration import Parameter, ParameterValues, Scope
 
 LINES = Parameter(
     "lines",
@@ -23,11 +23,11 @@ LINES = Parameter(
 LAMBDA = Parameter("lambda", Scope.TENSOR, default=1.0, doc="scale of the merged task vector")
 
 
-def depth_factor(numbers: Numbers) -> float:
+def depth_factor(numbers: ParameterValues) -> float:
     """1 + lines * depth; 1 outside the layers."""
     return 1.0 + float(numbers.tensor["lines"]) * (numbers.depth or 0.0)
 
 
-def merged_scale(numbers: Numbers) -> float:
+def merged_scale(numbers: ParameterValues) -> float:
     """The lambda of a method, times its depth factor."""
     return float(numbers.tensor["lambda"]) * depth_factor(numbers)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ...numerics.reductions import one_thread
-from .declaration import Numbers, Parameter, Range, Scope, Statistics
+from .declaration import Parameter, ParameterValues, Range, Scope, Statistics
 from .depth_scaling import LAMBDA, LINES, merged_scale
 from .elementwise import sum_in_order
 from .plans import AddDelta, LinearCombination
@@ -22,7 +22,7 @@ PARAMETERS = (SCALE, LINES)
 
 
 def plan_spectral(
-    numbers: Numbers, stats: Statistics, *, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]
+    numbers: ParameterValues, stats: Statistics, *, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]
 ) -> AddDelta | LinearCombination:
     """Out = base + lambda * derive(task matrices) in the layers, base + lambda * mean(task vectors) elsewhere."""
     if not numbers.others:
