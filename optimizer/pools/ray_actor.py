@@ -13,8 +13,7 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig, WorkersSection
 from ..session.devices import device_name
 from ..session.load_sources import load_quietly
-from ..session.session import Options, Session
-from ..session.versions import made_with
+from ..session.session import Options, Session, made_with
 from .pool import BlockDone, Event, Job
 from .ray_cluster import room
 from .worker import Worker

@@ -14,8 +14,7 @@ from mergesmith.errors import UserError
 from ...evaluators import ScoringError, ScoringPlan
 from ..pools import Pool
 from ..run_folder.run_folder import SCORING, RunFolder, write_json
-from ..session.session import Session
-from ..session.versions import made_with
+from ..session.session import Session, made_with
 
 
 def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console: Console) -> None:

@@ -34,6 +34,7 @@ from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, par
 from ..config import RunConfig
 from .devices import pick_devices
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
+from .versions import versions
 
 
 @dataclass(frozen=True)
@@ -270,3 +271,8 @@ def host_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+def made_with(session: Session) -> dict[str, str | None]:
+    """What decides, beside the models and tasks, whether a scorer agrees with lm-eval's."""
+    return {"device": session.device.type, **versions()}
