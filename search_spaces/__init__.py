@@ -1,9 +1,10 @@
 """From what an optimizer moves to recipes and back. Knows nothing of scores."""
 
 from .baselines import BASE, UNIFORM, baselines, parent_name, single
-from .branch import OutsideSpaceError
 from .config import ParameterConfig, SpaceConfig
+from .coordinates import Coordinates
 from .dimensions import Choice, Dimension, Float, Params, Value
+from .method_space import OutsideSpaceError
 from .space import METHOD, MergeIngredients, SearchSpace
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "METHOD",
     "UNIFORM",
     "Choice",
+    "Coordinates",
     "Dimension",
     "Float",
     "MergeIngredients",

@@ -14,9 +14,10 @@ from mergesmith.errors import Faults, unknown
 
 from ..merge_ops import METHODS, MergeMethod, Parameter, Recipe, Scope, Source
 from ..merge_ops.methods import Base
-from .branch import MethodSpace, OutsideSpaceError
 from .config import PER_MODEL, ParameterConfig, SpaceConfig
+from .coordinates import Coordinates, arms
 from .dimensions import Choice, Dimension, Params
+from .method_space import MethodSpace, OutsideSpaceError
 
 METHOD = "method"
 
@@ -82,6 +83,10 @@ class SearchSpace:
     def dimensions(self, method: str) -> tuple[Dimension, ...]:
         """The dimensions of one method, in a fixed order."""
         return self.branches[method].dimensions
+
+    def arms(self, method: str) -> list[Coordinates]:
+        """The cubes in which samplers move within one method: one for every setting of its choices."""
+        return arms(self.branches[method], {METHOD: method})
 
     def recipe(self, params: Params) -> Recipe:
         """The recipe at a point of the space."""

@@ -95,7 +95,7 @@ def _combination(numbers: ParameterValues) -> LinearCombination:
 def _parameters(
     *, normalize: bool, rescale: bool, density: Range | None = None, more: tuple[Parameter, ...] = ()
 ) -> tuple[Parameter, ...]:
-    weights = Range(0.0, 1.5)  # evolved weights of good merges sum to about 2 (Akiba et al. 2024, arXiv:2403.13187)
+    weights = Range(0.0, 3.0)  # samplers draw a total weight and shares: see search_spaces/coordinates.py
     return (
         Parameter("weight", Scope.NON_BASE, required=True, search=weights, doc="weight of this task vector"),
         Parameter(

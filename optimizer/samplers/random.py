@@ -1,4 +1,4 @@
-"""Independent uniform draws: the control that every other sampler has to beat."""
+"""Independent draws from the prior: the control that every other sampler has to beat."""
 
 from __future__ import annotations
 
@@ -6,32 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...search_spaces import METHOD, Choice, Dimension, Params, SearchSpace, Value
-from .sampler import Observation, derived_seed
+from ...search_spaces import SearchSpace
+from .arms import Arms
+from .sampler import Observation, Proposal, derived_seed
 
 NAME = "random"
 
 
 class RandomSampler:
-    """Draws the method, then each of its dimensions, uniformly (on a log scale where the dimension says so)."""
+    """Draws the method, then each of its choices, then its numbers, from the prior of the space's coordinates."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        self.space, self.seed = space, seed
+        self.arms, self.seed = Arms(space), seed
 
     def tell(self, observation: Observation) -> None:
-        """Learns nothing."""
+        """Learn nothing."""
 
-    def ask(self, index: int, pending: Sequence[Params]) -> Params:
-        """A draw that depends on the seed and the index alone."""
+    def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal:
+        """Return a draw that depends on the seed and the index alone."""
         rng = np.random.Generator(np.random.PCG64(derived_seed(self.seed, NAME, index)))
-        method = str(_draw(self.space.root, rng))
-        return {METHOD: method, **{d.name: _draw(d, rng) for d in self.space.dimensions(method)}}
-
-
-def _draw(dimension: Dimension, rng: np.random.Generator) -> Value:
-    if isinstance(dimension, Choice):
-        return dimension.options[int(rng.integers(len(dimension.options)))]
-    return dimension.from_unit(float(rng.random()))
+        return Proposal(self.arms.draw(rng))
 
 
 make = RandomSampler

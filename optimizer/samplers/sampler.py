@@ -1,51 +1,123 @@
-"""What a sampler is: something whose next proposal depends on nothing but what it was told."""
+"""What a sampler is: something whose next proposal depends on nothing but its observations so far."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ...search_spaces import Params
 
 
 @dataclass(frozen=True)
-class Observation:
-    """A finished candidate as a sampler hears of it.
+class Proposal:
+    """A point to look at.
 
-    `value` is maximized; None for a failed one. `violations`: by how much each limit is passed, at most 0 allowed.
+    Attributes:
+        params: the point.
+        stage: the stage of the search that asks for it; "" for samplers without stages and for baselines.
+        probe: "" for a candidate to score; "loss" and "gradient" for the loss of the gold answers, which is no score.
+        offset: for probes: which items come first; steps of different offsets see different items.
     """
 
     params: Params
+    stage: str = ""
+    probe: Literal["", "loss", "gradient"] = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """There is nothing better to find: `reason` in words, and how many numbers the search could move."""
+
+    reason: str
+    axes: int
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """The result of a probe.
+
+    Attributes:
+        loss: the mean loss of the gold answers, tasks weighted as in the objective; `stderr` over `items` items.
+        by_dimension: its derivative by every weight that is searched; empty for a probe of the loss alone.
+        errors: the standard errors of the derivatives over items.
+    """
+
+    loss: float
+    stderr: float
+    items: int
+    by_dimension: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A finished candidate, or a finished probe.
+
+    Attributes:
+        proposal: what was asked for; of a baseline, its point alone.
+        value: maximized; None for a candidate that failed and for a probe. The value of a dropped candidate is shrunk
+            towards the incumbent's.
+        violations: by how much each limit is passed, at most 0 allowed.
+        warm_start: whether it is a baseline, `name` then.
+        complete: whether it was scored on all items.
+        estimate: the value without shrinkage, NaN if there is none.
+        stderr: the standard error of the difference from the incumbent.
+        resolution: the smallest difference that the select items can be expected to show.
+    """
+
+    proposal: Proposal
     value: float | None
     violations: Mapping[str, float] = field(default_factory=dict)
     warm_start: bool = False
+    name: str = ""
+    complete: bool = True
+    estimate: float = math.nan
+    stderr: float = math.nan
+    resolution: float = math.nan
+    slopes: Slopes | None = None
+
+    @property
+    def params(self) -> Params:
+        """The point; empty for a baseline outside the space."""
+        return self.proposal.params
 
     @property
     def violation(self) -> float:
         """The sum of what is over the limits; 0 for a feasible candidate."""
         return sum(max(0.0, excess) for excess in self.violations.values())
 
+    @property
+    def probe(self) -> bool:
+        """Whether this is a probe."""
+        return bool(self.proposal.probe)
+
+    def of_stage(self, stage: str) -> bool:
+        """Whether it was asked for by a stage."""
+        return self.proposal.stage == stage
+
 
 class Sampler(Protocol):
     """Proposes points of a search space.
 
     The law: the answer of `ask(index, pending)` depends only on the space, the run's seed, `index`, the observations
-    told so far in their order, and the pending points. So a resumed run, which tells its recorded observations to a
-    new sampler, is the same run. No state is pickled.
+    so far in their order, and the pending proposals. So a resumed run, which passes its recorded observations to a new
+    sampler, is the same run. No state is pickled.
     """
 
     def tell(self, observation: Observation) -> None:
-        """Take in a finished candidate."""
+        """Add a finished candidate or probe."""
         ...
 
-    def ask(self, index: int, pending: Sequence[Params]) -> Params:
-        """The `index`-th proposal of the run; `pending` are proposals that are not finished yet."""
+    def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal | Stop:
+        """Return the `index`-th proposal of the run; `pending` are proposals that are not finished yet."""
         ...
 
 
 def derived_seed(seed: int, *parts: object) -> int:
-    """A 32-bit seed for one purpose, from the run's seed."""
+    """Return a 32-bit seed for one purpose, from the run's seed."""
     text = "\0".join(map(str, (seed, *parts)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

@@ -9,6 +9,7 @@ import copy
 import warnings
 from collections.abc import Collection, Container, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,7 +18,8 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ...search_spaces import METHOD, Choice, Dimension, Params, SearchSpace, Value
-from .sampler import Observation, derived_seed
+from .arms import Arms
+from .sampler import Observation, Proposal, derived_seed
 
 NAME = "tpe"
 FAR = 1 << 40  # more than there are trials
@@ -25,10 +27,14 @@ Point = tuple[str, np.ndarray]  # a method, and the numbers of its dimensions as
 
 
 class TPESampler:
-    """Holds the observations; every ask has a fresh sampler, with a seed of its own, over a view of them."""
+    """Holds the observations; every ask has a fresh sampler, with a seed of its own, over a view of them.
+
+    Optuna sees the axes of the arms' unit cubes, named after their method, in place of the space's dimensions.
+    """
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed = space, seed
+        self.arms = Arms(space)
         self.told: list[FrozenTrial] = []
         self.points: list[Point] = []  # the same trials' numbers
         self.kinds: dict[str, FrozenTrial] = {}  # the first of each method
@@ -36,29 +42,59 @@ class TPESampler:
 
     def tell(self, observation: Observation) -> None:
         """Add a finished candidate; a failed one is left out, as Optuna's TPE does."""
-        if observation.value is not None:
-            trial = frozen_trial(self.space, observation)
+        if observation.value is not None and observation.params and not observation.probe:
+            trial = self.frozen_trial(observation)
             trial.number = len(self.told) - FAR
             self.told.append(trial)
             numbers = [d.to_internal_repr(trial.params[name]) for name, d in trial.distributions.items()]
             self.points.append((str(trial.params[METHOD]), np.array(numbers, dtype=np.float64)))
             self.kinds.setdefault(str(trial.params[METHOD]), trial)
 
-    def ask(self, index: int, pending: Sequence[Params]) -> Params:
-        """The point that the estimator finds most promising."""
+    def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal:
+        """Return the point that the estimator finds most promising."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` is marked so
             sampler = _Sampler(derived_seed(self.seed, NAME, index), self.kinds, self.points)
         study = _study(self.told, sampler)
-        for params in pending:
-            study.add_trial(
-                create_trial(
-                    state=TrialState.RUNNING, params=dict(params), distributions=distributions(self.space, params)
-                )
-            )
-        trial = study.ask()
+        for proposal in pending:
+            study.add_trial(create_trial(state=TrialState.RUNNING, **self.as_optuna(proposal.params)))
+        return Proposal(self.suggested(study.ask()))
+
+    def suggested(self, trial: Trial) -> Params:
+        """Have Optuna choose a method, its choices and a place in the cube of the arm that they select."""
         method = str(_suggest(trial, self.space.root))
-        return {METHOD: method, **{d.name: _suggest(trial, d) for d in self.space.dimensions(method)}}
+        arms = self.arms.by_method[method]
+        choices = {METHOD: method, **{d.name: _suggest(trial, d) for d in _choices(self.space, method)}}
+        arm = next(arm for arm in arms if arm.matches(choices))
+        return arm.params(np.array([trial.suggest_float(f"{method}: {axis}", 0.0, 1.0) for axis in arm.axes]))
+
+    def as_optuna(self, params: Params) -> dict[str, Any]:
+        """A point as Optuna's `create_trial` takes it: parameters and their distributions."""
+        arm, method = self.arms.of(params), str(params[METHOD])
+        axes = {f"{method}: {axis}": float(q) for axis, q in zip(arm.axes, arm.point(params), strict=True)}
+        return {"params": {**arm.choices, **axes}, "distributions": _axis_distributions(self, method)}
+
+    def frozen_trial(self, observation: Observation) -> FrozenTrial:
+        """A finished candidate as an Optuna trial."""
+        complete = observation.value is not None
+        return create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.FAIL,
+            value=observation.value,
+            constraints=dict(observation.violations) if complete else None,
+            **self.as_optuna(observation.params),
+        )
+
+
+@lru_cache(maxsize=256)
+def _axis_distributions(sampler: TPESampler, method: str) -> dict[str, BaseDistribution]:
+    """The same objects for all points of a method."""
+    space = sampler.space
+    numbers = {f"{method}: {axis}": FloatDistribution(0.0, 1.0) for axis in sampler.arms.by_method[method][0].axes}
+    return {**{d.name: _distribution(d) for d in (space.root, *_choices(space, method))}, **numbers}
+
+
+def _choices(space: SearchSpace, method: str) -> list[Choice]:
+    return [d for d in space.dimensions(method) if isinstance(d, Choice)]
 
 
 class _Sampler(optuna.samplers.TPESampler):
@@ -118,18 +154,6 @@ class _View(InMemoryStorage):
         return [*(copy.deepcopy(self._told) if deepcopy else self._told), *own]
 
 
-def frozen_trial(space: SearchSpace, observation: Observation) -> FrozenTrial:
-    """An observation as a finished Optuna trial."""
-    complete = observation.value is not None
-    return create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.FAIL,
-        value=observation.value,
-        params=dict(observation.params),
-        distributions=distributions(space, observation.params),
-        constraints=dict(observation.violations) if complete else None,
-    )
-
-
 def distributions(space: SearchSpace, params: Params) -> dict[str, BaseDistribution]:
     """Optuna's distributions of the dimensions of a point; the same objects for all points of a method."""
     return _distributions(space, str(params[METHOD]))
@@ -146,12 +170,10 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def _suggest(trial: Trial, dimension: Dimension) -> Value:
-    if isinstance(dimension, Choice):
-        value = trial.suggest_categorical(dimension.name, dimension.options)
-        assert value is not None, "Should not reach."
-        return value  # type: ignore[return-value]
-    return trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
+def _suggest(trial: Trial, dimension: Choice) -> Value:
+    value = trial.suggest_categorical(dimension.name, dimension.options)
+    assert value is not None, "Should not reach."
+    return value  # type: ignore[return-value]
 
 
 make = TPESampler

@@ -1,0 +1,60 @@
+"""The default sampler: stages that each ask what the one before has left open.
+
+    line      equal weights of several totals
+    soup      models added one at a time, best first, while the score improves
+    survey    does the loss of the gold answers rank known candidates as the metrics do?
+    descent   gradient steps in all weights at once, if it does
+    transfer  the best weights under every other method
+    refine    a Gaussian process, or CMA-ES, around the best; it ends when there is nothing left to gain
+
+Every stage is a function of the observations told so far, so a resumed run goes on as if it had not been interrupted.
+A stage that waits for one of its own candidates leaves other workers to the stages after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ....search_spaces import SearchSpace
+from ..arms import Arms
+from ..sampler import Observation, Proposal, Stop
+from . import descent, line, refine, soup, survey, transfer
+from .history import History
+from .stop import reason_to_stop
+
+NAME = "auto"
+STAGES: dict[str, tuple[Callable[[History], Proposal | None], ...]] = {
+    "line": (line.propose,),
+    "soup": (soup.propose,),
+    "descent": (survey.propose, descent.propose),
+    "transfer": (transfer.propose,),
+}
+
+
+class AutoSampler:
+    """`stages`: those that are used, in the order of STAGES; `refine` comes last and is always there."""
+
+    def __init__(self, space: SearchSpace, seed: int, stages: Sequence[str] = tuple(STAGES), stop: bool = True) -> None:
+        self.history = History(space, Arms(space), seed)
+        self.steps = tuple(step for name, steps in STAGES.items() if name in stages for step in steps)
+        self.stop = stop
+
+    def tell(self, observation: Observation) -> None:
+        """Add a finished candidate or probe."""
+        self.history.told.append(observation)
+
+    def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal | Stop:
+        """Return the first stage's wish; the last stage's when all others are done or waiting."""
+        self.history.pending = pending
+        for step in self.steps:
+            proposal = step(self.history)
+            if proposal is not None:
+                return proposal
+        if self.stop:
+            reason = reason_to_stop(self.history, index)
+            if reason is not None:
+                return reason
+        return refine.propose(self.history, index)
+
+
+make = AutoSampler

@@ -1,0 +1,66 @@
+"""Stage `soup`: models added one at a time, best first, while the score improves (Wortsman et al. 2022, greedy soup).
+
+All members have equal weights, whose total is the best of the line: so a model that does not help is found with one
+candidate. Paper: Model soups, arXiv:2203.05482; there the total is always 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..sampler import Observation, Proposal
+from .history import Arm, History
+from .line import NAME as LINE
+
+NAME = "soup"
+
+
+def propose(history: History) -> Proposal | None:
+    """Return the next soup to try; None when every model has been tried, or when there is no order of models."""
+    arm = history.leading
+    if arm is None or len(arm.models) < 3:  # two models together are on the line already
+        return None
+    order = history.parents_by_score(arm.models)
+    if len(order) < len(arm.models):
+        return None
+    total = best_total(history, arm)
+    tried = {_members(arm, o): o for o in history.of_stage(NAME)}
+    pending = {_members_of(arm, p) for p in history.pending if p.stage == NAME}
+    members, value = order[:1], history.parent_value(order[0])
+    for model in order[1:]:
+        with_it = frozenset((*members, model))
+        if len(with_it) == len(arm.models):
+            return None  # that is a point of the line
+        if with_it in pending:
+            return None
+        if with_it not in tried:
+            weights = [total / len(with_it) if name in with_it else 0.0 for name in arm.models]
+            return Proposal(arm.params(weights), NAME)
+        found = tried[with_it]
+        if found.value is not None and found.violation == 0 and found.value > value:
+            members, value = [*members, model], found.value
+    return None
+
+
+def best_total(history: History, arm: Arm) -> float:
+    """The total weight of the best candidate with equal weights, the baselines among them; 1.5 before there is one."""
+    equal = [o for o in history.scored if o.params and o.params["method"] == arm.method and _is_equal(arm, o)]
+    best = max(equal, key=lambda o: (o.complete, o.value or 0.0), default=None)
+    return 1.5 if best is None else sum(arm.weights(best.params))
+
+
+def _is_equal(arm: Arm, observation: Observation) -> bool:
+    weights = arm.weights(observation.params)
+    return observation.proposal.stage in ("", LINE) and max(weights) - min(weights) < 1e-9 and min(weights) > 0
+
+
+def _members(arm: Arm, observation: Observation) -> frozenset[str]:
+    return _members_of(arm, observation.proposal)
+
+
+def _members_of(arm: Arm, proposal: Proposal) -> frozenset[str]:
+    return _on(arm.models, arm.weights(proposal.params))
+
+
+def _on(models: Sequence[str], weights: Sequence[float]) -> frozenset[str]:
+    return frozenset(model for model, weight in zip(models, weights, strict=True) if weight > 0)

@@ -1,0 +1,68 @@
+"""Stage `survey`: does the loss of the gold answers rank known candidates as the tasks' own metrics do?
+
+The loss is computed, without gradients, for candidates whose scores are known: base, fine-tunes, points of the line.
+The gradient of a loss that ranks them otherwise leads nowhere, and is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ....search_spaces import BASE, METHOD, Params, parent_name
+from ..sampler import Proposal
+from .history import Arm, History
+
+NAME = "survey"
+MOST = 8  # candidates whose loss is computed
+LEAST_CORRELATION = 0.6
+LEAST_SPREAD = 1.5  # standard errors by which the scores must differ, or their order says nothing
+
+
+def propose(history: History) -> Proposal | None:
+    """Return the next known candidate whose loss is wanted; None when there is no other."""
+    arm = history.leading
+    if arm is None:
+        return None
+    asked = [proposal.params for proposal in history.asked(NAME)]
+    for params, _ in _known(history, arm) if len(asked) < MOST else ():
+        if params not in asked:
+            return Proposal(params, NAME, probe="loss", offset=0)
+    return None
+
+
+def correlation(history: History) -> float:
+    """Spearman's rank correlation of value and negated loss over the candidates of the survey; NaN for too few."""
+    arm = history.leading
+    if arm is None:
+        return float("nan")
+    found = ((o.params, o.slopes) for o in history.of_stage(NAME))
+    losses = {_key(params): slopes.loss for params, slopes in found if slopes is not None}
+    pairs = [(value, -losses[_key(params)]) for params, value in _known(history, arm) if _key(params) in losses]
+    if len(pairs) < 4 or len({value for value, _ in pairs}) < 3:
+        return float("nan")
+    values, negated = np.array(pairs).T
+    return float(np.corrcoef(rankdata(values), rankdata(negated))[0, 1])
+
+
+def _known(history: History, arm: Arm) -> Iterator[tuple[Params, float]]:
+    """Points of the arm with known values: the best of the line, the fine-tunes, the base, the rest of the line."""
+    scored = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and o.value is not None]
+    ranked = sorted(scored, key=lambda o: -(o.value or 0.0))
+    alone = {parent_name(model): i for i, model in enumerate(arm.models)}
+    singles = []
+    for o in history.scored:
+        if o.name in alone and o.value is not None:
+            singles.append((arm.params([float(i == alone[o.name]) for i in range(len(arm.models))]), o.value))
+        elif o.name == BASE and o.value is not None:
+            singles.append((arm.params([0.0] * len(arm.models)), o.value))
+    ends = [ranked[0], ranked[-1]] if len(ranked) > 1 else ranked
+    yield from ((o.params, o.value or 0.0) for o in ends if o.params)
+    yield from singles
+    yield from ((o.params, o.value or 0.0) for o in ranked[1:-1] if o.params)
+
+
+def _key(params: Params) -> str:
+    return str(sorted(params.items()))
