@@ -3,10 +3,10 @@
 Importing this package imports neither lm-eval nor torch; `Suite.load` does.
 """
 
-from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
 from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
-from .scoring.scorers import Choice, ScoringPlan, ScoringReport
+from .scoring.scorers import ScoringPlan, ScoringReport
 from .simple_evaluate import official_scores
 from .suite import Suite
 
@@ -16,12 +16,13 @@ __all__ = [
     "Block",
     "BlockScores",
     "ChatConfig",
-    "Choice",
+    "EvaluationConfig",
     "ItemScores",
     "Leaf",
     "Part",
     "Score",
     "Scores",
+    "ScoringConfig",
     "ScoringError",
     "ScoringPlan",
     "ScoringReport",

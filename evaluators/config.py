@@ -1,14 +1,16 @@
-"""The parts of search.yaml that say what is scored: tasks, chat settings, and the split of the items."""
+"""The sections of search.yaml that describe the evaluation: tasks, chat settings, split and scoring."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Part = Literal["search", "select", "report"]
 PARTS: tuple[Part, ...] = ("search", "select", "report")
+ScorerChoice = Literal["auto", "packed", "rows", "graphs", "hf"]
 
 
 class _Section(BaseModel):
@@ -76,3 +78,40 @@ class SplitConfig(_Section):
                 f"the shares must sum to 1, but {self.search} + {self.select} + {self.report} is {total:g}"
             )
         return self
+
+
+class ScoringConfig(_Section):
+    """How items are scored.
+
+    Attributes:
+        scorer: "auto" selects, for each task, the fastest scorer whose scores agree with lm-eval's on the base model
+            and the models to merge.
+        token_budget: tokens per batch, padding included; unset, as many as fit the device.
+        batch_size: rows per batch of lm-eval's HFLM scorer.
+        block_items: items in the first block of the search part, after which a candidate is first compared.
+        max_length: positions per sequence; unset, the model's maximum.
+    """
+
+    scorer: ScorerChoice = "auto"
+    token_budget: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    block_items: Annotated[int, Field(ge=1)] = 32
+    max_length: Annotated[int, Field(ge=1)] | None = None
+
+
+class EvaluationConfig(_Section):
+    """Everything a suite is built from, except the tokenizer.
+
+    Attributes:
+        tasks: the entries of `tasks:`.
+        task_path: folders with lm-eval task YAML, relative to the suite's root; their tasks take precedence over those
+            that come with lm-eval.
+        seed: determines the order of items within blocks. The split does not depend on it.
+    """
+
+    tasks: tuple[TaskConfig, ...]
+    task_path: tuple[Path, ...] = ()
+    chat: ChatConfig = ChatConfig()
+    split: SplitConfig = SplitConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    seed: int = 0

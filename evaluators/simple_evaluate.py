@@ -14,7 +14,7 @@ from .suite import Suite
 
 if TYPE_CHECKING:
     from .lm_eval_bridge.live_hflm import LiveLM
-    from .tasks.suite_content import Content, LeafTask
+    from .tasks.suite_content import LeafTask, SuiteContent
 
 
 def official_scores(
@@ -46,7 +46,7 @@ def official_scores(
         lm.attach(model)
     items: dict[str, ItemScores] = {}
     with inside_lm_eval(), silent_children(), pinned_generation(model, lm.tokenizer):
-        for config, entry in zip(content.configs, content.entries, strict=True):
+        for config, entry in zip(content.config.tasks, content.entries, strict=True):
             if entry.python:
                 items[entry.name] = content.objectives[entry.name].score(model, lm.tokenizer, part)
             else:
@@ -66,7 +66,7 @@ def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any,
 
 
 def _entry_items(
-    content: Content, config: TaskConfig, entry: TaskEntry, lm: LiveLM, part: Part
+    content: SuiteContent, config: TaskConfig, entry: TaskEntry, lm: LiveLM, part: Part
 ) -> dict[str, ItemScores]:
     from lm_eval import evaluator
 
@@ -83,9 +83,9 @@ def _entry_items(
         limit=config.limit,
         bootstrap_iters=0,
         log_samples=True,
-        system_instruction=content.chat.system,
-        apply_chat_template=content.chat.apply_template,
-        fewshot_as_multiturn=content.chat.fewshot_as_multiturn,
+        system_instruction=content.config.chat.system,
+        apply_chat_template=content.config.chat.apply_template,
+        fewshot_as_multiturn=content.config.chat.fewshot_as_multiturn,
         task_manager=content.catalog.manager,  # without one, lm-eval indexes its 14,000 names
         confirm_run_unsafe_code=True,  # Suite.load has asked already
     )

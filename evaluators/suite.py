@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from .config import PARTS, EvaluationConfig, Part
 from .records import Block, BlockScores, TaskEntry
-from .scoring.scorers import Choice, ScoringPlan, ScoringReport
+from .scoring.scorers import ScoringPlan, ScoringReport
 from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
     from .checks.self_check import Candidates
     from .scoring.scoring_loop import Loop
-    from .tasks.suite_content import Content
+    from .tasks.suite_content import SuiteContent
 
 
 class Suite:
@@ -24,89 +24,36 @@ class Suite:
     are the evaluation: the same items in the same batches, whether or not a search stops early.
     """
 
-    def __init__(
-        self,
-        content: Content,
-        blocks: Mapping[Part, tuple[Block, ...]],
-        *,
-        scorer: Choice = "auto",
-        token_budget: int | None = None,
-    ) -> None:
+    def __init__(self, content: SuiteContent, blocks: Mapping[Part, tuple[Block, ...]]) -> None:
         self.content = content
         self._blocks = blocks
         self._checked_length: int | None = None
-        self._scorer: Choice = scorer
-        self._token_budget = token_budget
         self._plan: ScoringPlan | None = None
         self._loop: Loop | None = None
         self._shape: tuple[Any, ...] = ()
 
     @classmethod
-    def load(
-        cls,
-        tasks: Sequence[TaskConfig],
-        *,
-        tokenizer: Any,
-        root: Path,
-        task_path: Sequence[Path] = (),
-        chat: ChatConfig | None = None,
-        split: SplitConfig | None = None,
-        seed: int = 0,
-        block_items: int = 64,
-        batch_size: int = 32,
-        max_length: int | None = None,
-        scorer: Choice = "auto",
-        token_budget: int | None = None,
-        allow_code_execution: bool = False,
-    ) -> Suite:
+    def load(cls, config: EvaluationConfig, *, tokenizer: Any, root: Path, allow_code_execution: bool = False) -> Suite:
         """Load tasks, build and tokenize all their requests, split their items and cut them into blocks.
 
         Args:
-            tasks: the entries of `tasks:`.
+            config: the tasks and how they are scored.
             tokenizer: the tokenizer that every candidate shares; it is copied.
-            root: the folder that relative paths (`task_path`, Python objectives) start from.
-            task_path: folders with lm-eval task YAML; their names come before lm-eval's own.
-            chat: how prompts become chats; unset, they do not.
-            split: the shares of the parts; unset, 60, 20 and 20 %.
-            seed: orders the blocks. The split does not depend on it.
-            block_items: items in the first block of the search part; see `block_ends`.
-            batch_size: rows per forward pass of lm-eval's own scorer.
-            max_length: positions per row; unset, the model's own.
-            scorer: "auto" is, for each task, the fastest that gives what lm-eval gives; see `check_scorers`.
-            token_budget: tokens per batch of the other scorers; unset, what fits the device.
+            root: the folder that relative paths (task folders, Python objectives) are resolved against.
             allow_code_execution: let tasks run code that the model wrote.
 
         Raises:
-            UserError: unknown names, files or data that cannot be read, metrics or filters that a task does not have,
-                parts with too few items, tasks that run code without permission.
+            UserError: unknown names, unreadable files or data, metrics or filters that a task does not have,
+                parts with too few items, or tasks that run code without permission.
         """
         # lm-eval and transformers take seconds to import; a configuration must be readable without them.
         from .lm_eval_bridge.isolation import own_generators
-        from .tasks.suite_builder import Assembly
+        from .tasks.suite_builder import SuiteBuilder
 
-        assembly = Assembly(
-            tasks,
-            tokenizer=tokenizer,
-            root=Path(root),
-            chat=chat or ChatConfig(),
-            split=split or SplitConfig(),
-            batch_size=batch_size,
-            max_length=max_length,
-            allow_code_execution=allow_code_execution,
-        )
-        with own_generators():  # lm-eval draws random numbers in places as unlikely as a task's name
-            content = assembly.build([Path(folder) for folder in task_path])
-        blocks: dict[Part, tuple[Block, ...]] = {
-            part: make_blocks(
-                part,
-                {leaf: content.numbered(leaf, part) for leaf in content.leaves},
-                tuple(content.objectives),
-                seed=seed,
-                block_items=block_items if part == "search" else None,  # nobody looks between the others
-            )
-            for part in PARTS
-        }
-        return cls(content, blocks, scorer=scorer, token_budget=token_budget)
+        builder = SuiteBuilder(config, tokenizer=tokenizer, root=Path(root), allow_code_execution=allow_code_execution)
+        with own_generators():  # lm-eval draws random numbers in unexpected places, such as when naming a task
+            content = builder.build()
+        return cls(content, {part: _blocks(content, part) for part in PARTS})
 
     @property
     def entries(self) -> tuple[TaskEntry, ...]:
@@ -161,7 +108,7 @@ class Suite:
         from .lm_eval_bridge.isolation import inside_lm_eval
 
         with inside_lm_eval():
-            report = SelfCheck(self.content, self._scorer, self._token_budget).run(candidates)
+            report = SelfCheck(self.content).run(candidates)
         self.use(report.plan)
         return report
 
@@ -201,3 +148,9 @@ class Suite:
         if self._loop is None or self._shape != shape:
             self._loop, self._shape = Loop(self.content, self._plan), shape
         return self._loop.score(model, block, weights)
+
+
+def _blocks(content: SuiteContent, part: Part) -> tuple[Block, ...]:
+    items = {leaf: content.numbered(leaf, part) for leaf in content.leaves}
+    first = content.config.scoring.block_items if part == "search" else None  # only the search stops candidates early
+    return make_blocks(part, items, tuple(content.objectives), seed=content.config.seed, block_items=first)

@@ -21,10 +21,10 @@ from ..lm_eval_bridge.isolation import pinned_generation
 from ..records import NoRoomError, ScoringError, UnsupportedError
 from ..scoring.hflm_scorer import harness_answers
 from ..scoring.prepared_requests import PreparedRequests
-from ..scoring.scorers import HF, Choice, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
+from ..scoring.scorers import HF, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from ..scoring.token_budget import CPU_BUDGET, LEAST, fitting_budget
 from ..tasks.requests import Request
-from ..tasks.suite_content import Content, LeafTask
+from ..tasks.suite_content import LeafTask, SuiteContent
 from .agreement import answers, compare, too_many
 
 Candidates = Callable[[], Iterable[tuple[str, Callable[[], Any]]]]  # names, and what gives a model its weights
@@ -36,7 +36,7 @@ FEWEST = 2
 class SelfCheck:
     """Compares scorers on the sampled items of every task. Run it where lm-eval is quiet (`inside_lm_eval`)."""
 
-    def __init__(self, content: Content, choice: Choice, token_budget: int | None) -> None:
+    def __init__(self, content: SuiteContent) -> None:
         """Prepare a check.
 
         Args:
@@ -44,8 +44,7 @@ class SelfCheck:
             choice: the user's, "auto" for the fastest that passes.
             token_budget: tokens per batch; None is what fits the first candidate's device.
         """
-        self.content, self.budget = content, token_budget
-        self.choice: Choice = choice
+        self.content, self.budget = content, content.config.scoring.token_budget
         shares = {leaf.name: len(entry.leaves) for entry in content.entries for leaf in entry.leaves}
         self._samples = {n: sample(leaf, max(FEWEST, SAMPLE // shares[n])) for n, leaf in content.leaves.items()}
         self._rungs = {n: list(self._possible(n)) for n in content.leaves}
@@ -94,7 +93,7 @@ class SelfCheck:
 
     def _possible(self, name: str) -> Iterator[Scorer]:
         """The rungs of a task's ladder that make sense before any model is looked at."""
-        for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.choice):
+        for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.content.config.scoring.scorer):
             shared = bool(self.content.leaves[name].shared_start)
             # Graphs are held against the loop that would take their place: where a start is shared, in that form alone.
             if scorer.prefix <= shared and (scorer.name != "graphs" or scorer.prefix == shared):

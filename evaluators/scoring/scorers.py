@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..config import ScorerChoice
+
 if TYPE_CHECKING:
     from ..tasks.requests import Request
 
-Choice = Literal["auto", "packed", "rows", "graphs", "hf"]
 Kind = Literal["likelihood", "rolling", "generation", "mixed"]
 
 
@@ -47,7 +48,7 @@ _LADDERS: dict[Kind, tuple[Scorer, ...]] = {
 }
 
 
-def ladder(kind: Kind, choice: Choice) -> tuple[Scorer, ...]:
+def ladder(kind: Kind, choice: ScorerChoice) -> tuple[Scorer, ...]:
     """What to try, in this order; where the user forces a scorer, the forms of that one. "graphs" allows them."""
     found = tuple(scorer for scorer in _LADDERS[kind] if choice == "graphs" or scorer.name != "graphs")
     if choice == "hf":

@@ -14,7 +14,7 @@ from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
 from ..lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
 from ..records import Block, BlockScores, ScoringError
-from ..tasks.suite_content import Content
+from ..tasks.suite_content import SuiteContent
 from .item_values import leaf_scores
 from .prepared_requests import PreparedRequests
 from .scorers import ScoringPlan
@@ -23,7 +23,7 @@ from .scorers import ScoringPlan
 class Loop:
     """Scores blocks by a plan, on models of one shape. A block's requests are arranged when it first comes."""
 
-    def __init__(self, content: Content, plan: ScoringPlan) -> None:
+    def __init__(self, content: SuiteContent, plan: ScoringPlan) -> None:
         self.content, self.plan = content, plan
         self._works: dict[Any, PreparedRequests] = {}
         self._caches: PrefixCaches | None = None
@@ -95,7 +95,7 @@ class Loop:
         )
 
 
-def check_fits(content: Content) -> tuple[str, ...]:
+def check_fits(content: SuiteContent) -> tuple[str, ...]:
     """Warnings for prompts that the attached model's length cuts off on the left, as lm-eval does in silence.
 
     Raises:

@@ -13,7 +13,7 @@ from ..inference.likelihood import log_likelihoods
 from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches, head_reads
 from ..inference.rows import Answer, TokenRow
-from ..tasks.suite_content import Content
+from ..tasks.suite_content import SuiteContent
 from .prepared_requests import LOGITS_PER_TOKEN
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache
@@ -21,14 +21,14 @@ DEVICE_BUDGET = 65536  # where the search for what fits a device starts
 LEAST = 256
 
 
-def fitting_budget(content: Content, model: Any) -> int:
+def fitting_budget(content: SuiteContent, model: Any) -> int:
     """The largest of DEVICE_BUDGET, half of it, ... whose batches of the tasks' longest prompts fit the device."""
     if model.device.type == "cpu":  # its memory runs out by way of the operating system, without an exception
         return CPU_BUDGET
     return device_budget(content, model, DEVICE_BUDGET)
 
 
-def device_budget(content: Content, model: Any, start: int) -> int:
+def device_budget(content: SuiteContent, model: Any, start: int) -> int:
     """The first of start, start / 2, ... that fits; CPU_BUDGET for a model that can be scored by lm-eval alone."""
     lm = content.lm
     requests = [request for leaf in content.leaves.values() for request in leaf.all_requests()]

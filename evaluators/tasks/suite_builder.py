@@ -8,7 +8,7 @@ from typing import Any
 
 from mergesmith.errors import Faults, UserError
 
-from ..config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from ..config import PARTS, EvaluationConfig, Part, TaskConfig
 from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
@@ -18,76 +18,68 @@ from .fewshot import needed_pool
 from .metrics import check_numeric, measure
 from .python_objectives import PythonObjective, load_objective
 from .requests import build_requests, cut_alike, read_items, set_shots, task_digest
-from .suite_content import Content, LeafTask
+from .suite_content import LeafTask, SuiteContent
 
 
-class Assembly:
-    """Builds a Content step by step, collecting the faults of each step over all tasks before the next one."""
+class SuiteBuilder:
+    """Builds a SuiteContent step by step, collecting the faults of each step over all tasks before the next one."""
 
     def __init__(
         self,
-        configs: Sequence[TaskConfig],
+        config: EvaluationConfig,
         *,
         tokenizer: Any,
         root: Path,
-        chat: ChatConfig,
-        split: SplitConfig,
-        batch_size: int,
-        max_length: int | None,
         allow_code_execution: bool,
     ) -> None:
-        if chat.apply_template and not getattr(tokenizer, "chat_template", None):
+        if config.chat.apply_template and not getattr(tokenizer, "chat_template", None):
             raise UserError("chat.apply_template: the tokenizer has no chat template; set apply_template to false")
-        self.configs = tuple(configs)
+        self.config = config
         self.root = root
-        self.chat = chat
-        self.split = split
         self.allow_code_execution = allow_code_execution
         with quiet():
-            self.lm = LiveLM(tokenizer, batch_size=batch_size, max_length=max_length)
+            self.lm = LiveLM(tokenizer, batch_size=config.scoring.batch_size, max_length=config.scoring.max_length)
         self.faults = Faults("tasks")
         self.warnings: list[str] = []
         self.objectives: dict[str, PythonObjective] = {}
 
-    def build(self, task_path: Sequence[Path]) -> Content:
+    def build(self) -> SuiteContent:
         """All steps in order.
 
         Raises:
             UserError: all faults of the first step that finds any.
         """
         self._check_names()
-        names = [config.name for config in self.configs if config.python is None]
-        catalog = Catalog([self.root / folder for folder in task_path], names) if names else None
+        names = [config.name for config in self.config.tasks if config.python is None]
+        catalog = Catalog([self.root / folder for folder in self.config.task_path], names) if names else None
         opened = self._opened(catalog)
         self._check_split(opened)
         leaves = self._leaves(opened)
         if catalog is not None:
             self.warnings += [f"{path} is not a readable task: {why}" for path, why in catalog.unreadable.items()]
         by_name = {one.config.name: task_entry(one) for one in opened}
-        return Content(
-            configs=self.configs,
-            entries=tuple(by_name.get(config.name) or objective_entry(config) for config in self.configs),
+        return SuiteContent(
+            config=self.config,
+            entries=tuple(by_name.get(config.name) or objective_entry(config) for config in self.config.tasks),
             leaves=leaves,
             objectives=self.objectives,
             catalog=catalog,
             lm=self.lm,
             share_logits=cut_alike([request for leaf in leaves.values() for request in leaf.all_requests()]),
-            chat=self.chat,
-            split=self.split,
             warnings=tuple(self.warnings),
         )
 
     def _check_names(self) -> None:
-        if not self.configs:
+        if not self.config.tasks:
             self.faults.add("", "name at least one task")
-        names = [config.name for config in self.configs]
+        names = [config.name for config in self.config.tasks]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.faults.add(name, "is listed twice; list a task once, with one metric")
         self.faults.raise_if_any()
 
     def _opened(self, catalog: Catalog | None) -> list[OpenedEntry]:
         opened = []
-        for config in self.configs:
+        for config in self.config.tasks:
             try:
                 if config.python is not None:
                     self.objectives[config.name] = load_objective(config.name, config.python, root=self.root)
@@ -130,13 +122,13 @@ class Assembly:
         counts: dict[str, dict[Part, int]] = {}
         for one in opened:
             digests = [digest for items in one.items.values() for digest in items.digests]
-            counts[one.config.name] = {part: len(numbered(digests, self.split, part)) for part in PARTS}
-        self.warnings += check_counts(counts, self.split, self.faults)
+            counts[one.config.name] = {part: len(numbered(digests, self.config.split, part)) for part in PARTS}
+        self.warnings += check_counts(counts, self.config.split, self.faults)
         self.faults.raise_if_any()
 
     def _leaves(self, opened: Sequence[OpenedEntry]) -> dict[str, LeafTask]:
         every = [digest for one in opened for items in one.items.values() for digest in items.digests]
-        held_out = frozenset(digest for digest in every if part_of(digest, self.split) != "search")
+        held_out = frozenset(digest for digest in every if part_of(digest, self.config.split) != "search")
         leaves = {}
         for one in opened:
             for name in one.items:
@@ -155,7 +147,7 @@ class Assembly:
         shots, ignored = set_shots(task, one.config.num_fewshot)
         if ignored:
             self.warnings.append(f"{name}: the task fixes num_fewshot to 0, so {one.config.num_fewshot} is ignored")
-        pool = needed_pool(task, items, shots=shots, held_out=held_out, split=self.split)
+        pool = needed_pool(task, items, shots=shots, held_out=held_out, split=self.config.split)
         if pool is not None:
             pool.apply(task)
             self.warnings.append(
@@ -163,7 +155,7 @@ class Assembly:
                 f"parts, so its prompts differ from those of a plain lm-eval run"
             )
         with inside_lm_eval():
-            requests = build_requests(task, self.lm, limit=one.config.limit, chat=self.chat)
+            requests = build_requests(task, self.lm, limit=one.config.limit, chat=self.config.chat)
             check_numeric(task, chosen, [request.instance for request in requests[0]])
             fingerprint = task_digest(task, items, requests, chosen)
         return LeafTask(task, items, chosen, pool, requests, fingerprint)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from lm_eval.api.task import ConfigurableTask
 
-from ..config import ChatConfig, Part, SplitConfig, TaskConfig
+from ..config import EvaluationConfig, Part
 from ..lm_eval_bridge.live_hflm import LiveLM
 from ..records import TaskEntry
 from .catalog import Catalog
@@ -43,7 +43,7 @@ class LeafTask:
 
 
 @dataclass(frozen=True)
-class Content:
+class SuiteContent:
     """What a Suite holds.
 
     Attributes:
@@ -52,17 +52,15 @@ class Content:
         share_logits: no two log-likelihood requests cut the same tokens at different points.
     """
 
-    configs: tuple[TaskConfig, ...]
+    config: EvaluationConfig
     entries: tuple[TaskEntry, ...]
     leaves: Mapping[str, LeafTask]
     objectives: Mapping[str, PythonObjective]
     catalog: Catalog | None
     lm: LiveLM
     share_logits: bool
-    chat: ChatConfig
-    split: SplitConfig
     warnings: tuple[str, ...]
 
     def numbered(self, leaf: str, part: Part) -> tuple[int, ...]:
         """Ids of a leaf's documents in one part, ascending."""
-        return numbered(self.leaves[leaf].items.digests, self.split, part)
+        return numbered(self.leaves[leaf].items.digests, self.config.split, part)

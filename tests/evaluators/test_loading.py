@@ -12,7 +12,7 @@ import pytest
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 from mergesmith.errors import UserError
-from mergesmith.evaluators import Suite, TaskConfig
+from mergesmith.evaluators import EvaluationConfig, Suite, TaskConfig
 
 DOCS = documents(150, seed=1)
 
@@ -226,7 +226,8 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_load_needs_keyword_arguments_with_defaults_from_the_design(root: Path) -> None:
+def test_only_tasks_need_to_be_configured(root: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=DOCS)
-    suite = Suite.load([TaskConfig(name="choice")], tokenizer=make_tokenizer(), root=root, task_path=["tasks"])  # type: ignore[list-item]
-    assert suite.content.split.search == 0.6
+    config = EvaluationConfig(tasks=(TaskConfig(name="choice"),), task_path=(Path("tasks"),))
+    suite = Suite.load(config, tokenizer=make_tokenizer(), root=root)
+    assert suite.content.config.split.search == 0.6
