@@ -19,7 +19,8 @@ from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
 from ..lm_eval_bridge.isolation import pinned_generation
 from ..records import NoRoomError, ScoringError, UnsupportedError
-from ..scoring.hflm_scorer import harness_answers
+from ..scoring.hflm_scorer import hflm_answers
+from ..scoring.leaf_requests import LeafRequests
 from ..scoring.prepared_requests import PreparedRequests
 from ..scoring.scorers import HF, Scorer, ScoringPlan, ScoringReport, TaskCheck, kind_of, ladder
 from ..scoring.token_budget import CPU_BUDGET, LEAST, fitting_budget
@@ -94,21 +95,19 @@ class SelfCheck:
     def _possible(self, name: str) -> Iterator[Scorer]:
         """The rungs of a task's ladder that make sense before any model is looked at."""
         for scorer in ladder(kind_of(self.content.leaves[name].all_requests()), self.content.config.scoring.scorer):
-            shared = bool(self.content.leaves[name].shared_start)
+            shared = bool(self.content.leaves[name].shared_prefix)
             # Graphs are held against the loop that would take their place: where a start is shared, in that form alone.
             if scorer.prefix <= shared and (scorer.name != "graphs" or scorer.prefix == shared):
                 yield scorer
 
-    def _prepared(self, name: str, requests: Sequence[Request], model: Any, scorer: Scorer) -> PreparedRequests:
+    def _prepared(self, name: str, model: Any, scorer: Scorer) -> PreparedRequests:
         lm = self.content.lm
         if scorer.prefix:
             check_prefix(model, self._longest(name))
         if scorer.name == "graphs":
             check_recordable(model, cache_length(self._longest(name)))
-        return PreparedRequests(
-            {name: requests},
-            {name: scorer},
-            {name: self.content.leaves[name].shared_start},
+        return PreparedRequests.prepare(
+            [LeafRequests.of(self.content.leaves[name], self._samples[name], scorer)],
             lm,
             token_budget=self.budget or CPU_BUDGET,
             share_logits=self.content.share_logits,
@@ -139,11 +138,11 @@ class SelfCheck:
         theirs = answers(leaf, ids)
         while rungs[0] != HF:
             try:
-                work = self._prepared(name, requests, model, rungs[0])
+                work = self._prepared(name, model, rungs[0])
                 work.run(model, PrefixCaches(model), self._steps)
                 largest, differing = compare(leaf, ids, answers(leaf, ids), theirs, model, self.content.lm.max_length)
                 if rungs[0].name == "graphs" and name not in self._timed:
-                    loop = self._prepared(name, requests, model, replace(rungs[0], name="loop"))
+                    loop = self._prepared(name, model, replace(rungs[0], name="loop"))
                     self._check_faster(work, loop, model)
                     self._timed.add(name)
             except UserError:
@@ -204,7 +203,7 @@ class SelfCheck:
         lm = self.content.lm
         while True:
             try:
-                harness_answers(lm, requests, share_logits=self.content.share_logits)
+                hflm_answers(lm, requests, share_logits=self.content.share_logits)
                 return
             except Exception as error:
                 if not is_out_of_memory(error):

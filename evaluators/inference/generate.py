@@ -16,33 +16,56 @@ from .stop_strings import StopConditions
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens to continue; the first `prefix` of them come from a shared cache. `steps`: see `graphs.py`."""
+    """Tokens to continue.
+
+    Attributes:
+        request: the number of its request.
+        tokens: the prompt.
+        stops: when its answer ends.
+        prefix: how many of the first tokens come from a shared cache.
+        use_graphs: whether its answer is decoded with CUDA graphs.
+    """
 
     request: int
     tokens: tuple[int, ...]
     stops: StopConditions
     prefix: int = 0
-    steps: bool = False
+    use_graphs: bool = False
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts that are continued together.
+    """Prompts that are continued together: with equal stop conditions, prefix and decoder.
 
     Attributes:
-        prefix: tokens before every prompt that come from a cache.
-        tokens: (rows, length) int64, padded on the left.
-        mask: (rows, prefix + length + stops.limit) int64, 0 for padding, with room for the answers.
-        requests: (rows,) whose prompts they are.
-        steps: whether answers are continued by steps, see `graphs.py`.
+        prompts: (rows,) the prompts.
+        tokens: (rows, length) int64, without the prefix, padded on the left.
+        mask: (rows, prefix + length + stops.limit) int64, 0 for padding, with places for the answers.
     """
 
-    prefix: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
     tokens: torch.Tensor
     mask: torch.Tensor
-    requests: tuple[int, ...]
-    stops: StopConditions
-    steps: bool
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """The tokens before every prompt that come from a shared cache."""
+        return self.prompts[0].tokens[: self.prompts[0].prefix]
+
+    @property
+    def requests(self) -> tuple[int, ...]:
+        """The number of each prompt's request."""
+        return tuple(prompt.request for prompt in self.prompts)
+
+    @property
+    def stops(self) -> StopConditions:
+        """When the answers end."""
+        return self.prompts[0].stops
+
+    @property
+    def use_graphs(self) -> bool:
+        """Whether the answers are decoded with CUDA graphs."""
+        return self.prompts[0].use_graphs
 
 
 @dataclass(frozen=True)
@@ -69,7 +92,7 @@ def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.devi
     """
 
     def alike(prompt: Prompt) -> tuple[bool, int, tuple[int, ...]]:
-        return prompt.steps, order[prompt.stops], prompt.tokens[: prompt.prefix]
+        return prompt.use_graphs, order[prompt.stops], prompt.tokens[: prompt.prefix]
 
     order = {stops: i for i, stops in enumerate(dict.fromkeys(prompt.stops for prompt in prompts))}
     batches = []
@@ -134,22 +157,23 @@ def generate(
 
 
 def _continued(batch: PromptBatch, rows: Growing, ends: frozenset[int]) -> dict[int, Generated]:
-    answers: list[list[int]] = [[] for _ in batch.requests]
+    requests, stops = batch.requests, batch.stops
+    answers: list[list[int]] = [[] for _ in requests]
     live = list(range(len(answers)))
     found: dict[int, Generated] = {}
     with head_reads(rows.model, lambda hidden: hidden[:, -1:]):
         while True:
-            newest = rows.newest([batch.requests[row] for row in live])
+            newest = rows.newest([requests[row] for row in live])
             for row, token in zip(live, newest.tolist(), strict=True):
                 answers[row].append(token)
             texts = [answers[row] for row in live]
-            reached = batch.stops.reached(texts)
+            reached = stops.reached(texts)
             stopped = [text[-1] in ends or stop for text, stop in zip(texts, reached, strict=True)]
             stay = []
             for place, (row, stop) in enumerate(zip(live, stopped, strict=True)):
-                if stop or len(answers[row]) == batch.stops.limit:
-                    text = batch.stops.text(answers[row])
-                    found[batch.requests[row]] = Generated(text, len(answers[row]), truncated=not stop)
+                if stop or len(answers[row]) == stops.limit:
+                    text = stops.text(answers[row])
+                    found[requests[row]] = Generated(text, len(answers[row]), truncated=not stop)
                 else:
                     stay.append(place)
             if not stay:
@@ -189,11 +213,4 @@ def _batch(prompts: Sequence[Prompt], device: torch.device) -> PromptBatch:
         padding = length - len(own)
         tokens[i] = torch.tensor((*own[:1] * padding, *own))  # padded with a token of its own, as log-likelihood rows
         mask[i, prefix : prefix + padding] = 0
-    return PromptBatch(
-        prefix=prompts[0].tokens[:prefix],
-        tokens=tokens.to(device),
-        mask=mask.to(device),
-        requests=tuple(prompt.request for prompt in prompts),
-        stops=stops,
-        steps=prompts[0].steps,
-    )
+    return PromptBatch(tuple(prompts), tokens.to(device), mask.to(device))

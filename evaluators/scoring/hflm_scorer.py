@@ -13,7 +13,7 @@ from ..records import ScoringError
 from ..tasks.requests import Request
 
 
-def harness_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bool) -> list[list[Generated]]:
+def hflm_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bool) -> list[list[Generated]]:
     """Put each request's answers by HFLM into its instance's `resps`; returns those that are texts, request by request.
 
     Raises:
@@ -21,7 +21,7 @@ def harness_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bo
     """
     repeated = [request for request in requests for _ in range(request.repeats)]
     for request in requests:
-        request.instance.resps, request.instance.filtered_resps = [], {}
+        request.clear()
     pairs = [(request, request.pair) for request in repeated if request.pair is not None]
     rolling = [(request, request.tokens) for request in repeated if request.tokens is not None]
     texts = [request for request in repeated if request.is_generation]

@@ -16,6 +16,7 @@ from ..lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
 from ..records import Block, BlockScores, ScoringError
 from ..tasks.suite_content import SuiteContent
 from .item_values import leaf_scores
+from .leaf_requests import LeafRequests
 from .prepared_requests import PreparedRequests
 from .scorers import ScoringPlan
 
@@ -25,9 +26,9 @@ class Loop:
 
     def __init__(self, content: SuiteContent, plan: ScoringPlan) -> None:
         self.content, self.plan = content, plan
-        self._works: dict[Any, PreparedRequests] = {}
+        self._prepared: dict[Any, PreparedRequests] = {}
         self._caches: PrefixCaches | None = None
-        self._steps = GraphCache()
+        self._graphs = GraphCache()
         self._weights: object = None
 
     def score(self, model: Any, block: Block, weights: object) -> BlockScores:
@@ -57,19 +58,19 @@ class Loop:
         """The generated texts by id of the instance, and whether it took smaller batches."""
         key = block.part, block.index, tuple(leaves.items())
         try:
-            if key not in self._works:
-                self._works[key] = self._arranged(leaves, self.plan.token_budget)
-            return self._works[key].run(model, caches, self._steps), False
+            if key not in self._prepared:
+                self._prepared[key] = self._prepare(leaves, self.plan.token_budget)
+            return self._prepared[key].run(model, caches, self._graphs), False
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         caches.clear()
-        self._steps.clear()
+        self._graphs.clear()
         release()  # outside of the handler, whose exception holds on to the failed attempt's tensors
         less = self.plan.token_budget // 2
         try:
             with self.content.lm.smaller_batches():
-                return self._arranged(leaves, less).run(model, caches, self._steps), True
+                return self._prepare(leaves, less).run(model, caches, self._graphs), True
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -80,18 +81,13 @@ class Loop:
             advice.append(f"scoring.batch_size below {max(2, self.content.lm.batch_size_per_gpu // 2)}")
         raise ScoringError(f"out of memory, also with batches of half the size; set {' and '.join(advice)}")
 
-    def _arranged(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> PreparedRequests:
+    def _prepare(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> PreparedRequests:
         content = self.content
-        requests = {
-            name: [r for doc in ids for r in content.leaves[name].requests[doc]] for name, ids in leaves.items()
-        }
-        return PreparedRequests(
-            requests,
-            self.plan.scorers,
-            {name: content.leaves[name].shared_start for name in leaves},
-            content.lm,
-            token_budget=token_budget,
-            share_logits=content.share_logits,
+        leaf_requests = [
+            LeafRequests.of(content.leaves[name], ids, self.plan.scorers[name]) for name, ids in leaves.items()
+        ]
+        return PreparedRequests.prepare(
+            leaf_requests, content.lm, token_budget=token_budget, share_logits=content.share_logits
         )
 
 

@@ -14,7 +14,7 @@ from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches, head_reads
 from ..inference.rows import Answer, TokenRow
 from ..tasks.suite_content import SuiteContent
-from .prepared_requests import LOGITS_PER_TOKEN
+from .likelihood_requests import logits_budget
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache
 DEVICE_BUDGET = 65536  # where the search for what fits a device starts
@@ -37,7 +37,7 @@ def device_budget(content: SuiteContent, model: Any, start: int) -> int:
     written = min(lm.max_length, max(asked, default=0))
 
     def attempt(tokens: int, branches: int) -> None:
-        logits = tokens * LOGITS_PER_TOKEN // lm.vocab_size
+        logits = logits_budget(tokens, lm)
         log_likelihoods(model, full_batches(model, length, tokens, logits, branches), PrefixCaches(model))
         if written:
             _read_with_cache(model, max(1, tokens // written), written)

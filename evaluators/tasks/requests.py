@@ -60,6 +60,14 @@ class Request:
         """Whether the model is to write text."""
         return self.prompt is not None
 
+    def clear(self) -> None:
+        """Remove the answers of an earlier candidate."""
+        self.instance.resps, self.instance.filtered_resps = [], {}
+
+    def answer(self, response: Any) -> None:
+        """Store one deterministic answer as often as lm-eval asked for it."""
+        self.instance.resps = [response] * self.repeats
+
     @property
     def repeats(self) -> int:
         """How many answers lm-eval wants of it."""

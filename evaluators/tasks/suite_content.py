@@ -36,7 +36,7 @@ class LeafTask:
         return [request for found in self.requests.values() for request in found]
 
     @cached_property
-    def shared_start(self) -> tuple[int, ...]:
+    def shared_prefix(self) -> tuple[int, ...]:
         """The tokens that all prompts of the task begin with, such as the same few-shot examples."""
         requests = self.all_requests()
         return common_prefix([r.pair[1] for r in requests if r.pair] or [r.prompt for r in requests if r.prompt])

@@ -18,7 +18,7 @@ from mergesmith.evaluators import Block, ScoringPlan, Suite
 from mergesmith.evaluators.checks.agreement import margin
 from mergesmith.evaluators.inference.attention import Attention
 from mergesmith.evaluators.inference.generate import generate
-from mergesmith.evaluators.scoring import prepared_requests as work
+from mergesmith.evaluators.scoring import generation_requests
 from mergesmith.evaluators.scoring.scorers import Scorer
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "mixtral", "gpt2")
@@ -128,7 +128,7 @@ def test_shared_starts_are_read_once_per_candidate(suite: Suite) -> None:
     suite.check_scorers(lambda: [("it", lambda: model)])
     suite.use(ScoringPlan(PLANS["prefix"], token_budget=400))
     blocks = [Block("search", i, {"choice": tuple(range(10 * i, 10 * i + 10))}) for i in range(2)]
-    start = suite.content.leaves["choice"].shared_start
+    start = suite.content.leaves["choice"].shared_prefix
     read: list[int] = []
     handle = model.register_forward_pre_hook(lambda _module, inputs: read.append(tuple(inputs[0][0].tolist()) == start))
     values = [[suite.score(model, block, weights=i).items["choice"] for block in blocks] for i in (1, 2)]
@@ -207,7 +207,7 @@ def test_wrong_generations_are_counted_over_all_leaves_and_models(
         first = min(found)
         return {**found, first: replace(found[first], text=found[first].text + "zz")}
 
-    monkeypatch.setattr(work, "generate", one_wrong)
+    monkeypatch.setattr(generation_requests, "generate", one_wrong)
     model = make_model().to(torch.bfloat16)
     report = load(root, ["all"]).check_scorers(lambda: [(f"model {i}", lambda: model) for i in range(models)])
     assert {str(scorer) for scorer in report.plan.scorers.values()} == {"hf"}
