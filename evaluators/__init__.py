@@ -3,10 +3,11 @@
 Importing this package imports neither lm-eval nor torch; `Suite.load` does.
 """
 
+from .checks.report import ScoringReport
 from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
 from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
-from .scoring.scorers import ScoringPlan, ScoringReport
+from .scoring.scorers import ScoringPlan
 from .simple_evaluate import official_scores
 from .suite import Suite
 

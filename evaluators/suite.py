@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .checks.report import ScoringReport
 from .config import PARTS, EvaluationConfig, Part
 from .records import Block, BlockScores, TaskEntry
-from .scoring.scorers import ScoringPlan, ScoringReport
+from .scoring.scorers import ScoringPlan
 from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Suite:
         """Score by a plan that was chosen before, in another process or session."""
         self._plan, self._loop = plan, None
         if plan.batch_size is not None:
-            self.content.lm.batch_size_per_gpu = plan.batch_size
+            self.content.lm.set_batch_size(plan.batch_size)
 
     @property
     def scorers(self) -> dict[str, str]:

@@ -107,6 +107,17 @@ class LiveLM(HFLM):
             self._encoded[string] = self.tok_batch_encode([string])[0][0].tolist()
         return self._encoded[string]
 
+    def set_batch_size(self, rows: int) -> None:
+        """Score with this many rows per batch from now on."""
+        self.batch_size_per_gpu = rows
+
+    def halve_batches(self) -> bool:
+        """Score with half as many rows per batch from now on; return False if there is only one."""
+        if self.batch_size_per_gpu == 1:
+            return False
+        self.batch_size_per_gpu //= 2
+        return True
+
     @contextlib.contextmanager
     def smaller_batches(self) -> Iterator[None]:
         """Half as many rows per batch."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import ScorerChoice
@@ -96,53 +96,3 @@ class ScoringPlan:
         """The plan that `to_document` wrote."""
         scorers = {leaf: Scorer.parse(text) for leaf, text in document["scorers"].items()}
         return cls(scorers, document["token_budget"], document.get("batch_size"))
-
-
-@dataclass
-class TaskCheck:
-    """What the self-check found about one task.
-
-    Attributes:
-        scorer: what it is scored with.
-        compared: items that were compared, over all models.
-        largest: the largest difference of log-likelihoods, nat.
-        differing: items whose scores differ, as far as the rule allows it.
-        refused: why faster scorers are not used.
-        forced: what speaks against the scorer that the user forces, or why it could not be checked; else empty.
-    """
-
-    scorer: Scorer
-    compared: int = 0
-    largest: float = 0.0
-    differing: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    forced: str = ""
-
-    def sentence(self, task: str) -> str:
-        """The outcome in words."""
-        told = f"{task}: scored by {self.scorer}"
-        if self.compared:
-            told += f", equal to lm-eval on {self.compared} sampled items"
-            told += f" (log-likelihoods within {self.largest:.1g} nat)" if self.largest else ""
-        if self.differing:
-            told += f", but for {len(self.differing)}: {'; '.join(self.differing)}"
-        return "; ".join(filter(None, (told, *self.refused, self.forced)))
-
-
-@dataclass(frozen=True)
-class ScoringReport:
-    """The plan that a run scores by, and how it came about.
-
-    Attributes:
-        checks: leaf name -> what was found.
-        unchecked: why a model could not be part of the check.
-    """
-
-    plan: ScoringPlan
-    checks: Mapping[str, TaskCheck]
-    unchecked: tuple[str, ...] = ()
-
-    def sentences(self) -> Iterator[str]:
-        """One line per task, and one per model that could not be scored."""
-        yield from self.unchecked
-        yield from (check.sentence(leaf) for leaf, check in self.checks.items())

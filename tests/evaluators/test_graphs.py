@@ -12,7 +12,7 @@ from tiny_tasks import documents, graded, load, write_task
 from transformers import AutoModelForCausalLM
 
 from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite
-from mergesmith.evaluators.checks import self_check
+from mergesmith.evaluators.checks import candidate_check, task_ladder
 from mergesmith.evaluators.inference import cuda_graphs as graphs
 from mergesmith.evaluators.inference.cuda_graphs import DecodeStep, check_steps
 from mergesmith.evaluators.records import UnsupportedError
@@ -158,9 +158,11 @@ def graphs_suite(tmp_path: Path) -> Suite:
 def test_graphs_are_taken_where_they_are_faster(
     graphs_suite: Suite, faster: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(self_check, "check_recordable", check_steps)
-    clock, model = iter(range(1000)), new_model()
-    monkeypatch.setattr(self_check, "perf_counter", lambda: next(clock) ** (2 if faster else 0.5))  # slows or gains
+    monkeypatch.setattr(task_ladder, "check_recordable", check_steps)
+    clock, model = iter(range(1000)), new_model()  # runs take ever longer, or ever shorter
+    monkeypatch.setattr(
+        candidate_check, "perf_counter", lambda: next(clock) ** (2 if faster else 0.5)
+    )  # slows or gains
     check = graphs_suite.check_scorers(lambda: [("it", lambda: model)]).checks["short"]
     assert str(check.scorer) == ("graphs+prefix" if faster else "loop+prefix")
     assert ("where the loop takes" in check.sentence("short")) is not faster
