@@ -8,7 +8,7 @@ from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, Sp
 from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
 from .scoring.scorers import ScoringPlan
-from .simple_evaluate import official_scores
+from .simple_evaluate import score_checkpoint
 from .suite import Suite
 
 __all__ = [
@@ -34,5 +34,5 @@ __all__ = [
     "entry_score",
     "entry_value",
     "join",
-    "official_scores",
+    "score_checkpoint",
 ]

@@ -18,7 +18,7 @@ class ScoringError(RuntimeError):
     """A candidate that cannot be scored: its failure, not the run's. The text names the task and the item."""
 
 
-class NoRoomError(ScoringError):
+class InsufficientMemoryError(ScoringError):
     """Too little memory for lm-eval's own scorer, even with one row per batch."""
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .tasks.suite_content import LeafTask, SuiteContent
 
 
-def official_scores(
+def score_checkpoint(
     suite: Suite, checkpoint_folder: Path, part: Part, *, device: str = "cpu", dtype: Any = None
 ) -> Scores:
     """Score a written checkpoint with lm-eval's own evaluation loop, on freshly loaded tasks.
@@ -91,20 +91,21 @@ def _entry_items(
     )
     samples = results["samples"]
     return {
-        name: _picked_items(name, content.leaves[name], samples[name], content.numbered(name, part)) for name in fresh
+        name: _picked_items(name, content.leaves[name], samples[name], content.document_ids(name, part))
+        for name in fresh
     }
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
     from .scoring.item_values import checked_value, item_scores
     from .tasks.documents import canonical
-    from .tasks.metrics import picked
+    from .tasks.metrics import metric_value
 
     wanted = set(ids)
     rows = {}
     for sample in samples:
         doc = sample["doc_id"]
-        if sample["filter"] != leaf.measure.filter or doc not in wanted:
+        if sample["filter"] != leaf.metric.filter or doc not in wanted:
             continue
         ours = [request.arguments for request in leaf.requests[doc]]
         if canonical([sample["doc"], sample["arguments"]]) != canonical([leaf.items.docs[doc], ours]):
@@ -112,5 +113,5 @@ def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], i
                 f"task '{name}', item {doc}: lm-eval's document or prompt is not the one that was scored"
             )
         values = {metric: sample[metric] for metric in sample["metrics"]}
-        rows[doc] = checked_value(picked(values, leaf.measure.metric), leaf.measure, f"task '{name}', item {doc}")
+        rows[doc] = checked_value(metric_value(values, leaf.metric.name), leaf.metric, f"task '{name}', item {doc}")
     return item_scores(ids, [rows[doc] for doc in ids], name)

@@ -14,7 +14,7 @@ from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
     from .checks.self_check import Candidates
-    from .scoring.scoring_loop import Loop
+    from .scoring.scoring_loop import ScoringLoop
     from .tasks.suite_content import SuiteContent
 
 
@@ -30,7 +30,7 @@ class Suite:
         self._blocks = blocks
         self._checked_length: int | None = None
         self._plan: ScoringPlan | None = None
-        self._loop: Loop | None = None
+        self._loop: ScoringLoop | None = None
         self._shape: tuple[Any, ...] = ()
 
     @classmethod
@@ -48,11 +48,11 @@ class Suite:
                 parts with too few items, or tasks that run code without permission.
         """
         # lm-eval and transformers take seconds to import; a configuration must be readable without them.
-        from .lm_eval_bridge.isolation import own_generators
+        from .lm_eval_bridge.isolation import seeded_generators
         from .tasks.suite_builder import SuiteBuilder
 
         builder = SuiteBuilder(config, tokenizer=tokenizer, root=Path(root), allow_code_execution=allow_code_execution)
-        with own_generators():  # lm-eval draws random numbers in unexpected places, such as when naming a task
+        with seeded_generators():  # lm-eval draws random numbers in unexpected places, such as when naming a task
             content = builder.build()
         return cls(content, {part: _blocks(content, part) for part in PARTS})
 
@@ -69,7 +69,9 @@ class Suite:
     def counts(self, part: Part) -> dict[str, int]:
         """Entry name -> number of its items in a part; 0 for a Python objective, whose items are not known before."""
         return {
-            entry.name: sum(len(self.content.numbered(leaf.name, part)) for leaf in entry.leaves if not entry.python)
+            entry.name: sum(
+                len(self.content.document_ids(leaf.name, part)) for leaf in entry.leaves if not entry.python
+            )
             for entry in self.entries
         }
 
@@ -88,10 +90,10 @@ class Suite:
         Raises:
             UserError: a task that this model cannot be scored on at all, because an answer is longer than it takes.
         """
-        from .scoring.scoring_loop import check_fits
+        from .tasks.length_check import check_lengths
 
         self.content.lm.attach(model)
-        warnings = check_fits(self.content)
+        warnings = check_lengths(self.content)
         self._checked_length = self.content.lm.max_length
         return warnings
 
@@ -137,7 +139,7 @@ class Suite:
                 too little memory.
             UserError: see `check`; raised before the first block of a model.
         """
-        from .scoring.scoring_loop import Loop
+        from .scoring.scoring_loop import ScoringLoop
 
         self.content.lm.attach(model)
         if self._checked_length != self.content.lm.max_length:
@@ -147,11 +149,11 @@ class Suite:
         assert self._plan is not None, "Should not reach."
         shape = (self.content.lm.max_length, model.device)
         if self._loop is None or self._shape != shape:
-            self._loop, self._shape = Loop(self.content, self._plan), shape
+            self._loop, self._shape = ScoringLoop(self.content, self._plan), shape
         return self._loop.score(model, block, weights)
 
 
 def _blocks(content: SuiteContent, part: Part) -> tuple[Block, ...]:
-    items = {leaf: content.numbered(leaf, part) for leaf in content.leaves}
+    items = {leaf: content.document_ids(leaf, part) for leaf in content.leaves}
     first = content.config.scoring.block_items if part == "search" else None  # only the search stops candidates early
     return make_blocks(part, items, tuple(content.objectives), seed=content.config.seed, block_items=first)

@@ -12,12 +12,12 @@ from mergesmith.errors import UserError
 from ..inference.cuda_graphs import GraphCache
 from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
-from ..records import NoRoomError, ScoringError, UnsupportedError
+from ..records import InsufficientMemoryError, ScoringError, UnsupportedError
 from ..scoring.hflm_scorer import hflm_answers
 from ..scoring.leaf_requests import LeafRequests
 from ..scoring.prepared_requests import PreparedRequests
 from ..scoring.scorers import HF, Scorer
-from ..scoring.token_budget import CPU_BUDGET, LEAST, fitting_budget
+from ..scoring.token_budget import CPU_BUDGET, LEAST_BUDGET, fitting_budget
 from ..tasks.requests import Request
 from ..tasks.suite_content import SuiteContent
 from .agreement import Answers, answers, compare
@@ -60,7 +60,7 @@ class CandidateCheck:
         """
         try:
             self._run_hflm(task.requests)  # for tasks scored by HFLM too: it finds how many rows fit into memory
-        except NoRoomError as error:
+        except InsufficientMemoryError as error:
             if task.slowest == HF:
                 raise
             task.keep_slowest()
@@ -125,7 +125,7 @@ class CandidateCheck:
         """Store lm-eval's answers in the instances, with as many rows per batch as fit into memory.
 
         Raises:
-            NoRoomError: not even one row fits.
+            InsufficientMemoryError: not even one row fits.
             ScoringError: NaN or infinite log-likelihoods or logits.
         """
         lm = self.content.lm
@@ -138,11 +138,11 @@ class CandidateCheck:
                     raise
             release()  # outside the handler, whose exception keeps the failed attempt's tensors alive
             if not lm.halve_batches():
-                raise NoRoomError("out of memory in lm-eval's own scorer, with one row per batch")
+                raise InsufficientMemoryError("out of memory in lm-eval's own scorer, with one row per batch")
 
     def _halve_budget(self) -> bool:
         """Halve the token budget; return False when it has become too small."""
         self._graphs.clear()
         release()
         self.budget = (self.budget or CPU_BUDGET) // 2
-        return self.budget >= LEAST
+        return self.budget >= LEAST_BUDGET

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..records import UnsupportedError
-from .batches import Batch, near, visible
+from .batches import Batch, visible, within_window
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
@@ -50,14 +50,14 @@ class Attention:
         seen = visible(batch)
         if self.window is None:
             return self._form(seen)
-        return self._by_type(seen, seen & near(batch, self.window))
+        return self._by_type(seen, seen & within_window(batch, self.window))
 
     def form(self, seen: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """The `attention_mask` for what queries see, (rows, queries, keys) bool, where no window ends before."""
         return self._form(seen) if self.window is None else self._by_type(seen, seen)
 
-    def _by_type(self, seen: torch.Tensor, near_by: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        sliding = self._form(near_by)
+    def _by_type(self, seen: torch.Tensor, within: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        sliding = self._form(within)
         if not self.types:
             return sliding
         return {name: sliding if name == _SLIDING else self._form(seen) for name in self.types}

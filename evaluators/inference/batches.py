@@ -24,7 +24,7 @@ class Batch:
         positions: (rows, length) int64, each token's place in its own sequence; None where every row is one sequence.
         branches: (rows, length) int16, which answer a token belongs to (TRUNK: the context); None as above.
         scored: (n,) int64, places in the flattened rows whose logits are needed, ascending and distinct.
-        which: (m,) int64, for every answer token the index into `scored` of the place that predicts it.
+        logit_rows: (m,) int64, for every answer token the index into `scored` of the place that predicts it.
         targets: (m,) int64, the answer tokens.
         requests: whose answers the targets are, in this order.
         starts: (requests,) int64, where each answer begins in `targets`.
@@ -35,7 +35,7 @@ class Batch:
     positions: torch.Tensor | None
     branches: torch.Tensor | None
     scored: torch.Tensor
-    which: torch.Tensor
+    logit_rows: torch.Tensor
     targets: torch.Tensor
     requests: tuple[int, ...]
     starts: np.ndarray
@@ -69,7 +69,7 @@ def visible(batch: Batch) -> torch.Tensor:
     return torch.cat([seen.new_ones(rows, length, len(batch.prefix)), seen], 2) if batch.prefix else seen
 
 
-def near(batch: Batch, window: int) -> torch.Tensor:
+def within_window(batch: Batch, window: int) -> torch.Tensor:
     """(rows, length, prefix + length) bool: which keys lie less than `window` positions back."""
     assert batch.positions is not None, "Should not reach."
     before = torch.arange(len(batch.prefix), device=batch.positions.device).expand(len(batch.positions), -1)
@@ -118,14 +118,14 @@ def _batch(rows: Sequence[TokenRow], device: torch.device) -> Batch:
         tokens[i] = torch.tensor(read + read[-1:] * (length - len(read)))
         positions[i, : len(read)] = torch.tensor(depth)
         branches[i, : len(read)] = torch.tensor(branch, dtype=torch.int16)
-    scored, which = torch.unique(torch.tensor(places), return_inverse=True)
+    scored, logit_rows = torch.unique(torch.tensor(places), return_inverse=True)
     return Batch(
         prefix=rows[0].context[: rows[0].prefix],
         tokens=tokens.to(device),
         positions=positions.to(device) if branched else None,
         branches=branches.to(device) if branched else None,
         scored=scored.to(device),
-        which=which.to(device),
+        logit_rows=logit_rows.to(device),
         targets=torch.tensor(targets, device=device),
         requests=tuple(requests),
         starts=np.array(starts),

@@ -105,7 +105,7 @@ def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.devi
     return tuple(batches)
 
 
-class Growing:
+class LoopDecoder:
     """Rows of a batch that are continued, with keys and values that grow by a place per token.
 
     Attributes:
@@ -118,7 +118,7 @@ class Growing:
         self.positions = (batch.mask.cumsum(1) - 1).clamp_min(0)
         self.start, self.end = len(batch.prefix), len(batch.prefix) + batch.tokens.shape[1]
 
-    def newest(self, requests: Sequence[int]) -> torch.Tensor:
+    def next_tokens(self, requests: Sequence[int]) -> torch.Tensor:
         """(rows,) the token that follows in each row; `requests` are whose they are.
 
         Raises:
@@ -143,7 +143,7 @@ class Growing:
 
 @torch.inference_mode()
 def generate(
-    batches: Sequence[PromptBatch], begin: Callable[[PromptBatch], Growing], ends: frozenset[int]
+    batches: Sequence[PromptBatch], begin: Callable[[PromptBatch], LoopDecoder], ends: frozenset[int]
 ) -> dict[int, Generated]:
     """Request -> its answer. `begin` gives what continues a batch; `ends` are the tokens that end a text.
 
@@ -156,14 +156,14 @@ def generate(
     return found
 
 
-def _continued(batch: PromptBatch, rows: Growing, ends: frozenset[int]) -> dict[int, Generated]:
+def _continued(batch: PromptBatch, rows: LoopDecoder, ends: frozenset[int]) -> dict[int, Generated]:
     requests, stops = batch.requests, batch.stops
     answers: list[list[int]] = [[] for _ in requests]
     live = list(range(len(answers)))
     found: dict[int, Generated] = {}
     with head_reads(rows.model, lambda hidden: hidden[:, -1:]):
         while True:
-            newest = rows.newest([requests[row] for row in live])
+            newest = rows.next_tokens([requests[row] for row in live])
             for row, token in zip(live, newest.tolist(), strict=True):
                 answers[row].append(token)
             texts = [answers[row] for row in live]

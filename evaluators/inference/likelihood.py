@@ -12,14 +12,14 @@ from .attention import Attention
 from .batches import Batch
 from .prefix_cache import PrefixCaches, head_reads
 
-CHUNK = 64  # rows of logits that are worked on at a time: a processor's cache holds them
-Scored = tuple[float, bool]  # log-likelihood in nat, whether greedy decoding would give the answer
+CHUNK_ROWS = 64  # rows of logits that are worked on at a time: a processor's cache holds them
+Likelihood = tuple[float, bool]  # log-likelihood in nat, whether greedy decoding would give the answer
 
 
 @torch.inference_mode()
 def log_likelihoods(
     model: Any, batches: Sequence[Batch], caches: PrefixCaches, *, greedy: bool = True
-) -> dict[int, Scored]:
+) -> dict[int, Likelihood]:
     """Request -> log-likelihood of its answer, softmax in float32, summed in float64; and whether it is greedy.
 
     With greedy=False nobody asks for the second, which is then False.
@@ -28,7 +28,7 @@ def log_likelihoods(
         UnsupportedError: batches of branching rows, and a model that takes no masks.
     """
     predicted = [_predicted(model, batch, caches, greedy=greedy) for batch in batches]
-    found: dict[int, Scored] = {}
+    found: dict[int, Likelihood] = {}
     for batch, (values, likeliest) in zip(batches, predicted, strict=True):
         totals = np.add.reduceat(values.double().cpu().numpy(), batch.starts)
         all_greedy = np.logical_and.reduceat(likeliest.cpu().numpy(), batch.starts)
@@ -50,14 +50,14 @@ def _predicted(model: Any, batch: Batch, caches: PrefixCaches, *, greedy: bool) 
 
     with head_reads(model, read):
         logits = model(batch.tokens, **inputs).logits[0]
-    values = logits[batch.which, batch.targets].float()
-    likelihoods = values - _logsumexp(logits)[batch.which]
+    values = logits[batch.logit_rows, batch.targets].float()
+    likelihoods = values - _logsumexp(logits)[batch.logit_rows]
     if not greedy:
         return likelihoods, torch.zeros(len(values), dtype=torch.bool)
-    likeliest = values >= _largest(logits)[batch.which]
+    likeliest = values >= _largest(logits)[batch.logit_rows]
     # Of equal logits the first is the likeliest, as in lm-eval: looked up for the few answers that can be greedy.
     equal = likeliest.nonzero()[:, 0]
-    likeliest[equal] = logits[batch.which[equal]].argmax(-1) == batch.targets[equal]
+    likeliest[equal] = logits[batch.logit_rows[equal]].argmax(-1) == batch.targets[equal]
     return likelihoods, likeliest
 
 
@@ -65,8 +65,8 @@ def _logsumexp(logits: torch.Tensor) -> torch.Tensor:
     """(n,) float32: the logarithm of the sum of exponentials of each row."""
     found = []
     # The kernel of log_softmax takes half the time of the separate steps; room for what it writes is asked for once.
-    room = torch.empty(min(CHUNK, len(logits)), logits.shape[-1], dtype=torch.float32, device=logits.device)
-    for some in logits.split(CHUNK):
+    room = torch.empty(min(CHUNK_ROWS, len(logits)), logits.shape[-1], dtype=torch.float32, device=logits.device)
+    for some in logits.split(CHUNK_ROWS):
         some = some.float()
         found.append(some[:, 0] - torch.log_softmax(some, -1, out=room[: len(some)])[:, 0])
     return torch.cat(found)
@@ -74,4 +74,4 @@ def _logsumexp(logits: torch.Tensor) -> torch.Tensor:
 
 def _largest(logits: torch.Tensor) -> torch.Tensor:
     """(n,) float32: the largest of each row."""
-    return torch.cat([some.amax(-1).float() for some in logits.split(CHUNK)])
+    return torch.cat([some.amax(-1).float() for some in logits.split(CHUNK_ROWS)])

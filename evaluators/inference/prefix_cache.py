@@ -14,27 +14,27 @@ from transformers import DynamicCache
 class PrefixCaches:
     """Caches of shared starts for one model with its present weights, of `room` tokens in all: the newest stay."""
 
-    def __init__(self, model: Any, room: int = 0) -> None:
-        self.model, self.room = model, room
-        self._found: dict[tuple[int, ...], DynamicCache] = {}
+    def __init__(self, model: Any, capacity: int = 0) -> None:
+        self.model, self.capacity = model, capacity
+        self._caches: dict[tuple[int, ...], DynamicCache] = {}
 
     def clear(self) -> None:
         """Give the memory back."""
-        self._found.clear()
+        self._caches.clear()
 
     def before(self, prefix: tuple[int, ...], rows: int) -> DynamicCache:
         """A cache of its own for `rows` rows that all follow the prefix; an empty one where there is none."""
         if not prefix:
             return DynamicCache(config=self.model.config)
-        if prefix not in self._found:
-            while self._found and sum(map(len, self._found)) + len(prefix) > self.room:
-                del self._found[next(iter(self._found))]
+        if prefix not in self._caches:
+            while self._caches and sum(map(len, self._caches)) + len(prefix) > self.capacity:
+                del self._caches[next(iter(self._caches))]
             cache = DynamicCache(config=self.model.config)
             tokens = torch.tensor([prefix], device=self.model.device)
             with head_reads(self.model, lambda hidden: hidden[:, -1:]):
                 self.model(tokens, past_key_values=cache, use_cache=True)
-            self._found[prefix] = cache
-        return _widened(self._found[prefix], rows)
+            self._caches[prefix] = cache
+        return _widened(self._caches[prefix], rows)
 
 
 @contextlib.contextmanager

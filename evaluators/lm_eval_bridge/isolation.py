@@ -27,7 +27,7 @@ _compiled = lru_cache(maxsize=4096)(_templates.from_string)
 @contextlib.contextmanager
 def inside_lm_eval() -> Iterator[None]:
     """Everything a call into lm-eval needs: quiet, its own generators, and templates that are compiled once."""
-    with quiet(), own_generators(), _templates_compiled_once():
+    with quiet(), seeded_generators(), _cached_templates():
         yield
 
 
@@ -65,7 +65,7 @@ def silent_children() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def own_generators() -> Iterator[None]:
+def seeded_generators() -> Iterator[None]:
     """Seed the global random generators as lm-eval does, and give the caller's state back at the end."""
     states = random.getstate(), np.random.get_state()
     # Only a device in use: asking the others for their state would open a context on each of them.
@@ -84,7 +84,7 @@ def own_generators() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _templates_compiled_once() -> Iterator[None]:
+def _cached_templates() -> Iterator[None]:
     # lm-eval compiles a task's template again for every document and every candidate: half the time of a small run.
     before = _templates.from_string
     _templates.from_string = _compiled

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..inference.generate import Generated
-from ..tasks.metrics import fallbacks
+from ..tasks.metrics import filter_fallbacks
 from ..tasks.requests import Request
 from ..tasks.suite_content import LeafTask
 
@@ -20,8 +20,8 @@ def answer_facts(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequenc
     """
     if not any(request.is_generation for doc in ids for request in leaf.requests[doc]):
         return None
-    lacking = fallbacks(leaf.task, leaf.measure.filter)
-    return np.array([_item_facts(leaf.requests[doc], texts, leaf.measure.filter, lacking) for doc in ids])
+    lacking = filter_fallbacks(leaf.task, leaf.metric.filter)
+    return np.array([_item_facts(leaf.requests[doc], texts, leaf.metric.filter, lacking) for doc in ids])
 
 
 def _item_facts(

@@ -6,8 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..inference.cuda_graphs import GraphCache, Replayed
-from ..inference.generate import Generated, Growing, NonFiniteRowError, Prompt, PromptBatch, generate, prompt_batches
+from ..inference.cuda_graphs import GraphCache, GraphDecoder
+from ..inference.generate import (
+    Generated,
+    LoopDecoder,
+    NonFiniteRowError,
+    Prompt,
+    PromptBatch,
+    generate,
+    prompt_batches,
+)
 from ..inference.prefix_cache import PrefixCaches
 from ..inference.stop_strings import StopConditions
 from ..lm_eval_bridge.isolation import generation_config
@@ -55,8 +63,8 @@ class GenerationRequests:
             return {}
         ends = frozenset(generation_config(model, self.lm.tokenizer).eos_token_id or ())
 
-        def begin(batch: PromptBatch) -> Growing:
-            return Replayed(model, batch, caches, graphs) if batch.use_graphs else Growing(model, batch, caches)
+        def begin(batch: PromptBatch) -> LoopDecoder:
+            return GraphDecoder(model, batch, caches, graphs) if batch.use_graphs else LoopDecoder(model, batch, caches)
 
         try:
             generated = generate(self.batches, begin, ends)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..inference.generate import Generated
 from ..records import ItemScores, ScoringError
-from ..tasks.metrics import Metric, as_numbers, filtered, picked
+from ..tasks.metrics import Metric, apply_filter, as_numbers, metric_value
 from ..tasks.suite_content import LeafTask
 from .answer_facts import answer_facts
 from .hflm_scorer import item_name
@@ -23,25 +23,25 @@ def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence
         ScoringError: the filter or the metric fails on an answer, or gives something else than finite numbers.
     """
     try:
-        filtered(leaf.task, leaf.measure.filter, [r.instance for doc in ids for r in leaf.requests[doc]])
+        apply_filter(leaf.task, leaf.metric.filter, [r.instance for doc in ids for r in leaf.requests[doc]])
     except Exception as error:  # the task's own code, as the metric
-        name = f"task '{leaf.task.task_name}': its filter '{leaf.measure.filter}'"
+        name = f"task '{leaf.task.task_name}': its filter '{leaf.metric.filter}'"
         raise ScoringError(f"{name} failed: {type(error).__name__}: {error}") from error
     rows = []
     for doc in ids:
         instances = [request.instance for request in leaf.requests[doc]]
-        answers = [instance.filtered_resps[leaf.measure.filter] for instance in instances]
+        answers = [instance.filtered_resps[leaf.metric.filter] for instance in instances]
         try:
-            value = picked(leaf.task.process_results(instances[0].doc, answers), leaf.measure.metric)
+            value = metric_value(leaf.task.process_results(instances[0].doc, answers), leaf.metric.name)
         except Exception as error:  # the task's own code, on whatever the model answered
             raise ScoringError(
                 f"{item_name(instances[0])}: the metric failed: {type(error).__name__}: {error}"
             ) from error
-        rows.append(checked_value(value, leaf.measure, item_name(instances[0])))
+        rows.append(checked_value(value, leaf.metric, item_name(instances[0])))
     return item_scores(ids, rows, leaf.task.task_name, answer_facts(leaf, ids, texts))
 
 
-def checked_value(value: Any, measure: Metric, place: str) -> float | tuple[float, ...]:
+def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float, ...]:
     """A per-item value as numbers.
 
     Raises:
@@ -50,12 +50,12 @@ def checked_value(value: Any, measure: Metric, place: str) -> float | tuple[floa
     """
     found = as_numbers(value)
     if found is None:
-        raise ScoringError(f"{place}: metric '{measure.metric}' gave {value!r}, which is no number")
+        raise ScoringError(f"{place}: metric '{metric.name}' gave {value!r}, which is no number")
     row = found if isinstance(found, tuple) else (found,)
-    if measure.aggregation != "nanmean" and not all(math.isfinite(number) for number in row):
-        raise ScoringError(f"{place}: metric '{measure.metric}' is {value}")
-    if measure.bounded and not 0.0 <= row[0] <= 1.0:
-        raise ScoringError(f"{place}: metric '{measure.metric}' must lie in [0, 1], but is {value}")
+    if metric.aggregation != "nanmean" and not all(math.isfinite(number) for number in row):
+        raise ScoringError(f"{place}: metric '{metric.name}' is {value}")
+    if metric.bounded and not 0.0 <= row[0] <= 1.0:
+        raise ScoringError(f"{place}: metric '{metric.name}' must lie in [0, 1], but is {value}")
     return found
 
 

@@ -18,7 +18,7 @@ from .likelihood_requests import logits_budget
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache
 DEVICE_BUDGET = 65536  # where the search for what fits a device starts
-LEAST = 256
+LEAST_BUDGET = 256
 
 
 def fitting_budget(content: SuiteContent, model: Any) -> int:
@@ -66,9 +66,9 @@ def _read_with_cache(model: Any, rows: int, length: int) -> None:
 
 
 def halved_until_it_fits(attempt: Callable[[int], object], start: int) -> int:
-    """The first of start, start / 2, ... that `attempt` gets through with; LEAST where none above it does."""
+    """The first of start, start / 2, ... that `attempt` gets through with; LEAST_BUDGET where none above it does."""
     size = start
-    while size > LEAST:
+    while size > LEAST_BUDGET:
         try:
             attempt(size)
         except Exception as error:
@@ -78,4 +78,4 @@ def halved_until_it_fits(attempt: Callable[[int], object], start: int) -> int:
             return size
         release()
         size //= 2
-    return LEAST
+    return LEAST_BUDGET

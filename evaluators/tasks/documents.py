@@ -58,7 +58,7 @@ def check_counts(counts: Mapping[str, Mapping[Part, int]], split: SplitConfig, f
     return warnings
 
 
-def numbered(sequence: Sequence[str], split: SplitConfig, part: Part) -> tuple[int, ...]:
+def ids_in_part(sequence: Sequence[str], split: SplitConfig, part: Part) -> tuple[int, ...]:
     """Indices of the documents (given by their digests) that lie in `part`, ascending."""
     return tuple(i for i, document in enumerate(sequence) if part_of(document, split) == part)
 

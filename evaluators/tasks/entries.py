@@ -25,26 +25,26 @@ class OpenedEntry:
 
     config: TaskConfig
     loaded: LoadedEntry
-    measures: Mapping[str, Metric]
+    metrics: Mapping[str, Metric]
     items: Mapping[str, TaskItems]
 
 
-def task_entry(one: OpenedEntry) -> TaskEntry:
+def task_entry(entry: OpenedEntry) -> TaskEntry:
     """The entry of a task, group or tag."""
-    first = next(iter(one.measures.values()))
-    sizes = {name: len(items.docs) for name, items in one.items.items()}
-    if not _weights_by_size(one.loaded, first.metric):
+    first = next(iter(entry.metrics.values()))
+    sizes = {name: len(items.docs) for name, items in entry.items.items()}
+    if not _weights_by_size(entry.loaded, first.name):
         sizes = dict.fromkeys(sizes, 1)
     total = sum(sizes.values())
     return TaskEntry(
-        name=one.config.name,
-        weight=one.config.weight,
-        metric=first.metric,
+        name=entry.config.name,
+        weight=entry.config.weight,
+        metric=first.name,
         filter=first.filter,
-        sign=1 if direction(one) else -1,
-        bounded=all(chosen.bounded for chosen in one.measures.values()),
-        max_drop=one.config.max_drop,
-        leaves=tuple(Leaf(name, sizes[name] / total, chosen.aggregation) for name, chosen in one.measures.items()),
+        sign=1 if direction(entry) else -1,
+        bounded=all(chosen.bounded for chosen in entry.metrics.values()),
+        max_drop=entry.config.max_drop,
+        leaves=tuple(Leaf(name, sizes[name] / total, chosen.aggregation) for name, chosen in entry.metrics.items()),
     )
 
 
@@ -68,17 +68,17 @@ def _weights_by_size(loaded: LoadedEntry, metric: str) -> bool:
     return any(aggregate.weight_by_size for aggregate in aggregates if aggregate.metric == metric)
 
 
-def direction(one: OpenedEntry) -> bool:
+def direction(entry: OpenedEntry) -> bool:
     """Whether higher is better, by the configuration or by all of the entry's tasks.
 
     Raises:
         UserError: neither says so.
     """
-    if one.config.higher_is_better is not None:
-        return one.config.higher_is_better
-    found = {chosen.higher_is_better for chosen in one.measures.values()}
+    if entry.config.higher_is_better is not None:
+        return entry.config.higher_is_better
+    found = {chosen.higher_is_better for chosen in entry.metrics.values()}
     if len(found) != 1 or None in found:
-        metric = next(iter(one.measures.values())).metric
+        metric = next(iter(entry.metrics.values())).name
         raise UserError(f"say higher_is_better: its tasks do not state one direction for metric '{metric}'")
     return bool(found.pop())
 

@@ -53,7 +53,7 @@ class FewshotPool:
         task.fewshot_cfg.split = task.config.test_split
 
 
-def needed_pool(
+def fewshot_pool(
     task: ConfigurableTask, items: TaskItems, *, shots: int, held_out: frozenset[str], split: SplitConfig
 ) -> FewshotPool | None:
     """The pool that keeps held-out documents out of the prompts, or None where the task's own choice already does.

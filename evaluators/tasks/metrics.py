@@ -41,14 +41,14 @@ _BOUNDED = frozenset(
 class Metric:
     """The scored number of one lm-eval task."""
 
-    metric: str
+    name: str
     filter: str
     aggregation: str
     higher_is_better: bool | None
     bounded: bool
 
 
-def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Metric:
+def resolve_metric(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Metric:
     """Resolve the metric and the filter against the task's own.
 
     Raises:
@@ -64,7 +64,7 @@ def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None)
         raise UserError(unknown(f"filter of {task.task_name}", filter_name, filters))
     aggregation = _reference(aggregations[metric], metric, task.task_name)
     return Metric(
-        metric=metric,
+        name=metric,
         filter=filter_name or filters[0],
         aggregation=aggregation,
         higher_is_better=task.higher_is_better().get(metric),
@@ -72,19 +72,19 @@ def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None)
     )
 
 
-def filtered(task: ConfigurableTask, filter_name: str, instances: list[Instance]) -> None:
+def apply_filter(task: ConfigurableTask, filter_name: str, instances: list[Instance]) -> None:
     """Apply one of the task's filters to these instances alone; fills `filtered_resps`."""
     next(ensemble for ensemble in task._filters if ensemble.name == filter_name).apply(instances)
 
 
-def fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
+def filter_fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
     """What the steps of a filter give where they find nothing in an answer."""
     ensemble = next(ensemble for ensemble in task._filters if ensemble.name == filter_name)
     found = [getattr(make(), "fallback", None) for make in ensemble.filters]
     return [fallback for fallback in found if fallback is not None]
 
 
-def picked(result: Mapping[str, Any], metric: str) -> Any:
+def metric_value(result: Mapping[str, Any], metric: str) -> Any:
     """The metric's value in what `process_results` returned.
 
     A metric that reports under names of its own, as pass@k does, is taken when it reports one number only.
@@ -116,9 +116,9 @@ def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instan
     try:
         for instance in instances:
             instance.resps = [stand_in[instance.request_type]] * (instance.repeats or 1)
-        filtered(task, chosen.filter, instances)
+        apply_filter(task, chosen.filter, instances)
         answers = [instance.filtered_resps[chosen.filter] for instance in instances]
-        value = picked(task.process_results(instances[0].doc, answers), chosen.metric)
+        value = metric_value(task.process_results(instances[0].doc, answers), chosen.name)
     except Exception:
         return
     finally:
@@ -126,7 +126,7 @@ def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instan
             instance.resps, instance.filtered_resps = [], {}
     if as_numbers(value) is None:
         raise UserError(
-            f"metric '{chosen.metric}' of {task.task_name} has no numeric value per item (it keeps a "
+            f"metric '{chosen.name}' of {task.task_name} has no numeric value per item (it keeps a "
             f"{type(value).__name__} and computes one number for the whole corpus); candidates are compared item by "
             f"item, so choose another metric"
         )

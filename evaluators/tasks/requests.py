@@ -94,7 +94,7 @@ def read_items(task: ConfigurableTask, limit: int | None) -> TaskItems:
     return TaskItems(docs=docs[:limit], digests=digests[:limit], all_digests=digests, split_name=split_name)
 
 
-def set_shots(task: ConfigurableTask, num_fewshot: int | None) -> tuple[int, bool]:
+def set_num_fewshot(task: ConfigurableTask, num_fewshot: int | None) -> tuple[int, bool]:
     """Set a task's number of examples by lm-eval's rules; returns it, and whether the task's own 0 won."""
     own = task.config.num_fewshot
     if own is None or (num_fewshot is not None and own != 0):
@@ -124,15 +124,15 @@ def build_requests(
 
 
 def task_digest(
-    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], measure: Metric
+    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], metric: Metric
 ) -> str:
     """SHA-256 over configuration, documents, prompts and the scored metric; the same in every process."""
     config = {key: value for key, value in task.dump_config().items() if key not in _LOCATION_KEYS}
     prompts = [[request.arguments for request in found] for _, found in sorted(requests.items())]
-    return digest([config, items.digests, items.docs, prompts, measure.metric, measure.filter])
+    return digest([config, items.digests, items.docs, prompts, metric.name, metric.filter])
 
 
-def cut_alike(requests: Sequence[Request]) -> bool:
+def can_share_logits(requests: Sequence[Request]) -> bool:
     """Whether log-likelihood requests with the same tokens (but the last) all cut them at the same point."""
     cuts: dict[tuple[int, ...], int] = {}
     pairs = [request.pair for request in requests if request.pair is not None]

@@ -12,12 +12,12 @@ from ..config import PARTS, EvaluationConfig, Part, TaskConfig
 from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
-from .documents import check_counts, numbered, part_of
+from .documents import check_counts, ids_in_part, part_of
 from .entries import OpenedEntry, direction, objective_entry, public_test_warning, task_entry
-from .fewshot import needed_pool
-from .metrics import check_numeric, measure
+from .fewshot import fewshot_pool
+from .metrics import check_numeric, resolve_metric
 from .python_objectives import PythonObjective, load_objective
-from .requests import build_requests, cut_alike, read_items, set_shots, task_digest
+from .requests import build_requests, can_share_logits, read_items, set_num_fewshot, task_digest
 from .suite_content import LeafTask, SuiteContent
 
 
@@ -65,7 +65,7 @@ class SuiteBuilder:
             objectives=self.objectives,
             catalog=catalog,
             lm=self.lm,
-            share_logits=cut_alike([request for leaf in leaves.values() for request in leaf.all_requests()]),
+            share_logits=can_share_logits([request for leaf in leaves.values() for request in leaf.all_requests()]),
             warnings=tuple(self.warnings),
         )
 
@@ -102,19 +102,19 @@ class SuiteBuilder:
                 "runs code that the model writes, on this machine; pass --allow-code-execution if you want that"
             )
         loaded = catalog.load(config.name)
-        measures, items = {}, {}
+        metrics, items = {}, {}
         for name, task in loaded.tasks.items():
             if getattr(task, "MULTIMODAL", False):
                 raise UserError(f"{name} asks about images or sound; only text tasks can be scored")
-            first = next(iter(measures.values()), None)
-            measures[name] = measure(
-                task, config.metric or (first and first.metric), config.filter or (first and first.filter)
+            first = next(iter(metrics.values()), None)
+            metrics[name] = resolve_metric(
+                task, config.metric or (first and first.name), config.filter or (first and first.filter)
             )
             with inside_lm_eval():
                 items[name] = read_items(task, config.limit)
             if (warning := public_test_warning(task)) is not None:
                 self.warnings.append(warning)
-        one = OpenedEntry(config, loaded, measures, items)
+        one = OpenedEntry(config, loaded, metrics, items)
         direction(one)
         return one
 
@@ -122,7 +122,7 @@ class SuiteBuilder:
         counts: dict[str, dict[Part, int]] = {}
         for one in opened:
             digests = [digest for items in one.items.values() for digest in items.digests]
-            counts[one.config.name] = {part: len(numbered(digests, self.config.split, part)) for part in PARTS}
+            counts[one.config.name] = {part: len(ids_in_part(digests, self.config.split, part)) for part in PARTS}
         self.warnings += check_counts(counts, self.config.split, self.faults)
         self.faults.raise_if_any()
 
@@ -143,11 +143,11 @@ class SuiteBuilder:
         return leaves
 
     def _leaf(self, one: OpenedEntry, name: str, held_out: frozenset[str]) -> LeafTask:
-        task, items, chosen = one.loaded.tasks[name], one.items[name], one.measures[name]
-        shots, ignored = set_shots(task, one.config.num_fewshot)
+        task, items, chosen = one.loaded.tasks[name], one.items[name], one.metrics[name]
+        shots, ignored = set_num_fewshot(task, one.config.num_fewshot)
         if ignored:
             self.warnings.append(f"{name}: the task fixes num_fewshot to 0, so {one.config.num_fewshot} is ignored")
-        pool = needed_pool(task, items, shots=shots, held_out=held_out, split=self.config.split)
+        pool = fewshot_pool(task, items, shots=shots, held_out=held_out, split=self.config.split)
         if pool is not None:
             pool.apply(task)
             self.warnings.append(

@@ -13,7 +13,7 @@ from ..lm_eval_bridge.live_hflm import LiveLM
 from ..records import TaskEntry
 from .catalog import Catalog
 from .common_prefix import common_prefix
-from .documents import numbered
+from .documents import ids_in_part
 from .fewshot import FewshotPool
 from .metrics import Metric
 from .python_objectives import PythonObjective
@@ -26,7 +26,7 @@ class LeafTask:
 
     task: ConfigurableTask
     items: TaskItems
-    measure: Metric
+    metric: Metric
     pool: FewshotPool | None
     requests: Mapping[int, tuple[Request, ...]]
     digest: str
@@ -61,6 +61,6 @@ class SuiteContent:
     share_logits: bool
     warnings: tuple[str, ...]
 
-    def numbered(self, leaf: str, part: Part) -> tuple[int, ...]:
+    def document_ids(self, leaf: str, part: Part) -> tuple[int, ...]:
         """Ids of a leaf's documents in one part, ascending."""
-        return numbered(self.leaves[leaf].items.digests, self.config.split, part)
+        return ids_in_part(self.leaves[leaf].items.digests, self.config.split, part)

@@ -78,7 +78,7 @@ def test_a_document_lies_on_one_side_under_two_tasks(root: Path) -> None:
     suite = load(root, ["plain", "prepared"])
     assert "please: " in suite_prompts(suite, "prepared")[0][0][0]
     for part in ("search", "select", "report"):
-        assert suite.content.numbered("plain", part) == suite.content.numbered("prepared", part)
+        assert suite.content.document_ids("plain", part) == suite.content.document_ids("prepared", part)
 
 
 def test_too_few_documents_for_the_examples(root: Path) -> None:
@@ -93,6 +93,6 @@ def test_the_split_ignores_task_order_seed_and_key_order(root: Path) -> None:
     assert suite.content.leaves["shots"].items.digests == tuple(
         digest(json.loads(json.dumps(dict(reversed(doc.items()))))) for doc in DOCS
     )
-    assert suite.content.numbered("shots", "select") == load(root, ["shots"], seed=2).content.numbered(
+    assert suite.content.document_ids("shots", "select") == load(root, ["shots"], seed=2).content.document_ids(
         "shots", "select"
     )

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite
 from mergesmith.evaluators.checks import candidate_check, task_ladder
 from mergesmith.evaluators.inference import cuda_graphs as graphs
-from mergesmith.evaluators.inference.cuda_graphs import DecodeStep, check_steps
+from mergesmith.evaluators.inference.decode_step import DecodeStep, check_steps
 from mergesmith.evaluators.records import UnsupportedError
 from mergesmith.evaluators.scoring.scorers import Scorer
 
@@ -86,7 +86,7 @@ def test_steps_serve_one_candidate_after_another(suite: Suite, steps: list[Decod
     assert found[:2] == found[2:]
     assert found[0] != found[1]
     assert steps
-    assert len(steps) == len({(step.rows, step.room) for step in steps})  # no shape is made twice
+    assert len(steps) == len({(step.rows, step.length) for step in steps})  # no shape is made twice
 
 
 def test_another_model_gets_steps_of_its_own(suite: Suite) -> None:
@@ -101,7 +101,7 @@ def test_little_memory_keeps_no_step(suite: Suite, steps: list[DecodeStep], monk
     suite.use(plan("graphs"))
     expected = answers(suite, model)
     made = len(steps)
-    monkeypatch.setattr(graphs, "SHARE", 0.0)
+    monkeypatch.setattr(graphs, "MEMORY_SHARE", 0.0)
     suite.use(plan("graphs"))
     assert answers(suite, model) == expected
     assert len(steps) > 2 * made  # made again for every batch
@@ -116,7 +116,7 @@ def test_nothing_of_a_candidate_reaches_the_next(suite: Suite, steps: list[Decod
             for x in (x for step in steps for layer in step.layers for x in layer):
                 x.fill_(float("nan"))  # as an overflow leaves it behind
         assert answers(suite, model) == expected
-        assert all(int(step.positions.max()) < step.room for step in steps)
+        assert all(int(step.positions.max()) < step.length for step in steps)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "mixtral"])
@@ -130,7 +130,7 @@ def test_a_step_waits_for_nothing_on_the_device(suite: Suite, steps: list[Decode
     step.run()
     assert step.tokens.is_meta
     with pytest.raises(RuntimeError, match="meta"):
-        int(step.place)
+        int(step.slot)
 
 
 def test_logits_that_are_not_finite_name_their_item(suite: Suite) -> None:
