@@ -1,6 +1,7 @@
-"""From a live model to per-item scores: lm-eval tasks and Python objectives, split, blocked and scored.
+"""Scores a model in memory on lm-eval tasks and Python objectives, item by item.
 
-Importing this package imports neither lm-eval nor torch; `Suite.load` does.
+Items are split into a search, a select and a report part and scored in fixed blocks. Importing this package imports
+neither lm-eval nor torch; `Suite.load` does.
 """
 
 from .checks.report import ScoringReport

@@ -21,14 +21,14 @@ class TaskConfig(_Section):
     """One entry of `tasks:`; a bare string is a name with every other setting at its default.
 
     Attributes:
-        name: an lm-eval task, group or tag, or, with `python`, a name of the user's own.
+        name: an lm-eval task, group or tag, or, with `python`, a name that the user chooses.
         python: `./file.py:function` or `package.module:function`, a Python objective.
-        metric: one of the task's metrics. Unset: its only one, else acc, else exact_match, else the first listed.
+        metric: one of the task's metrics. Unset: acc, else exact_match, else the first listed.
         filter: one of the task's filters. Unset: the first.
-        num_fewshot: overrides the task's own, except where the task fixes it to 0, as in lm-eval.
+        num_fewshot: overrides the task's number, unless the task fixes it to 0, as in lm-eval.
         limit: only the first `limit` documents of each task, as in lm-eval.
         weight: the entry's share in the objective, relative to the other entries' weights.
-        higher_is_better: overrides the metric's own direction.
+        higher_is_better: overrides the direction that the task gives for the metric.
         max_drop: how far the entry may fall below the best parent, in the metric's unit.
     """
 
@@ -56,7 +56,7 @@ class TaskConfig(_Section):
 
 
 class ChatConfig(_Section):
-    """How prompts become chats. The defaults are those of lm-eval's `simple_evaluate`."""
+    """Whether and how prompts are formatted as chats. The defaults are those of lm-eval's `simple_evaluate`."""
 
     apply_template: bool = False
     system: str | None = None
@@ -64,7 +64,7 @@ class ChatConfig(_Section):
 
 
 class SplitConfig(_Section):
-    """Shares of the items that the search sees, that pick the winner, and that the report is about."""
+    """Shares of the items used to search, to select the winner among finalists, and to report its score."""
 
     search: float = Field(default=0.6, gt=0)
     select: float = Field(default=0.2, gt=0)

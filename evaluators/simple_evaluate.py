@@ -1,4 +1,4 @@
-"""The independent re-score: lm-eval's own `simple_evaluate` on a written checkpoint."""
+"""Scores a written checkpoint with lm-eval's `simple_evaluate`, independently of the scorers in this package."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 def score_checkpoint(
     suite: Suite, checkpoint_folder: Path, part: Part, *, device: str = "cpu", dtype: Any = None
 ) -> Scores:
-    """Score a written checkpoint with lm-eval's own evaluation loop, on freshly loaded tasks.
+    """Score a written checkpoint with lm-eval's evaluation loop, on freshly loaded tasks.
 
-    Shared with `Suite.score` are the tasks' names, the split and the few-shot pools; task objects, prompts, tokens,
-    batches and the loop are lm-eval's. It evaluates all documents and picks the part's out of the logged samples.
+    It shares only the tasks' names, the split and the few-shot pools with `Suite.score`; task objects, prompts,
+    tokens, batches and the loop are lm-eval's. All documents are evaluated, and those of the part are selected from
+    the logged samples.
 
     Args:
-        suite: the suite whose items are wanted.
-        checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used; where it has none, the suite's.
-        part: the part whose items are wanted.
-        device: where the model is put; "balanced" is over all GPUs (accelerate's device map).
-        dtype: of the weights; None is the checkpoint's own.
+        suite: the suite that defines tasks and split.
+        checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used, or the suite's if it has none.
+        part: the part to return.
+        device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
+        dtype: of the weights; None keeps the checkpoint's.
 
     Raises:
         ScoringError: as in `Suite.score`.
-        RuntimeError: lm-eval builds other prompts, or finds other documents, than the suite has scored.
+        RuntimeError: lm-eval's prompts or documents differ from those that the suite scores.
     """
     from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation, quiet, silent_children
     from .lm_eval_bridge.live_hflm import LiveLM
@@ -61,8 +62,8 @@ def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any,
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", **spread)
     if not spread:
         model.to(device)
-    own = (Path(folder) / "tokenizer_config.json").is_file()
-    return model, AutoTokenizer.from_pretrained(folder) if own else tokenizer
+    has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
+    return model, AutoTokenizer.from_pretrained(folder) if has_tokenizer else tokenizer
 
 
 def _entry_items(
@@ -70,8 +71,8 @@ def _entry_items(
 ) -> dict[str, ItemScores]:
     from lm_eval import evaluator
 
-    simple_evaluate: Any = evaluator.simple_evaluate  # its decorator hides its signature from type checkers
-    assert content.catalog is not None  # an entry that is not Python came out of it
+    simple_evaluate: Any = evaluator.simple_evaluate  # the decorator hides the signature from type checkers
+    assert content.catalog is not None  # entries that are not Python objectives come from the catalog
     fresh = content.catalog.load(entry.name).tasks
     for name, task in fresh.items():
         if (pool := content.leaves[name].pool) is not None:
@@ -87,7 +88,7 @@ def _entry_items(
         apply_chat_template=content.config.chat.apply_template,
         fewshot_as_multiturn=content.config.chat.fewshot_as_multiturn,
         task_manager=content.catalog.manager,  # without one, lm-eval indexes its 14,000 names
-        confirm_run_unsafe_code=True,  # Suite.load has asked already
+        confirm_run_unsafe_code=True,  # Suite.load has checked the permission
     )
     samples = results["samples"]
     return {
@@ -110,7 +111,7 @@ def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], i
         ours = [request.arguments for request in leaf.requests[doc]]
         if canonical([sample["doc"], sample["arguments"]]) != canonical([leaf.items.docs[doc], ours]):
             raise RuntimeError(
-                f"task '{name}', item {doc}: lm-eval's document or prompt is not the one that was scored"
+                f"task '{name}', item {doc}: lm-eval's document or prompt differs from the one that was scored"
             )
         values = {metric: sample[metric] for metric in sample["metrics"]}
         rows[doc] = checked_value(metric_value(values, leaf.metric.name), leaf.metric, f"task '{name}', item {doc}")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Suite:
-    """Tasks, their prompts and tokens, their split and their blocks: everything that no candidate changes.
+    """Tasks, their prompts and tokens, their split and their blocks: everything that is the same for all candidates.
 
-    Build one with `Suite.load`; score a part by scoring each of `blocks(part)` and joining what comes out. The blocks
-    are the evaluation: the same items in the same batches, whether or not a search stops early.
+    Build a suite with `Suite.load`. Score a part by scoring each of `blocks(part)` and joining the results. Blocks fix
+    the evaluation: the same items in the same batches, whether or not a search stops a candidate early.
     """
 
     def __init__(self, content: SuiteContent, blocks: Mapping[Part, tuple[Block, ...]]) -> None:
@@ -58,16 +58,16 @@ class Suite:
 
     @property
     def entries(self) -> tuple[TaskEntry, ...]:
-        """One per configured task, in that order."""
+        """One entry per configured task, in the order of the configuration."""
         return self.content.entries
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know about the tasks, one sentence each."""
+        """Warnings about the tasks, one sentence each."""
         return self.content.warnings
 
     def counts(self, part: Part) -> dict[str, int]:
-        """Entry name -> number of its items in a part; 0 for a Python objective, whose items are not known before."""
+        """Return the number of items of each entry in a part; 0 for a Python objective, whose items are unknown."""
         return {
             entry.name: sum(
                 len(self.content.document_ids(leaf.name, part)) for leaf in entry.leaves if not entry.python
@@ -76,19 +76,19 @@ class Suite:
         }
 
     def digests(self) -> dict[str, str]:
-        """Leaf name -> SHA-256 of its configuration, prompts and documents, or of an objective's source file."""
+        """Return by leaf name a SHA-256 of configuration, prompts and documents, or of an objective's source file."""
         found = {name: leaf.digest for name, leaf in self.content.leaves.items()}
         return found | {name: objective.digest for name, objective in self.content.objectives.items()}
 
     def blocks(self, part: Part) -> tuple[Block, ...]:
-        """The part's blocks, in the order to score them in."""
+        """Return a part's blocks in the order to score them in."""
         return self._blocks[part]
 
     def check(self, model: Any) -> tuple[str, ...]:
-        """Warnings for prompts that are longer than the model takes.
+        """Return warnings for prompts that are longer than the model's context.
 
         Raises:
-            UserError: a task that this model cannot be scored on at all, because an answer is longer than it takes.
+            UserError: an answer of a task is longer than the model's context, so the model cannot be scored on it.
         """
         from .tasks.length_check import check_lengths
 
@@ -98,14 +98,14 @@ class Suite:
         return warnings
 
     def check_scorers(self, candidates: Candidates) -> ScoringReport:
-        """Choose each task's scorer by comparing items with lm-eval's own, and keep to it from now on.
+        """Choose each task's scorer by comparing sampled items with lm-eval, and use it from now on.
 
         Args:
-            candidates: gives (name, load) pairs; load() puts the weights in place and returns the model. Called again
-                when a scorer was refused, so that its successor is held against all of them.
+            candidates: yields (name, load) pairs; load() puts the weights in place and returns the model. Called again
+                when a scorer was rejected, so that the next one is checked on all candidates.
 
         Raises:
-            ScoringError: lm-eval can score none of them.
+            ScoringError: lm-eval can score none of the candidates.
         """
         from .checks.self_check import SelfCheck
         from .lm_eval_bridge.isolation import inside_lm_eval
@@ -116,23 +116,27 @@ class Suite:
         return report
 
     def use(self, plan: ScoringPlan) -> None:
-        """Score by a plan that was chosen before, in another process or session."""
+        """Score by a plan that was chosen earlier or in another process."""
         self._plan, self._loop = plan, None
         if plan.batch_size is not None:
             self.content.lm.set_batch_size(plan.batch_size)
 
     @property
     def scorers(self) -> dict[str, str]:
-        """Task -> what it is scored by; empty before that is settled."""
+        """The scorer of each task by name; empty before scorers have been chosen."""
         return {} if self._plan is None else {leaf: str(scorer) for leaf, scorer in self._plan.scorers.items()}
 
     def score(self, model: Any, block: Block, *, weights: object = None) -> BlockScores:
         """Score one block with the model's present weights.
 
-        The model may be overwritten in place between calls. `weights` is a name for its present ones, such as a number
-        that counts the candidates: from one call to the next with the same name, what was computed of the prompts'
-        shared starts is kept. With None nothing is kept. Where no scorers have been chosen yet, they are chosen on this
-        model.
+        The model may be overwritten in place between calls. If no scorers have been chosen yet, they are chosen on
+        this model.
+
+        Args:
+            model: the candidate.
+            block: a block of this suite.
+            weights: identifies the model's present weights, such as the number of the candidate. Keys and values of
+                shared prompt prefixes are reused between consecutive calls with equal values; None disables this.
 
         Raises:
             ScoringError: this candidate cannot be scored: non-finite outputs, a metric or objective that fails, or

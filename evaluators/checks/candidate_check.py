@@ -111,7 +111,7 @@ class CandidateCheck:
         """
         graphs_s, loop_s = self._seconds(graphs, model), self._seconds(loop, model)
         if graphs_s >= loop_s:
-            raise UnsupportedError(f"it takes {graphs_s:.2g} s where the loop takes {loop_s:.2g} s")
+            raise UnsupportedError(f"it takes {graphs_s:.2g} s, the loop only {loop_s:.2g} s")
 
     def _seconds(self, prepared: PreparedRequests, model: Any) -> float:
         runs = []
@@ -138,7 +138,7 @@ class CandidateCheck:
                     raise
             release()  # outside the handler, whose exception keeps the failed attempt's tensors alive
             if not lm.halve_batches():
-                raise InsufficientMemoryError("out of memory in lm-eval's own scorer, with one row per batch")
+                raise InsufficientMemoryError("out of memory in lm-eval's scorer, even with one row per batch")
 
     def _halve_budget(self) -> bool:
         """Halve the token budget; return False when it has become too small."""

@@ -1,4 +1,4 @@
-"""One decoding step on tensors with fixed addresses, captured as a CUDA graph where the device has them."""
+"""One decoding step on tensors with fixed addresses, captured as a CUDA graph on CUDA devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Greedy generation: left-padded prompts of about equal length, a shared start read once, finished rows leave."""
+"""Greedy generation over batches of left-padded prompts with a shared prefix; finished rows leave the batch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Generated:
 
 
 class NonFiniteRowError(ArithmeticError):
-    """NaN or infinite logits; `request` is the one that met them first."""
+    """NaN or infinite logits; `request` is the number of the first request that met them."""
 
     def __init__(self, request: int) -> None:
         super().__init__(request)
@@ -86,9 +86,9 @@ class NonFiniteRowError(ArithmeticError):
 
 
 def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.device) -> tuple[PromptBatch, ...]:
-    """Batches of prompts with the same settings and start, longest first.
+    """Return batches of prompts with equal stop conditions, prefix and decoder, longest first.
 
-    `tokens` is the most in a batch, padding, shared starts and the longest answers included.
+    `tokens` is the most tokens in a batch, padding, shared prefixes and the longest answers included.
     """
 
     def alike(prompt: Prompt) -> tuple[bool, int, tuple[int, ...]]:
@@ -106,10 +106,10 @@ def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.devi
 
 
 class LoopDecoder:
-    """Rows of a batch that are continued, with keys and values that grow by a place per token.
+    """Decodes the rows of a batch with a KV cache that grows by one position per token.
 
     Attributes:
-        tokens: (rows, any) int64, what the model reads next, at places from `start` to `end`.
+        tokens: (rows, any) int64, the tokens to read next, at cache positions `start` to `end`.
     """
 
     def __init__(self, model: Any, batch: PromptBatch, caches: PrefixCaches) -> None:
@@ -119,7 +119,7 @@ class LoopDecoder:
         self.start, self.end = len(batch.prefix), len(batch.prefix) + batch.tokens.shape[1]
 
     def next_tokens(self, requests: Sequence[int]) -> torch.Tensor:
-        """(rows,) the token that follows in each row; `requests` are whose they are.
+        """Return the token that follows in each row, (rows,); `requests` are the rows' requests.
 
         Raises:
             NonFiniteRowError: NaN or infinite logits.
@@ -136,7 +136,7 @@ class LoopDecoder:
         return newest
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone, (n,) int64."""
+        """Drop all rows but these, (n,) int64."""
         keep_rows(self.cache, rows)
         self.mask, self.positions, self.tokens = self.mask[rows], self.positions[rows], self.tokens[rows]
 
@@ -145,7 +145,7 @@ class LoopDecoder:
 def generate(
     batches: Sequence[PromptBatch], begin: Callable[[PromptBatch], LoopDecoder], ends: frozenset[int]
 ) -> dict[int, Generated]:
-    """Request -> its answer. `begin` gives what continues a batch; `ends` are the tokens that end a text.
+    """Return each request's answer. `begin` returns the decoder of a batch; `ends` are the tokens that end a text.
 
     Raises:
         NonFiniteRowError: at the first NaN or infinite logit.
@@ -184,18 +184,18 @@ def _continued(batch: PromptBatch, rows: LoopDecoder, ends: frozenset[int]) -> d
 
 
 def _likeliest(logits: torch.Tensor, requests: Sequence[int]) -> torch.Tensor:
-    """(rows,) the likeliest token of each row, the first of equals."""
-    on_cpu = logits.device.type == "cpu"  # where numpy takes a tenth of torch's time
+    """Return the likeliest token of each row, (rows,); the first of several with equal logits."""
+    on_cpu = logits.device.type == "cpu"  # on which numpy takes a tenth of torch's time
     newest = torch.from_numpy(logits.float().numpy().argmax(-1)) if on_cpu else logits.argmax(-1)
     check_finite_rows(logits.gather(1, newest[:, None]), requests)
     return newest
 
 
 def check_finite_rows(chosen: torch.Tensor, requests: Sequence[int]) -> None:
-    """Look at the largest logit of each row, (rows, 1): NaN counts as the largest, so it tells of the whole row.
+    """Check the largest logit of each row, (rows, 1). NaN counts as the largest, so this covers the whole row.
 
     Raises:
-        NonFiniteRowError: at the first that is none.
+        NonFiniteRowError: for the first row whose largest logit is NaN or infinite.
     """
     for request, (value,) in zip(requests, chosen.tolist(), strict=True):
         if not math.isfinite(value):
@@ -209,8 +209,8 @@ def _batch(prompts: Sequence[Prompt], device: torch.device) -> PromptBatch:
     tokens = torch.empty(len(prompts), length, dtype=torch.long)
     mask = torch.ones(len(prompts), prefix + length + stops.limit, dtype=torch.long)
     for i, prompt in enumerate(prompts):
-        own = prompt.tokens[prefix:]
-        padding = length - len(own)
-        tokens[i] = torch.tensor((*own[:1] * padding, *own))  # padded with a token of its own, as log-likelihood rows
+        rest = prompt.tokens[prefix:]
+        padding = length - len(rest)
+        tokens[i] = torch.tensor((*rest[:1] * padding, *rest))  # padded with a token of the row: see `batches.py`
         mask[i, prefix : prefix + padding] = 0
     return PromptBatch(tuple(prompts), tokens.to(device), mask.to(device))

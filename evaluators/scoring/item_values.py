@@ -1,4 +1,4 @@
-"""From answers to per-item values: the task's own filters and metrics, checked; and what the answers were like."""
+"""Computes per-item values from answers by a task's filter and metric, and checks them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from .hflm_scorer import item_name
 
 
 def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence[Generated]]) -> ItemScores:
-    """Values of items whose answers stand in their instances; `texts` are the generated ones, by id of the instance.
+    """Return the scores of items from the answers stored in their instances.
+
+    `texts` are the generated answers by id of the instance.
 
     Raises:
-        ScoringError: the filter or the metric fails on an answer, or gives something else than finite numbers.
+        ScoringError: the filter or the metric fails on an answer, or gives anything but finite numbers.
     """
     try:
         apply_filter(leaf.task, leaf.metric.filter, [r.instance for doc in ids for r in leaf.requests[doc]])
-    except Exception as error:  # the task's own code, as the metric
+    except Exception as error:  # raised by the task's code
         name = f"task '{leaf.task.task_name}': its filter '{leaf.metric.filter}'"
         raise ScoringError(f"{name} failed: {type(error).__name__}: {error}") from error
     rows = []
@@ -33,7 +35,7 @@ def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence
         answers = [instance.filtered_resps[leaf.metric.filter] for instance in instances]
         try:
             value = metric_value(leaf.task.process_results(instances[0].doc, answers), leaf.metric.name)
-        except Exception as error:  # the task's own code, on whatever the model answered
+        except Exception as error:  # raised by the task's code, given what the model answered
             raise ScoringError(
                 f"{item_name(instances[0])}: the metric failed: {type(error).__name__}: {error}"
             ) from error
@@ -42,15 +44,15 @@ def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence
 
 
 def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float, ...]:
-    """A per-item value as numbers.
+    """Return a per-item value as a float or a tuple of floats.
 
     Raises:
-        ScoringError: not numeric, not finite (NaN passes where the aggregation skips it), or outside [0, 1] for a
-            metric that is known to lie there.
+        ScoringError: it is not numeric, not finite (NaN is allowed if the aggregation skips it), or outside [0, 1]
+            although the metric is bounded.
     """
     found = as_numbers(value)
     if found is None:
-        raise ScoringError(f"{place}: metric '{metric.name}' gave {value!r}, which is no number")
+        raise ScoringError(f"{place}: metric '{metric.name}' gave {value!r}, which is not numeric")
     row = found if isinstance(found, tuple) else (found,)
     if metric.aggregation != "nanmean" and not all(math.isfinite(number) for number in row):
         raise ScoringError(f"{place}: metric '{metric.name}' is {value}")
@@ -62,7 +64,7 @@ def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float
 def item_scores(
     ids: Sequence[int], rows: Sequence[float | tuple[float, ...]], leaf: str, facts: np.ndarray | None = None
 ) -> ItemScores:
-    """Values of a leaf's items as one array, (n,) or (n, k).
+    """Return the values of a leaf's items as one array, (n,) or (n, k).
 
     Raises:
         ScoringError: items with different numbers of values.

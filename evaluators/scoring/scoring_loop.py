@@ -1,4 +1,4 @@
-"""The scoring loop: a block's requests through the live model, then filters and metrics, to per-item values."""
+"""The scoring loop: runs a block's requests through the model, then filters and metrics, to per-item values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .scorers import ScoringPlan
 
 
 class ScoringLoop:
-    """Scores blocks by a plan, on models of one shape. A block's requests are arranged when it first comes."""
+    """Scores blocks by a plan, on models of one shape. A block's requests are prepared on first use."""
 
     def __init__(self, content: SuiteContent, plan: ScoringPlan) -> None:
         self.content, self.plan = content, plan
@@ -32,7 +32,7 @@ class ScoringLoop:
     def score(self, model: Any, block: Block, weights: object) -> BlockScores:
         """Score one block on the model's present weights; the model is attached to the content's LiveLM.
 
-        `weights` is what `Suite.score` says.
+        See `Suite.score` for `weights`.
 
         Raises:
             ScoringError: non-finite outputs, a metric that fails on an answer, a failing Python objective, or too
@@ -53,7 +53,7 @@ class ScoringLoop:
     def _answer(
         self, model: Any, block: Block, leaves: Mapping[str, Sequence[int]], caches: PrefixCaches
     ) -> tuple[Mapping[int, Sequence[Generated]], bool]:
-        """The generated texts by id of the instance, and whether it took smaller batches."""
+        """Return the generated texts by id of the instance, and whether smaller batches were needed."""
         key = block.part, block.index, tuple(leaves.items())
         try:
             if key not in self._prepared:
@@ -64,7 +64,7 @@ class ScoringLoop:
                 raise
         caches.clear()
         self._graphs.clear()
-        release()  # outside of the handler, whose exception holds on to the failed attempt's tensors
+        release()  # outside the handler, whose exception keeps the failed attempt's tensors alive
         less = self.plan.token_budget // 2
         try:
             with self.content.lm.smaller_batches():

@@ -1,4 +1,4 @@
-"""From a configured and loaded task to the TaskEntry that the search sees."""
+"""Builds the TaskEntry that the search sees from a configured and loaded task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OpenedEntry:
 
 
 def task_entry(entry: OpenedEntry) -> TaskEntry:
-    """The entry of a task, group or tag."""
+    """Return the entry of a task, group or tag."""
     first = next(iter(entry.metrics.values()))
     sizes = {name: len(items.docs) for name, items in entry.items.items()}
     if not _weights_by_size(entry.loaded, first.name):
@@ -49,7 +49,7 @@ def task_entry(entry: OpenedEntry) -> TaskEntry:
 
 
 def objective_entry(config: TaskConfig) -> TaskEntry:
-    """The entry of a Python objective; higher is better unless the configuration says otherwise."""
+    """Return the entry of a Python objective; higher is better unless the configuration says otherwise."""
     return TaskEntry(
         name=config.name,
         weight=config.weight,
@@ -69,22 +69,22 @@ def _weights_by_size(loaded: LoadedEntry, metric: str) -> bool:
 
 
 def direction(entry: OpenedEntry) -> bool:
-    """Whether higher is better, by the configuration or by all of the entry's tasks.
+    """Return whether higher is better, by the configuration or by all of the entry's tasks.
 
     Raises:
-        UserError: neither says so.
+        UserError: the configuration gives no direction and the tasks give none, or different ones.
     """
     if entry.config.higher_is_better is not None:
         return entry.config.higher_is_better
     found = {chosen.higher_is_better for chosen in entry.metrics.values()}
     if len(found) != 1 or None in found:
         metric = next(iter(entry.metrics.values())).name
-        raise UserError(f"say higher_is_better: its tasks do not state one direction for metric '{metric}'")
+        raise UserError(f"set higher_is_better: its tasks do not agree on a direction for metric '{metric}'")
     return bool(found.pop())
 
 
 def public_test_warning(task: ConfigurableTask) -> str | None:
-    """A warning for a task that is scored on the test split of a dataset from the hub."""
+    """Return a warning for a task that is scored on the test split of a dataset from the Hugging Face Hub."""
     path, split_name = task.config.dataset_path, task.config.test_split
     if task.config.custom_dataset is not None or path is None or path in _LOCAL_FORMATS or Path(path).exists():
         return None

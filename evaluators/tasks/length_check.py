@@ -8,10 +8,10 @@ from .suite_content import SuiteContent
 
 
 def check_lengths(content: SuiteContent) -> tuple[str, ...]:
-    """Warnings for prompts that the attached model's length cuts off on the left, as lm-eval does in silence.
+    """Return warnings for prompts that are cut on the left to fit the attached model, which lm-eval does silently.
 
     Raises:
-        UserError: a task asks for more new tokens, or scores a longer answer, than the model has positions.
+        UserError: a task asks for as many new tokens as the model has positions, or scores a longer answer.
     """
     length, faults, warnings = content.lm.max_length, Faults("tasks"), []
     for name, leaf in content.leaves.items():

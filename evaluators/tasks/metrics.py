@@ -1,4 +1,4 @@
-"""Which number of a task is scored: metric, filter, direction and aggregation."""
+"""The metric that a task is scored with: its filter, direction and aggregation, and per-item values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lm_eval.api.task import ConfigurableTask
 from mergesmith.errors import UserError, unknown
 
 _PREFERRED = ("acc", "exact_match")
-# Means of these lie in [0, 1] item by item; a value outside is a scoring error, so a misnamed metric cannot pass.
+# Per-item values of these lie in [0, 1]. A value outside is a scoring error, which detects misnamed metrics.
 _BOUNDED = frozenset(
     {
         "acc",
@@ -39,7 +39,7 @@ _BOUNDED = frozenset(
 
 @dataclass(frozen=True)
 class Metric:
-    """The scored number of one lm-eval task."""
+    """The metric that one lm-eval task is scored with; `bounded`: its per-item values lie in [0, 1]."""
 
     name: str
     filter: str
@@ -49,10 +49,10 @@ class Metric:
 
 
 def resolve_metric(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Metric:
-    """Resolve the metric and the filter against the task's own.
+    """Return the configured metric and filter of a task, or its defaults.
 
     Raises:
-        UserError: an unknown metric or filter, or an aggregation that cannot be named for another process.
+        UserError: an unknown metric or filter, or an aggregation that other processes cannot import.
     """
     aggregations = task.aggregation()
     filters = [ensemble.name for ensemble in task._filters]
@@ -73,30 +73,30 @@ def resolve_metric(task: ConfigurableTask, metric: str | None, filter_name: str 
 
 
 def apply_filter(task: ConfigurableTask, filter_name: str, instances: list[Instance]) -> None:
-    """Apply one of the task's filters to these instances alone; fills `filtered_resps`."""
+    """Apply one of the task's filters to these instances; fills their `filtered_resps`."""
     next(ensemble for ensemble in task._filters if ensemble.name == filter_name).apply(instances)
 
 
 def filter_fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
-    """What the steps of a filter give where they find nothing in an answer."""
+    """Return the fallback values of a filter's steps, which replace answers from which nothing can be extracted."""
     ensemble = next(ensemble for ensemble in task._filters if ensemble.name == filter_name)
     found = [getattr(make(), "fallback", None) for make in ensemble.filters]
     return [fallback for fallback in found if fallback is not None]
 
 
 def metric_value(result: Mapping[str, Any], metric: str) -> Any:
-    """The metric's value in what `process_results` returned.
+    """Return a metric's value from the result of `process_results`.
 
-    A metric that reports under names of its own, as pass@k does, is taken when it reports one number only.
+    A metric that reports under other names, as pass@k does, is accepted if it reports a single number.
 
     Raises:
-        KeyError: the metric is not there.
+        KeyError: the result does not contain the metric.
     """
     return next(iter(result.values())) if metric not in result and len(result) == 1 else result[metric]
 
 
 def as_numbers(value: Any) -> float | tuple[float, ...] | None:
-    """A per-item value as one number or as a tuple of numbers; None where it is neither."""
+    """Return a per-item value as one float or a tuple of floats; None if it is neither."""
     if isinstance(value, (numbers.Real, np.number, np.bool_)):
         return float(value)
     if isinstance(value, tuple) and value and all(isinstance(v, (numbers.Real, np.number, np.bool_)) for v in value):
@@ -105,12 +105,12 @@ def as_numbers(value: Any) -> float | tuple[float, ...] | None:
 
 
 def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instance]) -> None:
-    """Refuse a metric whose per-item value is not numeric, by processing one document with made-up answers.
+    """Reject a metric whose per-item value is not numeric, by processing one document with made-up answers.
 
-    A task that fails on made-up answers passes: nothing is known about it before a model has answered.
+    A task that fails on made-up answers is accepted, as it can be judged only by a model's answers.
 
     Raises:
-        UserError: the metric keeps texts or lists per item, as corpus metrics such as BLEU do.
+        UserError: the metric keeps texts or lists per item, as corpus-level metrics such as BLEU do.
     """
     stand_in = {"loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0, "generate_until": "1"}
     try:

@@ -1,4 +1,4 @@
-"""Assembles a suite: loads every task, splits its items, seals its few-shot examples, builds its requests."""
+"""Builds the content of a suite: loads tasks, splits items, restricts few-shot examples, builds requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .suite_content import LeafTask, SuiteContent
 
 
 class SuiteBuilder:
-    """Builds a SuiteContent step by step, collecting the faults of each step over all tasks before the next one."""
+    """Builds a SuiteContent step by step, collecting the faults of all tasks before the next step."""
 
     def __init__(
         self,
@@ -44,10 +44,10 @@ class SuiteBuilder:
         self.objectives: dict[str, PythonObjective] = {}
 
     def build(self) -> SuiteContent:
-        """All steps in order.
+        """Run all steps in order.
 
         Raises:
-            UserError: all faults of the first step that finds any.
+            UserError: lists all faults of the first step that finds any.
         """
         self._check_names()
         names = [config.name for config in self.config.tasks if config.python is None]
@@ -99,7 +99,7 @@ class SuiteBuilder:
     def _open(self, config: TaskConfig, catalog: Catalog) -> OpenedEntry:
         if not self.allow_code_execution and catalog.runs_code(config.name):
             raise UserError(
-                "runs code that the model writes, on this machine; pass --allow-code-execution if you want that"
+                "runs code that the model generates on this machine; pass --allow-code-execution to allow it"
             )
         loaded = catalog.load(config.name)
         metrics, items = {}, {}
@@ -136,7 +136,7 @@ class SuiteBuilder:
                     leaves[name] = self._leaf(one, name, held_out)
                 except UserError as error:
                     self.faults.add(one.config.name, str(error))
-                except Exception as error:  # templates and functions of the task
+                except Exception as error:  # raised by templates and functions of the task
                     reason = f"{type(error).__name__}: {error}"
                     self.faults.add(one.config.name, f"{name}: its prompts cannot be built: {reason}")
         self.faults.raise_if_any()

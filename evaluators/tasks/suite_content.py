@@ -1,4 +1,4 @@
-"""What a suite holds once everything that no candidate changes has been computed."""
+"""The data of a suite that are the same for all candidates, computed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .requests import Request, TaskItems
 
 @dataclass(frozen=True)
 class LeafTask:
-    """Everything about one lm-eval task that no candidate changes."""
+    """The data of one lm-eval task that are the same for all candidates; `pool`: see `fewshot.py`."""
 
     task: ConfigurableTask
     items: TaskItems
@@ -32,7 +32,7 @@ class LeafTask:
     digest: str
 
     def all_requests(self) -> list[Request]:
-        """The requests of all documents."""
+        """Return the requests of all documents."""
         return [request for found in self.requests.values() for request in found]
 
     @cached_property
@@ -44,12 +44,12 @@ class LeafTask:
 
 @dataclass(frozen=True)
 class SuiteContent:
-    """What a Suite holds.
+    """The data of a Suite.
 
     Attributes:
         leaves: lm-eval task name -> its items and requests, in the order of the configuration.
         objectives: entry name -> Python objective.
-        share_logits: no two log-likelihood requests cut the same tokens at different points.
+        share_logits: see `LiveLM.score_pairs`; true if it is correct for all requests together.
     """
 
     config: EvaluationConfig
@@ -62,5 +62,5 @@ class SuiteContent:
     warnings: tuple[str, ...]
 
     def document_ids(self, leaf: str, part: Part) -> tuple[int, ...]:
-        """Ids of a leaf's documents in one part, ascending."""
+        """Return the ids of a leaf's documents in one part, ascending."""
         return ids_in_part(self.leaves[leaf].items.digests, self.config.split, part)

@@ -236,7 +236,7 @@ def test_a_forced_scorer_stays_where_lm_evals_own_finds_no_room(root: Path) -> N
     finally:
         handle.remove()
     told = report.checks["choice"].sentence("choice")
-    assert told.startswith("choice: scored by packed; forced, and not checked on a: out of memory in lm-eval's own")
+    assert told.startswith("choice: scored by packed; forced, and not checked on a: out of memory in lm-eval's scorer")
     assert told.count("forced") == 1
 
 

@@ -81,5 +81,5 @@ def test_other_documents_than_were_scored_are_refused(root: Path, tmp_path: Path
     suite = load(root, ["choice"])
     folder = written(make_model(), tmp_path / "checkpoint")
     write_task(root / "tasks", "choice", "choice", docs=documents(130, seed=2))
-    with pytest.raises(RuntimeError, match="document or prompt is not the one that was scored"):
+    with pytest.raises(RuntimeError, match="document or prompt differs from the one that was scored"):
         score_checkpoint(suite, folder, "select")
