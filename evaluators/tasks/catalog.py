@@ -66,9 +66,10 @@ class Catalog:
             raise UserError(f"cannot be loaded from {place}: {type(error).__name__}: {error}") from error
         others = [task for task, made in loaded["tasks"].items() if not isinstance(made, ConfigurableTask)]
         if others or not loaded["tasks"]:
-            raise UserError(
-                f"contains no tasks, or other tasks than lm-eval's ConfigurableTask: {', '.join(others) or 'no tasks'}"
+            reason = (
+                f"contains other tasks than lm-eval's ConfigurableTask: {', '.join(others)}" if others else "is empty"
             )
+            raise UserError(reason)
         return LoadedEntry(tasks=loaded["tasks"], group=loaded.get("groups", {}).get(name))  # type: ignore[arg-type]
 
     def runs_code(self, name: str) -> bool:

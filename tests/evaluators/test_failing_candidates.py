@@ -59,7 +59,7 @@ def test_a_metric_that_fails_on_an_answer(root: Path) -> None:
         score_part(suite, make_model(), "select")
 
 
-def test_a_filter_that_fails_and_a_model_that_cannot_be_read(root: Path) -> None:
+def test_failing_filters_and_models_that_fail_to_load(root: Path) -> None:
     filters = [{"name": "own", "filter": [{"function": "custom", "filter_fn": "!function scoring.bad"}]}]
     write_task(root / "tasks", "task", "generation", docs=DOCS, filter_list=filters)
     (root / "tasks" / "scoring.py").write_text("def bad(resps, docs):\n    raise KeyError('no answer')\n")
@@ -78,7 +78,7 @@ def test_a_filter_that_fails_and_a_model_that_cannot_be_read(root: Path) -> None
     assert "small takes no part" in report.unchecked[1]
 
 
-def test_a_metric_called_acc_outside_its_range(root: Path) -> None:
+def test_a_bounded_metric_outside_its_range_is_an_error(root: Path) -> None:
     metric = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
     write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(metric_list=[metric]))
     (root / "tasks" / "scoring.py").write_text("def graded(doc, results):\n    return {'acc': 100.0}\n")
@@ -133,7 +133,7 @@ def test_out_of_memory_halves_the_batches_once(root: Path, kind: str) -> None:
     assert score_part(suite, model, "search").items["task"].values.tolist() == usual
 
 
-def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
+def test_the_self_check_halves_batches_until_they_fit_into_memory(root: Path) -> None:
     train = documents(12, seed=9)
     write_task(root / "tasks", "task", "choice", docs=DOCS, train=train, num_fewshot=4)
     suite, model = load(root, ["task"]), make_model()
@@ -146,7 +146,7 @@ def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
 
 
 @pytest.mark.parametrize("scorer", ["auto", "hf"])
-def test_the_rows_that_lm_eval_has_room_for_are_part_of_the_plan(root: Path, scorer: Any) -> None:
+def test_the_plan_records_the_batch_size_that_fits_into_memory(root: Path, scorer: Any) -> None:
     sampled = {"until": ["\n"], "do_sample": True, "temperature": 0.7, "max_gen_toks": 3}  # for lm-eval's own only
     write_task(root / "tasks", "task", "generation", docs=documents(60, seed=1), generation_kwargs=sampled)
     suite, model = load(root, ["task"], scorer=scorer), make_model()
@@ -168,7 +168,7 @@ def test_the_rows_that_lm_eval_has_room_for_are_part_of_the_plan(root: Path, sco
 
 
 @pytest.mark.parametrize("kind", ["choice", "generation"])
-def test_the_budget_is_what_fits(root: Path, kind: str) -> None:
+def test_the_token_budget_fits_into_memory(root: Path, kind: str) -> None:
     write_task(root / "tasks", "task", kind, docs=DOCS)
     content, model = load(root, ["task"]).content, make_model()
     content.lm.attach(model)
@@ -183,7 +183,7 @@ def test_the_budget_is_what_fits(root: Path, kind: str) -> None:
         halved_until_it_fits(fails, 16384)
 
 
-def test_a_budget_for_models_that_take_no_masks_of_our_own(root: Path) -> None:
+def test_the_token_budget_of_models_without_custom_masks(root: Path) -> None:
     write_task(root / "tasks", "task", "choice", docs=DOCS)
     content = load(root, ["task"]).content
     model: Any = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2)).eval()

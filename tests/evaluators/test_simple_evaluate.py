@@ -76,7 +76,7 @@ def test_chats_and_an_untied_checkpoint(root: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours.values, theirs.values)
 
 
-def test_other_documents_than_were_scored_are_refused(root: Path, tmp_path: Path) -> None:
+def test_changed_documents_are_rejected(root: Path, tmp_path: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(130, seed=1))
     suite = load(root, ["choice"])
     folder = written(make_model(), tmp_path / "checkpoint")
