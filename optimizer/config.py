@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mergesmith.errors import Faults, UserError, unknown
 
-from ..evaluators import ChatConfig, Choice, SplitConfig, TaskConfig
+from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import load_yaml
 from ..search_spaces import SpaceConfig
 
@@ -138,24 +138,6 @@ class WorkersSection(_Section):
         return self.model_copy(update={"threads": self.threads or self.cpus_per_worker, "device": device})
 
 
-class ScoringSection(_Section):
-    """How items are scored.
-
-    Attributes:
-        scorer: `auto` is, for each task, the fastest that gives lm-eval's own scores on the base and the models.
-        token_budget: tokens per batch, padding included; unset, what fits the device.
-        batch_size: rows per batch of lm-eval's own scorer.
-        block_items: items of the search part until the first look at a candidate.
-        max_length: positions per sequence; unset, the model's own.
-    """
-
-    scorer: Choice = "auto"
-    token_budget: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    block_items: Annotated[int, Field(ge=1)] = 32
-    max_length: Annotated[int, Field(ge=1)] | None = None
-
-
 class RunConfig(_Section):
     """A whole search.yaml. Model references and paths stand as the user wrote them, relative to its folder."""
 
@@ -169,7 +151,7 @@ class RunConfig(_Section):
     space: SpaceConfig = SpaceConfig()
     baselines: tuple[str, ...] = ()
     search: SearchSection = SearchSection()
-    scoring: ScoringSection = ScoringSection()
+    scoring: ScoringConfig = ScoringConfig()
     workers: WorkersSection = WorkersSection()
     tokenizer_source: str | None = None
     bank: Literal["auto", "device", "host"] = "auto"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ...evaluators import Scores, TaskEntry, official_scores
+from ...evaluators import Scores, TaskEntry, score_checkpoint
 from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
 from ..run_folder.run_folder import RunFolder, config_root, is_run
@@ -68,7 +68,7 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
         merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
-        official = official_scores(session.suite, merged.written.folder, "report", device=place)
+        official = score_checkpoint(session.suite, merged.written.folder, "report", device=place)
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]

@@ -15,7 +15,7 @@ import torch
 
 from mergesmith.errors import Faults, UserError
 
-from ...evaluators import BlockScores, Part, Scores, ScoringReport, Suite, join
+from ...evaluators import BlockScores, EvaluationConfig, Part, Scores, ScoringReport, Suite, join
 from ...merge_ops import (
     LiveModel,
     ModelBank,
@@ -106,21 +106,16 @@ class Session:
         config = self.config
         if config.chat.apply_template and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"chat.apply_template: the tokenizer of '{config.base_model}' has no chat template")
-        return Suite.load(
-            config.tasks,
-            tokenizer=self.tokenizer,
-            root=self.root,
-            task_path=[Path(folder) for folder in config.task_path],
+        evaluation = EvaluationConfig(
+            tasks=config.tasks,
+            task_path=tuple(Path(folder) for folder in config.task_path),
             chat=config.chat,
             split=config.split,
+            scoring=config.scoring,
             seed=config.search.seed,
-            block_items=config.scoring.block_items,
-            batch_size=config.scoring.batch_size,
-            max_length=config.scoring.max_length,
-            scorer=config.scoring.scorer,
-            token_budget=config.scoring.token_budget,
-            allow_code_execution=self.options.allow_code_execution,
         )
+        allowed = self.options.allow_code_execution
+        return Suite.load(evaluation, tokenizer=self.tokenizer, root=self.root, allow_code_execution=allowed)
 
     @cached_property
     def live(self) -> LiveModel:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
-from mergesmith.evaluators import ChatConfig, official_scores
+from mergesmith.evaluators import ChatConfig, score_checkpoint
 
 TRAIN = documents(12, seed=9)
 
@@ -51,7 +51,7 @@ def test_items_are_identical(root: Path, tmp_path: Path) -> None:
     random.seed(3)
     expected_draw = random.random()
     random.seed(3)
-    theirs = official_scores(suite, folder, "report")
+    theirs = score_checkpoint(suite, folder, "report")
     assert random.random() == expected_draw
     assert theirs.part == "report"
     assert ours.items.keys() == theirs.items.keys()
@@ -72,14 +72,14 @@ def test_chats_and_an_untied_checkpoint(root: Path, tmp_path: Path) -> None:
     folder = written(model, tmp_path / "checkpoint")
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'))
-    theirs = official_scores(suite, folder, "select").items["choice"]
+    theirs = score_checkpoint(suite, folder, "select").items["choice"]
     np.testing.assert_array_equal(ours.values, theirs.values)
 
 
-def test_other_documents_than_were_scored_are_refused(root: Path, tmp_path: Path) -> None:
+def test_changed_documents_are_rejected(root: Path, tmp_path: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(130, seed=1))
     suite = load(root, ["choice"])
     folder = written(make_model(), tmp_path / "checkpoint")
     write_task(root / "tasks", "choice", "choice", docs=documents(130, seed=2))
-    with pytest.raises(RuntimeError, match="document or prompt is not the one that was scored"):
-        official_scores(suite, folder, "select")
+    with pytest.raises(RuntimeError, match="document or prompt differs from the one that was scored"):
+        score_checkpoint(suite, folder, "select")
