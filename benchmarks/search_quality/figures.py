@@ -34,3 +34,8 @@ def named_recipes(truth: Truth) -> Iterator[tuple[str, Recipe]]:
         yield f"total {total:g}", total_weight(truth, total)
     for path in sorted((truth.folder / "known").glob("*.yaml")):
         yield f"known: {path.stem}", read_recipe(path)
+
+
+def figures(truth: Truth) -> dict[str, float]:
+    """Name -> true score of each of them."""
+    return {name: truth.value(recipe) for name, recipe in named_recipes(truth)}

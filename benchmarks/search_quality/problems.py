@@ -122,7 +122,7 @@ def _eight() -> Problem:
             "rubbish_swap": Course({"W": -1.0}, 60, 4e-4, seed=47),
         },
         items=500,
-        known={f"three of total {3 * w:g}": {m: (w,) for m in ("reverse", "next", "swap")} for w in (0.5, 0.7, 0.9)},
+        known={f"three of total {3 * w:g}": dict.fromkeys(("reverse", "next", "swap"), (w,)) for w in (0.5, 0.7, 0.9)},
     )
 
 

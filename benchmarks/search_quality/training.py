@@ -130,7 +130,9 @@ def _batch(
     rows = [torch.randint(TRAINING_WORDS, (int(n),), generator=generator) for n in counts]
     length = max(text.tokens.shape[1] for text in texts)
     tokens = [functional.pad(t.tokens[r], (0, length - t.tokens.shape[1]), value=PAD_ID) for t, r in zip(texts, rows)]
-    targets = [functional.pad(t.targets[r], (0, length - t.targets.shape[1]), value=IGNORED) for t, r in zip(texts, rows)]
+    targets = [
+        functional.pad(t.targets[r], (0, length - t.targets.shape[1]), value=IGNORED) for t, r in zip(texts, rows)
+    ]
     return torch.cat(tokens), torch.cat(targets)
 
 
