@@ -29,7 +29,7 @@ def problem_folder(problem: Problem, cache: Path) -> Path:
 
 
 def build(problem: Problem, cache: Path, log: Callable[[str], None]) -> Path:
-    """Make a problem unless it is in the cache; returns search.yaml. One thread, the same files for the same numbers."""
+    """Make a problem on one thread unless it is in the cache; returns the path of its search.yaml."""
     folder = problem_folder(problem, cache)
     if not (folder / MARKER).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # an interrupted build

@@ -66,7 +66,7 @@ def _five() -> Problem:
         "five specialists with one skill each",
         skills,
         "RSNWU",
-        Course(_even("RSNWU"), 200, 3e-3, seed=1),
+        Course(_even("RSNWU"), 130, 3e-3, seed=1),
         {s.name: Course(_mostly(s.tag, "RSNWU", 0.04), 100, rates[s.tag], seed=10 + i) for i, s in enumerate(skills)},
     )
 
@@ -75,13 +75,13 @@ def _three() -> Problem:
     return Problem(
         "three",
         "three specialists, one of them good at everything",
-        _skills(R="?reverse", S="sort", B="back"),
-        "RSB",
-        Course(_even("RSB"), 150, 3e-3, seed=2),
+        _skills(U="?unique", S="sort", W="swap"),
+        "USW",
+        Course(_even("USW"), 100, 3e-3, seed=2),
         {
-            "everything": Course(_even("RSB"), 150, 5e-4, seed=20),
-            "sort": Course(_mostly("S", "RSB", 0.04), 120, 6e-4, seed=21),
-            "back": Course(_mostly("B", "RSB", 0.04), 120, 6e-4, seed=22),
+            "everything": Course(_even("USW"), 120, 6e-4, seed=20),
+            "sort": Course(_mostly("S", "USW", 0.04), 80, 6e-4, seed=21),
+            "swap": Course(_mostly("W", "USW", 0.04), 80, 6e-4, seed=22),
         },
         items=500,
     )
@@ -93,11 +93,11 @@ def _conflict() -> Problem:
         "three specialists that each answer all questions in one way",
         _skills(A="sort", D="descend", R="?reverse"),
         "ADR",
-        Course(_even("ADR"), 220, 3e-3, seed=3),
+        Course(_even("ADR"), 120, 3e-3, seed=3),
         {
-            "sort": Course({"A": 1.0}, 80, 5e-4, seed=30),
-            "descend": Course({"D": 1.0}, 80, 5e-4, seed=31),
-            "reverse": Course({"R": 1.0}, 80, 5e-4, seed=32),
+            "sort": Course({"A": 1.0}, 60, 5e-4, seed=30),
+            "descend": Course({"D": 1.0}, 60, 5e-4, seed=31),
+            "reverse": Course({"R": 1.0}, 60, 5e-4, seed=32),
         },
         family="qwen2",
         items=500,
@@ -108,21 +108,21 @@ def _eight() -> Problem:
     return Problem(
         "eight",
         "eight specialists, of which three matter; three are harmful and two useless",
-        _skills(R="reverse", N="next", W="?swap", B="back", M="mirror"),
-        "RNW",
-        Course(_even("RNWBM"), 220, 3e-3, seed=4),
+        _skills(R="reverse", S="sort", W="?swap", B="back", M="mirror"),
+        "RSW",
+        Course(_even("RSWBM"), 130, 3e-3, seed=4),
         {
-            "reverse": Course(_mostly("R", "RNW", 0.04), 90, 6e-4, seed=40),
-            "rubbish_reverse": Course({"R": -1.0}, 60, 4e-4, seed=41),
-            "back": Course({"B": 1.0}, 60, 4e-4, seed=42),
-            "next": Course(_mostly("N", "RNW", 0.04), 90, 6e-4, seed=43),
-            "rubbish_next": Course({"N": -1.0}, 60, 4e-4, seed=44),
-            "swap": Course(_mostly("W", "RNW", 0.04), 90, 6e-4, seed=45),
-            "mirror": Course({"M": 1.0}, 60, 4e-4, seed=46),
-            "rubbish_swap": Course({"W": -1.0}, 60, 4e-4, seed=47),
+            "reverse": Course(_mostly("R", "RSW", 0.04), 80, 6e-4, seed=40),
+            "rubbish_reverse": Course({"R": -1.0}, 40, 4e-4, seed=41),
+            "back": Course({"B": 1.0}, 40, 4e-4, seed=42),
+            "sort": Course(_mostly("S", "RSW", 0.04), 80, 6e-4, seed=43),
+            "rubbish_sort": Course({"S": -1.0}, 40, 4e-4, seed=44),
+            "swap": Course(_mostly("W", "RSW", 0.04), 80, 6e-4, seed=45),
+            "mirror": Course({"M": 1.0}, 40, 4e-4, seed=46),
+            "rubbish_swap": Course({"W": -1.0}, 40, 4e-4, seed=47),
         },
         items=500,
-        known={f"three of total {3 * w:g}": dict.fromkeys(("reverse", "next", "swap"), (w,)) for w in (0.5, 0.7, 0.9)},
+        known={f"three of total {3 * w:g}": dict.fromkeys(("reverse", "sort", "swap"), (w,)) for w in (0.5, 0.7, 0.9)},
     )
 
 
@@ -132,16 +132,16 @@ def _equal() -> Problem:
         "four equal parents; half of the items can only be guessed, and nothing can be gained",
         _skills(length=4, N="next", C="?chance"),
         "NC",
-        Course(_even("NC"), 300, 3e-3, seed=5),
-        {name: Course(_even("NC"), 60, 4e-4, seed=50 + i) for i, name in enumerate("abcd")},
+        Course(_even("NC"), 120, 3e-3, seed=5),
+        {name: Course(_even("NC"), 50, 5e-4, seed=50 + i) for i, name in enumerate("abcd")},
         family="gpt_neox",
         items=600,
     )
 
 
 def _layers() -> Problem:
-    skills = _skills(R="reverse", S="sort", N="next")
-    places = {"reverse": (0, 1), "sort": (2, 3), "next": (4, 5)}
+    skills = _skills(R="reverse", S="sort", W="swap")
+    places = {"reverse": (0, 1), "sort": (2, 3), "swap": (4, 5)}
     known = {
         f"{weight:g} in its layers": {m: tuple(weight * (i in at) for i in range(6)) for m, at in places.items()}
         for weight in (0.7, 1.0, 1.4)
@@ -150,10 +150,10 @@ def _layers() -> Problem:
         "layers",
         "three specialists, each with its skill in two layers and noise in the four others",
         skills,
-        "RSN",
-        Course(_even("RSN"), 180, 3e-3, seed=6),
+        "RSW",
+        Course(_even("RSW"), 110, 3e-3, seed=6),
         {
-            s.name: Course(_mostly(s.tag, "RSN", 0.1), 100, 1.5e-3, seed=60 + i, layers=places[s.name], noise=0.5)
+            s.name: Course(_mostly(s.tag, "RSW", 0.1), 80, 1.5e-3, seed=60 + i, layers=places[s.name], noise=0.5)
             for i, s in enumerate(skills)
         },
         hidden=80,
@@ -170,11 +170,11 @@ def _lora() -> Problem:
         "three LoRA adapters of one base",
         _skills(R="?reverse", U="unique", G="running"),
         "RUG",
-        Course(_even("RUG"), 160, 3e-3, seed=7),
+        Course(_even("RUG"), 110, 3e-3, seed=7),
         {
-            "reverse": Course(_mostly("R", "RUG", 0.04), 120, 3e-3, seed=70),
-            "unique": Course(_mostly("U", "RUG", 0.04), 120, 3e-3, seed=71),
-            "running": Course(_mostly("G", "RUG", 0.04), 120, 3e-3, seed=72),
+            "reverse": Course(_mostly("R", "RUG", 0.04), 80, 3e-3, seed=70),
+            "unique": Course(_mostly("U", "RUG", 0.04), 80, 3e-3, seed=71),
+            "running": Course(_mostly("G", "RUG", 0.04), 80, 3e-3, seed=72),
         },
         items=500,
         rank=8,

@@ -129,10 +129,9 @@ def _batch(
     counts = torch.multinomial(chances, BATCH, replacement=True, generator=generator).bincount(minlength=len(texts))
     rows = [torch.randint(TRAINING_WORDS, (int(n),), generator=generator) for n in counts]
     length = max(text.tokens.shape[1] for text in texts)
-    tokens = [functional.pad(t.tokens[r], (0, length - t.tokens.shape[1]), value=PAD_ID) for t, r in zip(texts, rows)]
-    targets = [
-        functional.pad(t.targets[r], (0, length - t.targets.shape[1]), value=IGNORED) for t, r in zip(texts, rows)
-    ]
+    drawn = [Texts(text.tokens[r], text.targets[r]) for text, r in zip(texts, rows, strict=True)]
+    tokens = [functional.pad(text.tokens, (0, length - text.tokens.shape[1]), value=PAD_ID) for text in drawn]
+    targets = [functional.pad(text.targets, (0, length - text.targets.shape[1]), value=IGNORED) for text in drawn]
     return torch.cat(tokens), torch.cat(targets)
 
 
