@@ -24,7 +24,7 @@ MARKER = "problem.json"
 
 
 def problem_folder(problem: Problem, cache: Path) -> Path:
-    """Where a problem lies in the cache: its name and a digest of all its numbers."""
+    """Where a problem lies in the cache: its name and a digest of the numbers that its files follow from."""
     return cache / f"{problem.name}-{hashlib.sha256(_description(problem).encode()).hexdigest()[:10]}"
 
 
@@ -41,15 +41,16 @@ def build(problem: Problem, cache: Path, log: Callable[[str], None]) -> Path:
         for skill in scored:
             write_task(folder / "tasks", skill, problem.items, seed=problem.seed)
         write_search(folder, list(problem.specialists), [task_name(skill) for skill in scored], knots=problem.knots)
-        for name, weights in problem.known.items():
-            write_known(folder, name, weights)
         (folder / MARKER).write_text(_description(problem) + "\n", encoding="utf-8")  # last: all the rest is there
         log(f"{problem.name}: made in {time.perf_counter() - start:.0f} s, {folder}")
+    for name, weights in problem.known.items():
+        write_known(folder, name, weights)
     return folder / "search.yaml"
 
 
 def _description(problem: Problem) -> str:
-    return json.dumps({"version": VERSION, **asdict(problem)}, sort_keys=True)
+    numbers = {key: value for key, value in asdict(problem).items() if key not in ("about", "known")}
+    return json.dumps({"version": VERSION, **numbers}, sort_keys=True)
 
 
 def _write_models(problem: Problem, folder: Path, log: Callable[[str], None]) -> None:

@@ -59,7 +59,7 @@ def _skills(*, length: int = 5, **names: str) -> tuple[Skill, ...]:
 
 
 def _five() -> Problem:
-    rates = {"R": 6e-4, "S": 5e-4, "N": 8e-4, "W": 4e-4, "U": 6e-4}
+    rates = {"R": 3e-4, "S": 4e-4, "N": 4e-4, "W": 5e-4, "U": 6e-4}
     skills = _skills(R="reverse", S="sort", N="next", W="swap", U="unique")
     return Problem(
         "five",
@@ -67,7 +67,11 @@ def _five() -> Problem:
         skills,
         "RSNWU",
         Course(_even("RSNWU"), 130, 3e-3, seed=1),
-        {s.name: Course(_mostly(s.tag, "RSNWU", 0.04), 100, rates[s.tag], seed=10 + i) for i, s in enumerate(skills)},
+        {s.name: Course(_mostly(s.tag, "RSNWU", 0.2), 60, rates[s.tag], seed=10 + i) for i, s in enumerate(skills)},
+        known={
+            f"total {0.35 + 0.4 + 0.4 + w:g}": {"reverse": (0.35,), "sort": (0.4,), "swap": (w,), "unique": (0.4,)}
+            for w in (0.6, 0.8, 1.0)
+        },
     )
 
 
@@ -93,7 +97,7 @@ def _conflict() -> Problem:
         "three specialists that each answer all questions in one way",
         _skills(A="sort", D="descend", R="?reverse"),
         "ADR",
-        Course(_even("ADR"), 120, 3e-3, seed=3),
+        Course(_even("ADR"), 85, 3e-3, seed=3),
         {
             "sort": Course({"A": 1.0}, 60, 5e-4, seed=30),
             "descend": Course({"D": 1.0}, 60, 5e-4, seed=31),
@@ -122,7 +126,7 @@ def _eight() -> Problem:
             "rubbish_swap": Course({"W": -1.0}, 40, 4e-4, seed=47),
         },
         items=500,
-        known={f"three of total {3 * w:g}": dict.fromkeys(("reverse", "sort", "swap"), (w,)) for w in (0.5, 0.7, 0.9)},
+        known={f"three of total {3 * w:g}": dict.fromkeys(("reverse", "sort", "swap"), (w,)) for w in (0.3, 0.4, 0.5)},
     )
 
 
@@ -141,19 +145,24 @@ def _equal() -> Problem:
 
 def _layers() -> Problem:
     skills = _skills(R="reverse", S="sort", W="swap")
-    places = {"reverse": (0, 1), "sort": (2, 3), "swap": (4, 5)}
+    places = {"reverse": (0, 1, 2), "sort": (3, 4, 5), "swap": (2, 3)}
     known = {
-        f"{weight:g} in its layers": {m: tuple(weight * (i in at) for i in range(6)) for m, at in places.items()}
-        for weight in (0.7, 1.0, 1.4)
+        f"{weight:g} in their layers": {m: tuple(weight * (i in at) for i in range(6)) for m, at in places.items()}
+        for weight in (0.5, 0.75)
     }
+    for weight in (0.2, 0.4):
+        uneven = {"reverse": 1.0, "sort": weight, "swap": weight}
+        known[f"1, {weight:g} and {weight:g} in their layers"] = {
+            m: tuple(uneven[m] * (i in at) for i in range(6)) for m, at in places.items()
+        }
     return Problem(
         "layers",
         "three specialists, each with its skill in two layers and noise in the four others",
         skills,
         "RSW",
-        Course(_even("RSW"), 110, 3e-3, seed=6),
+        Course(_even("RSW"), 120, 3e-3, seed=6),
         {
-            s.name: Course(_mostly(s.tag, "RSW", 0.1), 80, 1.5e-3, seed=60 + i, layers=places[s.name], noise=0.5)
+            s.name: Course(_mostly(s.tag, "RSW", 0.2), 70, 8e-4, seed=60 + i, layers=places[s.name], noise=0.35)
             for i, s in enumerate(skills)
         },
         hidden=80,
