@@ -85,21 +85,21 @@ def _repeat(
     report = Report(console)
     run_folder.check_same(session.ingredients())
     load_sources(session, console)
-    run_folder.says = report.says
+    run_folder.says = report.announce
     plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
     settle_scorers(pool, run_folder, session, console)
-    met = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
+    compared = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
 
     @cache
     def incumbent(number: int) -> Incumbent | None:
-        return study.standing.as_incumbent(next(trial for trial in study.trials if trial.number == number))
+        return study.leaderboard.as_incumbent(next(trial for trial in study.trials if trial.number == number))
 
-    def opponent(number: int, items: int) -> Incumbent | None:
-        known = met.get(number, {}).get(items)
+    def recorded_incumbent(number: int, items: int) -> Incumbent | None:
+        known = compared.get(number, {}).get(items)
         return None if known is None else incumbent(known)
 
-    study = Study(plan, run_folder, pool, report, opponent=opponent)
+    study = Study(plan, run_folder, pool, report, choose_incumbent=recorded_incumbent)
     with report:
         study.run()
 

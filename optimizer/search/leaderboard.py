@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...evaluators import Scores, TaskEntry
+from ...evaluators import Score, Scores, TaskEntry
 from ...merge_ops import Recipe
 from ...search_spaces import SearchSpace, parent_name
 from ..config import RunConfig
@@ -26,6 +26,11 @@ class RunPlan:
     space: SearchSpace
     entries: tuple[TaskEntry, ...]
     baselines: Sequence[tuple[str, Recipe]]
+
+    @property
+    def total(self) -> int:
+        """The number of trials: baselines and proposals."""
+        return len(self.baselines) + self.config.search.trials
 
 
 class Leaderboard:
@@ -69,15 +74,15 @@ class Leaderboard:
         self._fix_objective()
         return self.trials
 
-    def valued(self, trial: Trial) -> Trial:
-        """The trial with its value, where that is known by now."""
-        if trial.failed or trial.value is not None:
-            return trial
+    def value_of(self, scores: Mapping[str, Score]) -> float | None:
+        """Return the objective of a candidate's scores; None without scores, or while the objective is unknown."""
+        if not scores:
+            return None
         if self.objective is not None:
-            return replace(trial, value=self.objective.value(trial.scores))
+            return self.objective.value(scores)
         if all(entry.bounded for entry in self.plan.entries):  # the scales are 1, whatever the parents score
-            return replace(trial, value=self._objective_now().value(trial.scores))
-        return trial
+            return self._objective_now().value(scores)
+        return None
 
     def feasible(self) -> list[Trial]:
         """The complete trials that pass no limit."""

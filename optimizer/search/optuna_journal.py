@@ -48,8 +48,10 @@ class Journal:
             run_folder.replace(path, b"".join(map(json_line, header)))
         self._kept = kept or 0
 
-    def add(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> None:
-        """Append a finished trial; what Optuna has no place for stands among its user attributes.
+    def add(self, trial: Trial, violations: Mapping[str, float], stderr: float, *, items: int | None = None) -> None:
+        """Append a finished trial; facts without a place in Optuna's format become user attributes.
+
+        `items`: how many items its scores come from, if not `trial.items`.
 
         A dropped candidate is complete there, with its estimate: Optuna's samplers learn nothing from pruned trials.
         """
@@ -60,7 +62,7 @@ class Journal:
         attributes[DIGEST] = trial.recipe.digest
         attributes |= {name: score.value for name, score in trial.scores.items()}
         if not trial.failed:
-            attributes |= {"items": trial.items, "dropped": trial.dropped}
+            attributes |= {"items": trial.items if items is None else items, "dropped": trial.dropped}
             attributes["stderr"] = stderr if math.isfinite(stderr) else None
         if trial.error is not None:
             attributes["error"] = trial.error
