@@ -16,7 +16,7 @@ from .worker import DeviceLostError, Worker
 class LocalPool:
     """A pool of one."""
 
-    workers = (1, 1)
+    worker_counts = (1, 1)
 
     def __init__(self, session: Session) -> None:
         self.session, self._worker = session, Worker(session)

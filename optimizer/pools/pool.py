@@ -88,7 +88,7 @@ class Pool(Protocol):
         ...
 
     @property
-    def workers(self) -> tuple[int, int]:
+    def worker_counts(self) -> tuple[int, int]:
         """How many workers are ready, and how many there should be."""
         ...
 

@@ -16,7 +16,7 @@ from ..session.load_sources import load_quietly
 from ..session.session import Options, Session
 from ..session.versions import made_with
 from .pool import BlockDone, Event, Job
-from .ray_cluster import room
+from .ray_cluster import workers_that_fit
 from .worker import Worker
 
 
@@ -69,8 +69,8 @@ class RayWorker:
             ingredients=session.ingredients(),
         )
 
-    def received(self) -> None:
-        """Says that this worker was alive when it was given its job."""
+    def ping(self) -> None:
+        """Do nothing: that the call succeeds proves that the worker was alive."""
 
     def begin(self, job: Job) -> tuple[Event, ...]:
         """Work until there is something to ask the driver."""
@@ -104,4 +104,4 @@ def _workers_on_this_node(ray: Any, workers: WorkersSection) -> int:
     gpus = workers.gpus_per_worker
     if gpus is None:
         gpus = float(resources.get("GPU", 0) > 0)
-    return max(1, room(resources, workers.cpus_per_worker, gpus))
+    return max(1, workers_that_fit(resources, workers.cpus_per_worker, gpus))

@@ -60,7 +60,7 @@ def connect(workers: WorkersSection) -> Any:
     return ray
 
 
-def room(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
+def workers_that_fit(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
     """How many workers of so many CPUs and GPUs a node with these resources holds; no GPU is shared out in pieces."""
     by_cpu = int(resources.get("CPU", 0) // cpus)
     if not gpus:

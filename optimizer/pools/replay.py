@@ -33,7 +33,7 @@ class ReplayPool:
     `finished()` says how many trials are finished by now: some are so without a job.
     """
 
-    workers = (1, 1)
+    worker_counts = (1, 1)
 
     def __init__(self, inner: LocalPool, schedule: Schedule, finished: Callable[[], Set[int]]) -> None:
         self.inner, self.schedule, self.finished = inner, schedule, finished

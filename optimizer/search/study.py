@@ -113,7 +113,7 @@ class Study:
                     raise_if_overdue()
                 if more or self._pending:
                     self._handle_event()
-                self.watcher.workers(*self.dispatcher.pool.workers)
+                self.watcher.workers(*self.dispatcher.pool.worker_counts)
                 raise_if_overdue()
         raise_if_stop_requested()
 
