@@ -22,7 +22,7 @@ from ..pools.replay import ReplayPool, Schedule
 from ..run_folder.atomic_files import INGREDIENTS
 from ..run_folder.run_folder import SCORING, RunFolder, is_run
 from ..run_folder.trial import Trial
-from ..search.dispatcher import MOST_LOST
+from ..search.dispatcher import MAX_WORKERS_LOST
 from ..search.leaderboard import RunPlan
 from ..search.racing import Incumbent
 from ..search.scorer_choice import settle_scorers
@@ -112,7 +112,7 @@ def _schedule(trials: Sequence[Trial], events: Sequence[dict[str, Any]]) -> Sche
     given_up = {
         trial.number: trial.error or ""
         for trial in trials
-        if trial.failed and not trial.worker and (trial.lost or costs[trial.recipe.digest] >= MOST_LOST)
+        if trial.failed and not trial.worker and (trial.lost or costs[trial.recipe.digest] >= MAX_WORKERS_LOST)
     }
     return Schedule(
         after=after,

@@ -75,13 +75,13 @@ class RayWorker:
     def begin(self, job: Job) -> tuple[Event, ...]:
         """Work until there is something to ask the driver."""
         self._blocks_left = len(self.session.suite.blocks(job.part))
-        return self._up_to_a_question(self.worker.begin(job))
+        return self._until_decision(self.worker.begin(job))
 
     def proceed(self) -> tuple[Event, ...]:
         """The job goes on."""
-        return self._up_to_a_question(self.worker.proceed(True))
+        return self._until_decision(self.worker.proceed(True))
 
-    def _up_to_a_question(self, event: Event) -> tuple[Event, ...]:
+    def _until_decision(self, event: Event) -> tuple[Event, ...]:
         """After the last block there is nothing to decide."""
         self._blocks_left -= isinstance(event, BlockDone)
         if isinstance(event, BlockDone) and not self._blocks_left:

@@ -24,7 +24,7 @@ class Worker:
 
     def __init__(self, session: Session, name: str = "") -> None:
         self.session, self.name = session, name
-        self._work: Generator[Event, bool, None] | None = None
+        self._job: Generator[Event, bool, None] | None = None
 
     def begin(self, job: Job) -> Event:
         """Take a job, in place of one that was stopped, and work until there is something to tell.
@@ -33,14 +33,14 @@ class Worker:
             DeviceLostError: see there.
             UserError: the run is at fault, not the candidate.
         """
-        self._work = self._events(job)
-        return next(self._work)
+        self._job = self._events(job)
+        return next(self._job)
 
     def proceed(self, go_on: bool) -> Event:
         """Go on with the job, or end it."""
-        if self._work is None:
+        if self._job is None:
             raise RuntimeError("there is no job: begin one first")
-        return self._work.send(go_on)
+        return self._job.send(go_on)
 
     def _events(self, job: Job) -> Generator[Event, bool, None]:
         digest = WeightsDigest() if job.digest else None

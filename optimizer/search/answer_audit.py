@@ -9,8 +9,8 @@ import numpy as np
 
 from ...evaluators import FACTS, Scores
 
-LEAST = 0.02  # a rate must differ by more than this, a mean length by more than this share of the parent's
-_TOLD = {
+MIN_DIFFERENCE = 0.02  # a rate must differ by more than this, a mean length by more than this share of the parent's
+_PHRASES = {
     "truncated": "are cut off at the limit",
     "empty": "are empty",
     "unextracted": "hold nothing that the task's filter looks for",
@@ -48,8 +48,8 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
 
 def _outside(mine: tuple[float, float], theirs: Sequence[tuple[float, float]], *, relative: bool) -> bool:
     for extreme, sign in ((max(theirs), 1.0), (min(theirs), -1.0)):
-        least = LEAST * extreme[0] if relative else LEAST
-        if sign * (mine[0] - extreme[0]) > max(least, 2 * math.sqrt(mine[1] + extreme[1])):
+        threshold = MIN_DIFFERENCE * extreme[0] if relative else MIN_DIFFERENCE
+        if sign * (mine[0] - extreme[0]) > max(threshold, 2 * math.sqrt(mine[1] + extreme[1])):
             return True
     return False
 
@@ -58,4 +58,4 @@ def _sentence(fact: str, mine: float, theirs: Sequence[float]) -> str:
     low, high = min(theirs), max(theirs)
     if fact == "length":
         return f"the winner's answers have {mine:.1f} tokens on average, the parents' {low:.1f} to {high:.1f}"
-    return f"{mine:.0%} of the winner's answers {_TOLD[fact]}, of the parents' {low:.0%} to {high:.0%}"
+    return f"{mine:.0%} of the winner's answers {_PHRASES[fact]}, of the parents' {low:.0%} to {high:.0%}"

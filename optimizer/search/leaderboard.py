@@ -15,7 +15,7 @@ from ..stop import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
 
-ALL_FAILED = 10  # so many failures before the first success end the run
+MAX_FAILURES_AT_START = 10  # so many failures before the first success end the run
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Leaderboard:
         self._first_failure = ""
         self._proposals = self._failed = 0
 
-    def take(self, trial: Trial) -> list[Trial]:
+    def add(self, trial: Trial) -> list[Trial]:
         """Add a finished trial; returns those that the sampler may now hear of: none before the objective is fixed.
 
         Raises:
@@ -81,7 +81,7 @@ class Leaderboard:
         if self.objective is not None:
             return self.objective.value(scores)
         if all(entry.bounded for entry in self.plan.entries):  # the scales are 1, whatever the parents score
-            return self._objective_now().value(scores)
+            return self._current_objective().value(scores)
         return None
 
     def feasible(self) -> list[Trial]:
@@ -91,13 +91,13 @@ class Leaderboard:
             return []
         return [trial for trial in self.trials if trial.complete and objective.feasible(trial.scores)]
 
-    def named(self, name: str) -> Trial | None:
+    def baseline(self, name: str) -> Trial | None:
         """The complete baseline of that name."""
         return next((trial for trial in self.trials if trial.name == name and trial.complete), None)
 
     def parents(self) -> list[Trial]:
         """The fine-tunes themselves, those that could be scored."""
-        found = (self.named(parent_name(model)) for model in self.plan.config.models)
+        found = (self.baseline(parent_name(model)) for model in self.plan.config.models)
         return [trial for trial in found if trial is not None]
 
     def scored(self, recipe: Recipe) -> Trial | None:
@@ -116,7 +116,7 @@ class Leaderboard:
         scores = self.run_folder.items(trial.number, "search")
         return None if scores is None else Incumbent(trial, scores, self.plan.entries)
 
-    def other_items(self, items: Scores) -> str | None:
+    def mismatched_leaf(self, items: Scores) -> str | None:
         """A leaf whose items are not those of the first complete trial: nothing could be compared."""
         if self._item_ids is None:
             first = next((trial for trial in self.trials if trial.complete), None)
@@ -124,9 +124,9 @@ class Leaderboard:
             self._item_ids = None if known is None else {leaf: found.ids for leaf, found in known.items.items()}
         return next((n for n, ids in (self._item_ids or {}).items() if items.items[n].ids != ids), None)
 
-    def raise_if_nothing_worked(self, *, finished: bool) -> None:
+    def raise_if_all_failed(self, *, finished: bool) -> None:
         """End a run in which every proposal failed, early when there are many."""
-        if self._proposals and self._failed == self._proposals and (finished or self._failed >= ALL_FAILED):
+        if self._proposals and self._failed == self._proposals and (finished or self._failed >= MAX_FAILURES_AT_START):
             raise RunFailedError(
                 f"every candidate failed ({self._failed} of {self._proposals}); the first one with: "
                 f"{self._first_failure}"
@@ -135,9 +135,9 @@ class Leaderboard:
     def _fix_objective(self) -> None:
         if not self.parents():
             errors = [f"{trial.name}: {trial.error}" for trial in self.trials if trial.name and not trial.complete]
-            told = "".join(f"\n  - {error}" for error in errors)
-            raise RunFailedError(f"no fine-tune could be scored; mend it and start a new run with --output:{told}")
-        self.objective = self._objective_now()
+            listed = "".join(f"\n  - {error}" for error in errors)
+            raise RunFailedError(f"no fine-tune could be scored; mend it and start a new run with --output:{listed}")
+        self.objective = self._current_objective()
         self.trials = [replace(t, value=self.objective.value(t.scores)) if t.complete else t for t in self.trials]
         for trial in self.trials:
             self._compare(trial)
@@ -147,5 +147,5 @@ class Leaderboard:
         if trial.complete and self.objective.feasible(trial.scores):
             self.best = max(filter(None, (self.best, trial)), key=lambda t: (t.value or 0.0, -t.number))
 
-    def _objective_now(self) -> Objective:
+    def _current_objective(self) -> Objective:
         return self.objective or Objective.fixed_by(self.plan.entries, [trial.scores for trial in self.parents()])

@@ -43,7 +43,7 @@ class Journal:
             stale.unlink()
         cut_torn_tail(path)
         header = _Recorder().header
-        kept = _agreeing(path.read_bytes() if path.is_file() else b"", len(header), recorded)
+        kept = _count_recorded(path.read_bytes() if path.is_file() else b"", len(header), recorded)
         if kept is None:
             run_folder.replace(path, b"".join(map(json_line, header)))
         self._kept = kept or 0
@@ -77,7 +77,7 @@ class Journal:
                 user_attrs=attributes,
             )
         )
-        self.run_folder.extend(JOURNAL, b"".join(json_line(_short(log)) for log in logs), sync=False)
+        self.run_folder.extend(JOURNAL, b"".join(json_line(_compact(log)) for log in logs), sync=False)
 
 
 class _Recorder(BaseJournalBackend):
@@ -101,19 +101,19 @@ class _Recorder(BaseJournalBackend):
         self.logs.extend(logs)
 
 
-def _short(log: Log) -> Log:
+def _compact(log: Log) -> Log:
     """A line without what Optuna's reader takes for granted; distributions are most of a journal."""
-    return {**log, "distributions": {name: _short_distribution(text) for name, text in log["distributions"].items()}}
+    return {**log, "distributions": {name: _compact_distribution(text) for name, text in log["distributions"].items()}}
 
 
 @lru_cache(maxsize=4096)
-def _short_distribution(text: str) -> str:
+def _compact_distribution(text: str) -> str:
     document = json.loads(text)
     given = {key: value for key, value in document["attributes"].items() if value is not None and value is not False}
     return json.dumps({"name": document["name"], "attributes": given}, separators=(",", ":"))
 
 
-def _agreeing(data: bytes, header: int, recorded: Sequence[Trial]) -> int | None:
+def _count_recorded(data: bytes, header: int, recorded: Sequence[Trial]) -> int | None:
     """How many of the recorded trials a journal holds, which are then the first of them; None for any other journal.
 
     `header`: lines before the first trial.

@@ -60,7 +60,7 @@ def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
 
 def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dict[str, float]:
     """Leaf -> a_k times the entry's sign; `counts` is leaf -> number of items in all of the part."""
-    everything = sum(counts.values())
+    total_items = sum(counts.values())
     weight = sum(entry.weight for entry in entries)
     found: dict[str, float] = {}
     for entry in entries:
@@ -68,7 +68,7 @@ def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dic
         shares = sum(leaf.share for leaf in present)
         for leaf in present:
             part = entry.sign * entry.weight / weight * leaf.share / shares
-            found[leaf.name] = part * everything / counts[leaf.name]
+            found[leaf.name] = part * total_items / counts[leaf.name]
     return found
 
 

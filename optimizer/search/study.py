@@ -89,7 +89,7 @@ class Study:
             announce=self.watcher.announce,
         )
         self._score(proposals.candidates(done))
-        self.leaderboard.raise_if_nothing_worked(finished=True)
+        self.leaderboard.raise_if_all_failed(finished=True)
 
     def _pending_points(self) -> list[Params]:
         """Return the points of the sampler's proposals that are being scored; baselines are left out."""
@@ -167,7 +167,7 @@ class Study:
         self.dispatcher.answer(event.number, go_on=goes_on)
 
     def _finish(self, pending: PendingCandidate, event: Finished | Failed) -> None:
-        facts = {"worker": event.worker, "lost": self.dispatcher.lost(event.number), **pending.facts()}
+        facts = {"worker": event.worker, "lost": self.dispatcher.lost_attempts(event.number), **pending.facts()}
         if isinstance(event, Failed):
             self._record(pending.candidate.trial("failed", error=event.error, **facts), None)
             return
@@ -183,7 +183,7 @@ class Study:
         """Return (state, scores, error) of a candidate whose job has ended without an error."""
         if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
             return "dropped", incumbent.estimate(items), None
-        if (other := self.leaderboard.other_items(items)) is not None:
+        if (other := self.leaderboard.mismatched_leaf(items)) is not None:
             return "failed", {}, f"'{other}' scored other items than for the first candidate"
         scores = scores_of(self.plan.entries, items)
         for name, score in scores.items():
@@ -198,11 +198,11 @@ class Study:
         if (best := self.leaderboard.best) is not None and best is not before:
             self.run_folder.note("best", number=best.number, label=best.label, value=best.value)
         self.watcher.finished(trial, self.leaderboard.best)
-        self.leaderboard.raise_if_nothing_worked(finished=False)
+        self.leaderboard.raise_if_all_failed(finished=False)
 
     def _take(self, trial: Trial) -> None:
         """Add a trial that has finished, in this session or an earlier one."""
-        for reportable in self.leaderboard.take(trial):
+        for reportable in self.leaderboard.add(trial):
             self._report(reportable)
 
     def _report(self, trial: Trial) -> None:

@@ -20,7 +20,7 @@ from ..run_folder.run_folder import LOOKS, VERDICT
 from ..run_folder.trial import Trial, scores_document
 from ..stop import RunFailedError
 from .answer_audit import audit_warnings, rates_document
-from .dispatcher import Dispatcher, Outcome, do_all
+from .dispatcher import Dispatcher, JobOutcome, run_all
 from .leaderboard import Leaderboard
 from .objective import Difference, Objective, scores_of
 
@@ -111,7 +111,7 @@ class FinalPhase:
         best_parent = self._best_parent()
         looks = self._look()
         on_report = self._on_report(winner)
-        items = self._scored([trial for trial, _ in on_report], "report")
+        items = self._score([trial for trial, _ in on_report], "report")
         if winner.number not in items:
             raise RunFailedError(
                 f"the winner, {winner.label}, cannot be scored on the report items; its recipe: "
@@ -119,7 +119,7 @@ class FinalPhase:
             )
         rows = tuple(self._row(trial, role, items[trial.number]) for trial, role in on_report if trial.number in items)
         rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
-        if (uniform := self.leaderboard.named(UNIFORM)) is not None:
+        if (uniform := self.leaderboard.baseline(UNIFORM)) is not None:
             rivals["the uniform average"] = uniform
         if (baseline := self._best_baseline()).number not in [trial.number for trial in rivals.values()]:
             rivals[f"the best baseline ({baseline.name})"] = baseline
@@ -147,7 +147,7 @@ class FinalPhase:
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
         # What a search has to beat stands for election too, however many candidates outscored it on the search part.
         chosen += [t for t in (self._best_parent(), self._best_baseline()) if t in ranked and t not in chosen]
-        items = self._scored(chosen, "select")
+        items = self._score(chosen, "select")
         entries, value = self.leaderboard.plan.entries, self.objective.value
         found = [(t, value(scores_of(entries, items[t.number]))) for t in chosen if t.number in items]
         if not found:
@@ -155,8 +155,11 @@ class FinalPhase:
         return found
 
     def _on_report(self, winner: Trial) -> list[tuple[Trial, str]]:
-        named = [(self.leaderboard.named(BASE), "base"), *((trial, "parent") for trial in self.leaderboard.parents())]
-        named.append((self.leaderboard.named(UNIFORM), "uniform"))
+        named = [
+            (self.leaderboard.baseline(BASE), "base"),
+            *((trial, "parent") for trial in self.leaderboard.parents()),
+        ]
+        named.append((self.leaderboard.baseline(UNIFORM), "uniform"))
         if (baseline := self._best_baseline()).number not in [trial.number for trial, _ in named if trial is not None]:
             named.append((baseline, "baseline"))
         named.append((winner, "winner"))
@@ -175,7 +178,7 @@ class FinalPhase:
         value, stderr = self.objective.value(scores), self.objective.stderr(scores)
         return VerdictRow(trial, role, scores, value, stderr, rates_document(items))
 
-    def _scored(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
+    def _score(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
         """Scores on a part by number, from the run's folder where they are there already.
 
         A trial that cannot be scored there is left out, and the user is told.
@@ -183,14 +186,14 @@ class FinalPhase:
         run_folder = self.leaderboard.run_folder
         found = {trial.number: run_folder.items(trial.number, part) for trial in trials}
 
-        def done(number: int, outcome: Outcome) -> None:
+        def done(number: int, outcome: JobOutcome) -> None:
             if outcome.scores is not None:
                 run_folder.save_items(number, outcome.scores)
 
         missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
         jobs = [Job(trial.number, trial.recipe, part, digest=True) for trial in missing.values()]
         grace = self.leaderboard.plan.config.workers.grace
-        for number, outcome in do_all(self.dispatcher, jobs, grace=grace, done=done).items():
+        for number, outcome in run_all(self.dispatcher, jobs, grace=grace, done=done).items():
             found[number] = outcome.scores
             if outcome.scores is None:
                 self.announce(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
