@@ -1,4 +1,4 @@
-"""Whether a winner writes its answers as its parents do: scores also move when answers are cut off or say nothing."""
+"""Compares the form of the winner's answers with its parents': truncated or empty answers change scores too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PHRASES = {
 
 
 def audit_warnings(winner: Scores, parents: Sequence[Scores]) -> list[str]:
-    """How the winner's answers lie outside of what all parents' answers are like, by more than two standard errors."""
+    """Return a sentence for every rate of the winner outside the parents' range by more than two standard errors."""
     found = []
     for leaf, items in winner.items.items():
         others = [facts for parent in parents if (facts := parent.items[leaf].facts) is not None]
@@ -33,7 +33,7 @@ def audit_warnings(winner: Scores, parents: Sequence[Scores]) -> list[str]:
 
 
 def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
-    """Task -> fact -> its mean over the items, as JSON holds it, for tasks whose answers are generated."""
+    """Return task -> fact -> its mean over the items, for JSON; only tasks with generated answers are included."""
     return {
         leaf: {fact: round(rate, 4) for fact, rate in zip(FACTS, items.facts.mean(0).tolist(), strict=True)}
         for leaf, items in scores.items.items()
@@ -42,7 +42,7 @@ def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its squared standard error."""
+    """Return the mean and its squared standard error."""
     return float(values.mean()), float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
 
 

@@ -1,4 +1,4 @@
-"""The finished trials of a run: who leads, what the scales are, which recipes are known."""
+"""The finished trials of a run: the best one, the scales of the metrics, the recipes that have been scored."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..stop import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
 
-MAX_FAILURES_AT_START = 10  # so many failures before the first success end the run
+MAX_FAILURES_AT_START = 10  # before the first success; then the run ends
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run consists of before its first trial: the baselines, the space, the entries."""
+    """The configuration, search space, task entries and baselines of a run."""
 
     config: RunConfig
     space: SearchSpace
@@ -34,16 +34,19 @@ class RunPlan:
 
 
 class Leaderboard:
-    """`trials` are the finished ones in the order in which they finished.
+    """Ranks the finished trials.
 
-    `objective` is fixed when the last baseline is finished: its scales and limits come from the parents.
+    Attributes:
+        trials: the finished trials in the order in which they finished.
+        objective: fixed when the last baseline has finished, because its scales and limits come from the parents.
+        best: the feasible complete trial with the highest value, the lowest number on ties.
     """
 
     def __init__(self, plan: RunPlan, run_folder: RunFolder) -> None:
         self.plan, self.run_folder = plan, run_folder
         self.trials: list[Trial] = []
         self.objective: Objective | None = None
-        self.best: Trial | None = None  # the feasible complete trial of the highest value, the first number of equals
+        self.best: Trial | None = None
         self._scored: dict[str, Trial] = {}  # by the recipe's digest
         self._incumbent: Incumbent | None = None
         self._item_ids: dict[str, tuple[str, ...]] | None = None
@@ -52,10 +55,10 @@ class Leaderboard:
         self._proposals = self._failed = 0
 
     def add(self, trial: Trial) -> list[Trial]:
-        """Add a finished trial; returns those that the sampler may now hear of: none before the objective is fixed.
+        """Add a finished trial; return the trials to report to the sampler now: none until the objective is fixed.
 
         Raises:
-            RunFailedError: all baselines are finished, and no parent could be scored.
+            RunFailedError: all baselines have finished, and no parent could be scored.
         """
         self.trials.append(trial)
         if not trial.failed:
@@ -85,39 +88,39 @@ class Leaderboard:
         return None
 
     def feasible(self) -> list[Trial]:
-        """The complete trials that pass no limit."""
+        """Return the complete trials within all limits."""
         objective = self.objective
         if objective is None:
             return []
         return [trial for trial in self.trials if trial.complete and objective.feasible(trial.scores)]
 
     def baseline(self, name: str) -> Trial | None:
-        """The complete baseline of that name."""
+        """Return the complete baseline of this name."""
         return next((trial for trial in self.trials if trial.name == name and trial.complete), None)
 
     def parents(self) -> list[Trial]:
-        """The fine-tunes themselves, those that could be scored."""
+        """Return the trials of the fine-tunes that could be scored."""
         found = (self.baseline(parent_name(model)) for model in self.plan.config.models)
         return [trial for trial in found if trial is not None]
 
     def scored(self, recipe: Recipe) -> Trial | None:
-        """The first trial with this recipe that did not fail."""
+        """Return the first trial of this recipe that did not fail."""
         return self._scored.get(recipe.digest)
 
     def incumbent(self) -> Incumbent | None:
-        """What candidates are raced against now; None before any candidate keeps within the limits."""
+        """Return the incumbent of races; None before the first feasible candidate."""
         best = self.best
         if best is not None and (self._incumbent is None or self._incumbent.trial.number != best.number):
             self._incumbent = self.as_incumbent(best)
         return self._incumbent
 
     def as_incumbent(self, trial: Trial) -> Incumbent | None:
-        """A trial for others to be raced against; None where its items are gone."""
+        """Return a trial as an incumbent; None if its items are not on disk."""
         scores = self.run_folder.items(trial.number, "search")
         return None if scores is None else Incumbent(trial, scores, self.plan.entries)
 
     def mismatched_leaf(self, items: Scores) -> str | None:
-        """A leaf whose items are not those of the first complete trial: nothing could be compared."""
+        """Return a leaf task whose items differ from the first complete trial's, so that scores cannot be compared."""
         if self._item_ids is None:
             first = next((trial for trial in self.trials if trial.complete), None)
             known = None if first is None else self.run_folder.items(first.number, "search")
@@ -125,7 +128,7 @@ class Leaderboard:
         return next((n for n, ids in (self._item_ids or {}).items() if items.items[n].ids != ids), None)
 
     def raise_if_all_failed(self, *, finished: bool) -> None:
-        """End a run in which every proposal failed, early when there are many."""
+        """Raise RunFailedError if every proposal failed and the run has finished or many have failed."""
         if self._proposals and self._failed == self._proposals and (finished or self._failed >= MAX_FAILURES_AT_START):
             raise RunFailedError(
                 f"every candidate failed ({self._failed} of {self._proposals}); the first one with: "

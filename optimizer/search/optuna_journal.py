@@ -1,7 +1,7 @@
-"""The run as an Optuna journal, for optuna-dashboard. Derived from trials.jsonl, never read back for its results.
+"""Writes the run as an Optuna journal for optuna-dashboard. Results come from trials.jsonl and are never read from it.
 
-A finished trial is one line, which does not depend on the lines before it. So a line is made by a small Optuna study in
-memory and added to the file here, where a full disk is waited for; a resumed run need not read the journal at all.
+The line of a finished trial does not depend on the lines before it. A small Optuna study in memory creates the line,
+and it is appended here, which waits if the disk is full. A resumed run need not read the whole journal.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from ..run_folder.trial import Trial
 from ..samplers.tpe import distributions
 
 STUDY = "mergesmith"
-NUMBER, DIGEST = "mergesmith_trial", "recipe_digest"  # user attributes by which a line is known again
+NUMBER, DIGEST = "mergesmith_trial", "recipe_digest"  # user attributes that identify a line
 Log = dict[str, Any]
 
 
 class Journal:
     """An Optuna study on disk that follows the run.
 
-    `recorded` are the trials that were finished before, in the order in which they will be added. A file that holds the
-    first of them, and no other, is kept: these are not written again when they are added.
+    `recorded` are the trials of earlier sessions in the order in which they will be added. An existing file is kept
+    if it holds exactly the first of them; these are not written again.
     """
 
     def __init__(self, run_folder: RunFolder, space: SearchSpace, recorded: Sequence[Trial] = ()) -> None:
         self.run_folder, self.space = run_folder, space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = run_folder.path / JOURNAL
-        for stale in path.parent.glob(f"{path.name}.*"):  # a dashboard's lock that was left would block for long
+        for stale in path.parent.glob(f"{path.name}.*"):  # a stale lock of a dashboard would block for long
             stale.unlink()
         cut_torn_tail(path)
         header = _Recorder().header
@@ -67,7 +67,7 @@ class Journal:
         if trial.error is not None:
             attributes["error"] = trial.error
         params = dict(trial.params or {})
-        logs = _Recorder().logs_of(  # a new one each time: it would keep every trial that it has heard of
+        logs = _Recorder().logs_of(  # a new one each time, because it keeps every trial
             create_trial(
                 state=TrialState.FAIL if trial.failed else TrialState.COMPLETE,
                 value=trial.value,
@@ -81,7 +81,7 @@ class Journal:
 
 
 class _Recorder(BaseJournalBackend):
-    """A study in memory, and the journal's lines that it would have written."""
+    """A study in memory that records the journal lines that it would write."""
 
     def __init__(self) -> None:
         self.logs: list[Log] = []
@@ -89,7 +89,7 @@ class _Recorder(BaseJournalBackend):
         self.header = tuple(self.logs)  # what creates the study
 
     def logs_of(self, trial: FrozenTrial) -> list[Log]:
-        """The lines of a trial."""
+        """Return the lines of a trial."""
         before = len(self.logs)
         self.study.add_trial(trial)
         return self.logs[before:]
@@ -102,7 +102,7 @@ class _Recorder(BaseJournalBackend):
 
 
 def _compact(log: Log) -> Log:
-    """A line without what Optuna's reader takes for granted; distributions are most of a journal."""
+    """Return a line without default attributes of distributions, which are most of a journal."""
     return {**log, "distributions": {name: _compact_distribution(text) for name, text in log["distributions"].items()}}
 
 
@@ -114,9 +114,9 @@ def _compact_distribution(text: str) -> str:
 
 
 def _count_recorded(data: bytes, header: int, recorded: Sequence[Trial]) -> int | None:
-    """How many of the recorded trials a journal holds, which are then the first of them; None for any other journal.
+    """Return how many of the recorded trials a journal holds, if they are the first ones; None for any other journal.
 
-    `header`: lines before the first trial.
+    `header`: the number of lines before the first trial.
     """
     count = data.count(b"\n") - header
     if not 0 <= count <= len(recorded):

@@ -1,6 +1,6 @@
 """The final phase: choose the winner on items the search never saw, then open the report items once.
 
-The best few candidates by search score are scored on the select part; the best there wins. Winner and best parent are
+The best few candidates by search score are scored on the select part; the best one wins. Winner and best parent are
 fixed before the report part is opened. Winner, base, parents and uniform average are scored on it; the differences
 come with paired bootstrap intervals, and the sentence follows from them.
 """
@@ -31,7 +31,7 @@ FINALISTS = 5
 class VerdictRow:
     """One line of the result: a candidate's scores on the report part, and the objective with its standard error.
 
-    `answers` says what its generated answers were like.
+    `answers` holds the rates of its generated answers (task -> fact -> mean).
     """
 
     trial: Trial
@@ -44,14 +44,14 @@ class VerdictRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The winner against another candidate on the report part."""
+    """The difference between the winner and another candidate on the report part."""
 
     against: str
     difference: Difference
 
     @property
     def sentence(self) -> str:
-        """What the interval allows to say."""
+        """The conclusion that the interval supports."""
         d = self.difference
         if d.low != d.low:
             return f"The winner scores {d.value:+.4f} against {self.against}; there is no interval for it."
@@ -66,8 +66,8 @@ class Verdict:
     """The outcome of a run.
 
     Attributes:
-        looks: how often its report part has been opened, this time included.
-        scorers: task -> what it was scored by.
+        looks: how often the report part has been opened, including this time.
+        scorers: task -> its scorer.
         warnings: how the winner's generated answers differ from its parents'.
     """
 
@@ -82,9 +82,9 @@ class Verdict:
 
 
 class FinalPhase:
-    """Carries out the final phase of a search whose trials are done.
+    """The final phase of a search whose trials have finished.
 
-    `digests`: (device name, digest of the weights) of each trial as it was scored here, by number.
+    `digests`: trial number -> (device name, digest of the weights) for every trial scored here.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class FinalPhase:
         return verdict
 
     def _finalists(self) -> list[tuple[Trial, float]]:
-        """The best few by search score, each with its objective on select; equal recipes count once."""
+        """Return the best trials by search score, each with its objective on select; equal recipes count once."""
         ranked = sorted(self.leaderboard.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
         if not ranked:
             raise RunFailedError(
@@ -145,7 +145,7 @@ class FinalPhase:
             )
         distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
-        # What a search has to beat stands for election too, however many candidates outscored it on the search part.
+        # The best parent and baseline are finalists too, however many candidates outscored them on the search part.
         chosen += [t for t in (self._best_parent(), self._best_baseline()) if t in ranked and t not in chosen]
         items = self._score(chosen, "select")
         entries, value = self.leaderboard.plan.entries, self.objective.value
@@ -169,7 +169,7 @@ class FinalPhase:
         return max(self.leaderboard.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _best_baseline(self) -> Trial:
-        """What trying the usual things by hand would have found: the best baseline by search score."""
+        """Return the best baseline by search score, which manual trials of common recipes would have found."""
         baselines = [trial for trial in self.leaderboard.trials if trial.name and trial.complete]
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
@@ -179,9 +179,9 @@ class FinalPhase:
         return VerdictRow(trial, role, scores, value, stderr, rates_document(items))
 
     def _score(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
-        """Scores on a part by number, from the run's folder where they are there already.
+        """Return trial number -> scores on a part, from the run's folder if they are already there.
 
-        A trial that cannot be scored there is left out, and the user is told.
+        A trial that cannot be scored is left out and announced.
         """
         run_folder = self.leaderboard.run_folder
         found = {trial.number: run_folder.items(trial.number, part) for trial in trials}
@@ -202,7 +202,7 @@ class FinalPhase:
         return {number: scores for number, scores in found.items() if scores is not None}
 
     def _look(self) -> int:
-        """Count this opening of the report part, before it happens."""
+        """Count this opening of the report part before it happens; return the count."""
         path = self.leaderboard.run_folder.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
         self.leaderboard.run_folder.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
@@ -210,7 +210,7 @@ class FinalPhase:
 
 
 def verdict_document(verdict: Verdict) -> dict[str, Any]:
-    """verdict.json."""
+    """Return the content of verdict.json."""
     return {
         "schema_version": 1,
         "report_looks": verdict.looks,
