@@ -87,10 +87,9 @@ def search_with_instant_scores(folder: Path, trials: int, *, proposals: str = "t
         run_folder.check_same(session.ingredients())
         settle_scorers(pool, run_folder, session, Console(quiet=True))
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
-        study = Study(plan, run_folder, pool, Quiet(finished))
-        study.sampler = make_sampler(proposals, plan.space, config.search.seed)
-        study.sampler.ask = ask.around(study.sampler.ask)
-        study.run()
+        sampler = make_sampler(proposals, plan.space, config.search.seed)
+        sampler.ask = ask.around(sampler.ask)
+        Study(plan, run_folder, pool, Quiet(finished), sampler=sampler).run()
     finally:
         run_folder.close()
     return costs

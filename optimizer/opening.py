@@ -27,7 +27,7 @@ def open_pool(
         return session, LocalPool(session)
     from .pools.ray_pool import RayPool  # imports Ray
 
-    pool = RayPool(config, root, options, note=run_folder.note, says=report.says)  # opens the sources meanwhile
+    pool = RayPool(config, root, options, note=run_folder.note, announce=report.announce)  # opens the sources meanwhile
     try:
         workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
         session = Session(config.model_copy(update={"workers": workers}), root, options)

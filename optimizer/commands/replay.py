@@ -22,7 +22,7 @@ from ..pools.replay import ReplayPool, Schedule
 from ..run_folder.atomic_files import INGREDIENTS
 from ..run_folder.run_folder import SCORING, RunFolder, is_run
 from ..run_folder.trial import Trial
-from ..search.dispatcher import MOST_LOST
+from ..search.dispatcher import MAX_WORKERS_LOST
 from ..search.leaderboard import RunPlan
 from ..search.racing import Incumbent
 from ..search.scorer_choice import settle_scorers
@@ -85,21 +85,21 @@ def _repeat(
     report = Report(console)
     run_folder.check_same(session.ingredients())
     load_sources(session, console)
-    run_folder.says = report.says
+    run_folder.says = report.announce
     plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
     settle_scorers(pool, run_folder, session, console)
-    met = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
+    compared = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
 
     @cache
     def incumbent(number: int) -> Incumbent | None:
-        return study.standing.as_incumbent(next(trial for trial in study.trials if trial.number == number))
+        return study.leaderboard.as_incumbent(next(trial for trial in study.trials if trial.number == number))
 
-    def opponent(number: int, items: int) -> Incumbent | None:
-        known = met.get(number, {}).get(items)
+    def recorded_incumbent(number: int, items: int) -> Incumbent | None:
+        known = compared.get(number, {}).get(items)
         return None if known is None else incumbent(known)
 
-    study = Study(plan, run_folder, pool, report, opponent=opponent)
+    study = Study(plan, run_folder, pool, report, choose_incumbent=recorded_incumbent)
     with report:
         study.run()
 
@@ -112,7 +112,7 @@ def _schedule(trials: Sequence[Trial], events: Sequence[dict[str, Any]]) -> Sche
     given_up = {
         trial.number: trial.error or ""
         for trial in trials
-        if trial.failed and not trial.worker and (trial.lost or costs[trial.recipe.digest] >= MOST_LOST)
+        if trial.failed and not trial.worker and (trial.lost or costs[trial.recipe.digest] >= MAX_WORKERS_LOST)
     }
     return Schedule(
         after=after,

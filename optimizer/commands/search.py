@@ -56,7 +56,7 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
 
 def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, console: Console) -> Verdict:
     report = Report(console)
-    run_folder.says = report.says
+    run_folder.says = report.announce
     try:
         return _search(config, root, run_folder, options, report)
     finally:
@@ -78,8 +78,8 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         with report:
             study = Study(plan, run_folder, pool, report)
             study.run()
-            report.says("choosing the winner on the select items, then opening the report items")
-            final = FinalPhase(study.standing, study.dispatcher, session.suite.scorers, report.says)
+            report.announce("choosing the winner on the select items, then opening the report items")
+            final = FinalPhase(study.leaderboard, study.dispatcher, session.suite.scorers, report.announce)
             verdict = final.run()
             facts = pool.call(_provenance, verdict.winner.recipe)
     finally:

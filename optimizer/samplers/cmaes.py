@@ -1,11 +1,14 @@
 """CMA-ES: one optimizer per arm, rebuilt from the observations at every ask.
 
-An arm is a method with one setting of its choices (slerp of one pair, say), since CMA-ES moves numbers only. Paper:
-Hansen 2016, The CMA evolution strategy: a tutorial, arXiv:1604.00772; the `cmaes` package implements it.
+An arm is a method with fixed choices (for example slerp of one pair of models), because CMA-ES optimizes numbers only.
+Paper: Hansen 2016, The CMA evolution strategy: a tutorial, arXiv:1604.00772; the `cmaes` package implements it.
 
-How the budget is split: a generation, once begun, is filled. Then the next goes to an arm that has none yet, in the
-order of the space; after that, generations alternate between the arm with the best observation and the arm with the
-fewest generations (ties to the earlier arm).
+The budget is split by generations. A generation that has begun is completed first. The next one goes to an arm without
+any, in the order of the space; after that, generations alternate between the arm with the best observation and the arm
+with the fewest generations (the earlier arm on ties).
+
+An ask repeats all finished generations of its arm, so its cost grows linearly with the arm's trials. Every generation
+costs an eigendecomposition, which is cubic in the number of dimensions. In return no optimizer state has to be stored.
 """
 
 from __future__ import annotations
@@ -25,25 +28,26 @@ from .sampler import Observation, derived_seed
 
 NAME = "cmaes"
 SIGMA = 1 / 6  # of the range: Akiba et al. 2024 (arXiv:2403.13187)
-FAILED, LIMITED, GOOD = 0, 1, 2  # what a candidate came to, worst first
-Worth = tuple[int, float]  # one of these, then the value (of a limited one minus its violation); compared in order
+FAILED, INFEASIBLE, FEASIBLE = 0, 1, 2  # the classes of candidates, worst first
+Fitness = tuple[int, float]  # (class, value); the violation is subtracted from the value of an infeasible candidate
 
 
 @dataclass
 class Arm:
-    """One method with fixed choices; points are in the unit cube of its numbers.
+    """One method with fixed choices; points lie in the unit cube of its numeric dimensions.
 
-    `results` are (point, worth) of proposals, in the order told; `warm` those of warm starts.
+    `results` are the (point, fitness) pairs of proposals in the order in which they were reported, `warm` those of warm
+    starts.
     """
 
     fixed: Params
     floats: tuple[Float, ...]
-    warm: list[tuple[np.ndarray, Worth]] = field(default_factory=list)
-    results: list[tuple[np.ndarray, Worth]] = field(default_factory=list)
+    warm: list[tuple[np.ndarray, Fitness]] = field(default_factory=list)
+    results: list[tuple[np.ndarray, Fitness]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
-        """The dimension for CMA-ES, which needs at least two: a lone number gets an idle companion."""
+        """The dimensions of the optimizer. CMA-ES needs two: a single number gets an unused companion."""
         return max(2, len(self.floats))
 
     @property
@@ -52,18 +56,18 @@ class Arm:
         return 4 + math.floor(3 * math.log(self.size))
 
     @property
-    def best(self) -> Worth:
-        """The worth of the best observation."""
-        return max((worth for _, worth in (*self.warm, *self.results)), default=(FAILED, -math.inf))
+    def best(self) -> Fitness:
+        """The fitness of the best observation."""
+        return max((fitness for _, fitness in (*self.warm, *self.results)), default=(FAILED, -math.inf))
 
     def point(self, params: Params) -> np.ndarray:
-        """The place of a proposal in the unit cube."""
+        """Return the point of a proposal in the unit cube, (size,) float64."""
         point = np.full(self.size, 0.5)
         point[: len(self.floats)] = [d.to_unit(float(params[d.name])) for d in self.floats]
         return point
 
     def params(self, point: np.ndarray) -> Params:
-        """The proposal at a place in the unit cube."""
+        """Return the proposal at a point of the unit cube."""
         return {**self.fixed, **{d.name: d.from_unit(float(x)) for d, x in zip(self.floats, point, strict=False)}}
 
     def matches(self, params: Params) -> bool:
@@ -71,43 +75,43 @@ class Arm:
         return all(params.get(name) == value for name, value in self.fixed.items())
 
     def optimizer(self, seed: int) -> cmaes.CMA:
-        """CMA-ES as it stands after all whole generations; stragglers join the next generation."""
+        """Return CMA-ES after all complete generations; late results count for the next generation."""
         mean = max(self.warm, key=lambda result: result[1])[0] if self.warm else np.full(self.size, 0.5)
         bounds = np.tile([0.0, 1.0], (self.size, 1))
         optimizer = cmaes.CMA(mean, SIGMA, bounds=bounds, seed=seed, population_size=self.population)
         for start in range(0, len(self.results) - self.population + 1, self.population):
             generation = self.results[start : start + self.population]
-            order = sorted({worth for _, worth in generation}, reverse=True)
-            optimizer.tell([(x, float(order.index(worth))) for x, worth in generation])  # CMA-ES uses ranks only
+            order = sorted({fitness for _, fitness in generation}, reverse=True)
+            optimizer.tell([(x, float(order.index(fitness))) for x, fitness in generation])  # CMA-ES uses ranks only
         return optimizer
 
 
 class CmaesSampler:
-    """See the module's text for how the budget is split over the arms."""
+    """See the module's docstring for how the budget is split over the arms."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.seed = seed
         self.arms = [arm for method in space.methods for arm in _arms(space, method)]
 
     def tell(self, observation: Observation) -> None:
-        """Take in a finished candidate; a failed one is the worst of its generation."""
+        """Add a finished candidate; a failed one is the worst of its generation."""
         arm = self._arm_of(observation.params)
         results = arm.warm if observation.warm_start else arm.results
-        results.append((arm.point(observation.params), _worth(observation)))
+        results.append((arm.point(observation.params), _fitness(observation)))
 
     def ask(self, index: int, pending: Sequence[Params]) -> Params:
-        """A draw from the distribution of the arm whose turn it is."""
-        waiting = [0] * len(self.arms)
+        """Return a sample from the distribution of the arm whose turn it is."""
+        pending_counts = [0] * len(self.arms)
         for params in pending:
-            waiting[self.arms.index(self._arm_of(params))] += 1
-        arm = self._next_arm(waiting)
+            pending_counts[self.arms.index(self._arm_of(params))] += 1
+        arm = self._next_arm(pending_counts)
         return arm.params(arm.optimizer(derived_seed(self.seed, NAME, index)).ask())
 
     def _arm_of(self, params: Params) -> Arm:
         return next(arm for arm in self.arms if arm.matches(params))
 
-    def _next_arm(self, waiting: Sequence[int]) -> Arm:
-        counts = [len(arm.results) + more for arm, more in zip(self.arms, waiting, strict=True)]
+    def _next_arm(self, pending_counts: Sequence[int]) -> Arm:
+        counts = [len(arm.results) + pending for arm, pending in zip(self.arms, pending_counts, strict=True)]
         for arm, count in zip(self.arms, counts, strict=True):
             if count % arm.population:
                 return arm
@@ -118,12 +122,12 @@ class CmaesSampler:
         return max(self.arms, key=lambda arm: arm.best)
 
 
-def _worth(observation: Observation) -> Worth:
+def _fitness(observation: Observation) -> Fitness:
     if observation.value is None:
         return FAILED, 0.0
     if observation.violation > 0:
-        return LIMITED, observation.value - observation.violation
-    return GOOD, observation.value
+        return INFEASIBLE, observation.value - observation.violation
+    return FEASIBLE, observation.value
 
 
 def _arms(space: SearchSpace, method: str) -> list[Arm]:
@@ -131,7 +135,7 @@ def _arms(space: SearchSpace, method: str) -> list[Arm]:
     choices = [d for d in dimensions if isinstance(d, Choice)]
     floats = tuple(d for d in dimensions if isinstance(d, Float))
     if not floats:
-        raise UserError(f"search.sampler: cmaes moves numbers, but {method} has none to search; use tpe")
+        raise UserError(f"search.sampler: cmaes searches numbers only, but {method} has none; use tpe")
     return [
         Arm({METHOD: method, **dict(zip((c.name for c in choices), options, strict=True))}, floats)
         for options in product(*(choice.options for choice in choices))

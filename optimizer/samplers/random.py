@@ -1,4 +1,4 @@
-"""Independent uniform draws: the control that every other sampler has to beat."""
+"""Independent uniform draws: the baseline for every other sampler."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ NAME = "random"
 
 
 class RandomSampler:
-    """Draws the method, then each of its dimensions, uniformly (on a log scale where the dimension says so)."""
+    """Draws the method, then each of its dimensions, uniformly (on a log scale if the dimension has one)."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed = space, seed
 
     def tell(self, observation: Observation) -> None:
-        """Learns nothing."""
+        """Ignore the observation."""
 
     def ask(self, index: int, pending: Sequence[Params]) -> Params:
-        """A draw that depends on the seed and the index alone."""
+        """Return a sample that depends only on the seed and the index."""
         rng = np.random.Generator(np.random.PCG64(derived_seed(self.seed, NAME, index)))
         method = str(_draw(self.space.root, rng))
         return {METHOD: method, **{d.name: _draw(d, rng) for d in self.space.dimensions(method)}}

@@ -1,4 +1,4 @@
-"""What a sampler is: something whose next proposal depends on nothing but what it was told."""
+"""The interface of samplers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from ...search_spaces import Params
 
 @dataclass(frozen=True)
 class Observation:
-    """A finished candidate as a sampler hears of it.
+    """A finished candidate, as reported to a sampler.
 
-    `value` is maximized; None for a failed one. `violations`: by how much each limit is passed, at most 0 allowed.
+    Attributes:
+        params: the candidate's point in the search space.
+        value: the objective, which is maximized; None for a failed candidate.
+        violations: limit -> by how much it is exceeded; the candidate is feasible if all are at most 0.
+        warm_start: whether it is a baseline and not a proposal of the sampler.
     """
 
     params: Params
@@ -24,28 +28,28 @@ class Observation:
 
     @property
     def violation(self) -> float:
-        """The sum of what is over the limits; 0 for a feasible candidate."""
+        """The sum of the positive violations; 0 for a feasible candidate."""
         return sum(max(0.0, excess) for excess in self.violations.values())
 
 
 class Sampler(Protocol):
     """Proposes points of a search space.
 
-    The law: the answer of `ask(index, pending)` depends only on the space, the run's seed, `index`, the observations
-    told so far in their order, and the pending points. So a resumed run, which tells its recorded observations to a
-    new sampler, is the same run. No state is pickled.
+    The result of `ask(index, pending)` must depend only on the space, the run's seed, `index`, the observations so far
+    in their order, and the pending points. A resumed run reports its recorded observations to a new sampler and
+    continues as if it had not been interrupted. No state is pickled.
     """
 
     def tell(self, observation: Observation) -> None:
-        """Take in a finished candidate."""
+        """Add a finished candidate."""
         ...
 
     def ask(self, index: int, pending: Sequence[Params]) -> Params:
-        """The `index`-th proposal of the run; `pending` are proposals that are not finished yet."""
+        """Return proposal number `index` of the run; `pending` are the proposals that have not finished."""
         ...
 
 
 def derived_seed(seed: int, *parts: object) -> int:
-    """A 32-bit seed for one purpose, from the run's seed."""
+    """Return a 32-bit seed derived from the run's seed and the parts that name its purpose."""
     text = "\0".join(map(str, (seed, *parts)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

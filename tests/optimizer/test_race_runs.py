@@ -191,20 +191,20 @@ def test_infinite_weights_are_a_failed_trial(run_folder: Path, command: Command)
 class TwoWorkers:
     """A pool of two local workers; the one with the earlier candidate scores two blocks while the other scores one."""
 
-    crew: list[LocalPool]
+    workers: list[LocalPool]
     jobs: dict[int, LocalPool] = field(default_factory=dict)
     _turn: int = 0
 
     @property
     def free(self) -> int:
-        return sum(worker.free for worker in self.crew)
+        return sum(worker.free for worker in self.workers)
 
     @property
-    def workers(self) -> tuple[int, int]:
-        return len(self.crew), len(self.crew)
+    def worker_counts(self) -> tuple[int, int]:
+        return len(self.workers), len(self.workers)
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        worker = next(worker for worker in self.crew if worker.free)
+        worker = next(worker for worker in self.workers if worker.free)
         worker.submit(job)
         self.jobs[job.number] = worker
 
@@ -221,10 +221,10 @@ class TwoWorkers:
         self.jobs[number].answer(number, go_on=go_on)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        return self.crew[0].call(function, *args)
+        return self.workers[0].call(function, *args)
 
     def use(self, plan: ScoringPlan) -> None:
-        for worker in self.crew:
+        for worker in self.workers:
             worker.use(plan)
 
     def close(self) -> None: ...
@@ -235,7 +235,7 @@ class Silent:
     def workers(self, ready: int, wanted: int) -> None: ...
     def block(self, items: int) -> None: ...
     def finished(self, trial: Trial, best: Trial | None) -> None: ...
-    def says(self, message: str) -> None: ...
+    def announce(self, message: str) -> None: ...
 
 
 def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> None:
