@@ -12,7 +12,7 @@ from mergesmith.errors import UserError
 
 from ...merge_ops import Recipe
 from ..config import RunConfig, load_config
-from ..opening import open_pool
+from ..pools import LocalPool, Pool
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import BEST, RunFolder, config_root, is_run
@@ -21,7 +21,9 @@ from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
 from ..search.verdict import FinalPhase, Verdict
 from ..session.gc_pause import gc_paused
+from ..session.load_sources import load_sources
 from ..session.session import Options, Session
+from ..session.versions import versions
 from ..stop import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
@@ -67,7 +69,7 @@ def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options,
 def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
     console = report.console
     with gc_paused():
-        session, pool = open_pool(config, root, run_folder, options, report)
+        session, pool = _open(config, root, run_folder, options, report)
     try:
         with gc_paused():  # the tasks are loaded
             run_folder.check_same(session.ingredients())
@@ -93,6 +95,31 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     run_folder.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict
+
+
+def _open(
+    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
+) -> tuple[Session, Pool]:
+    """Open the driver's session and the workers. With Ray the driver reads headers and tasks only: it may lack a GPU.
+
+    Raises:
+        UserError: a source is missing, damaged or does not fit the others, or the Ray cluster cannot be reached.
+    """
+    if config.workers.pool == "local":
+        session = Session(config, root, options)
+        load_sources(session, report.console)
+        return session, LocalPool(session)
+    from ..pools.ray_pool import RayPool  # imports Ray
+
+    pool = RayPool(config, root, options, note=run_folder.note, says=report.says)  # opens the sources meanwhile
+    try:
+        workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
+        session = Session(config.model_copy(update={"workers": workers}), root, options)
+        pool.expect(session.ingredients(), versions())
+    except BaseException:
+        pool.close()
+        raise
+    return session, pool
 
 
 def _provenance(session: Session, recipe: Recipe) -> dict[str, Any]:

@@ -37,7 +37,7 @@ FULL_GPU = """
 import os, sys
 if any("default_worker" in argument for argument in sys.orig_argv):
     import torch
-    from mergesmith.optimizer.session import Session
+    from mergesmith.optimizer.session.session import Session
     plain = Session.load
     def load(self, *arguments, **options):
         try:
