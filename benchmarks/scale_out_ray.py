@@ -57,7 +57,7 @@ def seconds_per_event(workers: int) -> float:
     }
     config = parse_config(document, where="search.yaml")
     with mock.patch.object(crew_module, "RayWorker", InstantWorkers):
-        pool = RayPool(config, ROOT, Options(), note=lambda *_, **__: None, says=print)
+        pool = RayPool(config, ROOT, Options(), note=lambda *_, **__: None, announce=print)
     try:
         while pool.free < PROCESSES:
             pool.next_event()

@@ -43,7 +43,7 @@ def export(
     ] = "recipe",
 ) -> None:
     """Write the recipe of any trial of a run."""
-    from ..run_folder.run_folder import write_text
+    from ..run_folder.atomic_files import write_text
     from .export import export_task_vector, exported_recipe
 
     target = output or out

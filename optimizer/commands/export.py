@@ -9,8 +9,10 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from ...merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
+from ..run_folder.atomic_files import write_text
+from ..run_folder.file_names import BEST
 from ..run_folder.provenance import absolute_names
-from ..run_folder.run_folder import BEST, RunFolder, write_text
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import scores_document
 
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"

@@ -19,8 +19,9 @@ from rich.console import Console
 from ..config import RunConfig
 from ..pools import LocalPool
 from ..pools.replay import ReplayPool, Schedule
-from ..run_folder.atomic_files import INGREDIENTS
-from ..run_folder.run_folder import SCORING, RunFolder, is_run
+from ..run_folder.file_names import INGREDIENTS, SCORING, is_run
+from ..run_folder.lifecycle import check_ingredients, create_run, resume_run
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..search.dispatcher import MOST_LOST
 from ..search.leaderboard import RunPlan
@@ -45,12 +46,14 @@ def run_replay(path: Path, output: Path | None, *, options: Options, console: Co
     trials, root = original.trials(), original.root
     config = _alone(original.config, trials, output or path.with_name(f"{path.name}-replay"))
     folder = root / config.output
-    run_folder = RunFolder.resume(folder, config, root) if is_run(folder) else RunFolder.create(folder, config, root)
+    report = Report(console)
+    open_run = resume_run if is_run(folder) else create_run
+    run_folder = open_run(folder, config, root, announce=report.announce)
     try:
         if (path / SCORING).is_file():
             shutil.copyfile(path / SCORING, folder / SCORING)
         shutil.copyfile(path / INGREDIENTS, folder / INGREDIENTS)
-        _repeat(trials, _schedule(trials, original.events()), run_folder, Session(config, root, options), console)
+        _repeat(trials, _schedule(trials, original.events()), run_folder, Session(config, root, options), report)
         again = run_folder.trials()
     finally:
         run_folder.close()
@@ -80,15 +83,13 @@ def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfi
 
 
 def _repeat(
-    trials: Sequence[Trial], schedule: Schedule, run_folder: RunFolder, session: Session, console: Console
+    trials: Sequence[Trial], schedule: Schedule, run_folder: RunFolder, session: Session, report: Report
 ) -> None:
-    report = Report(console)
-    run_folder.check_same(session.ingredients())
-    load_sources(session, console)
-    run_folder.says = report.says
+    check_ingredients(run_folder.path, session.ingredients())
+    load_sources(session, report.console)
     plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
-    settle_scorers(pool, run_folder, session, console)
+    settle_scorers(pool, run_folder, session, report.console)
     met = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
 
     @cache

@@ -13,9 +13,11 @@ from mergesmith.errors import UserError
 from ...merge_ops import Recipe
 from ..config import RunConfig, load_config
 from ..pools import LocalPool, Pool
+from ..run_folder.file_names import BEST, is_run
+from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, resume_run
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
-from ..run_folder.run_folder import BEST, RunFolder, config_root, is_run
+from ..run_folder.run_folder import RunFolder, config_root
 from ..search.leaderboard import RunPlan
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
@@ -45,20 +47,20 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         output = path.parent  # its own copy of search.yaml was given; it may have moved since that was written
     # Whether the folder can be used is known before minutes go into loading models and tasks.
     resume = resume and is_run(output)  # what is submitted again unchanged says --resume from the first time on
-    run_folder = RunFolder.resume(output, config, root) if resume else RunFolder.create(output, config, root)
+    report = Report(console)
+    open_run = resume_run if resume else create_run
+    run_folder = open_run(output, config, root, announce=report.announce)
     try:
-        return _run(config, root, run_folder, options, console)
+        return _run(config, root, run_folder, options, report)
     except BaseException:
         if not resume and not run_folder.trials():
-            run_folder.discard()  # a run that never began is no run: correct the fault and start again
+            discard_run(run_folder.path)  # a run that never began is no run: correct the fault and start again
         raise
     finally:
         run_folder.close()
 
 
-def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, console: Console) -> Verdict:
-    report = Report(console)
-    run_folder.says = report.says
+def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
     try:
         return _search(config, root, run_folder, options, report)
     finally:
@@ -72,7 +74,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         session, pool = _open(config, root, run_folder, options, report)
     try:
         with gc_paused():  # the tasks are loaded
-            run_folder.check_same(session.ingredients())
+            check_ingredients(run_folder.path, session.ingredients())
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, pool.call(Session.task_warnings))
@@ -80,8 +82,8 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         with report:
             study = Study(plan, run_folder, pool, report)
             study.run()
-            report.says("choosing the winner on the select items, then opening the report items")
-            final = FinalPhase(study.standing, study.dispatcher, session.suite.scorers, report.says)
+            report.announce("choosing the winner on the select items, then opening the report items")
+            final = FinalPhase(study.standing, study.dispatcher, session.suite.scorers, report.announce)
             verdict = final.run()
             facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
@@ -92,7 +94,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         raise RunFailedError(f"the winner's weights came out differently when merged again: {again[1]}; please report")
     best = run_folder.path / BEST
     recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
-    run_folder.write_text(BEST, recipe.to_yaml())
+    run_folder.files.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict
 
@@ -111,7 +113,7 @@ def _open(
         return session, LocalPool(session)
     from ..pools.ray_pool import RayPool  # imports Ray
 
-    pool = RayPool(config, root, options, note=run_folder.note, says=report.says)  # opens the sources meanwhile
+    pool = RayPool(config, root, options, note=run_folder.note, announce=report.announce)  # opens the sources meanwhile
     try:
         workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
         session = Session(config.model_copy(update={"workers": workers}), root, options)

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ..run_folder.atomic_files import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run, read_events, read_lines
+from ..run_folder.atomic_files import read_events, read_lines
+from ..run_folder.file_names import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run
 from ..run_folder.lock import Driver, driver
 from ..terminal.durations import duration
 

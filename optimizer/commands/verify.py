@@ -16,7 +16,8 @@ from mergesmith.errors import UserError
 from ...evaluators import Scores, TaskEntry, official_scores
 from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
-from ..run_folder.run_folder import RunFolder, config_root, is_run
+from ..run_folder.file_names import is_run
+from ..run_folder.run_folder import RunFolder, config_root
 from ..search.objective import scores_of
 from ..session.session import Options, Session
 from .export import present_recipe

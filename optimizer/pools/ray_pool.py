@@ -33,7 +33,7 @@ CALLS = 3  # workers that a call may cost
 
 
 class RayPool:
-    """See `Pool`. `note` writes an event of the run, `says` a line for the user."""
+    """See `Pool`. `note` writes an event of the run, `announce` prints a line for the user."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RayPool:
         options: Options,
         *,
         note: Callable[..., None],
-        says: Callable[[str], None],
+        announce: Callable[[str], None],
     ) -> None:
         """Start or join the cluster and ask for the workers, without waiting for them.
 
@@ -52,7 +52,7 @@ class RayPool:
         self.ray = connect(config.workers)
         self.crew = WorkerGroup(self.ray, config, root, options, note=note)
         self.deadline = Deadline(config.workers.trial_timeout)
-        self.says = says
+        self.announce = announce
         self._events: deque[Event] = deque()
         self._arrived: deque[Any] = deque()  # futures that are known to be done
         self._reminded = self._tended = time.monotonic()
@@ -163,7 +163,7 @@ class RayPool:
             self._reminded = now
         elif now - self._reminded > REMIND:
             self._reminded = now
-            self.says(f"waiting for workers: {self.crew.wants}")
+            self.announce(f"waiting for workers: {self.crew.wants}")
 
     def _wait(self) -> None:
         """Take in one future, if one is done within a tick."""

@@ -1,12 +1,10 @@
-"""The files of a run's folder by name, and how files are written: whole or not at all, waiting where a disk is full."""
+"""Reads and writes files so that each write happens completely or leaves the file as it was."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,72 +12,27 @@ from typing import Any, TypeVar
 
 from mergesmith.errors import UserError
 
-from ..stop import raise_if_overdue
+from .file_names import EVENTS, is_run
 
-CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
-ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
-SCORING, EVENTS, ITEMS, JOURNAL = "scoring.json", "events.jsonl", "items", "study.journal"
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-PAUSE, STEP = 5.0, 0.2  # seconds between tries on a full disk, and between looks for a signal meanwhile
 PARTIAL = ".partial-"  # what a whole file is called until it is complete
-Says = Callable[[str], None]
 T = TypeVar("T")
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run's; a search.yaml alone may be the user's own."""
-    return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()
-
-
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Tell a full or forbidden disk as the user's matter."""
+def user_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError inside, such as a full disk or missing permissions, into a UserError about `path`."""
     try:
         yield
     except OSError as error:
-        hint = ""
-        if is_run(path.parent) or is_run(path.parent.parent):
-            hint = " What was finished is kept: make room (or mend the permissions) and go on with --resume."
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.{hint}") from error
+        raise unwritable(path, error) from error
 
 
-def patiently(path: Path, size: int, write: Callable[[], None], says: Says) -> None:
-    """Write `size` bytes, and where the disk is full wait until they fit; `says` hears when the wait begins and ends.
-
-    `write` leaves nothing behind when it fails.
-
-    Raises:
-        StoppedError: a signal came during the wait.
-        UserError: the disk refuses for another reason.
-    """
-    waited = False
-    while True:
-        try:
-            write()
-        except OSError as error:
-            if error.errno not in FULL:
-                with writing(path):
-                    raise
-            if not waited:
-                says(
-                    f"the disk that holds {path} is full ({error.strerror}): {size} bytes do not fit. Nothing is lost; "
-                    "the run waits and goes on as soon as there is room"
-                )
-            waited = True
-            _pause()
-        else:
-            if waited:
-                says(f"there is room again for {path}: the run goes on")
-            return
-
-
-def _pause() -> None:
-    end = time.monotonic() + PAUSE
-    while time.monotonic() < end:
-        raise_if_overdue()
-        time.sleep(STEP)
-    raise_if_overdue()
+def unwritable(path: Path, error: OSError) -> UserError:
+    """Return the error that reports that a file cannot be written; inside a run's folder it says how to continue."""
+    hint = ""
+    if is_run(path.parent) or is_run(path.parent.parent):
+        hint = " What was finished is kept: make room (or mend the permissions) and go on with --resume."
+    return UserError(f"{path} cannot be written: {error.strerror or error}.{hint}")
 
 
 def append(path: Path, data: bytes, *, sync: bool) -> None:
@@ -129,7 +82,7 @@ def _write_all(file: int, data: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file: it is there complete, or as it was."""
-    with writing(path):
+    with user_errors(path):
         replace_file(path, text.encode("utf-8"))
 
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from mergesmith.errors import UserError
 
-from .atomic_files import writing
+from .atomic_files import user_errors
+from .file_names import LOCK
 
-LOCK = "lock"
 PATIENCE = 0.5  # seconds; one who only asks whether there is a driver holds the lock for a moment
 
 
@@ -46,11 +46,11 @@ def take_lock(folder: Path) -> int:
         UserError: another process holds it, or the file system has no locks.
     """
     path = folder / LOCK
-    with writing(path):
+    with user_errors(path):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(file, folder)
-        with writing(path):
+        with user_errors(path):
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(process()).encode(), 0)
     except BaseException:

@@ -35,8 +35,8 @@ DriverEvent = BlockDone | Finished | Failed | Restarted
 class Dispatcher:
     """A pool whose jobs end either finished or failed."""
 
-    def __init__(self, pool: Pool, run_folder: RunFolder, says: Callable[[str], None]) -> None:
-        self.pool, self.run_folder, self.says = pool, run_folder, says
+    def __init__(self, pool: Pool, run_folder: RunFolder, announce: Callable[[str], None]) -> None:
+        self.pool, self.run_folder, self.announce = pool, run_folder, announce
         self._jobs: dict[int, Job] = {}
         self._again: deque[Job] = deque()
         self._lost: dict[tuple[int, Part], list[LostAttempt]] = {}
@@ -90,7 +90,7 @@ class Dispatcher:
         self._lost.setdefault((job.number, job.part), []).append(attempt)
         self._costs[job.recipe.digest, job.part] += lost.counts
         self.run_folder.note("lost", number=job.number, part=job.part, recipe=job.recipe.digest, **asdict(attempt))
-        self.says(f"worker {lost.worker} was lost with trial {job.number}: {lost.error}")
+        self.announce(f"worker {lost.worker} was lost with trial {job.number}: {lost.error}")
         if not self._give_up(job):
             self._again.append(job)
         return Restarted(job.number)

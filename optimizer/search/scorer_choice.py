@@ -13,7 +13,9 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringError, ScoringPlan
 from ..pools import Pool
-from ..run_folder.run_folder import SCORING, RunFolder, write_json
+from ..run_folder.atomic_files import write_json
+from ..run_folder.file_names import SCORING
+from ..run_folder.run_folder import RunFolder
 from ..session.session import Session
 from ..session.versions import made_with
 

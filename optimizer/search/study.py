@@ -46,7 +46,7 @@ class Watcher(Protocol):
     def finished(self, trial: Trial, best: Trial | None) -> None:
         """A trial is over; `best` is the best so far."""
 
-    def says(self, message: str) -> None:
+    def announce(self, message: str) -> None:
         """Something worth a line."""
 
 
@@ -78,7 +78,7 @@ class Study:
     ) -> None:
         self.plan, self.run_folder, self.watcher = plan, run_folder, watcher
         self.standing = Leaderboard(plan, run_folder)
-        self.dispatcher = Dispatcher(pool, run_folder, watcher.says)
+        self.dispatcher = Dispatcher(pool, run_folder, watcher.announce)
         self.opponent: Opponent = opponent or (lambda number, items: self.standing.incumbent())
         self.sampler = make_sampler(plan.config.search.sampler, plan.space, plan.config.search.seed)
         self.recorded = run_folder.trials()
@@ -103,7 +103,7 @@ class Study:
         total = len(self.plan.baselines) + self.plan.config.search.trials
         self.watcher.started(len(done), total, sum(trial.dropped for trial in self.recorded))
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
-            self.watcher.says(f"racing is off, every candidate is scored in full: {self.racing_off}")
+            self.watcher.announce(f"racing is off, every candidate is scored in full: {self.racing_off}")
         with gc_paused():
             for trial in self.recorded:
                 self._take(trial)
@@ -122,7 +122,7 @@ class Study:
             if number in done:
                 continue
             if limit is not None and time.monotonic() - start >= limit:
-                self.watcher.says(f"time limit of {limit:g} s reached after {len(self.trials)} trials")
+                self.watcher.announce(f"time limit of {limit:g} s reached after {len(self.trials)} trials")
                 return
             if (known := asked.get(number)) is not None:
                 params, after = known["params"], known["after"]
@@ -163,7 +163,7 @@ class Study:
 
     def _tell_of_the_end(self) -> None:
         if self._pending:
-            self.watcher.says(
+            self.watcher.announce(
                 f"stopping: waiting up to {self.plan.config.workers.grace:g} s for {len(self._pending)} in flight; "
                 "interrupt again to stop at once"
             )

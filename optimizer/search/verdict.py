@@ -16,7 +16,7 @@ from typing import Any
 from ...evaluators import Part, Score, Scores
 from ...search_spaces import BASE, UNIFORM
 from ..pools import Job
-from ..run_folder.run_folder import LOOKS, VERDICT
+from ..run_folder.file_names import LOOKS, VERDICT
 from ..run_folder.trial import Trial, scores_document
 from ..stop import RunFailedError
 from .answer_audit import audit_warnings, rates_document
@@ -88,10 +88,10 @@ class FinalPhase:
     """
 
     def __init__(
-        self, standing: Leaderboard, dispatcher: Dispatcher, scorers: Mapping[str, str], says: Callable[[str], None]
+        self, standing: Leaderboard, dispatcher: Dispatcher, scorers: Mapping[str, str], announce: Callable[[str], None]
     ) -> None:
         assert standing.objective is not None, "Should not reach."
-        self.standing, self.dispatcher, self.scorers, self.says = standing, dispatcher, scorers, says
+        self.standing, self.dispatcher, self.scorers, self.announce = standing, dispatcher, scorers, announce
         self.objective: Objective = standing.objective
         self.digests: dict[int, tuple[str, str]] = {}
 
@@ -128,7 +128,7 @@ class FinalPhase:
         verdict = Verdict(
             winner, best_parent, rows, tuple(finalists), comparisons, looks, self.scorers, tuple(warnings)
         )
-        self.standing.run_folder.write_json(VERDICT, verdict_document(verdict))
+        self.standing.run_folder.files.write_json(VERDICT, verdict_document(verdict))
         return verdict
 
     def _finalists(self) -> list[tuple[Trial, float]]:
@@ -189,7 +189,7 @@ class FinalPhase:
         for number, outcome in do_all(self.dispatcher, jobs, grace=grace, done=done).items():
             found[number] = outcome.scores
             if outcome.scores is None:
-                self.says(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
+                self.announce(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
             if outcome.digest is not None:
                 self.digests[number] = outcome.digest
         return {number: scores for number, scores in found.items() if scores is not None}
@@ -198,7 +198,7 @@ class FinalPhase:
         """Count this opening of the report part, before it happens."""
         path = self.standing.run_folder.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
-        self.standing.run_folder.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
+        self.standing.run_folder.files.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
         return looks
 
 

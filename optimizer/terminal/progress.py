@@ -73,7 +73,7 @@ class Report:
         self.done, self.total, self.dropped = done, total, dropped
         self._bar.update(self._task, completed=done, total=total)
         if done:
-            self.says(f"resuming after {done} finished trials")
+            self.announce(f"resuming after {done} finished trials")
 
     def workers(self, ready: int, wanted: int) -> None:
         """So many workers of so many are ready; told where there is more than one."""
@@ -93,12 +93,12 @@ class Report:
         state = ", ".join(filter(None, (top, dropped, self.crew, self.pace.text(self.total - self.done))))
         self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
-            self.says(f"{trial.label} failed: {trial.error}")
+            self.announce(f"{trial.label} failed: {trial.error}")
         last = self.done == self.total
         if not self.console.is_terminal and (last or time.monotonic() - self._last_line >= self.every):
             self._last_line = time.monotonic()
-            self.says(", ".join(filter(None, (f"{self.done}/{self.total} trials", state))))
+            self.announce(", ".join(filter(None, (f"{self.done}/{self.total} trials", state))))
 
-    def says(self, message: str) -> None:
+    def announce(self, message: str) -> None:
         """A line of its own."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)

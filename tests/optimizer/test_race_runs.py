@@ -20,6 +20,7 @@ from mergesmith.evaluators import ScoringPlan
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
 from mergesmith.optimizer.run_folder.item_matrix import difference
+from mergesmith.optimizer.run_folder.lifecycle import create_run
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.leaderboard import RunPlan
@@ -235,14 +236,14 @@ class Silent:
     def workers(self, ready: int, wanted: int) -> None: ...
     def block(self, items: int) -> None: ...
     def finished(self, trial: Trial, best: Trial | None) -> None: ...
-    def says(self, message: str) -> None: ...
+    def announce(self, message: str) -> None: ...
 
 
 def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> None:
     """Two workers at a time: each decision is made against the best candidate at that moment."""
     search = {"sampler": "random", "trials": 10, "seed": 5, "racing": {"alpha": 0.3, "min_items": 16}}
     config = load_config(raced(run_folder, EAGER, search=search, tasks=("mc",)))
-    run = RunFolder.create(run_folder / "run", config, run_folder)
+    run = create_run(run_folder / "run", config, run_folder)
     sessions = [Session(config, run_folder), Session(config, run_folder)]
     plan = RunPlan(config, sessions[0].space, sessions[0].suite.entries, sessions[0].baselines)
     study = Study(plan, run, TwoWorkers([LocalPool(session) for session in sessions]), Silent())
