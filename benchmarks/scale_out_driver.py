@@ -84,7 +84,7 @@ def search_with_instant_scores(folder: Path, trials: int, *, proposals: str = "t
         before[:] = now
 
     try:
-        check_ingredients(run_folder.path, session.ingredients())
+        check_ingredients(run_folder.path, session.ingredient_digests())
         settle_scorers(pool, run_folder, session, Console(quiet=True))
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
         study = Study(plan, run_folder, pool, Quiet(finished))

@@ -29,7 +29,7 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
         session.bank.roots = (Path.cwd(), *session.bank.roots)
     session.bank.open(recipe.references())
     session.check_tokenizer(recipe, target)
-    scores = scores_of(session.suite.entries, session.evaluate(recipe, part))
+    scores = scores_of(session.suite.entries, session.candidate.evaluate(recipe, part))
     objective = Objective(session.suite.entries)
     table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
     unscaled = all(entry.bounded for entry in session.suite.entries)

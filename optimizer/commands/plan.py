@@ -17,6 +17,7 @@ from ..samplers import make_sampler
 from ..search.racing import why_off
 from ..search.scorer_choice import print_scorers
 from ..session.session import Options, Session
+from ..session.source_placement import decomposed_bytes
 from ..terminal.durations import duration
 from .overrides import Overrides, print_warnings
 
@@ -77,10 +78,10 @@ def _baselines(session: Session, console: Console) -> None:
 
 def _costs(session: Session, console: Console) -> None:
     first = session.baselines[0][1]
-    session.timed_load(first)  # builds the model, which happens once
+    session.candidate.timed_load(first)  # builds the model, which happens once
     # Once for what is done once (statistics, compiling), once for what every candidate costs.
-    once, merge = (max(session.timed_load(recipe) for _, recipe in session.baselines) for _ in range(2))
-    matrices = session.decomposed_bytes() / 1e9
+    once, merge = (max(session.candidate.timed_load(recipe) for _, recipe in session.baselines) for _ in range(2))
+    matrices = decomposed_bytes(session.bank, session.config.base_model, session.space.methods) / 1e9
     kept = f"; merged matrices of methods that decompose: {matrices:.2f} GB" if matrices else ""
     blocks = session.suite.blocks("search")
     largest = max(blocks, key=len)

@@ -85,7 +85,7 @@ def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfi
 def _repeat(
     trials: Sequence[Trial], schedule: Schedule, run_folder: RunFolder, session: Session, report: Report
 ) -> None:
-    check_ingredients(run_folder.path, session.ingredients())
+    check_ingredients(run_folder.path, session.ingredient_digests())
     load_sources(session, report.console)
     plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})

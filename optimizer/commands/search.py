@@ -74,7 +74,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         session, pool = _open(config, root, run_folder, options, report)
     try:
         with gc_paused():  # the tasks are loaded
-            check_ingredients(run_folder.path, session.ingredients())
+            check_ingredients(run_folder.path, session.ingredient_digests())
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, pool.call(Session.task_warnings))
@@ -117,7 +117,7 @@ def _open(
     try:
         workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
         session = Session(config.model_copy(update={"workers": workers}), root, options)
-        pool.expect(session.ingredients(), versions())
+        pool.expect(session.ingredient_digests(), versions())
     except BaseException:
         pool.close()
         raise

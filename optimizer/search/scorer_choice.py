@@ -17,7 +17,6 @@ from ..run_folder.atomic_files import write_json
 from ..run_folder.file_names import SCORING
 from ..run_folder.run_folder import RunFolder
 from ..session.session import Session
-from ..session.versions import made_with
 
 
 def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console: Console) -> None:
@@ -30,7 +29,7 @@ def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console:
     Raises:
         UserError: the record is damaged.
     """
-    path, here = run_folder.path / SCORING, pool.call(made_with)
+    path, here = run_folder.path / SCORING, pool.call(Session.scored_with)
     if path.is_file():
         plan, sentences, then = recorded_plan(path)
         changed = [f"{name} was {then.get(name)} and is {now}" for name, now in here.items() if then.get(name) != now]

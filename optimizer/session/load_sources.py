@@ -7,7 +7,8 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from .session import Session, host_memory
+from .session import Session
+from .source_placement import host_memory
 
 SHOWN = 1 << 28  # bytes from which the progress is worth a line
 

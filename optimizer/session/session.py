@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mergesmith.errors import Faults, UserError
+from mergesmith.errors import UserError
 
-from ...evaluators import BlockScores, Part, Scores, ScoringReport, Suite, join
+from ...evaluators import ScoringReport, Suite
 from ...merge_ops import (
     LiveModel,
     ModelBank,
     Recipe,
     Setting,
     Source,
-    WeightsDigest,
-    absolute_reference,
     output_tokenizer,
     read_recipe,
 )
-from ...merge_ops.merging.plan_recipe import plan_merge, same_tokens
-from ...merge_ops.planning.compatibility import check_vocabulary
+from ...merge_ops.merging.plan_recipe import plan_merge
 from ...merge_ops.planning.output_config import output_dtype
 from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
 from ..config import RunConfig
 from .devices import pick_devices
-from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
+from .live_candidate import LiveCandidate
+from .recipe_checks import check_filters, check_vocabulary_of, with_run_names
+from .source_placement import Placement, free_memory, host_memory, matrices_per_tensor, place_sources
+from .versions import versions
 
 
 @dataclass(frozen=True)
@@ -65,11 +61,10 @@ class Session:
         self.placement = self._placement()
         self.bank.resident, self.bank.homes = self.placement.resident, self.placement.homes
         self.bank.pinned = self.bank.streams and self.source_bytes() <= host_memory() / 2 / neighbors
-        self._loads = 0  # a name for the live model's present weights
-        self._check_fit()
+        plan_merge(self._all, self.bank)  # checks that the sources are compatible
 
     @cached_property
-    def subject(self) -> MergeIngredients:
+    def merge_ingredients(self) -> MergeIngredients:
         """What is merged; candidates are in the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
@@ -85,13 +80,8 @@ class Session:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space; every filter must match some tensor."""
-        space = SearchSpace(self.config.space, self.subject)
-        names = self.bank[self.config.base_model].entries
-        faults = Faults("space.filters")
-        for pattern in self.config.space.filters:
-            if not any(pattern in name for name in names):
-                faults.add("", f"'{pattern}' is part of no tensor name; a name here is '{next(iter(names))}'")
-        faults.raise_if_any()
+        space = SearchSpace(self.config.space, self.merge_ingredients)
+        check_filters(self.config.space.filters, self.bank[self.config.base_model].entries)
         return space
 
     @cached_property
@@ -128,23 +118,28 @@ class Session:
         return LiveModel(self.bank, devices=self.devices, memory=memory)
 
     @cached_property
+    def candidate(self) -> LiveCandidate:
+        """The live model as the place where recipes are merged and scored."""
+        return LiveCandidate(self.live, self.suite)
+
+    @cached_property
     def baselines(self) -> tuple[tuple[str, Recipe], ...]:
         """The named candidates that are scored first, the user's own recipes last.
 
         Raises:
             UserError: a recipe cannot be read, or its sources do not fit.
         """
-        found = list(baselines(self.subject))
+        named = list(baselines(self.merge_ingredients))
         for text in self.config.baselines:
             path = self.root / text
-            recipe = self._local_names(read_recipe(path), path)
+            recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
             self.check_tokenizer(recipe, path.name)
-            found.append((path.name, recipe))
-        return tuple(found)
+            named.append((path.name, recipe))
+        return tuple(named)
 
-    def ingredients(self) -> dict[str, dict[str, str]]:
+    def ingredient_digests(self) -> dict[str, dict[str, str]]:
         """Digests of what a run is made of: it may be resumed only with the same."""
         return {
             "model": {ref: self.bank[ref].sampled_digest for ref in (self.config.base_model, *self.config.models)},
@@ -157,15 +152,11 @@ class Session:
         Raises:
             UserError: it has another.
         """
-        if recipe.vocabulary is None and self.tokenizer_source is None:
-            check_vocabulary((self.config.base_model, *recipe.references()), self.bank)
-            return
-        shared = self._all if self._all.vocabulary else replace(self._all, tokenizer_source=self.config.base_model)
-        if not same_tokens(recipe, shared, self.bank):
-            raise UserError(
-                f"{name}: its output has another vocabulary than the run's, whose tokenizer scores it; its "
-                f"tokenizer_source must be that of search.yaml, {self.config.tokenizer_source or 'none'}"
-            )
+        check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
+
+    def scored_with(self) -> dict[str, str | None]:
+        """Return what decides, besides the models and tasks, whether a scorer agrees with lm-eval's."""
+        return {"device": self.device.type, **versions()}
 
     def task_warnings(self) -> tuple[str, ...]:
         """Warnings about the tasks, among them prompts that are longer than the model takes.
@@ -173,7 +164,7 @@ class Session:
         Raises:
             UserError: a task's answers are longer than the model takes.
         """
-        return (*self.suite.warnings, *self.suite.check(self.load(self.baselines[0][1])))
+        return (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
 
     def check_scorers(self) -> ScoringReport:
         """Choose each task's scorer: the fastest that gives lm-eval's own scores on the base and the models.
@@ -184,38 +175,8 @@ class Session:
         names = (BASE, *(parent_name(model) for model in self.config.models))
 
         return self.suite.check_scorers(
-            lambda: [(name, partial(self.load, recipe)) for name, recipe in self.baselines if name in names]
+            lambda: [(name, partial(self.candidate.load, recipe)) for name, recipe in self.baselines if name in names]
         )
-
-    def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> Any:
-        """Merge a recipe into the live model, and return that."""
-        self._loads += 1
-        self.live.load(recipe, digest=digest)
-        return self.live.model
-
-    def evaluate(self, recipe: Recipe, part: Part, *, digest: WeightsDigest | None = None) -> Scores:
-        """Merge a recipe and score it on a whole part.
-
-        Raises:
-            MergeError: a method's numbers define no tensor.
-            ScoringError: the merged model cannot be scored.
-        """
-        self.load(recipe, digest=digest)
-        return join(list(self.blocks(part)))
-
-    def blocks(self, part: Part) -> Iterator[BlockScores]:
-        """Score the live model block by block."""
-        for block in self.suite.blocks(part):
-            yield self.suite.score(self.live.model, block, weights=self._loads)
-
-    def timed_load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> float:
-        """Merge a recipe into the live model; returns seconds."""
-        start = time.perf_counter()
-        self.load(recipe, digest=digest)
-        for device in self.devices:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)  # kernels are only begun
-        return time.perf_counter() - start
 
     def _placement(self) -> Placement:
         share = self.config.workers.gpus_per_worker or 1.0
@@ -225,11 +186,6 @@ class Session:
         plan = plan_merge(self._all, self.bank)
         spectral = matrices_per_tensor(tuple(self.config.space.methods))
         return place_sources(plan, self.bank, self.devices, free, wish=self.config.bank, spectral=spectral)
-
-    def decomposed_bytes(self) -> int:
-        """Bytes of the merged matrices that candidates share, in float32, of all methods that decompose."""
-        entries = self.bank[self.config.base_model].entries.values()
-        return 4 * matrices_per_tensor(tuple(self.config.space.methods)) * sum(prod(entry.shape) for entry in entries)
 
     def source_bytes(self) -> int:
         """Bytes of all sources' tensors."""
@@ -243,30 +199,7 @@ class Session:
         weight = {"weight": Setting.constant(1.0)}
         return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.tokenizer_source)
 
-    def _check_fit(self) -> None:
-        plan_merge(self._all, self.bank)
-
-    def _local_names(self, recipe: Recipe, path: Path) -> Recipe:
-        """The recipe with references that mean one of the run's models spelled as the run spells them."""
-        known = {absolute_reference(ref, self.bank.roots): ref for ref in self.bank.references}
-        names: dict[str, str] = {}
-        for reference in recipe.references():
-            for place in (path.parent, self.root, Path()):
-                match = known.get(absolute_reference(reference, (place,)))
-                if match is not None:
-                    names[reference] = match
-                    break
-        return recipe.renamed(names)
-
 
 def _gpus(config: RunConfig) -> int:
     """How many GPUs a worker has for itself; a share of one is one."""
     return max(1, int(config.workers.gpus_per_worker or 1))
-
-
-def host_memory() -> int:
-    """Bytes of this machine's memory; 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -70,6 +71,14 @@ def free_memory(device: torch.device, share: float = 1.0) -> int | None:
     return min(free, int(share * total))
 
 
+def host_memory() -> int:
+    """Return the bytes of memory of this machine; 0 if the system does not report it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
 def place_sources(
     plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], free: Sequence[int], *, wish: str, spectral: int
 ) -> Placement:
@@ -95,6 +104,11 @@ def place_sources(
 def matrices_per_tensor(methods: Sequence[str]) -> int:
     """How many merged matrices, in float32, the candidates of these methods keep for each tensor."""
     return sum("merged_delta" in METHODS[name].statistics for name in methods if name in METHODS)
+
+
+def decomposed_bytes(bank: ModelBank, base_model: str, methods: Sequence[str]) -> int:
+    """Return the bytes of the merged float32 matrices that the candidates of these methods share."""
+    return 4 * matrices_per_tensor(methods) * sum(prod(entry.shape) for entry in bank[base_model].entries.values())
 
 
 def _loads(

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from .session import Session
-
-
-def made_with(session: Session) -> dict[str, str | None]:
-    """What decides, beside the models and tasks, whether a scorer agrees with lm-eval's."""
-    return {"device": session.device.type, **versions()}
-
 
 def versions() -> dict[str, str | None]:
     """The libraries that scores depend on."""

@@ -59,7 +59,7 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
             assert trial.looks[-1].items == trial.items < trials[0].items
     session = Session(run.config, run.root)
     for trial in dropped[:2]:  # the items are the first ones of the candidate that is scored in full
-        first, whole = run.items(trial.number, "search"), session.evaluate(trial.recipe, "search")
+        first, whole = run.items(trial.number, "search"), session.candidate.evaluate(trial.recipe, "search")
         assert first is not None
         assert trial.items == sum(len(items.ids) for items in first.items.values())
         assert not any(items.values.any() for items in difference(first, whole).items.values())
