@@ -15,7 +15,8 @@ from mergesmith.errors import UserError
 
 from ..session.gc_pause import gc_paused
 from ..stop import StoppedError, install
-from .cli_runs import make_console, readers
+from ..terminal.console import make_console
+from .cli_readers import readers
 
 app = typer.Typer(
     name="mergesmith",
@@ -81,19 +82,9 @@ def demo(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads to train with.")] = 1,
 ) -> None:
     """Train a tiny zoo of models, then search for their best merge. Needs no network."""
-    from ..demo import make_demo
-    from ..session.session import Options
-    from .overrides import Overrides
-    from .search import run_search
+    from .demo import run_demo
 
-    console = make_console()
-    search = make_demo(folder, threads=threads, log=lambda text: console.print(text, highlight=False))
-    resume = (folder / "runs" / "demo" / "search.yaml").is_file()
-    run_search(search, resume=resume, overrides=Overrides(trials=trials), options=Options(), console=console)
-    console.print(f"Next: mergesmith verify {folder}/runs/demo/best.yaml", highlight=False, soft_wrap=True)
-    console.print(
-        f"      mergesmith merge {folder}/runs/demo/best.yaml {folder}/merged", highlight=False, soft_wrap=True
-    )
+    run_demo(folder, trials=trials, threads=threads, console=make_console())
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mergesmith.errors import UserError
 
@@ -15,7 +15,26 @@ from ..run_folder.provenance import absolute_names
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import scores_document
 
+Form = Literal["recipe", "task-vector"]
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
+
+
+def run_export(path: Path, number: int | None, target: Path | None, *, form: Form) -> None:
+    """Write a trial's recipe or task vector to `target`, or print the recipe if there is no target.
+
+    Raises:
+        UserError: see `exported_recipe` and `export_task_vector`; or a task vector was given no target.
+    """
+    if form == "task-vector":
+        if target is None:
+            raise UserError("--as task-vector writes a folder: name it after the run, or with --output")
+        print(f"wrote {export_task_vector(path, number, target)}; mergekit-yaml and mergesmith merge run it")
+        return
+    text = exported_recipe(path, number)
+    if target is None:
+        print(text, end="")
+    else:
+        write_text(target, text)
 
 
 def present_recipe(recipe: Recipe, run_folder: RunFolder) -> Recipe:

@@ -18,6 +18,7 @@ from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, r
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder, config_root
+from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
@@ -29,7 +30,6 @@ from ..session.versions import versions
 from ..stop import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
-from .best_recipe import best_recipe
 from .overrides import Overrides, print_warnings
 
 

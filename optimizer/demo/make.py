@@ -50,6 +50,12 @@ def make_demo(
         log(f"{folder}: the models are there already")
         write_tasks(folder)
         return folder / "search.yaml"
+    search = _make(folder, size, seed=seed, threads=threads, log=log)
+    (folder / MARKER).write_text(json.dumps(made_with) + "\n", encoding="utf-8")  # last: marks all the rest complete
+    return search
+
+
+def _make(folder: Path, size: DemoSize, *, seed: int, threads: int, log: Callable[[str], None]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     words = split_words(size.train_words, size.items, seed=seed)
     tokenizer = build_tokenizer()
@@ -57,9 +63,7 @@ def make_demo(
     write_checkpoints(folder, zoo, tokenizer)
     write_data(folder, words, seed=seed)
     write_tasks(folder)
-    search = write_search(folder, seed=seed)
-    (folder / MARKER).write_text(json.dumps(made_with) + "\n", encoding="utf-8")  # last: all the rest is there
-    return search
+    return write_search(folder, seed=seed)
 
 
 def _complete(folder: Path, made_with: dict[str, object]) -> bool:

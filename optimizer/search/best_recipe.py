@@ -11,9 +11,9 @@ from ...merge_ops import Recipe, get_method
 from ..run_folder.provenance import anonymous_digest, lasting_names
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial, scores_document
-from ..search.objective import Objective, scores_of
-from ..search.verdict import Verdict
 from ..session.session import Session
+from .objective import Objective, scores_of
+from .verdict import Verdict
 
 RANDOM_NOTE = (
     "This method drops random elements. mergekit draws other masks, so the scores hold for the weights that mergesmith "
