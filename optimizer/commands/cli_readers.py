@@ -1,4 +1,4 @@
-"""The commands that read: runs that are there, and the methods. `cli.py` takes them in."""
+"""Declares the commands that only read: those on existing runs, and `methods`. `cli.py` includes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
 
 @readers.command()
 def status(run_dir: RunFolder) -> None:
-    """Show how a run goes, whether another shell works on it or nobody does any more."""
+    """Show the progress of a run, running or stopped."""
     from .status import print_status, read_status
 
     print_status(read_status(run_dir, time.time()), make_console())
@@ -26,11 +26,11 @@ def status(run_dir: RunFolder) -> None:
 def export(
     run_dir: RunFolder,
     out: Annotated[Path | None, typer.Argument(help="Same as --output.", show_default=False)] = None,
-    trial: Annotated[int | None, typer.Option(help="A trial's number; the winner if not given.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The file to write; a recipe is printed if not given.")] = None,
+    trial: Annotated[int | None, typer.Option(help="Number of a trial; default: the winner.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: print the recipe.")] = None,
     form: Annotated[
         Literal["recipe", "task-vector"],
-        typer.Option("--as", help="The recipe; or a folder of merged weights with a recipe that mergekit can run."),
+        typer.Option("--as", help="The recipe, or a folder of merged weights with a recipe that mergekit can run."),
     ] = "recipe",
 ) -> None:
     """Write the recipe of any trial of a run."""
@@ -43,9 +43,9 @@ def export(
 def items(
     run_dir: RunFolder,
     part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
-    most: Annotated[int, typer.Option(min=0, help="How many telling items to name per task.")] = 5,
+    most: Annotated[int, typer.Option(min=0, help="How many items to name per task.")] = 5,
 ) -> None:
-    """Which items tell a run's candidates apart, from the recorded scores."""
+    """Show which items separate a run's candidates, from the recorded scores."""
     from .items import print_items
 
     print_items(run_dir, part, most, make_console())
@@ -53,7 +53,7 @@ def items(
 
 @readers.command()
 def methods() -> None:
-    """List the merge methods, their parameters and what a search tries."""
+    """List the merge methods, their parameters and the searched ranges."""
     from .methods import print_methods
 
     print_methods(make_console())

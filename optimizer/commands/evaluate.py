@@ -17,7 +17,11 @@ from ..terminal.tables import add_scores, score_table
 
 
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
-    """Score a model or a recipe on the tasks of a search.yaml, and print a table."""
+    """Score a model or a recipe on the tasks of a search.yaml and print a table.
+
+    Raises:
+        UserError: the configuration, a task or the target is at fault.
+    """
     settings = load_config(config)
     session = Session(settings, config_root(config), options)
     path = Path(target)

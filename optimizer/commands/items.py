@@ -1,4 +1,4 @@
-"""`mergesmith items`: which items tell a run's candidates apart."""
+"""`mergesmith items`: shows which items separate a run's candidates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..terminal.tables import items_table
 
 
 def print_items(path: Path, part: Part, most: int, console: Console) -> None:
-    """Print, for each task, how the items of a part separate the candidates, naming the `most` telling ones.
+    """Print how well the items of a part separate the candidates, naming the `most` best ones per task.
 
     Raises:
         UserError: there is no run, or no candidate was scored on the part.

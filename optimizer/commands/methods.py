@@ -1,4 +1,4 @@
-"""`mergesmith methods`: the merge methods and their parameters."""
+"""`mergesmith methods`: lists the merge methods and their parameters."""
 
 from __future__ import annotations
 

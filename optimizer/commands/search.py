@@ -1,4 +1,4 @@
-"""`mergesmith search`: from search.yaml to best.yaml."""
+"""`mergesmith search`: runs a search.yaml and writes best.yaml."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
     """Run or resume a search and print its result.
 
     Raises:
-        UserError: the configuration, a source or a task is at fault, or the disk refuses.
+        UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
         RunFailedError: nothing could be scored.
+        StoppedError: a signal requested a stop.
     """
     config = overrides.apply(load_config(path))
     root = config_root(path)
     output = root / config.output
     if overrides.output is None and is_run(path.parent):
-        output = path.parent  # its own copy of search.yaml was given; it may have moved since that was written
-    # Whether the folder can be used is known before minutes go into loading models and tasks.
-    resume = resume and is_run(output)  # what is submitted again unchanged says --resume from the first time on
+        output = path.parent  # search.yaml is the run's copy, and the run may have been moved
+    # Check that the folder can be used before spending minutes on loading models and tasks.
+    resume = resume and is_run(output)  # a job script may pass --resume from the first start on
     report = Report(console)
     open_run = resume_run if resume else create_run
     run_folder = open_run(output, config, root, announce=report.announce)
@@ -54,7 +55,7 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         return _run(config, root, run_folder, options, report)
     except BaseException:
         if not resume and not run_folder.trials():
-            discard_run(run_folder.path)  # a run that never began is no run: correct the fault and start again
+            discard_run(run_folder.path)  # it never began: the user can correct the fault and start again
         raise
     finally:
         run_folder.close()
@@ -64,7 +65,7 @@ def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options,
     try:
         return _search(config, root, run_folder, options, report)
     finally:
-        with suppress(StoppedError, UserError):  # the disk is full, or refuses
+        with suppress(StoppedError, UserError):  # the disk is full or fails
             run_folder.note("driver", state="stopped", **process())
 
 
@@ -73,7 +74,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     with gc_paused():
         session, pool = _open(config, root, run_folder, options, report)
     try:
-        with gc_paused():  # the tasks are loaded
+        with gc_paused():  # loads the tasks
             check_ingredients(run_folder.path, session.ingredient_digests())
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))

@@ -1,4 +1,4 @@
-"""`mergesmith verify` and `eval`: a recipe or model scored outside a search."""
+"""`mergesmith verify`: merges a best.yaml again and compares weights and scores with its record."""
 
 from __future__ import annotations
 
@@ -23,12 +23,21 @@ from ..session.session import Options, Session
 from .export import present_recipe
 from .merge import MergeOptions, merge_recipe
 
-FLIPPED = 0.02  # the share of items that rounding may flip below float32, where margins are as small as the rounding
+FLIPPED = 0.02  # share of items that rounding may flip in dtypes below float32, if margins are as small as rounding
 
 
 @dataclass(frozen=True)
 class ScoreCheck:
-    """One task's claimed value against the independent re-score on the same items."""
+    """One task's recorded value compared with an independent score on the same items.
+
+    Attributes:
+        entry: the task.
+        claimed: the recorded value.
+        found: the new value.
+        items: how many items were scored.
+        flipped: on how many of them the two differ.
+        exact: whether no item may differ.
+    """
 
     entry: TaskEntry
     claimed: float
@@ -39,12 +48,12 @@ class ScoreCheck:
 
     @property
     def passed(self) -> bool:
-        """Every item agrees; below float32 a stated share may differ."""
+        """Whether every item agrees; in dtypes below float32 the share FLIPPED may differ."""
         return self.flipped <= (0 if self.exact else FLIPPED * self.items)
 
     @property
     def sentence(self) -> str:
-        """The outcome in words."""
+        """The outcome, for the user."""
         verdict = "ok" if self.passed else "DIFFERS"
         return (
             f"{verdict}: {self.entry.name} {self.entry.metric} {self.found:.6f}, recorded {self.claimed:.6f}; "
@@ -53,7 +62,7 @@ class ScoreCheck:
 
 
 def run_verify(path: Path, *, config: Path | None, options: Options, console: Console) -> bool:
-    """Re-merge a best.yaml, re-score the written checkpoint with lm-eval's own loop, and compare with its claims.
+    """Merge a best.yaml, score the checkpoint with lm-eval's evaluation loop, and return whether its record holds.
 
     Raises:
         UserError: the recipe records no run, or the run is gone and no --config is given.
@@ -63,8 +72,8 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     if config is None and run_folder is None:
         raise UserError(f"{path}: the run that it records is not there; name its search.yaml with --config")
     recipe = recipe if run_folder is None else present_recipe(recipe, run_folder)
-    settings = load_config(config) if config is not None else _present(run_folder).config
-    session = Session(settings, config_root(config) if config is not None else _present(run_folder).root, options)
+    settings = load_config(config) if config is not None else _existing(run_folder).config
+    session = Session(settings, config_root(config) if config is not None else _existing(run_folder).root, options)
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
@@ -83,12 +92,12 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
 
 
 def _recorded_run(recipe: Recipe, path: Path) -> RunFolder | None:
-    """The run folder that a recipe records, or the one that it lies in."""
+    """Return the run that holds a recipe or that the recipe records; None if neither is there."""
     places = [path.parent, *(Path(run) for run in [recipe.facts.get("found_by", {}).get("run")] if run)]
     return next((RunFolder(place) for place in places if is_run(place)), None)
 
 
-def _present(run_folder: RunFolder | None) -> RunFolder:
+def _existing(run_folder: RunFolder | None) -> RunFolder:
     assert run_folder is not None, "Should not reach."
     return run_folder
 
@@ -101,7 +110,7 @@ def _score_check(
         claimed = facts["scores"]["report"]["tasks"][entry.name]["value"]
     except (KeyError, TypeError):
         raise UserError(f"the recipe records no report score for the task '{entry.name}'") from None
-    if recorded is None:  # the items are gone: the values must agree, to rounding
+    if recorded is None:  # the items are gone: compare the means, up to rounding
         flipped = 0 if np.isclose(found.value, claimed, rtol=1e-4, atol=1e-6) else found.n
     else:
         flipped = sum(
@@ -111,7 +120,7 @@ def _score_check(
 
 
 def _flipped(first: np.ndarray, second: np.ndarray) -> int:
-    """Items whose values differ by more than rounding."""
+    """Return on how many items the values differ by more than rounding."""
     if first.shape != second.shape:
         return max(len(first), len(second))
     close = np.isclose(first, second, rtol=1e-4, atol=1e-6)

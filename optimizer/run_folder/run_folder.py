@@ -1,35 +1,35 @@
-"""A run's folder: everything that a run leaves behind, written so that a crash at any byte loses nothing finished.
+"""The files of a run, written so that a crash at any byte loses no finished trial.
 
-search.yaml       the configuration, every default spelled out
+search.yaml       the configuration, with every default written out
 environment.json  versions and machine, and the folder that relative paths start from
 ingredients.json  digests of sources and tasks: a resumed run must have the same
-scoring.json      what each task is scored by, and the tokens per batch
-trials.jsonl      one line per finished trial: the truth
+scoring.json      the scorer of each task, and the tokens per batch
+trials.jsonl      one line per finished trial; the other records of trials are derived from it
 items/            per-item scores, one .npz per trial and part, and the items' ids
-events.jsonl      what happened when, for `mergesmith status` and for repeating the order: see below
-study.journal     an Optuna journal for optuna-dashboard; derived, rebuilt where it disagrees with trials.jsonl
+events.jsonl      what happened when, for `mergesmith status` and `mergesmith replay`; see below
+study.journal     an Optuna journal for optuna-dashboard; rebuilt if it disagrees with trials.jsonl
 verdict.json      the final phase: scores on select and report, intervals
 looks.json        how often the report part was opened
 best.yaml         the winner
-lock              held by the running driver, whose host and pid it names; a dead one holds nothing
+lock              held by the running driver, whose host and pid it names
 
-A line of events.jsonl is {"at": Unix time in seconds, "event": its kind, and the facts of that kind}:
+A line of events.jsonl is {"at": Unix time in seconds, "event": kind, and the fields of that kind}:
 
 driver    the driver "started" or "stopped" (state), with its pid and host, and how many baselines the run has
-best      another trial is the best so far: its number, label and value
-asked     a candidate was asked for: number, after how many finished trials, its params; one that was in flight when a
-          driver ended stands there again, as it was
-finished  a trial's line is in trials.jsonl: number
+best      a trial became the best so far: number, label, value
+asked     the sampler proposed a candidate: number, params, and after how many finished trials; a resumed driver repeats
+          the event of each candidate that was in flight
+finished  a trial's line was written to trials.jsonl: number
 lost      an attempt at a candidate ended without a result: number, part, worker, place, error, seconds, counts
-worker    a worker (name) is "ready", "lost" or "failed" (state), with its place; and its node, pid and device, or error
+worker    a worker (name) is "ready", "lost" or "failed" (state), at its place; with node, pid and device, or the error
 
-They are written without waiting for the disk: a power failure may cost the last of them, which no result depends on.
+Events are not synced to disk: a power failure may lose the last ones, on which no result depends.
 
-A search that meets a full disk waits and announces it; every other error of the disk ends it.
+A search that meets a full disk waits and announces it; any other disk error ends the search.
 
 10,000 trials of 60 parameters on 2,000 items of three tasks take less than 250 MB: per trial 1.4 kB of 0/1 scores,
-6 kB in trials.jsonl, 4 kB in events.jsonl and 12 kB in the journal, most of it the parameters' names. Scores that are
-any numbers take 8 bytes per item and number, 16 kB per such trial. Items' ids are kept once, 3 bytes per item.
+6 kB in trials.jsonl, 4 kB in events.jsonl and 12 kB in the journal, mostly parameter names. Real-valued scores take
+8 bytes per item and value, 16 kB per such trial. Items' ids are stored once, 3 bytes per item.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from .trial import Trial
 class RunFolder:
     """The records of one run: its trials, events and per-item scores. `files` writes its other files.
 
-    `open` gives one to read from; a driver gets its own from `create_run` or `resume_run`, with the lock held.
+    `open` returns a run for reading; a driver gets its run, with the lock held, from `create_run` or `resume_run`.
     """
 
     def __init__(self, path: Path, *, announce: Announce = discard, lock: int | None = None) -> None:
@@ -68,10 +68,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """A run to read from.
+        """Open a run for reading.
 
         Raises:
-            UserError: there is none.
+            UserError: the folder holds no run.
         """
         if not is_run(path):
             raise UserError(f"{path} holds no run (no {ENVIRONMENT} and {CONFIG} in it)")
@@ -92,22 +92,22 @@ class RunFolder:
     def root(self) -> Path:
         """The folder that the configuration's relative paths start from.
 
-        A run that was moved with what surrounds it finds it from its own new place.
+        If the run was moved together with that folder, it is found relative to the run's new place.
         """
         return found_root(self.path, self._environment())
 
     def here(self, reference: str) -> str:
-        """Where a model is now that the run's files name by an absolute path."""
+        """Return where a model is now that the run's files name by an absolute path."""
         return moved(reference, Path(self._environment()["root"]), self.root)
 
     def _environment(self) -> dict[str, Any]:
         return json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
 
     def trials(self) -> list[Trial]:
-        """All finished trials, in the order in which they finished.
+        """Return all finished trials, in the order in which they finished.
 
         Raises:
-            UserError: a line that is not the last one is damaged.
+            UserError: a complete line is damaged.
         """
         with gc_paused():
             return read_lines(self.path / TRIALS, Trial.from_line)
@@ -116,7 +116,8 @@ class RunFolder:
         """Record a finished trial: its items first, then its line; on return both are on disk.
 
         Raises:
-            UserError: the disk refuses; the line is then not in the file.
+            UserError: the trial cannot be written; its line is then not in the file.
+            StoppedError: a stop signal arrived while the disk was full.
         """
         if scores is not None:
             self.save_items(trial.number, scores)
@@ -124,18 +125,19 @@ class RunFolder:
         self.note("finished", number=trial.number)
 
     def note(self, event: str, **facts: Any) -> None:
-        """Write down what happens, in one line of events.jsonl.
+        """Append an event to events.jsonl.
 
         Raises:
-            UserError: the disk refuses.
+            UserError: the event cannot be written.
+            StoppedError: a stop signal arrived while the disk was full.
         """
         self.files.extend(EVENTS, json_line({"at": round(time.time(), 3), "event": event, **facts}), sync=False)
 
     def events(self) -> list[dict[str, Any]]:
-        """What happened, in order; see the module's text.
+        """Return the events in order; the module's docstring describes them.
 
         Raises:
-            UserError: a line that is not the last one is damaged.
+            UserError: a complete line is damaged.
         """
         with gc_paused():
             return read_events(self.path)
@@ -145,10 +147,14 @@ class RunFolder:
         self._items.save(number, scores)
 
     def items(self, number: int, part: Part) -> Scores | None:
-        """The per-item scores of a trial on a part; None where it was not scored."""
+        """Return the per-item scores of a trial on a part; None if it was not scored there.
+
+        Raises:
+            UserError: a file is damaged.
+        """
         return self._items.load(number, part)
 
 
 def config_root(path: Path) -> Path:
-    """The folder that a search.yaml's relative paths start from: its own, or for a run's copy the original's."""
+    """Return the folder that a search.yaml's relative paths start from; for a run's copy, that of the original."""
     return RunFolder(path.parent).root if is_run(path.parent) else path.parent

@@ -1,4 +1,4 @@
-"""The winner as it leaves a run: with the facts by which it can be checked."""
+"""The winner's recipe with its record: the facts by which `mergesmith verify` checks it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RANDOM_NOTE = (
 def best_recipe(
     verdict: Verdict, session: Session, objective: Objective, run_folder: RunFolder, facts: dict[str, Any]
 ) -> Recipe:
-    """The winner with its facts; `facts` is its `provenance`."""
+    """Return the winner's recipe with `facts`, its `provenance`, completed by scores, verdict and origin."""
     trial = verdict.winner
     names = lasting_names(trial.recipe, session.bank)
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}

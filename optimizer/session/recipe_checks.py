@@ -1,4 +1,4 @@
-"""Checks of what a user wrote against the opened sources: the space's filters, and recipes from outside the run."""
+"""Checks user input against the opened sources: filters of the search space, and recipes from outside the run."""
 
 from __future__ import annotations
 

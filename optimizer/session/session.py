@@ -1,4 +1,4 @@
-"""Everything that scoring candidates of one run needs, opened once: sources, tokenizer, tasks, live model."""
+"""The opened run: sources, search space, tokenizer, tasks, live model, baselines."""
 
 from __future__ import annotations
 
@@ -34,22 +34,25 @@ from .versions import versions
 
 @dataclass(frozen=True)
 class Options:
-    """What a user allows on the command line rather than in search.yaml."""
+    """Permissions that a user gives on the command line, not in search.yaml."""
 
     allow_code_execution: bool = False
 
 
 class Session:
-    """The opened run: `bank`, `suite`, `live`, `space`. Built the same way by the search, plan, eval and verify."""
+    """Everything needed to score the candidates of a run, each part opened on first use.
+
+    The commands search, replay, plan, eval and verify, and every worker, build one in the same way.
+    """
 
     def __init__(self, config: RunConfig, root: Path, options: Options | None = None, *, neighbors: int = 1) -> None:
-        """Open the sources and read their headers; tasks and weights follow when asked for.
+        """Open the sources and read their headers; tasks and weights are loaded on first use.
 
-        `root` is the folder that relative paths start from; `neighbors` counts the workers on this machine, each with
-        such a session of its own.
+        `root` is the folder that relative paths start from; `neighbors` is the number of workers on this machine, which
+        share its memory.
 
         Raises:
-            UserError: a source is missing or damaged, or the sources do not fit each other.
+            UserError: a source is missing or damaged, or the sources are incompatible.
         """
         self.config, self.root, self.options = config, root.resolve(), options or Options()
         if config.workers.threads is not None:
@@ -65,7 +68,7 @@ class Session:
 
     @cached_property
     def merge_ingredients(self) -> MergeIngredients:
-        """What is merged; candidates are in the base model's dtype."""
+        """The inputs of the search space; candidates have the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
         source = self.tokenizer_source
@@ -73,25 +76,33 @@ class Session:
 
     @property
     def tokenizer_source(self) -> str | None:
-        """search.yaml's, with the base by its name: a candidate of two models need not have the base in it."""
+        """tokenizer_source of search.yaml, with `base` replaced by its reference: a slerp may not list the base."""
         source = self.config.tokenizer_source
         return self.config.base_model if source == "base" else source
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The search space; every filter must match some tensor."""
+        """The search space.
+
+        Raises:
+            UserError: the `space` section is at fault, or a filter matches no tensor.
+        """
         space = SearchSpace(self.config.space, self.merge_ingredients)
         check_filters(self.config.space.filters, self.bank[self.config.base_model].entries)
         return space
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer with which everything is scored: the base model's, or the one that candidates share."""
+        """The tokenizer used for all scoring: the base model's, or the one that all candidates share."""
         return output_tokenizer(self._all, self.bank)
 
     @cached_property
     def suite(self) -> Suite:
-        """The tasks."""
+        """The tasks.
+
+        Raises:
+            UserError: a task is at fault, or a chat template is asked for and the tokenizer has none.
+        """
         config = self.config
         if config.chat.apply_template and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"chat.apply_template: the tokenizer of '{config.base_model}' has no chat template")
@@ -113,21 +124,21 @@ class Session:
 
     @cached_property
     def live(self) -> LiveModel:
-        """The model that candidates are written into."""
+        """The model in memory that candidates are merged into."""
         memory = [load.free for load in self.placement.loads.values()] or None
         return LiveModel(self.bank, devices=self.devices, memory=memory)
 
     @cached_property
     def candidate(self) -> LiveCandidate:
-        """The live model as the place where recipes are merged and scored."""
+        """Merges recipes into the live model and scores them."""
         return LiveCandidate(self.live, self.suite)
 
     @cached_property
     def baselines(self) -> tuple[tuple[str, Recipe], ...]:
-        """The named candidates that are scored first, the user's own recipes last.
+        """(name, recipe) of the candidates that are scored first; the user's recipes come last.
 
         Raises:
-            UserError: a recipe cannot be read, or its sources do not fit.
+            UserError: a recipe cannot be read, or its sources are incompatible.
         """
         named = list(baselines(self.merge_ingredients))
         for text in self.config.baselines:
@@ -140,17 +151,17 @@ class Session:
         return tuple(named)
 
     def ingredient_digests(self) -> dict[str, dict[str, str]]:
-        """Digests of what a run is made of: it may be resumed only with the same."""
+        """Return the digests of models and tasks; a run can be resumed only if they are unchanged."""
         return {
             "model": {ref: self.bank[ref].sampled_digest for ref in (self.config.base_model, *self.config.models)},
             "task": self.suite.digests(),
         }
 
     def check_tokenizer(self, recipe: Recipe, name: str) -> None:
-        """A recipe from outside the run must have the vocabulary that everything is scored with.
+        """Check that a recipe from outside the run has the vocabulary used for all scoring.
 
         Raises:
-            UserError: it has another.
+            UserError: its vocabulary differs.
         """
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
 
@@ -159,21 +170,20 @@ class Session:
         return {"device": self.device.type, **versions()}
 
     def task_warnings(self) -> tuple[str, ...]:
-        """Warnings about the tasks, among them prompts that are longer than the model takes.
+        """Return warnings about the tasks, such as prompts that exceed the model's context length.
 
         Raises:
-            UserError: a task's answers are longer than the model takes.
+            UserError: a task's answers exceed the model's context length.
         """
         return (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
 
     def check_scorers(self) -> ScoringReport:
-        """Choose each task's scorer: the fastest that gives lm-eval's own scores on the base and the models.
+        """Choose each task's scorer: the fastest that reproduces lm-eval's scores on the base and the models.
 
         Raises:
-            ScoringError: none of them can be scored.
+            ScoringError: none of the models can be scored.
         """
         names = (BASE, *(parent_name(model) for model in self.config.models))
-
         return self.suite.check_scorers(
             lambda: [(name, partial(self.candidate.load, recipe)) for name, recipe in self.baselines if name in names]
         )
@@ -188,12 +198,12 @@ class Session:
         return place_sources(plan, self.bank, self.devices, free, wish=self.config.bank, spectral=spectral)
 
     def source_bytes(self) -> int:
-        """Bytes of all sources' tensors."""
+        """Return the size in bytes of all sources' tensors."""
         return sum(self.bank[reference].nbytes for reference in self.bank.references)
 
     @cached_property
     def _all(self) -> Recipe:
-        """All models merged, in the vocabulary of the candidates."""
+        """A merge of all models, in the vocabulary of the candidates; used to check and place the sources."""
         names = (self.config.base_model, *self.config.models)
         models = tuple(Source(model) for model in names)
         weight = {"weight": Setting.constant(1.0)}
@@ -201,5 +211,5 @@ class Session:
 
 
 def _gpus(config: RunConfig) -> int:
-    """How many GPUs a worker has for itself; a share of one is one."""
+    """Return how many GPUs a worker uses; a share of a GPU counts as one."""
     return max(1, int(config.workers.gpus_per_worker or 1))
