@@ -1,4 +1,4 @@
-"""From what an optimizer moves to recipes and back. Knows nothing of scores."""
+"""Search spaces over merge recipes: from points of named dimensions to recipes and back. Independent of scores."""
 
 from .baselines import BASE, UNIFORM, baselines, parent_name
 from .config import SpaceConfig

@@ -1,4 +1,4 @@
-"""What the candidates of a search are merged from, and the recipe fields that all of them share."""
+"""The inputs of a search, and the recipe fields that all of its candidates share."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class ModelGroup:
     """Models that one method merges together.
 
     Attributes:
-        name: what the choice between several groups calls it.
+        name: the option in the choice between several groups.
         base: the recipe's base_model.
         listed: the models that the recipe lists.
-        searched: those of them that have dimensions of their own; the others have weight 0.
+        searched: those of them with searched parameters; the others have weight 0.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The part of a search space that belongs to one merge method."""
+"""The dimensions of one merge method, and how they determine its recipes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCALE = (0.0, 2.0)  # lambda's range if the weights are normalized, which leaves
 
 
 class MethodSpace:
-    """The dimensions of one method, and how they make up its recipe."""
+    """The part of a search space that belongs to one merge method."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class MethodSpace:
 
     @cached_property
     def slots(self) -> tuple[ParameterSlot, ...]:
-        """All values of the method's recipes."""
+        """All parameter values of the method's recipes, searched or fixed."""
         models = dict.fromkeys(self._label(group, model) for group in self.groups for model in group.searched)
         return tuple(
             self._slot(parameter, model)
@@ -42,25 +42,25 @@ class MethodSpace:
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """What is searched, in a fixed order; the choice of models, if any, first."""
+        """The searched dimensions in a fixed order; the choice of models, if any, first."""
         head = () if self.group_choice is None else (self.group_choice,)
         return (*head, *(d for slot in self.slots for knots in slot.dimensions.values() for d in knots))
 
     def group(self, params: Params) -> ModelGroup:
-        """The models that a point merges."""
+        """Return the models that a point merges."""
         if self.group_choice is None:
             return self.groups[0]
         return next(group for group in self.groups if group.name == params[self.group_choice.name])
 
     def shared_settings(self, params: Params) -> dict[str, Setting]:
-        """The recipe's settings for all models; every one that counts is spelled out.
+        """Return the settings shared by all models of a recipe, defaults included.
 
-        What mergekit does not know is left out while it changes nothing, so that the recipe stays mergekit's.
+        Parameters that mergekit lacks are left out at their neutral default, so that mergekit can read the recipe.
         """
         return {s.parameter.name: s.setting(params) for s in self.slots if s.model is None and not s.is_idle_extra}
 
     def source_settings(self, model: str, params: Params) -> dict[str, Setting]:
-        """The settings of one model; a model that is listed but not searched has weight 0."""
+        """Return the settings of one model; a model that is listed but not searched has weight 0."""
         group = self.group(params)
         label = self._label(group, model) if model in group.searched else None
         searched = {s.parameter.name: s.setting(params) for s in self.slots if label is not None and s.model == label}
@@ -68,7 +68,11 @@ class MethodSpace:
         return searched or {p.name: Setting.constant(0.0) for p in inputs}
 
     def read(self, recipe: Recipe) -> dict[str, Value]:
-        """The point of a recipe of this method; raises OutsideSpaceError where there is none."""
+        """Return the point of a recipe of this method.
+
+        Raises:
+            OutsideSpaceError: the recipe is not in the space.
+        """
         group = self._group_of(recipe)
         params: dict[str, Value] = {}
         if self.group_choice is not None:
@@ -85,7 +89,7 @@ class MethodSpace:
         return params
 
     def _label(self, group: ModelGroup, model: str) -> str:
-        """What a model's values are filed under: its reference, or its place where a point chooses the models."""
+        """Return the label of a model's dimensions: its reference, or its position if the point chooses the models."""
         return model if self.group_choice is None else str(group.searched.index(model) + 1)
 
     def _check_idle(self, model: str, settings: Mapping[str, Setting]) -> None:
@@ -96,7 +100,7 @@ class MethodSpace:
     def _group_of(self, recipe: Recipe) -> ModelGroup:
         named = tuple(source.model for source in recipe.models)
         for group in self.groups:
-            # A base that needs no parameters may be left out of the list, or stand anywhere in it.
+            # A base without parameters may be left out of the list, or be anywhere in it.
             listed = tuple(m for m in named if m != group.base) == tuple(m for m in group.listed if m != group.base)
             if listed and recipe.base_model == group.base and (group.base in named or group.base not in group.listed):
                 return group
@@ -126,7 +130,7 @@ class MethodSpace:
         return label + (f".{filter_name}" if self.filters else "") + (f".{knot}" if self.knots > 1 else "")
 
     def _default(self, parameter: Parameter) -> ParameterConfig:
-        """The declared range, or the value that a search holds it at; exactly one scale is searched."""
+        """Return the method's declared range or fixed value; exactly one overall scale is searched."""
         if parameter.search is not None:
             return ParameterConfig(range=(parameter.search.low, parameter.search.high), log=parameter.search.log)
         normalize = self.settings.get("normalize")

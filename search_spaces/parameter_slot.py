@@ -12,15 +12,18 @@ REST = "rest"  # the tensors that no filter matches
 
 
 class OutsideSpaceError(ValueError):
-    """A recipe is no point of the search space; the message is the reason."""
+    """A recipe is not in the search space; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class ParameterSlot:
-    """One value of a recipe: a parameter of one model (None: shared by all), and the dimensions that make it up.
+    """One parameter of a recipe, shared by all models or of one model, and the dimensions that determine its value.
 
-    `model` is a reference, or the model's place, from 1, where a point chooses which models are merged.
-    `dimensions` maps a filter (REST for the rest) to one dimension per knot. A slot without dimensions is fixed.
+    Attributes:
+        parameter: the method's parameter.
+        model: None if shared; else the model's reference, or its position from 1 if the point chooses the models.
+        fixed: the value, if it is not searched.
+        dimensions: filter (REST for the rest) -> one dimension per knot; empty if fixed.
     """
 
     parameter: Parameter
@@ -30,11 +33,11 @@ class ParameterSlot:
 
     @property
     def is_idle_extra(self) -> bool:
-        """Whether this is a parameter that mergekit lacks, held at its neutral default."""
+        """Whether mergekit lacks the parameter and it is fixed at its neutral default."""
         return not self.parameter.mergekit and not self.dimensions and self.fixed == self.parameter.default
 
     def setting(self, params: Params) -> Setting:
-        """The recipe's setting at a point."""
+        """Return the recipe's setting at a point."""
         if not self.dimensions:
             assert self.fixed is not None, "Should not reach."
             return Setting.constant(self.fixed)
@@ -46,13 +49,17 @@ class ParameterSlot:
         )
 
     def read(self, setting: Setting | None) -> Iterator[tuple[str, Value]]:
-        """The dimensions' values that give a setting; raises OutsideSpaceError where there are none."""
+        """Yield (dimension, value) of the point that gives a setting.
+
+        Raises:
+            OutsideSpaceError: no point gives it.
+        """
         label = self.parameter.name if self.model is None else f"{self.parameter.name} of {self.model}"
         rules = () if setting is None else setting.rules
         known = {REST, *self.dimensions}
-        strange = [rule.filter for rule in rules if (rule.filter or REST) not in known]
-        if strange:
-            raise OutsideSpaceError(f"{label} has a rule for '{strange[0]}', which is no filter of the space")
+        unknown = [rule.filter for rule in rules if (rule.filter or REST) not in known]
+        if unknown:
+            raise OutsideSpaceError(f"{label} has a rule for '{unknown[0]}', which is no filter of the space")
         by_filter = {rule.filter or REST: rule.values for rule in reversed(rules)}
         if not self.dimensions:
             values = by_filter.get(REST, (self.parameter.default,))
@@ -67,7 +74,7 @@ class ParameterSlot:
                 )
             for dimension, value in zip(knots, values, strict=True):
                 if value is None or not dimension.contains(value):
-                    raise OutsideSpaceError(f"{label} is {value}, outside {_law(dimension)}")
+                    raise OutsideSpaceError(f"{label} is {value}, outside {_bounds(dimension)}")
                 yield dimension.name, value
 
 
@@ -76,7 +83,7 @@ def _number(value: Value) -> float | bool:
     return value
 
 
-def _law(dimension: Dimension) -> str:
+def _bounds(dimension: Dimension) -> str:
     if isinstance(dimension, Float):
         return f"[{dimension.low:g}, {dimension.high:g}]"
     return f"{list(dimension.options)}"

@@ -1,7 +1,7 @@
-"""From what an optimizer moves to recipes and back.
+"""The search space: from points to recipes and back.
 
-A space is fixed before the first trial. Its root is the choice of the method; each method has dimensions of its own,
-so a point is `{"method": "ties", "ties.weight[./a]": 0.7, ...}` and names no dimension of another method.
+A space is fixed before the first trial. Its root is the choice of the method, and each method has separate dimensions:
+a point is `{"method": "ties", "ties.weight[./a]": 0.7, ...}` and names no dimension of another method.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class SearchSpace:
     """The candidates of a search. `params(recipe(p)) == p` holds for every point p."""
 
     def __init__(self, config: SpaceConfig, ingredients: MergeIngredients) -> None:
-        """Lay out the dimensions.
+        """Set up the dimensions of every method.
 
         Raises:
-            UserError: a method or parameter is unknown, or cannot be searched; all such faults are listed.
+            UserError: a method or parameter is unknown or cannot be searched; all such faults are listed.
         """
         self.ingredients = ingredients
         self.method_spaces: dict[str, MethodSpace] = {}
@@ -57,11 +57,11 @@ class SearchSpace:
         return Choice(METHOD, self.methods)
 
     def dimensions(self, method: str) -> tuple[Dimension, ...]:
-        """The dimensions of one method, in a fixed order."""
+        """Return the dimensions of one method, in a fixed order."""
         return self.method_spaces[method].dimensions
 
     def recipe(self, params: Params) -> Recipe:
-        """The recipe at a point of the space."""
+        """Return the recipe at a point of the space."""
         method_space = self.method_spaces[str(params[METHOD])]
         group = method_space.group(params)
         return self.ingredients.recipe(
@@ -72,10 +72,10 @@ class SearchSpace:
         )
 
     def params(self, recipe: Recipe) -> Params:
-        """The point of a recipe.
+        """Return the point of a recipe.
 
         Raises:
-            OutsideSpaceError: the recipe is no point of this space; the message says why.
+            OutsideSpaceError: the recipe is not in this space; the message gives the reason.
         """
         method_space = self.method_spaces.get(recipe.merge_method)
         if method_space is None:
@@ -115,9 +115,9 @@ def _fits(method: MergeMethod, ingredients: MergeIngredients, faults: Faults) ->
 
 
 def _groups(method: MergeMethod, ingredients: MergeIngredients) -> tuple[ModelGroup, ...]:
-    """The alternatives of models that a method can be given: all of them, or each pair for a method of two."""
+    """Return the groups of models that a method can merge: all models, or every pair for a method of two inputs."""
     if method.base is Base.OPTIONAL:
-        # With the base: the method then works on task vectors, and the output is configured as the base is.
+        # Given the base, the method works on task vectors, and the output takes the base's configuration.
         sets = combinations(ingredients.models, method.max_inputs) if method.max_inputs else [ingredients.models]
         return tuple(ModelGroup(" + ".join(models), ingredients.base, models, models) for models in sets)
     if method.max_inputs == 2:
@@ -129,7 +129,7 @@ def _groups(method: MergeMethod, ingredients: MergeIngredients) -> tuple[ModelGr
         return (ModelGroup("all", ingredients.base, ingredients.models, ingredients.models),)
     if all(parameter.scope is not Scope.INPUT for parameter in method.parameters):
         return (ModelGroup("all", None, ingredients.models, ingredients.models),)
-    # A method without a base still gets one, at weight 0: the output takes its configuration and tokenizer from there.
+    # A method without a base still lists it, at weight 0: the output takes its configuration and tokenizer from there.
     return (ModelGroup("all", ingredients.base, (ingredients.base, *ingredients.models), ingredients.models),)
 
 
