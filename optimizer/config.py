@@ -28,7 +28,7 @@ def parse_duration(text: str) -> float:
     """
     match = DURATION.fullmatch(text.strip())
     if not match or float(match[1]) <= 0:
-        raise UserError(f"a time must be such as 90s, 30m, 8h or 2d, but is '{text}'")
+        raise UserError(f"a time must look like 90s, 30m, 8h or 2d, but is '{text}'")
     return float(match[1]) * SECONDS[match[2]]
 
 
@@ -142,11 +142,11 @@ class ScoringSection(_Section):
     """How items are scored.
 
     Attributes:
-        scorer: `auto` is, for each task, the fastest that gives lm-eval's own scores on the base and the models.
+        scorer: `auto` is, for each task, the fastest that reproduces lm-eval's scores on the base and the models.
         token_budget: tokens per batch, padding included; unset, what fits the device.
-        batch_size: rows per batch of lm-eval's own scorer.
+        batch_size: rows per batch of lm-eval's scorer.
         block_items: items of the search part until the first look at a candidate.
-        max_length: positions per sequence; unset, the model's own.
+        max_length: positions per sequence. Unset, the model's limit.
     """
 
     scorer: Choice = "auto"
@@ -185,11 +185,11 @@ class RunConfig(_Section):
         names = [self.base_model, *self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"'{twice[0]}' stands twice among base_model and models")
+            raise ValueError(f"'{twice[0]}' is listed twice in base_model and models")
         tasks = [task.name for task in self.tasks]
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
-            raise ValueError(f"the task '{twice[0]}' stands twice")
+            raise ValueError(f"the task '{twice[0]}' is listed twice")
         known = ("union", "base", *names)
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))

@@ -59,7 +59,7 @@ class ParameterSlot:
         known = {REST, *self.dimensions}
         unknown = [rule.filter for rule in rules if (rule.filter or REST) not in known]
         if unknown:
-            raise OutsideSpaceError(f"{label} has a rule for '{unknown[0]}', which is no filter of the space")
+            raise OutsideSpaceError(f"{label} has a rule for '{unknown[0]}', which is not a filter of the space")
         by_filter = {rule.filter or REST: rule.values for rule in reversed(rules)}
         if not self.dimensions:
             values = by_filter.get(REST, (self.parameter.default,))

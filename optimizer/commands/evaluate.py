@@ -41,4 +41,7 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     add_scores(table, target, session.suite.entries, scores, value, stderr)
     console.print(table)
     if part == "report":
-        console.print("These are the report items: what is chosen by them, they can no longer judge.", highlight=False)
+        console.print(
+            "These are the report items: a model chosen by them needs other items for an unbiased score.",
+            highlight=False,
+        )

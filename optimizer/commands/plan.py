@@ -72,7 +72,7 @@ def _baselines(session: Session, console: Console) -> None:
             session.space.params(recipe)
             note = ""
         except OutsideSpaceError as reason:
-            note = f" (not told to the sampler: {reason})"
+            note = f" (not reported to the sampler: {reason})"
         console.print(f"  {name}{note}", highlight=False, markup=False, soft_wrap=True)
 
 

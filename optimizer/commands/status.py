@@ -228,9 +228,9 @@ def _driver(status: Status) -> str:
         return f"running, {who.name}{since}"
     last = "" if who.pid is None else f" (last: {who.name})"
     if running is None:
-        return f"unknown: the lock cannot be asked{last}"
+        return f"unknown: the lock cannot be read{last}"
     return f"finished{last}" if status.finished else f"not running{last}"
 
 
 def _first_line(error: object) -> str:
-    return str(error).strip().splitlines()[0] if error else "no reason known"
+    return str(error).strip().splitlines()[0] if error else "reason unknown"

@@ -33,7 +33,7 @@ class ScoreCheck:
     Attributes:
         entry: the task.
         claimed: the recorded value.
-        found: the new value.
+        rescored: the new value.
         items: how many items were scored.
         flipped: on how many of them the two differ.
         exact: whether no item may differ.
@@ -41,7 +41,7 @@ class ScoreCheck:
 
     entry: TaskEntry
     claimed: float
-    found: float
+    rescored: float
     items: int
     flipped: int
     exact: bool
@@ -56,7 +56,7 @@ class ScoreCheck:
         """The outcome, for the user."""
         verdict = "ok" if self.passed else "DIFFERS"
         return (
-            f"{verdict}: {self.entry.name} {self.entry.metric} {self.found:.6f}, recorded {self.claimed:.6f}; "
+            f"{verdict}: {self.entry.name} {self.entry.metric} {self.rescored:.6f}, recorded {self.claimed:.6f}; "
             f"{self.flipped} of {self.items} items differ"
         )
 
@@ -70,7 +70,7 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     recipe = read_recipe(path)
     run_folder = _recorded_run(recipe, path)
     if config is None and run_folder is None:
-        raise UserError(f"{path}: the run that it records is not there; name its search.yaml with --config")
+        raise UserError(f"{path}: the run that it records is missing; name its search.yaml with --config")
     recipe = recipe if run_folder is None else present_recipe(recipe, run_folder)
     settings = load_config(config) if config is not None else _existing(run_folder).config
     session = Session(settings, config_root(config) if config is not None else _existing(run_folder).root, options)
@@ -105,18 +105,18 @@ def _existing(run_folder: RunFolder | None) -> RunFolder:
 def _score_check(
     entry: TaskEntry, facts: Mapping[str, Any], official: Scores, recorded: Scores | None, *, exact: bool
 ) -> ScoreCheck:
-    found = scores_of([entry], official)[entry.name]
+    rescored = scores_of([entry], official)[entry.name]
     try:
         claimed = facts["scores"]["report"]["tasks"][entry.name]["value"]
     except (KeyError, TypeError):
         raise UserError(f"the recipe records no report score for the task '{entry.name}'") from None
     if recorded is None:  # the items are gone: compare the means, up to rounding
-        flipped = 0 if np.isclose(found.value, claimed, rtol=1e-4, atol=1e-6) else found.n
+        flipped = 0 if np.isclose(rescored.value, claimed, rtol=1e-4, atol=1e-6) else rescored.n
     else:
         flipped = sum(
             _flipped(official.items[leaf.name].values, recorded.items[leaf.name].values) for leaf in entry.leaves
         )
-    return ScoreCheck(entry, claimed, found.value, found.n, flipped, exact)
+    return ScoreCheck(entry, claimed, rescored.value, rescored.n, flipped, exact)
 
 
 def _flipped(first: np.ndarray, second: np.ndarray) -> int:

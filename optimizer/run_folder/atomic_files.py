@@ -31,7 +31,7 @@ def unwritable(path: Path, error: OSError) -> UserError:
     """Return the error that reports that a file cannot be written; inside a run's folder it says how to continue."""
     hint = ""
     if is_run(path.parent) or is_run(path.parent.parent):
-        hint = " What was finished is kept: make room (or mend the permissions) and go on with --resume."
+        hint = " What was finished is kept: make room (or fix the permissions) and continue with --resume."
     return UserError(f"{path} cannot be written: {error.strerror or error}.{hint}")
 
 

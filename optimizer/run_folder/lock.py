@@ -34,7 +34,7 @@ class Driver(NamedTuple):
     @property
     def name(self) -> str:
         """'pid 812 on node7'."""
-        return "a process that gives no name" if self.pid is None else f"pid {self.pid} on {self.host}"
+        return "an unnamed process" if self.pid is None else f"pid {self.pid} on {self.host}"
 
 
 def process() -> dict[str, str | int]:
@@ -76,8 +76,8 @@ def _lock(file: int, folder: Path) -> None:
                 ) from None
         except OSError as error:
             raise UserError(
-                f"{folder}: its file system gives no lock ({error.strerror}), so two drivers on one run could not be "
-                "kept apart. Name a folder on another disk with --output, or have the file system mounted with locks "
+                f"{folder}: its file system supports no locks ({error.strerror}), so two drivers could work on "
+                "one run. Name a folder on another disk with --output, or have the file system mounted with locks "
                 "(NFS: version 4, or lockd; Lustre: -o flock)"
             ) from error
         time.sleep(PATIENCE_S / 10)

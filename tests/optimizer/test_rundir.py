@@ -254,7 +254,7 @@ def test_a_file_system_without_locks_is_called_so(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(UserError, match=r"gives no lock .*--output") as refused:
+    with pytest.raises(UserError, match=r"supports no locks .*--output") as refused:
         make_run(tmp_path / "other")
     assert os.strerror(code) in str(refused.value)
     assert "another process" not in str(refused.value)
