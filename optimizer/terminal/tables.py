@@ -35,7 +35,7 @@ def print_verdict(
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if verdict.winner.name:
         console.print(
-            f"No searched candidate beat the baseline '{verdict.winner.name}' on the select items, so it is the result.",
+            f"No searched candidate beat the baseline '{verdict.winner.name}' on the select items: it is the result.",
             highlight=False,
             markup=False,
             soft_wrap=True,
