@@ -1,10 +1,11 @@
-"""From what an optimizer moves to recipes and back. Knows nothing of scores."""
+"""Search spaces over merge recipes: from points of named dimensions to recipes and back. Independent of scores."""
 
-from .baselines import BASE, UNIFORM, baselines, parent_name, single
-from .branch import OutsideSpaceError
-from .config import ParameterConfig, SpaceConfig
+from .baselines import BASE, UNIFORM, baselines, parent_name
+from .config import SpaceConfig
 from .dimensions import Choice, Dimension, Float, Params, Value
-from .space import METHOD, MergeIngredients, SearchSpace
+from .ingredients import MergeIngredients
+from .parameter_slot import OutsideSpaceError
+from .space import METHOD, SearchSpace
 
 __all__ = [
     "BASE",
@@ -15,12 +16,10 @@ __all__ = [
     "Float",
     "MergeIngredients",
     "OutsideSpaceError",
-    "ParameterConfig",
     "Params",
     "SearchSpace",
     "SpaceConfig",
     "Value",
     "baselines",
     "parent_name",
-    "single",
 ]

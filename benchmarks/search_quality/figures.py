@@ -13,7 +13,7 @@ TOTALS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 
 def total_weight(truth: Truth, total: float) -> Recipe:
     """Task arithmetic with equal weights that sum to `total`."""
-    subject = truth.session.subject
+    subject = truth.session.merge_ingredients
     weight = Setting.constant(total / len(subject.models))
     return Recipe(
         "task_arithmetic",

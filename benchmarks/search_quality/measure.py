@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from mergesmith.merge_ops import Recipe
-from mergesmith.optimizer.run_folder.run_folder import VERDICT, RunFolder
+from mergesmith.optimizer.run_folder.file_names import VERDICT
+from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.leaderboard import Leaderboard, RunPlan
 
 from .records import Outcome
@@ -27,7 +28,7 @@ def measure(path: Path, truth: Truth, *, arm: str, seed: int, seconds: float) ->
     items, best = 0, None
     for trial in run.trials():
         items += trial.items
-        leaderboard.take(trial)
+        leaderboard.add(trial)
         if leaderboard.best is not None and leaderboard.best is not best:
             best = leaderboard.best
             steps.append((items, truth.value(best.recipe)))

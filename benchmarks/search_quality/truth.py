@@ -41,7 +41,7 @@ class Truth:
     def items(self, part: Part) -> dict[str, tuple[str, ...]]:
         """Leaf -> ids of a part's items, in the order in which scores are kept."""
         content = self.session.suite.content
-        return {leaf: tuple(map(str, sorted(content.numbered(leaf, part)))) for leaf in content.leaves}
+        return {leaf: tuple(map(str, sorted(content.document_ids(leaf, part)))) for leaf in content.leaves}
 
     def count(self, part: Part) -> int:
         """How many items a part has."""
@@ -53,7 +53,7 @@ class Truth:
         ids = self.items(part)
         if key not in self._known:
             start = time.perf_counter()
-            found = self.session.evaluate(recipe, part).items
+            found = self.session.candidate.evaluate(recipe, part).items
             values = [_plain(found[leaf].values) for leaf in ids]
             row = {"digest": key[0], "part": part, "seconds": round(time.perf_counter() - start, 3), "values": values}
             with self._path.open("a", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig, WorkersSection
 from ..session.devices import device_name
 from ..session.load_sources import load_quietly
-from ..session.session import Options, Session, made_with
+from ..session.session import Options, Session
 from .pool import BlockDone, Event, Job
 from .ray_cluster import workers_that_fit
 from .worker import Worker
@@ -56,7 +56,7 @@ class RayWorker:
         context = ray.get_runtime_context()
         session = Session(config, root, options, neighbors=_workers_on_this_node(ray, config.workers))
         load_quietly(session)
-        session.load(session.baselines[0][1])
+        session.candidate.load(session.baselines[0][1])
         self.session, self.worker = session, Worker(session, name)
         return WorkerFacts(
             node=context.get_node_id(),
@@ -64,8 +64,8 @@ class RayWorker:
             pid=os.getpid(),
             gpus=tuple(context.get_accelerator_ids().get("GPU", ())),
             device=device_name(session.device),
-            made_with=made_with(session),
-            ingredients=session.ingredients(),
+            made_with=session.scored_with(),
+            ingredients=session.ingredient_digests(),
         )
 
     def ping(self) -> None:

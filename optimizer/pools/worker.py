@@ -45,8 +45,8 @@ class Worker:
     def _events(self, job: Job) -> Generator[Event, bool, None]:
         digest = WeightsDigest() if job.digest else None
         try:
-            seconds = self.session.timed_load(job.recipe, digest=digest)
-            for scores in self.session.blocks(job.part):
+            seconds = self.session.candidate.timed_load(job.recipe, digest=digest)
+            for scores in self.session.candidate.blocks(job.part):
                 go_on = yield BlockDone(job.number, scores, seconds)
                 if not go_on:
                     break

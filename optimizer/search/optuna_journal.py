@@ -18,7 +18,8 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...search_spaces import SearchSpace
-from ..run_folder.atomic_files import JOURNAL, cut_torn_tail, json_line
+from ..run_folder.atomic_files import cut_torn_tail, json_line
+from ..run_folder.file_names import JOURNAL
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers.tpe import distributions
@@ -45,7 +46,7 @@ class Journal:
         header = _Recorder().header
         kept = _count_recorded(path.read_bytes() if path.is_file() else b"", len(header), recorded)
         if kept is None:
-            run_folder.replace(path, b"".join(map(json_line, header)))
+            run_folder.files.replace(path, b"".join(map(json_line, header)))
         self._kept = kept or 0
 
     def add(self, trial: Trial, violations: Mapping[str, float], stderr: float, *, items: int | None = None) -> None:
@@ -77,7 +78,7 @@ class Journal:
                 user_attrs=attributes,
             )
         )
-        self.run_folder.extend(JOURNAL, b"".join(json_line(_compact(log)) for log in logs), sync=False)
+        self.run_folder.files.extend(JOURNAL, b"".join(json_line(_compact(log)) for log in logs), sync=False)
 
 
 class _Recorder(BaseJournalBackend):

@@ -13,8 +13,10 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringError, ScoringPlan
 from ..pools import Pool
-from ..run_folder.run_folder import SCORING, RunFolder, write_json
-from ..session.session import Session, made_with
+from ..run_folder.atomic_files import write_json
+from ..run_folder.file_names import SCORING
+from ..run_folder.run_folder import RunFolder
+from ..session.session import Session
 
 
 def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console: Console) -> None:
@@ -27,7 +29,7 @@ def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console:
     Raises:
         UserError: scoring.json is damaged.
     """
-    path, current = run_folder.path / SCORING, pool.call(made_with)
+    path, current = run_folder.path / SCORING, pool.call(Session.scored_with)
     if path.is_file():
         plan, sentences, recorded = recorded_plan(path)
         pairs = ((name, recorded.get(name), now) for name, now in current.items())

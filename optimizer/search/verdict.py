@@ -16,7 +16,7 @@ from typing import Any
 from ...evaluators import Part, Score, Scores
 from ...search_spaces import BASE, UNIFORM
 from ..pools import Job
-from ..run_folder.run_folder import LOOKS, VERDICT
+from ..run_folder.file_names import LOOKS, VERDICT
 from ..run_folder.trial import Trial, scores_document
 from ..stop import RunFailedError
 from .answer_audit import audit_warnings, rates_document
@@ -133,7 +133,7 @@ class FinalPhase:
         verdict = Verdict(
             winner, best_parent, rows, tuple(finalists), comparisons, looks, self.scorers, tuple(warnings)
         )
-        self.leaderboard.run_folder.write_json(VERDICT, verdict_document(verdict))
+        self.leaderboard.run_folder.files.write_json(VERDICT, verdict_document(verdict))
         return verdict
 
     def _finalists(self) -> list[tuple[Trial, float]]:
@@ -205,7 +205,7 @@ class FinalPhase:
         """Count this opening of the report part before it happens; return the count."""
         path = self.leaderboard.run_folder.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
-        self.leaderboard.run_folder.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
+        self.leaderboard.run_folder.files.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
         return looks
 
 

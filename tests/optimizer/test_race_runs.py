@@ -20,6 +20,7 @@ from mergesmith.evaluators import ScoringPlan
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
 from mergesmith.optimizer.run_folder.item_matrix import difference
+from mergesmith.optimizer.run_folder.lifecycle import create_run
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.leaderboard import RunPlan
@@ -58,7 +59,7 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
             assert trial.looks[-1].items == trial.items < trials[0].items
     session = Session(run.config, run.root)
     for trial in dropped[:2]:  # the items are the first ones of the candidate that is scored in full
-        first, whole = run.items(trial.number, "search"), session.evaluate(trial.recipe, "search")
+        first, whole = run.items(trial.number, "search"), session.candidate.evaluate(trial.recipe, "search")
         assert first is not None
         assert trial.items == sum(len(items.ids) for items in first.items.values())
         assert not any(items.values.any() for items in difference(first, whole).items.values())
@@ -242,7 +243,7 @@ def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> Non
     """Two workers at a time: each decision is made against the best candidate at that moment."""
     search = {"sampler": "random", "trials": 10, "seed": 5, "racing": {"alpha": 0.3, "min_items": 16}}
     config = load_config(raced(run_folder, EAGER, search=search, tasks=("mc",)))
-    run = RunFolder.create(run_folder / "run", config, run_folder)
+    run = create_run(run_folder / "run", config, run_folder)
     sessions = [Session(config, run_folder), Session(config, run_folder)]
     plan = RunPlan(config, sessions[0].space, sessions[0].suite.entries, sessions[0].baselines)
     study = Study(plan, run, TwoWorkers([LocalPool(session) for session in sessions]), Silent())

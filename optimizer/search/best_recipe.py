@@ -1,4 +1,4 @@
-"""The winner as it leaves a run: with the facts by which it can be checked."""
+"""The winner's recipe with its record: the facts by which `mergesmith verify` checks it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ...merge_ops import Recipe, get_method
 from ..run_folder.provenance import anonymous_digest, lasting_names
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial, scores_document
-from ..search.objective import Objective, scores_of
-from ..search.verdict import Verdict
 from ..session.session import Session
+from .objective import Objective, scores_of
+from .verdict import Verdict
 
 RANDOM_NOTE = (
     "This method drops random elements. mergekit draws other masks, so the scores hold for the weights that mergesmith "
@@ -24,7 +24,7 @@ RANDOM_NOTE = (
 def best_recipe(
     verdict: Verdict, session: Session, objective: Objective, run_folder: RunFolder, facts: dict[str, Any]
 ) -> Recipe:
-    """The winner with its facts; `facts` is its `provenance`."""
+    """Return the winner's recipe with `facts`, its `provenance`, completed by scores, verdict and origin."""
     trial = verdict.winner
     names = lasting_names(trial.recipe, session.bank)
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
