@@ -12,8 +12,7 @@ from itertools import combinations
 
 from mergesmith.errors import Faults, unknown
 
-from ..merge_ops import METHODS, MergeMethod, Parameter, Recipe, Scope, Source
-from ..merge_ops.methods import Base
+from ..merge_ops import METHODS, Base, MergeMethod, Parameter, Recipe, Scope, Source
 from .branch import MethodSpace, OutsideSpaceError
 from .config import PER_MODEL, ParameterConfig, SpaceConfig
 from .dimensions import Choice, Dimension, Params

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,12 @@ from mergesmith.errors import Faults, UserError, first_few
 
 from ..architectures.architecture import Architecture
 from ..architectures.cache import architecture_of
+from . import tokenizer_files
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
 from .source import ModelSource, TensorEntry
 from .weight_files import open_weights
 from .weights_digest import WeightsDigest
-
-# What decides how text becomes token ids, best first: the first that exists is compared between sources.
-VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
-
 
 SAMPLED = 512  # elements at either end of a tensor
 
@@ -45,7 +41,7 @@ class Checkpoint(ModelSource):
         Raises:
             UserError: a folder, its config.json or a shard is missing, damaged, or they disagree.
         """
-        self.reference = reference
+        self.reference, self._trust_remote_code = reference, trust_remote_code
         folders = find_folders(reference, roots)
         self.folder = folders.model
         self.architecture: Architecture = architecture_of(self.folder, reference, trust_remote_code=trust_remote_code)
@@ -68,10 +64,34 @@ class Checkpoint(ModelSource):
         stored = self._stored_tensor(self.entries[name])
         return stored if self.adapter is None else self.adapter.merged(name, stored)
 
+    def tokenizer(self) -> Any:
+        """Return the tokenizer, loaded anew by transformers; see `ModelSource.tokenizer`."""
+        return tokenizer_files.load_tokenizer(self.folder, self.reference, trust_remote_code=self._trust_remote_code)
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Copy the tokenizer's files into `folder`."""
+        tokenizer_files.copy_tokenizer(self.folder, folder)
+
     @property
-    def merged_from(self) -> None:
-        """A checkpoint is no merge of this program's."""
-        return None
+    def chat_template(self) -> str | None:
+        """The chat template in the checkpoint's folder, or None."""
+        return tokenizer_files.chat_template_in(self.folder)
+
+    @property
+    def generation_config(self) -> dict[str, Any] | None:
+        """The content of generation_config.json, or None if there is none."""
+        path = self.folder / "generation_config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @property
+    def on_disk(self) -> bool:
+        """True: this is a checkpoint on disk."""
+        return True
+
+    @property
+    def mapped(self) -> bool:
+        """Whether tensors are returned as stored: an adapter changes them."""
+        return self.adapter is None
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -98,16 +118,10 @@ class Checkpoint(ModelSource):
         return digest.hex
 
     def _tokenizer_digest(self) -> str | None:
-        """SHA-256 of the files that turn text into token ids; None where there are none."""
-        return next((_sha256(map(_rules, paths)) for paths in self._vocabulary_files().values()), None)
+        return tokenizer_files.tokenizer_digest(self.folder)
 
-    def _vocabularies(self) -> dict[str, str]:
-        """SHA-256 of which token each id stands for, by the kind of file that says so, the best kind first."""
-        return {kind: _sha256(map(_tokens, paths)) for kind, paths in self._vocabulary_files().items()}
-
-    def _vocabulary_files(self) -> dict[str, list[Path]]:
-        found = {names[0]: [self.folder / name for name in names] for names in VOCABULARY_FILES}
-        return {kind: paths for kind, paths in found.items() if all(path.is_file() for path in paths)}
+    def _vocabularies(self) -> Mapping[str, str]:
+        return tokenizer_files.vocabulary_digests(self.folder)
 
     def _read_entries(self) -> dict[str, TensorEntry]:
         entries: dict[str, TensorEntry] = {}
@@ -171,38 +185,3 @@ class Checkpoint(ModelSource):
                     "set tie_word_embeddings: false there if they are meant to differ",
                 )
         faults.raise_if_any()
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-def _rules(path: Path) -> bytes:
-    """The part of a tokenizer file that maps text to ids: truncation and padding settings are not part of it."""
-    content = _tokenizer_json(path)
-    if content is None:
-        return path.read_bytes()
-    kept = {key: content.get(key) for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
-    return json.dumps(kept, sort_keys=True).encode()
-
-
-def _tokens(path: Path) -> bytes:
-    """The part of a tokenizer file that says what each id stands for, whatever library version wrote it."""
-    content = _tokenizer_json(path)
-    if content is None:
-        return path.read_bytes()
-    model = content.get("model") or {}
-    vocabulary = model.get("vocab") or {}
-    if isinstance(vocabulary, list):  # unigram models list [token, score]
-        vocabulary = {token: i for i, (token, _) in enumerate(vocabulary)}
-    vocabulary = {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens") or ()}}
-    return json.dumps(sorted(vocabulary.items())).encode()
-
-
-def _tokenizer_json(path: Path) -> dict[str, Any] | None:
-    if path.name != "tokenizer.json":
-        return None
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        return None

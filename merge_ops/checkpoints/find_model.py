@@ -111,18 +111,6 @@ def local_folder(path: str, roots: Sequence[Path] = ()) -> Path | None:
     return next((place for place in _places(path, roots) if path and place.is_dir()), None)
 
 
-def resolve_reference(reference: str, roots: Sequence[Path] = ()) -> Path:
-    """The folder that a model reference without an adapter names; see `find_folders`.
-
-    Raises:
-        UserError: there is no such folder and the hub does not give it, or an adapter is named too.
-    """
-    named = locate(reference, roots)
-    if named.lora is not None:
-        raise UserError(f"model '{reference}': names a LoRA adapter on top of a model, where one folder is wanted")
-    return _folder(named.model, reference, roots)
-
-
 def absolute_reference(reference: str, roots: Sequence[Path] = ()) -> str:
     """The reference with every part that is a local folder spelled as its absolute path; hub ids stay as they are.
 

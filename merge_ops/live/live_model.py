@@ -15,7 +15,6 @@ from ..architectures.meta_model import config_from, load_config, model_class
 from ..architectures.quiet_transformers import quiet_transformers
 from ..architectures.weight_views import View, checkpoint_views
 from ..bank.model_bank import ModelBank
-from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.weights_digest import WeightsDigest
 from ..merging.merge_tensors import merge_in_batches, torch_dtype
 from ..merging.plan_recipe import plan_merge
@@ -146,7 +145,7 @@ class LiveModel:
         if hooked:
             gc.collect()  # hooks and their modules refer to each other
         with quiet_transformers():
-            if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
+            if donor.on_disk and _without_dtype(config) == _without_dtype(donor.config):
                 trust = self.bank.trust_remote_code
                 loader = model_class(load_config(donor.folder, plan.donor, trust_remote_code=trust))
                 model = loader.from_pretrained(donor.folder, dtype=dtype, trust_remote_code=trust)

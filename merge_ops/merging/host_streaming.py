@@ -24,14 +24,14 @@ def staged(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[tuple[Tenso
 
     Where the bank streams, `bank.tensor` answers with copies that stay until that next one is asked for.
     """
-    if not bank.streams:
+    if not bank.tensors.streams:
         yield from ((task, False) for task in tasks)
         return
     groups = list(_groups(tasks, bank))
-    keys = [list({key for task in group for key in task.inputs if bank.stored(key)}) for group in groups]
-    tensors = ([bank.host(key) for key in own] for own in keys)
+    keys = [list({key for task in group for key in task.inputs if bank.tensors.mapped(key)}) for group in groups]
+    tensors = ([bank.tensors.host(key) for key in own] for own in keys)
     for group, own, copies in zip(groups, keys, streamed(tensors, bank.device), strict=True):
-        with bank.staging(dict(zip(own, copies, strict=True))):
+        with bank.tensors.staging(dict(zip(own, copies, strict=True))):
             yield from ((task, task is group[-1]) for task in group)
 
 
@@ -40,7 +40,7 @@ def _groups(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[list[Tenso
     size = 0
     for task in tasks:
         group.append(task)
-        size += sum(bank.host(key).numel() for key in task.inputs[:1] if bank.stored(key))
+        size += sum(bank.tensors.host(key).numel() for key in task.inputs[:1] if bank.tensors.mapped(key))
         if size >= TOGETHER:
             yield group
             group, size = [], 0

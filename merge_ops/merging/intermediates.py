@@ -14,11 +14,13 @@ import torch
 from ..architectures.architecture import Architecture
 from ..bank.model_bank import ModelBank
 from ..checkpoints.source import ModelSource, TensorEntry
-from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
 from ..planning.plan import plan_resolved
 from ..recipes.recipe import Recipe
+from ..vocabulary.chat_template import output_template
+from ..vocabulary.output_tokenizer import vocabulary_tokenizer, write_tokenizer
 from ..vocabulary.output_vocabulary import tokenizer_model
+from ..vocabulary.token_ids import generation_config
 from .merge_tensors import merge_task, output_spec
 
 
@@ -61,20 +63,43 @@ class MergedSource(ModelSource):
         vocabulary = self.plan.vocabulary
         if vocabulary is not None and vocabulary.extended:
             return vocabulary.digest
-        return self.bank[tokenizer_model(self.plan.recipe)].tokenizer_digest
+        return self._tokenizer_source.tokenizer_digest
 
     def _vocabularies(self) -> Mapping[str, str]:
         """Those of the model whose tokenizer the output has; see `Checkpoint.vocabularies`."""
         vocabulary = self.plan.vocabulary
         if vocabulary is None or not vocabulary.extended:
-            return self.bank[tokenizer_model(self.plan.recipe)].vocabularies
+            return self._tokenizer_source.vocabularies
         pairs = sorted(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
         return {"tokenizer.json": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()}
 
+    def tokenizer(self) -> Any:
+        """Return a copy of the output's tokenizer; see `ModelSource.tokenizer`."""
+        return vocabulary_tokenizer(self.plan.recipe, self.bank)
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write the output's tokenizer and chat template into `folder`."""
+        write_tokenizer(self.plan.recipe, self.bank, folder)
+
     @property
-    def merged_from(self) -> MergePlan:
-        """The plan that it is merged by."""
-        return self.plan
+    def chat_template(self) -> str | None:
+        """The output's chat template, or None."""
+        return output_template(self.plan.recipe, self.bank)
+
+    @property
+    def generation_config(self) -> dict[str, Any] | None:
+        """The generation_config.json that the output would have, or None."""
+        return generation_config(self.plan.donor, self.plan.vocabulary, self.bank)
+
+    @property
+    def on_disk(self) -> bool:
+        """False: tensors are merged each time."""
+        return False
+
+    @property
+    def mapped(self) -> bool:
+        """False: tensors are computed."""
+        return False
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -84,6 +109,10 @@ class MergedSource(ModelSource):
     def _sampled_digest(self) -> str:
         """What `weights_digest` is: nothing is cheaper here."""
         return self.weights_digest
+
+    @property
+    def _tokenizer_source(self) -> ModelSource:
+        return self.bank[tokenizer_model(self.plan.recipe)]
 
     def _architecture(self) -> Architecture:
         if {**self.config, "dtype": None} == {**self.donor.config, "dtype": None}:

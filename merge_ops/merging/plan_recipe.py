@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,11 +29,6 @@ def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
 def output_tokenizer(recipe: Recipe, bank: ModelBank) -> Any:
     """The output's tokenizer; see `vocabulary.output_tokenizer`."""
     return tokenizers.output_tokenizer(with_intermediates(recipe, bank), bank)
-
-
-def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
-    """The folder whose tokenizer a recipe's output starts from."""
-    return tokenizers.tokenizer_folder(with_intermediates(recipe, bank), bank)
 
 
 def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:

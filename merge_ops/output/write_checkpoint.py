@@ -27,7 +27,7 @@ from .safetensors_writer import write_shards
 
 DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
 RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe
-DEFAULT_SHARD = "5GB"
+DEFAULT_SHARD_SIZE = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -44,7 +44,7 @@ def write_merge(
     bank: ModelBank,
     folder: Path,
     *,
-    max_shard_size: str = DEFAULT_SHARD,
+    max_shard_size: str = DEFAULT_SHARD_SIZE,
     overwrite: bool = False,
     copy_tokenizer: bool = True,
     write_card: bool = True,

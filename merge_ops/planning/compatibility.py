@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from mergesmith.errors import Faults, first_few
 
 from ..architectures.architecture import TEXT, is_before_layers
-from ..bank.model_bank import InputKey, ModelBank
+from ..bank.model_bank import ModelBank
+from ..bank.residency import InputKey
 from ..recipes.blocks import Slice
 from ..recipes.recipe import Recipe
 

@@ -41,13 +41,10 @@ def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
     known = bank.recall(key)
     structure = _structure(recipe, parts, bank) if known is None else known
     tasks = (task for own, outputs in zip(parts, structure.outputs, strict=True) for task in _tasks(own, outputs, bank))
-    text = next(own for own in parts if own.part == TEXT)
     plan = MergePlan(
         asked=asked,
         recipe=recipe,
-        method=get_method(text.recipe.merge_method),
         tasks=tuple(sorted(tasks, key=lambda task: task.name)),
-        donor=text.donor,
         layers=structure.layers,
         vocabulary=structure.vocabulary,
     )

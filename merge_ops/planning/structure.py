@@ -12,7 +12,8 @@ from functools import cached_property
 from mergesmith.errors import UserError, unknown
 
 from ..architectures.architecture import Architecture, is_before_layers, with_layer
-from ..bank.model_bank import InputKey, ModelBank
+from ..bank.model_bank import ModelBank
+from ..bank.residency import InputKey
 from ..methods import Base, get_method
 from ..recipes.blocks import Module, Parameters, Setting, Slice, Source
 from ..recipes.recipe import Recipe

@@ -19,7 +19,7 @@ from .chat_templates import template_fault
 from .input_counts import check_contract
 from .multi_document import join_documents, load_documents
 from .parameter_reader import ParameterReader
-from .recipe import NOT_MERGEKITS, Recipe
+from .recipe import MERGEKIT_NOTE, Recipe
 from .references import reference_text
 from .tokenizer_section import SectionReader
 
@@ -29,7 +29,7 @@ TOP_KEYS = (
 )
 SLICE_KEYS = ("sources", "base_model", "parameters", "residual_weight")
 SOURCE_KEYS = ("model", "layer_range", "parameters")
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+RECIPE_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class RecipeWarning(UserWarning):
@@ -226,7 +226,7 @@ class _Reader:
         if not isinstance(value, dict):
             self.faults.add("mergesmith", f"must be a mapping, but is {_kind(value)}")
             return {}
-        block = {key: entry for key, entry in value.items() if key not in ("schema_version", NOT_MERGEKITS)}
+        block = {key: entry for key, entry in value.items() if key not in ("schema_version", MERGEKIT_NOTE)}
         if type(block.get("seed", 0)) is not int:
             self.faults.add("mergesmith.seed", f"must be a whole number, but is {block['seed']!r}")
             del block["seed"]
@@ -234,8 +234,8 @@ class _Reader:
 
     def dtype(self, value: object, place: str) -> str | None:
         name = str(value).removeprefix("torch.")
-        if value is not None and name not in DTYPES:
-            self.faults.add(place, unknown("dtype", value, DTYPES))
+        if value is not None and name not in RECIPE_DTYPES:
+            self.faults.add(place, unknown("dtype", value, RECIPE_DTYPES))
         return None if value is None else name
 
     def text(self, value: object, place: str) -> str | None:

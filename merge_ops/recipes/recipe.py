@@ -16,7 +16,7 @@ from .document import Dumper, inputs_document
 from .tokenizer_section import TOKENIZER_WORDS, TokenizerSection
 
 SCHEMA_VERSION = 1
-NOT_MERGEKITS = "mergekit"  # the key under `mergesmith:` of the note that mergekit cannot run a recipe
+MERGEKIT_NOTE = "mergekit"  # the key under `mergesmith:` of the note that mergekit cannot run a recipe
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Recipe:
         """The recipe as plain mappings and lists, in the form of its YAML; intermediates stand under `mergesmith:`."""
         block = {"schema_version": SCHEMA_VERSION, "seed": self.seed, **self.facts}
         if self.beyond_mergekit:
-            block[NOT_MERGEKITS] = (
+            block[MERGEKIT_NOTE] = (
                 f"not for stock mergekit: {self.beyond_mergekit}. mergesmith merge runs this recipe; "
                 "mergesmith export --as task-vector turns it into one that mergekit runs"
             )

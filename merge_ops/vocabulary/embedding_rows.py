@@ -19,7 +19,8 @@ import torch
 from mergesmith.errors import UserError, first_few
 
 from ..architectures.architecture import TEXT, is_before_layers
-from ..bank.model_bank import InputKey, ModelBank
+from ..bank.model_bank import ModelBank
+from ..bank.residency import InputKey
 from ..recipes.blocks import Module
 from ..recipes.recipe import Recipe
 from ..recipes.tokenizer_section import TokenRule
@@ -173,7 +174,7 @@ def _derived(
 ) -> InputKey:
     reference, name = keys[model]
     key = (reference, f"{name} rebuilt as {dtype} {sources.digest}")
-    return bank.derive(key, lambda: rebuild(sources, model, lambda i: bank.tensor(keys[i]), dtype))
+    return bank.tensors.derive(key, lambda: rebuild(sources, model, lambda i: bank.tensor(keys[i]), dtype))
 
 
 def _own_rows(vocabulary: OutputVocabulary, model: str, bank: ModelBank) -> np.ndarray:

@@ -7,7 +7,6 @@ recipe's order, then by id. mergekit adds the same tokens, in an order that chan
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import warnings
@@ -20,7 +19,6 @@ import numpy as np
 from ..bank.model_bank import ModelBank
 from ..recipes.recipe import Recipe
 from ..recipes.tokenizer_section import UNION, TokenizerSection
-from .load_tokenizer import load_tokenizer
 
 SAME_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -89,23 +87,8 @@ def tokenizer_model(recipe: Recipe) -> str:
     return recipe.vocabulary.source_model or recipe.references()[0]
 
 
-def tokenizer_of(model: str, bank: ModelBank) -> Any:
-    """A tokenizer of a model, loaded or copied anew; that of an intermediate merge is its output's.
-
-    Raises:
-        UserError: it is missing or cannot be loaded.
-    """
-    source = bank[model]
-    plan = source.merged_from
-    if plan is None:
-        return load_tokenizer(source.folder, model, trust_remote_code=bank.trust_remote_code)
-    if plan.vocabulary is not None:
-        return copy.deepcopy(plan.vocabulary.tokenizer)
-    return tokenizer_of(tokenizer_model(plan.recipe), bank)
-
-
 def _tokenizer(model: str, bank: ModelBank) -> Any:
-    return bank.remember(("tokenizer", model), lambda: tokenizer_of(model, bank))
+    return bank.remember(("tokenizer", model), bank[model].tokenizer)
 
 
 def _with_rows(model: str, bank: ModelBank) -> dict[str, int]:
@@ -115,7 +98,7 @@ def _with_rows(model: str, bank: ModelBank) -> dict[str, int]:
 
 def _build(section: TokenizerSection, models: tuple[str, ...], bank: ModelBank) -> OutputVocabulary:
     origin = section.source_model or models[0]
-    tokenizer = tokenizer_of(origin, bank)  # one of our own, which may be added to
+    tokenizer = bank[origin].tokenizer()  # a copy, to which tokens are added
     before = (tokenizer.get_vocab(), tokenizer.added_tokens_decoder)
     if section.source == UNION:
         _add_others(tokenizer, models, bank)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,17 +47,12 @@ def _translated(value: Any, translate: Callable[[int], int | None]) -> Any:
 
 
 def generation_config(donor: str, vocabulary: OutputVocabulary | None, bank: ModelBank) -> dict[str, Any] | None:
-    """The output's generation_config.json: the donor's, with its tokens; None where the donor has none."""
-    document = _file_of(donor, GENERATION, bank)
+    """Return the output's generation_config.json: the donor's, with the output's token ids; None if it has none."""
+    document = bank[donor].generation_config
     if document is None or vocabulary is None:
         return document
     return follow_vocabulary(document, donor, GENERATION, vocabulary, bank)
 
 
 def _file_of(model: str, file: str, bank: ModelBank) -> dict[str, Any] | None:
-    source = bank[model]
-    plan = source.merged_from
-    if plan is not None:
-        return generation_config(plan.donor, plan.vocabulary, bank) if file == GENERATION else source.config
-    path = source.folder / file
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return bank[model].config if file == CONFIG else bank[model].generation_config

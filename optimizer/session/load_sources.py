@@ -24,6 +24,6 @@ def load_sources(session: Session, console: Console) -> None:
 
 def load_quietly(session: Session, advance: Callable[[int], None] = lambda nbytes: None) -> None:
     """As `load_sources`; `advance` is told of every so many bytes."""
-    if not session.bank.resident and session.source_bytes() > host_memory() / 2:
+    if not session.bank.residency.resident and session.source_bytes() > host_memory() / 2:
         return  # what is read last would drive out what was read first
     session.bank.load(advance)

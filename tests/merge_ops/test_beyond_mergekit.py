@@ -10,7 +10,7 @@ import pytest
 import torch
 from plain_merge import BASE, A, B, merge, noise
 
-from mergesmith.merge_ops import METHODS, ModelBank, Recipe, Rule, Setting, Source, materialize, parse_recipe
+from mergesmith.merge_ops import METHODS, ModelBank, Recipe, Residency, Rule, Setting, Source, materialize, parse_recipe
 from mergesmith.merge_ops.methods import PlanError
 
 C = BASE + 0.2 * noise(6, 20, 30)
@@ -146,7 +146,10 @@ def test_lines_runs_over_the_layers_of_the_output(in_llama: Path) -> None:
 
 def test_decompositions_are_kept_for_a_search_and_change_no_bit(in_llama: Path) -> None:
     recipe = Recipe("tsv", tuple(Source(name) for name in "ab"), base_model="base")
-    keeping, forgetting = ModelBank(recipe.references(), keep_deltas=True), ModelBank(recipe.references())
+    keeping, forgetting = (
+        ModelBank(recipe.references(), residency=Residency(keep_deltas=True)),
+        ModelBank(recipe.references()),
+    )
     first = dict(materialize(recipe, keeping))
     for again in (materialize(recipe, keeping), materialize(recipe, forgetting)):
         assert all(torch.equal(tensor, first[name]) for name, tensor in again)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, write_model
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops import Checkpoint, CheckpointWarning, ModelBank
+from mergesmith.merge_ops import Checkpoint, CheckpointWarning, ModelBank, Residency
 from mergesmith.merge_ops.architectures.architecture import is_before_layers, layer_of, with_layer
 
 Tensors = dict[str, torch.Tensor]
@@ -247,7 +247,7 @@ def test_a_bank_opens_each_model_once(in_llama: Path) -> None:
 
 def test_a_resident_bank_keeps_copies(in_llama: Path) -> None:
     key = ("a", "model.norm.weight")
-    mapped, resident = ModelBank(("a",)), ModelBank(("a",), resident=True)
+    mapped, resident = ModelBank(("a",)), ModelBank(("a",), residency=Residency(resident=True))
     assert torch.equal(mapped.tensor(key), resident.tensor(key))
     assert resident.tensor(key) is resident.tensor(key)
 

@@ -15,6 +15,7 @@ from mergesmith.merge_ops import (
     MergeError,
     ModelBank,
     RecipeWarning,
+    Residency,
     WeightsDigest,
     materialize,
     parse_recipe,
@@ -80,7 +81,7 @@ def folder(in_llama: Path) -> Path:
 
 def merged(text: str, *, resident: bool = False) -> dict[str, torch.Tensor]:
     recipe = parse_recipe(text)
-    return dict(materialize(recipe, ModelBank(recipe.references(), resident=resident)))
+    return dict(materialize(recipe, ModelBank(recipe.references(), residency=Residency(resident=resident))))
 
 
 def on_disk(folder: Path, *texts: str) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from tiny_models import write_model
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops import ModelBank, Recipe, VocabularyWarning, materialize, parse_recipe, plan_merge
+from mergesmith.merge_ops import ModelBank, Recipe, Residency, VocabularyWarning, materialize, parse_recipe, plan_merge
 from mergesmith.merge_ops.vocabulary.embedding_rows import mean_row
 from mergesmith.merge_ops.vocabulary.output_vocabulary import output_vocabulary
 
@@ -171,7 +171,7 @@ def test_statistics_are_those_of_the_rebuilt_tensors(zoo: Path) -> None:
 
 def test_a_resident_bank_gives_the_same(zoo: Path) -> None:
     recipe, _, tensors = merged(BOTH + "tokenizer_source: union")
-    bank = ModelBank(recipe.references(), resident=True)
+    bank = ModelBank(recipe.references(), residency=Residency(resident=True))
     for _ in range(2):
         for name, tensor in materialize(recipe, bank):
             assert torch.equal(tensor, tensors[name])
@@ -266,4 +266,4 @@ def test_equal_vocabularies_are_not_touched(zoo: Path) -> None:
         warnings.simplefilter("error")
         _, bank, tensors = merged(text + "tokenizer_source: union")
     assert all(torch.equal(tensor, plain[name]) for name, tensor in tensors.items())
-    assert not bank._derived
+    assert not bank.tensors._derived

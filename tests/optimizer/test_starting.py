@@ -14,7 +14,7 @@ from tiny_models import write_family
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
 import json, sys
-from mergesmith.optimizer.cli import main
+from mergesmith.optimizer.commands.cli import main
 try:
     main()
 finally:
