@@ -1,4 +1,4 @@
-"""From a recipe to merged tensors, one alive at a time: the one place that casts, seeds and names them in errors."""
+"""Turns the tasks of a merge plan into jobs for the executors, and yields the merged tensors."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ DEVICE_BATCH_ELEMENTS = 1 << 28  # on other devices, where a kernel launch costs
 
 
 class MergeError(RuntimeError):
-    """A tensor could not be merged with the recipe's numbers; the message names it."""
+    """A tensor cannot be merged with the recipe's parameter values; the message names it."""
 
 
 def materialize_plan(plan: MergePlan, bank: ModelBank) -> Iterator[tuple[str, torch.Tensor]]:
-    """Merge a recipe: yields (canonical checkpoint name, tensor in the output dtype on its home device), by name.
+    """Yield (canonical checkpoint name, merged tensor in the output dtype on its home device), sorted by name.
 
-    The output dtype is the recipe's out_dtype, else its dtype, else what the inputs promote to. Inputs are cast to the
-    recipe's dtype first, as in mergekit; the arithmetic is float32 (float64 where an input is).
+    The output dtype is the recipe's out_dtype, else its dtype, else the promoted dtype of the inputs. Inputs are cast
+    to the recipe's dtype first, as in mergekit; the arithmetic is float32 (float64 if an input is).
 
     Raises:
-        UserError: the sources do not fit the recipe.
-        MergeError: a method's numbers define no tensor.
+        MergeError: the parameter values define no tensor.
     """
     for task in plan.tasks:
         yield task.name, merge_task(plan, task, bank.at_home(task.name))
@@ -43,10 +42,10 @@ def materialize_plan(plan: MergePlan, bank: ModelBank) -> Iterator[tuple[str, to
 
 @torch.no_grad()
 def merge_task(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tensor:
-    """One output tensor of a plan.
+    """Merge one output tensor of a plan.
 
     Raises:
-        MergeError: the method's numbers define no tensor; the message names it.
+        MergeError: the parameter values define no tensor.
     """
     job = job_of(plan, task, bank)
     if isinstance(job, torch.Tensor):
@@ -62,12 +61,13 @@ def merge_in_batches(
     bank: ModelBank,
     target: Callable[[str], torch.Tensor | None],
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Merge tensors, small ones together; each into `target(name)` where that has the output's dtype, else a new one.
+    """Yield merged tensors by name, merging small ones in batches.
 
-    A tensor is valid until the next is asked for.
+    A tensor is written to `target(name)` if that has the output's dtype, else to a new tensor. It is valid until the
+    next one is requested.
 
     Raises:
-        MergeError: the method's numbers define no tensor; the message names it.
+        MergeError: the parameter values define no tensor.
     """
     batch: dict[str, TensorJob] = {}
     elements = temporary = 0
@@ -141,7 +141,7 @@ def _method_plan(plan: MergePlan, task: TensorTask, statistics: InputStatistics)
 
 
 def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> TensorSpec:
-    """Shape and dtype of one output tensor, before it is made."""
+    """Return shape and dtype of an output tensor without merging it."""
     entries = [bank[model].entries[name] for model, name in task.inputs]
     model, name = task.inputs[0]
     shape, dtype = entries[0].shape, entries[0].dtype
@@ -156,10 +156,10 @@ def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> TensorSpe
 def _same(tensors: Sequence[torch.Tensor], task: TensorTask) -> torch.Tensor:
     if any(not torch.equal(tensors[0], other) for other in tensors[1:]):
         models = ", ".join(f"'{model}'" for model, _ in task.inputs)
-        raise MergeError(f"tensor '{task.name}' holds no floating-point numbers and differs between {models}")
+        raise MergeError(f"tensor '{task.name}' is not of a floating-point dtype and differs between {models}")
     return tensors[0]
 
 
 def torch_dtype(name: str | None) -> torch.dtype | None:
-    """The torch dtype of a recipe's dtype name."""
+    """Return the torch dtype of a dtype name in a recipe; None for None."""
     return None if name is None else getattr(torch, name)

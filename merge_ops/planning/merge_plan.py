@@ -1,4 +1,4 @@
-"""The records of a planned merge: one task per output tensor."""
+"""The records of a planned merge, with one task per output tensor."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..vocabulary.output_vocabulary import OutputVocabulary
 
 @dataclass(frozen=True)
 class TensorTask:
-    """One output tensor: canonical output name, inputs in order, the base's place among them, resolved parameters.
+    """One output tensor: canonical name, inputs in order, and resolved parameter values with the index of the base.
 
-    `copied` says that its one input is taken as it is, whatever the method.
+    If `copied`, its only input is used unchanged, whatever the method.
     """
 
     name: str
@@ -27,8 +27,7 @@ class TensorTask:
 class MergePlan:
     """All output tensors of a recipe, sorted by name.
 
-    `asked` is the recipe as it was given; `recipe` is the same with its intermediates as references into the bank.
-
+    `asked` is the original recipe; `recipe` is the same with references into the bank instead of intermediates.
     `layers` gives for every output layer the layer whose settings it has, as (reference, layer) of the slice's first
     source (without slices, of the donor). `vocabulary` is the output's, None if the sources' vocabularies agree.
     """

@@ -1,4 +1,4 @@
-"""The config.json of a merged model: the donor's, with what the merge changed."""
+"""The config.json of a merged model: the donor's, with the changes that the merge makes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..vocabulary.token_ids import CONFIG, follow_vocabulary
 if TYPE_CHECKING:
     from .merge_plan import MergePlan
 
-# Settings that list layers by their numbers, and others that could only be mistaken for one value per layer.
+# Settings that list numbers of layers, and settings that are lists but never have one value per layer.
 LAYER_NUMBERS = ("mlp_only_layers", "full_attn_idxs", "moe_layers", "attn_layer_indices", "cross_attention_layers")
 NEVER_PER_LAYER = re.compile(r"architectures$|_tokens?$|_ids?$|_section$")
 
 
 def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
-    """The donor's config.json with the output's depth, per-layer lists, vocabulary and dtype."""
+    """Return the donor's config.json with the output's depth, per-layer lists, vocabulary and dtype."""
     donor = bank[plan.donor]
     config = {key: _without_dtype(value) for key, value in donor.config.items()}
     depth, own = len(plan.layers), donor.architecture
@@ -47,17 +47,17 @@ def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
 
 
 def _without_dtype(value: Any) -> Any:
-    """A part's configuration without a dtype of its own: there is one for the whole model."""
+    """Return the configuration of a part without its dtype: the whole model has one dtype."""
     if not isinstance(value, dict):
         return value
     return {key: entry for key, entry in value.items() if key not in ("dtype", "torch_dtype")}
 
 
 def layer_settings(plan: MergePlan, bank: ModelBank) -> dict[str, list[Any]]:
-    """The settings that speak of single layers and that the output's order of layers changes, with their new values.
+    """Return the per-layer settings (such as `layer_types`) that change when the layers are reordered.
 
-    They come from the configuration as transformers completes it: what it would derive from the old order (every second
-    layer slides) has to be written out for the new one.
+    They are taken from the configuration as transformers completes it: values that it would derive from the number of a
+    layer (such as sliding attention in every second one) must be written explicitly for another order.
     """
     own = bank[plan.donor].architecture
     changed: dict[str, list[Any]] = {}
@@ -77,7 +77,7 @@ def layer_settings(plan: MergePlan, bank: ModelBank) -> dict[str, list[Any]]:
 
 
 def output_dtype(plan: MergePlan, bank: ModelBank) -> str:
-    """The name of the dtype that the merged model is in: that of most of its floating-point tensors."""
+    """Return the name of the merged model's dtype: the recipe's, else that of most floating-point tensors."""
     named = plan.recipe.out_dtype or plan.recipe.dtype
     if named is not None:
         return named

@@ -1,4 +1,4 @@
-"""From a recipe to what happens to every output tensor: its inputs, its base, its numbers. Reads no weight."""
+"""Plans a recipe: the inputs, base and parameter values of every output tensor. Reads no weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_nu
 
 @dataclass(frozen=True)
 class _Structure:
-    """What plans of recipes with the same structure share; see `structure.py`."""
+    """The values that plans of recipes with the same structure share; see `structure.py`."""
 
     outputs: tuple[tuple[Output, ...], ...]  # by part
     layers: tuple[tuple[str, int], ...]
@@ -31,10 +31,10 @@ class _Structure:
 
 
 def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
-    """The plan of a recipe whose models, intermediates too, the bank has open; `asked` is the recipe as it was given.
+    """Plan a recipe whose models, intermediates included, are open in the bank; `asked` is the original recipe.
 
     Raises:
-        UserError: the sources do not fit each other or the recipe; everything that differs is listed.
+        UserError: the sources are not compatible with each other or with the recipe; all differences are listed.
     """
     parts = list(part_recipes(recipe, bank))
     key = ("structure", without_numbers(recipe).digest)
@@ -60,7 +60,7 @@ def _structure(recipe: Recipe, parts: Iterable[PartRecipe], bank: ModelBank) -> 
     for part, found in zip(made, outputs, strict=True):
         check_fit(part.own.recipe, bank, [(o.name, o.inputs) for o in found], part.slices, part=part.own.part)
     vocabulary = output_vocabulary(recipe, bank)
-    if vocabulary is not None:  # faults of its rules are told before any tensor is read
+    if vocabulary is not None:  # reports faults of its rules before any tensor is read
         for output in (output for found in outputs for output in found):
             rebuilt_keys(vocabulary, recipe, output.inputs, bank, None)
     text = next(part for part in made if part.own.part == TEXT)
@@ -68,7 +68,7 @@ def _structure(recipe: Recipe, parts: Iterable[PartRecipe], bank: ModelBank) -> 
 
 
 def _tasks(own: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iterator[TensorTask]:
-    """The outputs with their numbers. Tensors at one place whose names match the same filters have the same ones."""
+    """Yield tasks. Tensors at the same place whose names match the same filters share their parameter values."""
     if own.copied:
         yield from (TensorTask(o.name, o.inputs, ParameterValues({}, (), None), copied=True) for o in outputs)
         return
@@ -85,7 +85,7 @@ def _tasks(own: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Itera
 
 
 class _Resolver:
-    """The numbers of one part's tensors."""
+    """Resolves the parameter values of the tensors of one part."""
 
     def __init__(self, own: PartRecipe, bank: ModelBank) -> None:
         self.recipe, self.method = own.recipe, get_method(own.recipe.merge_method)
@@ -93,7 +93,7 @@ class _Resolver:
 
     @property
     def filters(self) -> set[str]:
-        """All that the recipe's rules go by."""
+        """The filters of all rules."""
         levels = [self.recipe.parameters]
         for part in self.slices:
             levels += [part.parameters, *(source.parameters for source in part.sources)]
@@ -101,10 +101,10 @@ class _Resolver:
         return {rule.filter for rule in rules if rule.filter is not None}
 
     def numbers(self, output: Output) -> ParameterValues:
-        """Those of one output tensor.
+        """Return the parameter values of one output tensor.
 
         Raises:
-            UserError: a parameter that must be given is not.
+            UserError: a required parameter is missing.
         """
         place, part = output.place, self.slices[output.place.slice]
         base: int | None = None
@@ -130,7 +130,7 @@ class _Resolver:
 
 
 def _value(parameter: Parameter, levels: tuple[Parameters, ...], tensor_name: str, depth: float) -> Number | None:
-    """The first level that has a matching rule decides; then the default."""
+    """Return the value of the first level that has a matching rule, else the default."""
     for level in levels:
         setting = level.get(parameter.name)
         value = None if setting is None else setting.at(tensor_name, depth)

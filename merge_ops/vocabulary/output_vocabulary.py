@@ -1,8 +1,8 @@
-"""The vocabulary of a merged model: which token stands for which id, and the tokenizer that says so.
+"""The vocabulary of a merged model: its tokens and ids, and its tokenizer.
 
-`union` starts from the first model's tokenizer (the base's, where there is one), whose ids stay. The tokens that only
-the other models have follow: first ordinary ones, then added ones (special tokens and the like), each by model in the
-recipe's order, then by id. mergekit adds the same tokens, in an order that changes from run to run.
+`union` starts from the tokenizer of the base (else of the first model), whose ids are kept. Tokens of the other models
+follow: ordinary ones first, then added ones (such as special tokens), each by model in the recipe's order, then by id.
+mergekit adds the same tokens, in an order that changes from run to run.
 """
 
 from __future__ import annotations
@@ -24,15 +24,23 @@ SAME_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class VocabularyWarning(UserWarning):
-    """Tokens get rows or settings that the user may not expect."""
+    """Some tokens get rows or settings that the user may not expect."""
 
 
 @dataclass(frozen=True, eq=False)
 class OutputVocabulary:
-    """The output's tokens and ids, in the order of ids, and the number of rows of its embeddings.
+    """The tokens and ids of the output, sorted by id, and its number of embedding rows.
 
-    `origin` is the model whose tokenizer it starts from; `extended` says that tokens were added to that, or flags
-    changed. `models` are those that are merged, `digest` is that of (token, id) pairs and `size`.
+    Attributes:
+        section: the recipe's section that it was built from.
+        models: the merged models.
+        origin: the model whose tokenizer it starts from.
+        tokenizer: the output's tokenizer.
+        extended: whether the tokenizer differs from the origin's by added tokens or changed flags.
+        tokens: the tokens, sorted by id.
+        ids: their ids, int64.
+        size: number of embedding rows.
+        digest: SHA-256 of size and (token, id) pairs.
     """
 
     section: TokenizerSection
@@ -47,9 +55,9 @@ class OutputVocabulary:
 
 
 def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | None:
-    """The vocabulary of a recipe's output; None where the recipe leaves it to its models, which agree.
+    """Return the vocabulary of a recipe's output, or None if the recipe does not specify one and its models agree.
 
-    Built once for a bank, a section and a set of models.
+    Cached in the bank by section and models.
 
     Raises:
         UserError: a model's tokenizer is missing or cannot be loaded.
@@ -62,7 +70,7 @@ def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | Non
 
 
 def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:
-    """Whether two recipes' outputs have the same tokens under the same ids; both must say what their vocabulary is."""
+    """Whether the outputs of two recipes have the same tokens and ids; False if a recipe specifies no vocabulary."""
     first, second = output_vocabulary(one, bank), output_vocabulary(other, bank)
     if first is None or second is None:
         return False
@@ -70,18 +78,18 @@ def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:
 
 
 def model_vocabulary(model: str, bank: ModelBank) -> Mapping[str, int]:
-    """The ids of a model's tokens, without those for which it has no row."""
+    """Return the ids of a model's tokens, except those without an embedding row."""
     return bank.remember(("model vocabulary", model), lambda: _with_rows(model, bank))
 
 
 def rows_of(model: str, bank: ModelBank) -> int:
-    """How many rows a model's embedding has."""
+    """Return the number of rows of a model's embedding."""
     architecture = bank[model].architecture
     return architecture.shapes[architecture.vocabulary[0]][0]
 
 
 def tokenizer_model(recipe: Recipe) -> str:
-    """The model whose tokenizer a recipe's output starts from."""
+    """Return the model whose tokenizer a recipe's output starts from."""
     if recipe.vocabulary is None:
         return recipe.donor
     return recipe.vocabulary.source_model or recipe.references()[0]
@@ -121,7 +129,7 @@ def _build(section: TokenizerSection, models: tuple[str, ...], bank: ModelBank) 
 
 
 def _add_others(tokenizer: Any, models: Sequence[str], bank: ModelBank) -> None:
-    """Add the tokens of `models` to the first one's tokenizer."""
+    """Add the tokens of `models` to `tokenizer`."""
     known = tokenizer.get_vocab()
     ordinary: dict[str, None] = {}
     added: dict[str, Any] = {}
@@ -138,10 +146,10 @@ def _add_others(tokenizer: Any, models: Sequence[str], bank: ModelBank) -> None:
     tokenizer.add_tokens([token for token in ordinary if token not in added])
     tokenizer.add_tokens(list(added.values()))
     if clashes:
-        told = ", ".join(map(repr, list(clashes)[:6]))
+        examples = ", ".join(map(repr, list(clashes)[:6]))
         warnings.warn(
-            f"tokenizer: {len(clashes)} added tokens have different settings in different models; the first model's "
-            f"count: {told}",
+            f"tokenizer: {len(clashes)} added tokens have different settings in different models; those of the "
+            f"first model are used: {examples}",
             VocabularyWarning,
             stacklevel=2,
         )

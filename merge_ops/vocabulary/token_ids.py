@@ -1,4 +1,4 @@
-"""Token ids in a model's configuration files follow the output's vocabulary."""
+"""Translates the token ids in a model's configuration files to the output's vocabulary."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def follow_vocabulary(
     *,
     part: str | None = None,
 ) -> dict[str, Any]:
-    """A model's configuration file with the ids of tokens as they are in the output; `part` is the file's key for it.
+    """Return a model's configuration file with token ids of the output; `part` is the key of the part in the file.
 
-    Where the output's tokenizer starts from another model, what that model's `file` says counts. Else an id keeps its
-    token: it becomes the token's id in the output, and null, or one less in a list, where the output lacks the token.
-    What stands beside the parts of a model of several (an image's placeholder) may not be null: such an id stays.
+    If the output's tokenizer starts from another model, the ids in that model's `file` are used. Other ids become the
+    id of the same token in the output; if the output lacks the token, they become null, or are dropped from a list.
+    Ids at the top level of a multi-part model (such as an image placeholder) must not be null: they are kept instead.
     """
     followed = dict(document)
     several = part is None and file == CONFIG and bank[model].architecture.text_key is not None

@@ -166,7 +166,7 @@ def test_a_merge_with_adapters(pair: tuple[Path, Path]) -> None:
         for name in checkpoint.adapter.changes:
             torch.testing.assert_close(out.tensor(name), checkpoint.tensor(name), rtol=1e-6, atol=1e-7)
     assert sorted(path.name for path in Path().iterdir()) == ["base", "lora", "other", "out"]
-    with pytest.raises(UserError, match=r"holds the source 'base\+lora'; it is not overwritten"):
+    with pytest.raises(UserError, match=r"contains the source 'base\+lora'; it is not overwritten"):
         Path("lora/config.json").write_text("{}")
         write_merge(recipe, ModelBank(recipe.references()), Path("lora"), overwrite=True)
 

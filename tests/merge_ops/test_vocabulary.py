@@ -154,7 +154,9 @@ def test_means(count: int) -> None:
 
 def test_tokens_of_no_model_are_zeros_and_told(zoo: Path) -> None:
     text = "merge_method: passthrough\nmodels: [{model: base}]\ntokenizer_source: a"
-    with pytest.warns(VocabularyWarning, match=r"4 tokens are in none of the models .* zeros: 'x', 'y', '<\|im_sta"):
+    with pytest.warns(
+        VocabularyWarning, match=r"4 tokens are in none of the merged models.* zeros: 'x', 'y', '<\|im_sta"
+    ):
         found = rows(text)
     assert torch.equal(found["x"], torch.zeros(16))
 
@@ -198,10 +200,10 @@ def test_tied_embeddings_stay_tied(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("{source: b}", "tokenizer.tokens.x.source: 'b' has no token 'x'; name another token of it, or a token_id"),
+        ("{source: b}", "tokenizer.tokens.x.source: 'b' has no token 'x'; name one of its tokens, or a token_id"),
         ("{source: {kind: model_token, model: b, token: q}}", "'b' has no token 'q'"),
         ("{source: {kind: model_token, model: b, token_id: 24}}", "must be below 24, the rows of 'b', but is 24"),
-        ("{source: c}", "'c' is not merged here, so it has no row to give; it can be 'base', 'a', 'b'"),
+        ("{source: c}", "'c' is not among the merged models; use one of 'base', 'a', 'b'"),
     ],
 )
 def test_rules_that_name_nothing(zoo: Path, rule: str, message: str) -> None:
