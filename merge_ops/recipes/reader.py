@@ -1,7 +1,7 @@
-"""Reads mergekit's YAML into a `Recipe`: mergekit's meaning, strict where mergekit is silent.
+"""Reads mergekit's YAML into a `Recipe` with the same meaning, but reports mistakes that mergekit ignores.
 
-Every fault is collected with the path of its key. Keys that mergekit knows but that change nothing are warnings
-(`RecipeWarning`), so that recipes from the wild load; with `lenient` unknown keys are warnings too.
+All faults are collected with the path of their key. Keys that mergekit knows but that have no effect are warnings
+(`RecipeWarning`), so that existing recipes load; with `lenient`, unknown keys are warnings too.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class RecipeWarning(UserWarning):
 
 
 def read_recipe(path: str | Path, *, lenient: bool = False) -> Recipe:
-    """The recipe in a YAML file.
+    """Return the recipe in a YAML file.
 
     Raises:
-        UserError: the file cannot be read, or holds faults (all of them are listed).
+        UserError: the file cannot be read, or has faults, which are all listed.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -50,10 +50,10 @@ def read_recipe(path: str | Path, *, lenient: bool = False) -> Recipe:
 
 
 def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> Recipe:
-    """The recipe in YAML text; `where` names it in messages.
+    """Return the recipe in YAML text; `where` names it in messages.
 
     Raises:
-        UserError: the text holds faults (all of them are listed).
+        UserError: the text has faults, which are all listed.
     """
     documents = load_documents(text, where=where)
     if len(documents) > 1:
@@ -62,7 +62,11 @@ def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> 
 
 
 def recipe_from_document(document: object, *, where: str = "recipe", lenient: bool = False) -> Recipe:
-    """The recipe in a parsed YAML document (mappings, lists, scalars)."""
+    """Return the recipe in a parsed YAML document (mappings, lists, scalars).
+
+    Raises:
+        UserError: the document has faults, which are all listed.
+    """
     if not isinstance(document, dict):
         raise UserError(f"{where}: a recipe is a mapping with the key merge_method, but this is {_kind(document)}")
     block = document.get("mergesmith")
@@ -71,7 +75,7 @@ def recipe_from_document(document: object, *, where: str = "recipe", lenient: bo
         return _joined([*block["intermediates"], {**document, "mergesmith": rest}], where, lenient)
     faults = Faults(where)
     recipe = _Reader(faults, where, lenient).recipe(document)
-    faults.found = list(dict.fromkeys(faults.found))  # several slices may share one fault
+    faults.found = list(dict.fromkeys(faults.found))  # several slices may have the same fault
     faults.raise_if_any()
     assert recipe is not None, "Should not reach."
     return recipe
@@ -83,7 +87,9 @@ def _joined(documents: list[Any], where: str, lenient: bool) -> Recipe:
 
     recipe, unused = join_documents(documents, where, read)
     for name in unused:
-        warnings.warn(f"{where}: '{name}' is used by no other document and is left out", RecipeWarning, stacklevel=3)
+        warnings.warn(
+            f"{where}: '{name}' is not used by any other document and is ignored", RecipeWarning, stacklevel=3
+        )
     return recipe
 
 
@@ -92,7 +98,7 @@ def _kind(value: object) -> str:
 
 
 class _Reader:
-    """Walks one document; every method returns what it could read and records what it could not."""
+    """Reads one document; every method returns what it could read and records faults."""
 
     def __init__(self, faults: Faults, where: str, lenient: bool) -> None:
         self.faults, self.where, self.lenient = faults, where, lenient
@@ -123,7 +129,7 @@ class _Reader:
         base: str | None,
         above: Parameters,
     ) -> Module:
-        """The models or slices of a recipe, or of a module of it; `above` are the parameters that count there too."""
+        """Return the models or slices of a recipe or module; `above` are the parameters that apply there too."""
         dot = f"{place}." if place else ""
         models = tuple(
             self.source(entry, f"{dot}models[{i}]", reader, base, sliced=False)
@@ -157,7 +163,7 @@ class _Reader:
             yield str(name), Module(inputs.models, inputs.slices, own)
 
     def rest(self, document: dict[str, Any]) -> dict[str, Any]:
-        """What means the same for every method."""
+        """Return the settings that do not depend on the method, as keyword arguments of `Recipe`."""
         block = self.block(document.get("mergesmith", {}))
         return {
             "dtype": self.dtype(document.get("dtype"), "dtype"),

@@ -161,7 +161,7 @@ def test_recipes_say_what_mergekit_cannot_run() -> None:
     assert plain.beyond_mergekit is None
     sloped = Recipe("ties", sources, base_model="base", parameters={"lines": Setting((Rule((0.0, 0.5)),))})
     own = Recipe("iso_c", (Source("a"),), base_model="base")
-    for recipe, reason in ((sloped, "mergekit has no parameter lines"), (own, "iso_c is no method of mergekit's")):
+    for recipe, reason in ((sloped, "mergekit has no parameter lines"), (own, "iso_c is not a method of mergekit")):
         assert reason in recipe.to_document()["mergesmith"]["mergekit"]
         again = parse_recipe(recipe.to_yaml())
         assert again == recipe
