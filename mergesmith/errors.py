@@ -24,11 +24,11 @@ class Faults:
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
-        self.found: list[str] = []
+        self.messages: list[str] = []
 
     def add(self, place: str, message: str) -> None:
         """Record a fault at `place` (a key path, tensor name or file); an empty place means the whole subject."""
-        self.found.append(f"{place}: {message}" if place else message)
+        self.messages.append(f"{place}: {message}" if place else message)
 
     def raise_if_any(self) -> None:
         """Raise one UserError that lists all faults; return if there are none.
@@ -36,10 +36,11 @@ class Faults:
         Raises:
             UserError: at least one fault was added.
         """
-        if len(self.found) == 1:
-            raise UserError(f"{self.subject}: {self.found[0]}")
-        if self.found:
-            raise UserError("\n".join([f"{self.subject}: {len(self.found)} faults", *(f"  - {f}" for f in self.found)]))
+        messages = list(dict.fromkeys(self.messages))  # several places may report the same fault
+        if len(messages) == 1:
+            raise UserError(f"{self.subject}: {messages[0]}")
+        if messages:
+            raise UserError("\n".join([f"{self.subject}: {len(messages)} faults", *(f"  - {m}" for m in messages)]))
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

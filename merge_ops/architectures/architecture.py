@@ -59,8 +59,8 @@ class Architecture:
 
         The name of a fused tensor, which holds several canonical ones, is returned unchanged.
         """
-        found = self.names.canonical(name)
-        return None if found is None else next((whole for whole, part in found.items() if part is None), name)
+        tensors = self.names.canonical(name)
+        return None if tensors is None else next((whole for whole, part in tensors.items() if part is None), name)
 
     def part(self, name: str) -> str:
         """Return the part of the model that a tensor belongs to; a model of one part is a text decoder."""

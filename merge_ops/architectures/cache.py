@@ -38,11 +38,11 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
             return _from_document(json.loads(file.read_text(encoding="utf-8")), lambda: _live_names(folder, reference))
     from .meta_model import architecture_of as work_out  # takes seconds to import
 
-    found = work_out(folder, reference, trust_remote_code=trust_remote_code)
+    architecture = work_out(folder, reference, trust_remote_code=trust_remote_code)
     if file is not None:
         with suppress(OSError):  # the cache is only an optimization
-            _keep(file, _document(found))
-    return found
+            _keep(file, _document(architecture))
+    return architecture
 
 
 def _live_names(folder: Path, reference: str) -> LiveNames:
@@ -62,9 +62,9 @@ def _file_of(folder: Path) -> Path | None:
 
 
 def _cache() -> Path:
-    own = os.environ.get("MERGESMITH_CACHE")
+    configured = os.environ.get("MERGESMITH_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(own) if own else Path(shared).expanduser() / "mergesmith") / "architectures"
+    return (Path(configured) if configured else Path(shared).expanduser() / "mergesmith") / "architectures"
 
 
 @lru_cache(maxsize=1)

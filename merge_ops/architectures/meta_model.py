@@ -73,8 +73,8 @@ def _architecture(config: Any, reference: str, *, trust_remote_code: bool) -> Ar
     # transformers names tied tensors by module; files may use other names.
     tied: dict[str, str] = dict(getattr(model, "all_tied_weights_keys", None) or {})
     state = model.state_dict()
-    found = renamed_only(model, {name: state[name] for name in (*tied, *tied.values())})
-    renamed = {live: name for name, live in (found or {}).items()}
+    live_names = renamed_only(model, {name: state[name] for name in (*tied, *tied.values())})
+    renamed = {live: name for name, live in (live_names or {}).items()}
     ties = {renamed.get(one, one): renamed.get(other, other) for one, other in tied.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in saved.items() if name not in ties}
     transposed = {id(part.weight) for part in model.modules() if isinstance(part, Conv1D)}

@@ -45,9 +45,9 @@ class LiveNames:
 
     @cached_property
     def _conversions(self) -> tuple[list[WeightRenaming], list[WeightConverter]]:
-        found = get_model_conversion_mapping(self.model)
-        renamings = [entry for entry in found if isinstance(entry, WeightRenaming)]
-        return renamings, [entry for entry in found if isinstance(entry, WeightConverter)]
+        conversions = get_model_conversion_mapping(self.model)
+        renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
+        return renamings, [entry for entry in conversions if isinstance(entry, WeightConverter)]
 
     @cached_property
     def _renamed(self) -> dict[str, str]:
@@ -60,8 +60,8 @@ class LiveNames:
             # In a group with fused tensors, each tensor is tested by itself.
             pieces = [tensors] if renamed_only(self.model, tensors) else [{n: t} for n, t in tensors.items()]
             for piece in pieces:
-                found = renamed_only(self.model, piece) or {}
-                renamed.update({live: name for name, live in found.items()})
+                live_names = renamed_only(self.model, piece) or {}
+                renamed.update({live: name for name, live in live_names.items()})
         return renamed
 
     def _parts(self, live: str) -> dict[str, Part]:

@@ -74,13 +74,13 @@ class LoraAdapter:
         update = self._updates.get(name)
         if update is None:
             return tensor
-        work = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
         # Copies, because the bits of a product may depend on the alignment of its factors in a mapped file.
-        down, up = (self._file.tensor(n).to(work, copy=True) for n in (update.down, update.up))
+        down, up = (self._file.tensor(n).to(dtype, copy=True) for n in (update.down, update.up))
         with one_thread():
             product = up @ down
         product = (product.T if update.transposed else product).mul_(update.scale)
-        return product.add_(tensor.to(work)).to(tensor.dtype).contiguous()
+        return product.add_(tensor.to(dtype)).to(tensor.dtype).contiguous()
 
     def _open(self) -> TensorFile:
         for name in WEIGHTS:

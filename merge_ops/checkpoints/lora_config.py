@@ -89,16 +89,16 @@ def _numbers(config: Mapping[str, Any], faults: Faults) -> LoraConfig:
         return 1
 
     def pattern(key: str) -> dict[str, float]:
-        found = config.get(key) or {}
-        if not isinstance(found, dict):
-            faults.add(key, f"must be a mapping from module names to numbers, but is {found!r}")
+        values = config.get(key) or {}
+        if not isinstance(values, dict):
+            faults.add(key, f"must be a mapping from module names to numbers, but is {values!r}")
             return {}
-        for name in found:
+        for name in values:
             try:
                 re.compile(name)
             except re.error as error:
                 faults.add(f"{key}.{name}", f"is not a regular expression: {error}")
-        return {name: number(value, f"{key}.{name}") for name, value in found.items()}
+        return {name: number(value, f"{key}.{name}") for name, value in values.items()}
 
     return LoraConfig(
         rank=number(config.get("r"), "r"),

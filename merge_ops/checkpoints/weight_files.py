@@ -198,8 +198,8 @@ def _tensors_of(content: object, path: Path, reference: str) -> dict[str, torch.
 
 
 def _wanted(error: pickle.UnpicklingError) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return f"Python objects ({found.group(1)})" if found else "Python objects"
+    match = re.search(r"GLOBAL (\S+)", str(error))
+    return f"Python objects ({match.group(1)})" if match else "Python objects"
 
 
 def _not_merged(reference: str, name: str, dtype: object) -> UserError:

@@ -68,17 +68,17 @@ def device_map(model: Any, devices: Sequence[torch.device], memory: Sequence[int
     Raises:
         UserError: transformers does not declare which modules must stay whole, or there are more devices than parts.
     """
-    found = units(model)
-    if len(found) < len(devices):
+    parts = units(model)
+    if len(parts) < len(devices):
         raise UserError(
-            f"{type(model).__name__} has {len(found)} parts that must stay whole, fewer than the {len(devices)} "
+            f"{type(model).__name__} has {len(parts)} parts that must stay whole, fewer than the {len(devices)} "
             "devices of a worker; lower workers.gpus_per_worker"
         )
-    ends = partition([unit.nbytes for unit in found], memory)
+    ends = partition([unit.nbytes for unit in parts], memory)
     return {
         name: device
         for device, (start, end) in zip(devices, pairwise((0, *ends)), strict=True)
-        for unit in found[start:end]
+        for unit in parts[start:end]
         for name in unit.names
     }
 
@@ -138,7 +138,7 @@ def units(model: Any) -> list[Unit]:
             if id(tensor) not in owner:
                 owner[id(tensor)] = at
                 nbytes[at] += tensor.nbytes
-    return [Unit(tuple(own), size) for own, size in zip(names, nbytes, strict=True)]
+    return [Unit(tuple(unit_names), size) for unit_names, size in zip(names, nbytes, strict=True)]
 
 
 def _parts(model: Any) -> tuple[list[str], list[str], list[str]]:
@@ -150,8 +150,8 @@ def _parts(model: Any) -> tuple[list[str], list[str], list[str]]:
     rest: list[str] = []
 
     def visit(module: torch.nn.Module, prefix: str) -> None:
-        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-        start.extend(prefix + name for name, _ in own)
+        tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        start.extend(prefix + name for name, _ in tensors)
         for name, child in module.named_children():
             path = prefix + name
             blocks = list(child.children()) if isinstance(child, torch.nn.ModuleList) else []

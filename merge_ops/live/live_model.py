@@ -126,7 +126,7 @@ class LiveModel:
         for task in tasks:
             views = self._views[task.name]
             groups.setdefault(views[0].target.device if views else self.bank.device, []).append(task)
-        yield from ((self.bank.on(device), own) for device, own in groups.items())
+        yield from ((self.bank.on(device), group) for device, group in groups.items())
 
     def _target(self, name: str) -> torch.Tensor | None:
         """Return the live tensor that a merged tensor can be written to directly, or None."""
@@ -138,8 +138,8 @@ class LiveModel:
         donor = self.bank[plan.donor]
         config = merged_config(plan, self.bank)
         # Without the donor's name: models that differ only in weights share one live model.
-        said = {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
-        key = json.dumps([said, donor.architecture.ties], sort_keys=True)
+        compared = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
+        key = json.dumps([compared, donor.architecture.ties], sort_keys=True)
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32

@@ -29,9 +29,9 @@ def staged(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[tuple[Tenso
         return
     groups = list(_groups(tasks, bank))
     keys = [list({key for task in group for key in task.inputs if bank.tensors.mapped(key)}) for group in groups]
-    tensors = ([bank.tensors.host(key) for key in own] for own in keys)
-    for group, own, copies in zip(groups, keys, streamed(tensors, bank.device), strict=True):
-        with bank.tensors.staging(dict(zip(own, copies, strict=True))):
+    tensors = ([bank.tensors.host(key) for key in group_keys] for group_keys in keys)
+    for group, group_keys, copies in zip(groups, keys, streamed(tensors, bank.device), strict=True):
+        with bank.tensors.staging(dict(zip(group_keys, copies, strict=True))):
             yield from ((task, task is group[-1]) for task in group)
 
 

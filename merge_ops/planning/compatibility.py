@@ -34,7 +34,7 @@ def check_fit(
     _check_layers(recipe, bank, slices, faults, part)
     if recipe.vocabulary is None:  # otherwise embeddings and heads are rebuilt for the output's vocabulary
         _check_vocabulary(recipe.references(), bank, faults)
-    if not faults.found:
+    if not faults.messages:
         _check_tensors(bank, list(tensors), slices, faults, part, vocabulary=recipe.vocabulary is not None)
     faults.raise_if_any()
 
@@ -107,19 +107,19 @@ def _check_tensors(
     missing: dict[str, list[str]] = {}
     shapes: list[str] = []
     for name, inputs in tensors:
-        found: dict[str, tuple[int, ...]] = {}
+        shape_of: dict[str, tuple[int, ...]] = {}
         compared: set[tuple[int, ...]] = set()
         for model, input_name in inputs:
             entry = bank[model].entries.get(input_name)
             if entry is None:
                 missing.setdefault(model, []).append(input_name)
             else:
-                found[model] = entry.shape
+                shape_of[model] = entry.shape
                 # Rows are rebuilt for the output's vocabulary, so their number may differ.
                 rebuilt = vocabulary and input_name in bank[model].architecture.vocabulary
                 compared.add(entry.shape[1:] if rebuilt else entry.shape)
         if len(compared) > 1:
-            shapes.append(f"{name} is " + ", ".join(f"{list(shape)} in '{model}'" for model, shape in found.items()))
+            shapes.append(f"{name} is " + ", ".join(f"{list(shape)} in '{model}'" for model, shape in shape_of.items()))
     for model, names in missing.items():
         tied = [n for n in names if n in bank[model].architecture.ties]
         why = " (it ties them to its embeddings, the others do not)" if tied == names else ""

@@ -83,11 +83,11 @@ def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
     for key, wanted in layer_settings(plan, bank).items():
         if list(layout.settings.get(key) or ()) != wanted:
             return f"{key} would have to be {wanted}, but transformers makes it {layout.settings.get(key)}"
-    own = bank[plan.donor].architecture
-    made = _layers(own, {t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
-    described = _layers(own, layout.shapes)
+    architecture = bank[plan.donor].architecture
+    merged = _layers(architecture, {t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
+    described = _layers(architecture, layout.shapes)
     for layer, (model, source) in enumerate(plan.layers):
-        one, other = made.get(layer, {}), described.get(layer, {})
+        one, other = merged.get(layer, {}), described.get(layer, {})
         names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
         if names:
             where = f"layer {layer} is layer {source} of '{model}'"
@@ -95,10 +95,10 @@ def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
     return None
 
 
-def _layers(own: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
+def _layers(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        layer = own.layer(name)
-        if layer is not None and own.part(name) == TEXT:
+        layer = architecture.layer(name)
+        if layer is not None and architecture.part(name) == TEXT:
             layers.setdefault(layer, {})[name] = shape
     return layers

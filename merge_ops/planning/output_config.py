@@ -24,23 +24,23 @@ def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
     """Return the donor's config.json with the output's depth, per-layer lists, vocabulary and dtype."""
     donor = bank[plan.donor]
     config = {key: _without_dtype(value) for key, value in donor.config.items()}
-    depth, own = len(plan.layers), donor.architecture
-    text = config if own.text_key is None else dict(config.get(own.text_key) or {})
-    if depth != own.num_layers:
-        text[own.layer_key] = depth
+    depth, architecture = len(plan.layers), donor.architecture
+    text = config if architecture.text_key is None else dict(config.get(architecture.text_key) or {})
+    if depth != architecture.num_layers:
+        text[architecture.layer_key] = depth
     text.update(layer_settings(plan, bank))
     vocabulary = plan.vocabulary
     if vocabulary is not None:
-        text = follow_vocabulary(text, plan.donor, CONFIG, vocabulary, bank, part=own.text_key)
-        if vocabulary.size != own.vocab_size:
-            text[own.vocabulary_key] = vocabulary.size
-            config.update({key: vocabulary.size for key in (own.vocabulary_key,) if key in config})
-    if own.text_key is None:
+        text = follow_vocabulary(text, plan.donor, CONFIG, vocabulary, bank, part=architecture.text_key)
+        if vocabulary.size != architecture.vocab_size:
+            text[architecture.vocabulary_key] = vocabulary.size
+            config.update({key: vocabulary.size for key in (architecture.vocabulary_key,) if key in config})
+    if architecture.text_key is None:
         config = text
     else:
         if vocabulary is not None:
             config = follow_vocabulary(config, plan.donor, CONFIG, vocabulary, bank)
-        config[own.text_key] = text
+        config[architecture.text_key] = text
     config.pop("torch_dtype", None)
     config["dtype"] = output_dtype(plan, bank)
     return config
@@ -59,16 +59,16 @@ def layer_settings(plan: MergePlan, bank: ModelBank) -> dict[str, list[Any]]:
     They are taken from the configuration as transformers completes it: values that it would derive from the number of a
     layer (such as sliding attention in every second one) must be written explicitly for another order.
     """
-    own = bank[plan.donor].architecture
+    architecture = bank[plan.donor].architecture
     changed: dict[str, list[Any]] = {}
-    for key, value in own.settings.items():
+    for key, value in architecture.settings.items():
         if not isinstance(value, list | tuple):
             continue
-        found = [bank[model].architecture.settings.get(key) or value for model, _ in plan.layers]
+        values = [bank[model].architecture.settings.get(key) or value for model, _ in plan.layers]
         if key in LAYER_NUMBERS:
-            new = [i for i, (_, layer) in enumerate(plan.layers) if layer in found[i]]
-        elif len(value) == own.num_layers and not NEVER_PER_LAYER.search(key):
-            new = [found[i][layer] for i, (_, layer) in enumerate(plan.layers) if layer < len(found[i])]
+            new = [i for i, (_, layer) in enumerate(plan.layers) if layer in values[i]]
+        elif len(value) == architecture.num_layers and not NEVER_PER_LAYER.search(key):
+            new = [values[i][layer] for i, (_, layer) in enumerate(plan.layers) if layer < len(values[i])]
         else:
             continue
         if new != list(value):

@@ -40,7 +40,7 @@ def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
     key = ("structure", without_numbers(recipe).digest)
     known = bank.recall(key)
     structure = _structure(recipe, parts, bank) if known is None else known
-    tasks = (task for own, outputs in zip(parts, structure.outputs, strict=True) for task in _tasks(own, outputs, bank))
+    tasks = (task for part, outs in zip(parts, structure.outputs, strict=True) for task in _tasks(part, outs, bank))
     plan = MergePlan(
         asked=asked,
         recipe=recipe,
@@ -55,24 +55,25 @@ def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
 
 
 def _structure(recipe: Recipe, parts: Iterable[PartRecipe], bank: ModelBank) -> _Structure:
-    made = [PartOutputs(own, bank) for own in parts]
-    outputs = tuple(tuple(part.outputs()) for part in made)
-    for part, found in zip(made, outputs, strict=True):
-        check_fit(part.own.recipe, bank, [(o.name, o.inputs) for o in found], part.slices, part=part.own.part)
+    listed = [PartOutputs(part, bank) for part in parts]
+    outputs = tuple(tuple(part_outputs.outputs()) for part_outputs in listed)
+    for part_outputs, outs in zip(listed, outputs, strict=True):
+        part, tensors = part_outputs.part, [(output.name, output.inputs) for output in outs]
+        check_fit(part.recipe, bank, tensors, part_outputs.slices, part=part.part)
     vocabulary = output_vocabulary(recipe, bank)
     if vocabulary is not None:  # reports faults of its rules before any tensor is read
-        for output in (output for found in outputs for output in found):
+        for output in (output for outs in outputs for output in outs):
             rebuilt_keys(vocabulary, recipe, output.inputs, bank, None)
-    text = next(part for part in made if part.own.part == TEXT)
+    text = next(part_outputs for part_outputs in listed if part_outputs.part.part == TEXT)
     return _Structure(outputs, tuple(text.layers()), vocabulary)
 
 
-def _tasks(own: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iterator[TensorTask]:
+def _tasks(part: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iterator[TensorTask]:
     """Yield tasks. Tensors at the same place whose names match the same filters share their parameter values."""
-    if own.copied:
+    if part.copied:
         yield from (TensorTask(o.name, o.inputs, ParameterValues({}, (), None), copied=True) for o in outputs)
         return
-    resolver = _Resolver(own, bank)
+    resolver = _Resolver(part, bank)
     filters = sorted(resolver.filters)
     known: dict[Hashable, ParameterValues] = {}
     for o in outputs:
@@ -87,16 +88,16 @@ def _tasks(own: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Itera
 class _Resolver:
     """Resolves the parameter values of the tensors of one part."""
 
-    def __init__(self, own: PartRecipe, bank: ModelBank) -> None:
-        self.recipe, self.method = own.recipe, get_method(own.recipe.merge_method)
-        self.slices = own.slices(bank[own.donor].architecture.depth(own.part))
+    def __init__(self, part: PartRecipe, bank: ModelBank) -> None:
+        self.recipe, self.method = part.recipe, get_method(part.recipe.merge_method)
+        self.slices = part.slices(bank[part.donor].architecture.depth(part.part))
 
     @property
     def filters(self) -> set[str]:
         """The filters of all rules."""
         levels = [self.recipe.parameters]
-        for part in self.slices:
-            levels += [part.parameters, *(source.parameters for source in part.sources)]
+        for run in self.slices:
+            levels += [run.parameters, *(source.parameters for source in run.sources)]
         rules = (rule for level in levels for setting in level.values() for rule in setting.rules)
         return {rule.filter for rule in rules if rule.filter is not None}
 
@@ -106,22 +107,22 @@ class _Resolver:
         Raises:
             UserError: a required parameter is missing.
         """
-        place, part = output.place, self.slices[output.place.slice]
+        place, run = output.place, self.slices[output.place.slice]
         base: int | None = None
         if self.method.base is not Base.IGNORED:
-            base_name = part.base_model or self.recipe.base_model
-            base = next((i for i, source in enumerate(part.sources) if source.model == base_name), None)
-        above = (part.parameters, self.recipe.parameters)
+            base_name = run.base_model or self.recipe.base_model
+            base = next((i for i, source in enumerate(run.sources) if source.model == base_name), None)
+        above = (run.parameters, self.recipe.parameters)
         tensor = {
             p.name: _value(p, above, output.name, place.depth)
             for p in self.method.parameters
             if p.scope is Scope.TENSOR
         }
-        per_input = tuple(self._of_input(part, i, name, base, place.depth) for i, (_, name) in enumerate(output.inputs))
+        per_input = tuple(self._of_input(run, i, name, base, place.depth) for i, (_, name) in enumerate(output.inputs))
         return ParameterValues(tensor, per_input, base, place.model_depth)
 
-    def _of_input(self, part: Slice, i: int, name: str, base: int | None, depth: float) -> dict[str, Any]:
-        levels = (part.sources[i].parameters, part.parameters, self.recipe.parameters)
+    def _of_input(self, run: Slice, i: int, name: str, base: int | None, depth: float) -> dict[str, Any]:
+        levels = (run.sources[i].parameters, run.parameters, self.recipe.parameters)
         return {
             p.name: _value(p, levels, name, depth)
             for p in self.method.parameters

@@ -75,7 +75,6 @@ def recipe_from_document(document: object, *, where: str = "recipe", lenient: bo
         return _joined([*block["intermediates"], {**document, "mergesmith": rest}], where, lenient)
     faults = Faults(where)
     recipe = _Reader(faults, where, lenient).recipe(document)
-    faults.found = list(dict.fromkeys(faults.found))  # several slices may have the same fault
     faults.raise_if_any()
     assert recipe is not None, "Should not reach."
     return recipe
@@ -158,9 +157,9 @@ class _Reader:
             self.keys(entry, ("models", "slices", "parameters"), place)
             if ("models" in entry) == ("slices" in entry):
                 self.faults.add(place, "exactly one of the keys models and slices must be given")
-            own = reader.read(entry.get("parameters"), f"{place}.parameters")
-            inputs = self.inputs(entry, place, method, reader, base, {**top, **own})
-            yield str(name), Module(inputs.models, inputs.slices, own)
+            settings = reader.read(entry.get("parameters"), f"{place}.parameters")
+            inputs = self.inputs(entry, place, method, reader, base, {**top, **settings})
+            yield str(name), Module(inputs.models, inputs.slices, settings)
 
     def rest(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return the settings that do not depend on the method, as keyword arguments of `Recipe`."""

@@ -181,7 +181,7 @@ class Recipe:
         document.update(inputs_document(self.models, self.slices, self.parameters))
         if self.modules:
             document["modules"] = {
-                part: inputs_document(own.models, own.slices, own.parameters) for part, own in self.modules
+                part: inputs_document(module.models, module.slices, module.parameters) for part, module in self.modules
             }
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
             if getattr(self, key) is not None:

@@ -162,16 +162,16 @@ def _average(
     sources: RowSources, places: np.ndarray, tensor: Callable[[int], torch.Tensor], dtype: torch.dtype
 ) -> torch.Tensor:
     """Return the means (len(places), ...) over the models that have the token, computed in float32 or float64."""
-    work = torch.float64 if dtype == torch.float64 else torch.float32
+    working = torch.float64 if dtype == torch.float64 else torch.float32
     total: torch.Tensor | None = None
     for model, own in enumerate(sources.own[:, places]):
         stored = tensor(model)
         if total is None:
-            total = torch.zeros((len(places), *stored.shape[1:]), dtype=work, device=stored.device)
+            total = torch.zeros((len(places), *stored.shape[1:]), dtype=working, device=stored.device)
         there = np.flatnonzero(own != NONE)
         rows = stored.index_select(0, torch.from_numpy(own[there]).to(stored.device))
         # Every index occurs once, so rows are added in the order of the models.
-        total.index_add_(0, torch.from_numpy(there).to(stored.device), rows.to(dtype).to(work))
+        total.index_add_(0, torch.from_numpy(there).to(stored.device), rows.to(dtype).to(working))
     assert total is not None, "Should not reach."
     counts = torch.from_numpy((sources.own[:, places] != NONE).sum(0)).to(total)
     return (total / counts.reshape(-1, *[1] * (total.dim() - 1))).to(dtype)

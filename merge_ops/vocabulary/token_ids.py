@@ -29,9 +29,10 @@ def follow_vocabulary(
     """
     followed = dict(document)
     several = part is None and file == CONFIG and bank[model].architecture.text_key is not None
-    own = (_file_of(vocabulary.origin, file, bank) or {}) if vocabulary.origin != model else {}
-    own = own if part is None else own.get(part, own)  # a text model's file has no parts
-    named = {key: value for key, value in own.items() if key.endswith(SUFFIXES)}
+    origin_file = (_file_of(vocabulary.origin, file, bank) or {}) if vocabulary.origin != model else {}
+    if part is not None:
+        origin_file = origin_file.get(part, origin_file)  # the file of a text model has no parts
+    named = {key: value for key, value in origin_file.items() if key.endswith(SUFFIXES)}
     tokens = {i: token for token, i in model_vocabulary(model, bank).items()}
     ids = dict(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
     for key, value in document.items():
