@@ -11,8 +11,7 @@ from itertools import combinations
 
 from mergesmith.errors import Faults, unknown
 
-from ..merge_ops import METHODS, MergeMethod, Parameter, Recipe, Scope, Source
-from ..merge_ops.methods import Base
+from ..merge_ops import METHODS, Base, MergeMethod, Parameter, Recipe, Scope, Source
 from .config import PER_MODEL, ParameterConfig, SpaceConfig
 from .dimensions import Choice, Dimension, Params
 from .ingredients import MergeIngredients, ModelGroup

@@ -27,11 +27,11 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     path = Path(target)
     if path.is_file():
         recipe = read_recipe(path)
-        session.bank.roots = (Path.cwd(), path.parent, *session.bank.roots)
+        roots = (Path.cwd(), path.parent)
     else:
         recipe = Recipe("passthrough", models=(Source(target),))
-        session.bank.roots = (Path.cwd(), *session.bank.roots)
-    session.bank.open(recipe.references())
+        roots = (Path.cwd(),)
+    session.bank.open(recipe.references(), roots=roots)
     session.check_tokenizer(recipe, target)
     scores = scores_of(session.suite.entries, session.candidate.evaluate(recipe, part))
     objective = Objective(session.suite.entries)

@@ -8,9 +8,15 @@ from typing import Any
 
 from mergesmith.errors import UserError, unknown
 
-from ...merge_ops import ModelBank, Recipe, Written, read_recipe, write_merge
-from ...merge_ops.output.write_checkpoint import DEFAULT_SHARD
-from ...merge_ops.recipes.reader import DTYPES
+from ...merge_ops import (
+    DEFAULT_SHARD_SIZE,
+    RECIPE_DTYPES,
+    ModelBank,
+    Recipe,
+    Written,
+    read_recipe,
+    write_merge,
+)
 from ..run_folder.provenance import PACKAGES, anonymous_digest
 from ..session.devices import device_name, pick_device
 from ..session.versions import package_version
@@ -62,7 +68,7 @@ class MergeOptions:
     lenient: bool = False
     device: str | None = None
     overwrite: bool = False
-    max_shard_size: str = DEFAULT_SHARD
+    max_shard_size: str = DEFAULT_SHARD_SIZE
     copy_tokenizer: bool = True
     write_card: bool = True
     allow_nonfinite: bool = False
@@ -81,8 +87,8 @@ class MergeOptions:
         for key in ("dtype", "out_dtype"):
             name = getattr(self, key)
             if name is not None:
-                if name not in DTYPES:
-                    raise UserError(f"--{key.replace('_', '-')}: {unknown('dtype', name, DTYPES)}")
+                if name not in RECIPE_DTYPES:
+                    raise UserError(f"--{key.replace('_', '-')}: {unknown('dtype', name, RECIPE_DTYPES)}")
                 given[key] = name
         return replace(recipe, **given)
 

@@ -25,6 +25,6 @@ def load_sources(session: Session, console: Console) -> None:
 
 def load_quietly(session: Session, advance: Callable[[int], None] = lambda nbytes: None) -> None:
     """Do the same as `load_sources` without a bar; `advance(nbytes)` is called after every read."""
-    if not session.bank.resident and session.source_bytes() > host_memory() / 2:
+    if not session.bank.residency.resident and session.source_bytes() > host_memory() / 2:
         return  # reading the rest would evict what was read first from the page cache
     session.bank.load(advance)

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from mergesmith.errors import Faults, UserError
 
-from ...merge_ops import ModelBank, Recipe, absolute_reference
-from ...merge_ops.merging.plan_recipe import same_tokens
-from ...merge_ops.planning.compatibility import check_vocabulary
+from ...merge_ops import ModelBank, Recipe, absolute_reference, check_vocabulary, same_tokens
 from ..config import RunConfig
 
 

@@ -16,13 +16,14 @@ from ...merge_ops import (
     LiveModel,
     ModelBank,
     Recipe,
+    Residency,
     Setting,
     Source,
+    output_dtype,
     output_tokenizer,
+    plan_merge,
     read_recipe,
 )
-from ...merge_ops.merging.plan_recipe import plan_merge
-from ...merge_ops.planning.output_config import output_dtype
 from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
 from ..config import RunConfig
 from .devices import pick_devices
@@ -60,10 +61,15 @@ class Session:
         self.devices = pick_devices(config.workers.device, "workers.device", _gpus(config))
         self.device = self.devices[0]
         references = (config.base_model, *config.models)
-        self.bank = ModelBank(references, roots=(self.root,), device=self.device, keep_deltas=True)
-        self.placement = self._placement()
-        self.bank.resident, self.bank.homes = self.placement.resident, self.placement.homes
-        self.bank.pinned = self.bank.streams and self.source_bytes() <= host_memory() / 2 / neighbors
+        opened = ModelBank(references, roots=(self.root,), device=self.device)
+        self.placement = self._placement(opened)
+        residency = Residency(
+            resident=self.placement.resident,
+            pinned=sum(opened[reference].nbytes for reference in opened.references) <= host_memory() / 2 / neighbors,
+            keep_deltas=True,
+            homes=self.placement.homes,
+        )
+        self.bank = opened.with_residency(residency)
         plan_merge(self._all, self.bank)  # checks that the sources are compatible
 
     @cached_property
@@ -183,14 +189,14 @@ class Session:
             lambda: [(name, partial(self.candidate.load, recipe)) for name, recipe in self.baselines if name in names]
         )
 
-    def _placement(self) -> Placement:
+    def _placement(self, opened: ModelBank) -> Placement:
         share = self.config.workers.gpus_per_worker or 1.0
         free = [found for device in self.devices if (found := free_memory(device, min(1.0, share))) is not None]
         if not free:
             return Placement(False, "memory-mapped")
-        plan = plan_merge(self._all, self.bank)
+        plan = plan_merge(self._all, opened)
         spectral = matrices_per_tensor(tuple(self.config.space.methods))
-        return place_sources(plan, self.bank, self.devices, free, wish=self.config.bank, spectral=spectral)
+        return place_sources(plan, opened, self.devices, free, wish=self.config.bank, spectral=spectral)
 
     def source_bytes(self) -> int:
         """Return the size in bytes of all sources' tensors."""

@@ -11,9 +11,7 @@ import torch
 
 from mergesmith.errors import UserError
 
-from ...merge_ops import MergePlan, ModelBank
-from ...merge_ops.live.device_map import Places, places_of
-from ...merge_ops.methods import METHODS
+from ...merge_ops import METHODS, MergePlan, ModelBank, Places, places_of
 
 ROOM = 0.8  # share of a device's free memory for sources and live model; activations need the rest
 

@@ -74,7 +74,7 @@ def test_small_parts_are_faults_and_small_reports_warnings() -> None:
     faults = Faults("tasks")
     counts: Any = {"a": {"search": 30, "select": 9, "report": 4}, "b": {"search": 99, "select": 20, "report": 49}}
     warnings = check_counts(counts, SplitConfig(), faults)
-    assert len(faults.found) == 2
+    assert len(faults.messages) == 2
     assert [warning.split(":")[0] for warning in warnings] == ["b"]
     with pytest.raises(UserError, match=r"'report' \(share 0.2\) holds 4 of 43 items"):
         faults.raise_if_any()
