@@ -76,7 +76,7 @@ def merge_in_batches(
         if isinstance(work, TensorJob):
             batch[task.name] = work
             size += work.out.numel()
-            made += work.made
+            made += work.temporary_bytes
         else:
             yield task.name, work
         if at_once or size >= limit or made >= most:
@@ -129,7 +129,7 @@ def prepare(
         name=task.name,
         repeated=bank.keep_deltas,
         remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
-        made=made,
+        temporary_bytes=made,
     )
 
 

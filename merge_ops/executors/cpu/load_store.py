@@ -17,6 +17,9 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
+from ..variants import Variant
+from . import variants as _variants  # noqa: F401 - makes numba specialize kernels on variants
+
 STRIP = 256  # elements: a dozen strips of float32 leave room in the first-level cache
 CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
 
@@ -30,6 +33,11 @@ def compiled(function: Callable[..., Any]) -> Any:
         return njit(function, cache=True, nogil=True, error_model="numpy")
     except RuntimeError:  # no folder to keep it in can be written to
         return njit(function, nogil=True, error_model="numpy")
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Return the function, inlined into every kernel that calls it: a call per strip takes about as long as the work."""
+    return njit(function, inline="always", error_model="numpy")
 
 
 def pointer(element: Any) -> Any:
@@ -127,9 +135,14 @@ def _encode_bfloat16(values, n, stored):
         stored[e] = _to_bfloat16(values[e])
 
 
-# Kernels whose tensors are all bfloat16 read and write them in one loop; the others go by way of strips of float32.
-# Which it is they are told by the length of a tuple, which is part of numba's types.
-BFLOAT16, STRIPS = (0,), (0, 0)
+class Access(Variant):
+    """How a kernel reads its inputs and writes its result."""
+
+    DIRECT = 0  # all tensors are bfloat16: in place, in the loop that merges
+    STRIPS = 1  # any dtypes: decoded to strips of float32 first, the result encoded from one
+
+
+DIRECT, STRIPS = Access.DIRECT, Access.STRIPS
 
 
 def likes(count: int) -> tuple[tuple[np.float32, ...], tuple[int, ...]]:
@@ -138,17 +151,17 @@ def likes(count: int) -> tuple[tuple[np.float32, ...], tuple[int, ...]]:
 
 
 @compiled
-def number(form, address, e):
+def number(access, address, e):
     """Element e of the bfloat16 tensor, or the strip, at an address, as float32."""
-    if len(form) == 1:
+    if access == DIRECT:
         return np.uint32(np.uint32(_uint16_at(address)[e]) << np.uint32(16)).view(np.float32)
     return np.float32(_float32_at(address)[e])
 
 
 @compiled
-def put(form, value, address, e):
+def put(access, value, address, e):
     """A float32 as element e of the bfloat16 tensor, or the strip, at an address."""
-    if len(form) == 1:
+    if access == DIRECT:
         _uint16_at(address)[e] = _to_bfloat16(value)
     else:
         _float32_at(address)[e] = value
@@ -240,14 +253,14 @@ def filled(like, row):
 
 
 @compiled
-def opened(form, like, addresses, codes, start, n, strips):
+def opened(access, like, addresses, codes, start, n, strips):
     """Where elements [start, start + n) of tensors are found: a tuple of addresses, as long as `like`.
 
-    With BFLOAT16 where they lie, with STRIPS in the rows of `strips`.
+    With DIRECT where they lie, with STRIPS in the rows of `strips`.
     """
     result = like
     for k in range(len(like)):
-        if len(form) == 1:
+        if access == DIRECT:
             address = addresses[k] + 2 * start
         else:
             decode(addresses[k], codes[k], start, n, strips[k])

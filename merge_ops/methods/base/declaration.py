@@ -130,8 +130,32 @@ class MergeMethod:
     mergekit: bool = True
 
     def parameter(self, name: str) -> Parameter | None:
-        """The declaration of a parameter, or None."""
+        """Return the declaration of a parameter, or None."""
         return next((p for p in self.parameters if p.name == name), None)
+
+    def values(
+        self,
+        inputs: int,
+        value_of: Callable[[Parameter, int | None], Any],
+        *,
+        base: int | None = None,
+        depth: float | None = None,
+    ) -> ParameterValues:
+        """Return the values of all parameters for one output tensor.
+
+        `value_of(parameter, i)` gives the value for input i, or for the tensor (i is None), as the parameter's scope
+        requires. `base` and `depth` are as in `ParameterValues`.
+        """
+        per_input = [p for p in self.parameters if p.scope is not Scope.TENSOR]
+        return ParameterValues(
+            {p.name: value_of(p, None) for p in self.parameters if p.scope is Scope.TENSOR},
+            tuple(
+                {p.name: value_of(p, i) for p in per_input if p.scope is Scope.INPUT or i != base}
+                for i in range(inputs)
+            ),
+            base,
+            depth,
+        )
 
 
 class PlanError(ValueError):

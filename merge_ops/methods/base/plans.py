@@ -114,12 +114,12 @@ class MaskedSum:
 class Custom:
     """out = function(inputs, base place), for methods that fit neither form; inputs are in the working dtype.
 
-    Executors that have a kernel of this name run it, with these numbers, instead of the function.
+    Executors that have a kernel of this name run it, with these values, instead of the function.
     """
 
     function: Callable[[tuple[torch.Tensor, ...], int | None], torch.Tensor]
     kernel: str | None = None
-    numbers: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
 
 
 Plan = LinearCombination | RowCombination | MaskedSum | AddDelta | Custom

@@ -22,13 +22,13 @@ PARAMETERS = (SCALE, LINES)
 
 
 def plan_spectral(
-    numbers: ParameterValues, stats: Statistics, *, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]
+    values: ParameterValues, stats: Statistics, *, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]
 ) -> AddDelta | LinearCombination:
     """Out = base + lambda * derive(task matrices) in the layers, base + lambda * mean(task vectors) elsewhere."""
-    if not numbers.others:
+    if not values.others:
         return LinearCombination((1.0,))
-    delta = stats.merged_delta(mean if numbers.depth is None else derive)
-    return AddDelta(delta, merged_scale(numbers))
+    delta = stats.merged_delta(mean if values.depth is None else derive)
+    return AddDelta(delta, merged_scale(values))
 
 
 def mean(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
