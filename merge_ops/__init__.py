@@ -6,6 +6,7 @@ from .bank.model_bank import ModelBank
 from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
 from .checkpoints.find_model import absolute_reference, resolve_reference
 from .checkpoints.weights_digest import WeightsDigest
+from .executors.dispatch import executor_name
 from .merging.merge_tensors import MergeError
 from .merging.plan_recipe import materialize, output_tokenizer, plan_merge, same_tokens, tokenizer_folder
 from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
@@ -51,6 +52,7 @@ __all__ = [
     "WeightsDigest",
     "Written",
     "absolute_reference",
+    "executor_name",
     "get_method",
     "load_tokenizer",
     "load_yaml",

@@ -14,6 +14,7 @@ import pytest
 import torch
 from jobs import VARIANTS, has_kernel, job_for, models, models_of, reference
 
+from mergesmith.merge_ops import executor_name
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors import dispatch
 from mergesmith.merge_ops.executors.cpu import executor as compiled
@@ -25,7 +26,7 @@ from mergesmith.merge_ops.executors.cpu.magnitudes.pending_cuts import PendingGr
 from mergesmith.merge_ops.executors.cpu.magnitudes.table import MagnitudeTable, largest_once
 from mergesmith.merge_ops.executors.cpu.task_vector_counts import TaskVectorCounts
 from mergesmith.merge_ops.executors.job import TensorJob
-from mergesmith.merge_ops.methods import METHODS, AddDelta
+from mergesmith.merge_ops.methods import METHODS, AddDelta, Custom
 from mergesmith.merge_ops.methods.arcee_fusion import importance
 from mergesmith.merge_ops.numerics.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
 from mergesmith.merge_ops.numerics.top_k import largest
@@ -231,6 +232,22 @@ def test_without_a_compiler_plain_torch_serves(monkeypatch: pytest.MonkeyPatch) 
     job = job_for(METHODS["ties"], models((20, 30), 3, BFLOAT16), BFLOAT16)
     dispatch.run([job])
     assert torch.equal(job.out, reference(job))
+
+
+def test_a_plan_without_a_kernel_runs_on_the_reference() -> None:
+    job = job_for(METHODS["nearswap"], models((20, 30), 2, BFLOAT16), BFLOAT16, t=1e-3)
+    assert isinstance(job.plan, Custom)
+    job = replace(job, plan=replace(job.plan, kernel=None))
+    assert not compiled.can_run(job)
+    dispatch.run([job])
+    assert torch.equal(job.out, reference(job))
+
+
+def test_the_executor_is_named_by_its_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert executor_name("cpu") == "numba"
+    assert executor_name("meta") == "torch"
+    monkeypatch.setattr(dispatch, "executor_for", lambda _device: None)
+    assert executor_name("cpu") == "torch"
 
 
 def test_an_error_is_raised_after_all_pieces_have_ended() -> None:

@@ -1,8 +1,8 @@
-"""What the methods that decompose task matrices share.
+"""Shared parts of the methods that decompose task matrices.
 
 They work on matrices in the layers. Other tensors (biases, norms, stacks of matrices, and embeddings and head, whose
-rows are tokens) take the mean of the task vectors, as the papers' programs do. What they compute depends on no number,
-so a search computes it once per tensor; a candidate is one scaled addition.
+rows are tokens) take the mean of the task vectors, as the papers' programs do. The decomposition does not depend on any
+parameter value, so a search computes it once per tensor; a candidate is one scaled addition.
 """
 
 from __future__ import annotations
