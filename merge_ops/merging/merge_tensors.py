@@ -80,7 +80,7 @@ def merge_in_batches(
         else:
             batch[task.name] = job
             elements += job.out.numel()
-            temporary += job.made
+            temporary += job.temporary_bytes
         if at_once or elements >= most_elements or temporary >= most_temporary:
             yield from _run(batch)
             elements = temporary = 0
@@ -129,7 +129,7 @@ def job_of(
         name=task.name,
         repeated=bank.residency.keep_deltas,
         remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
-        made=temporary,
+        temporary_bytes=temporary,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, materialize
+from ...merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, executor_name, materialize
 from ..session.devices import device_name
 from ..session.versions import package_version
 
@@ -39,7 +39,7 @@ def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
     digest = WeightsDigest.of(materialize(recipe, bank))
     return {
         "versions": {name: package_version(name) for name in PACKAGES},
-        "executor": "torch",
+        "executor": executor_name(bank.device.type),
         "device": device_name(bank.device),
         "weights_digest": digest.hex,
         "sources": {

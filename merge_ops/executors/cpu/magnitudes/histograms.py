@@ -4,15 +4,15 @@ A bin is the upper 16 of a magnitude's 31 bits and whether the lower 15 are all 
 mostly end in zeros, so most bins hold one value.
 
 All take one tensor's chunks and `inputs` and `codes` (K + 1,) int64, addresses and dtypes of the base and the sources;
-`form` (see strips.py), and for their types `like` and `at`, tuples of K + 1 float32 and int64.
+`access` (`load_store.Access`), and for their types `like` and `at`, tuples of K + 1 float32 and int64.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .load_store import STRIP, compiled, opened
-from .magnitudes import count_between, magnitudes
+from ..load_store import STRIP, compiled, opened
+from .values import count_between, magnitudes
 
 BINS = 1 << 17
 
@@ -30,14 +30,14 @@ def _count(found, n, counts):
 
 
 @compiled
-def histogram(chunks, first, last, inputs, codes, form, like, at, counts):
+def histogram(chunks, first, last, inputs, codes, access, like, at, counts):
     """Adds to `counts`, (BINS,) int64, how many elements of the chunks fall into each bin."""
     found, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for chunk in range(first, last):
         stop = chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            magnitudes(form, like, opened(form, at, inputs, codes, start, n, strips), n, found)
+            magnitudes(access, like, opened(access, at, inputs, codes, start, n, strips), n, found)
             _count(found, n, counts)
 
 
@@ -63,25 +63,25 @@ def grouped(counts, target, groups):
 
 
 @compiled
-def group_counts(chunks, first, last, inputs, codes, form, like, at, groups, counts):
+def group_counts(chunks, first, last, inputs, codes, access, like, at, groups, counts):
     """How many elements there are per chunk and group, added to `counts`, uint32."""
     found, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for chunk in range(first, last):
         stop, own = chunks[chunk, 2], counts[chunk]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            magnitudes(form, like, opened(form, at, inputs, codes, start, n, strips), n, found)
+            magnitudes(access, like, opened(access, at, inputs, codes, start, n, strips), n, found)
             for e in range(n):
                 own[groups[_bin(found[e])]] += np.uint32(1)
 
 
 @compiled
-def between_counts(chunks, first, last, inputs, codes, form, like, at, low, high, counts):
+def between_counts(chunks, first, last, inputs, codes, access, like, at, low, high, counts):
     """How many elements of each chunk have magnitudes in [low, high], in `counts`, int64."""
     strips = np.empty((len(like), STRIP), np.float32)
     for chunk in range(first, last):
         total, stop = np.int64(0), chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            total += count_between(form, like, opened(form, at, inputs, codes, start, n, strips), n, low, high)
+            total += count_between(access, like, opened(access, at, inputs, codes, start, n, strips), n, low, high)
         counts[chunk] = total
