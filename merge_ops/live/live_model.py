@@ -85,6 +85,11 @@ class LiveModel:
             raise RuntimeError("no recipe has been loaded yet: call load(recipe) first")
         return self._model
 
+    @property
+    def views(self) -> Mapping[str, tuple[View, ...]]:
+        """The storage of every merged tensor in the live model, by checkpoint name."""
+        return self._views
+
     @torch.no_grad()
     def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> None:
         """Write a candidate into the model; `digest`, where given, takes in its weights.
