@@ -96,22 +96,26 @@ def _by_consensus(plan: MaskedSum, units: Sequence[torch.Tensor]) -> list[torch.
     """The derivatives of the elected sum, before the scale, from the unweighted task vectors."""
     weights = [rule.weight for rule in plan.rules]
     deltas = [unit * weight for unit, weight in zip(units, weights, strict=True)]
-    sign = torch.where(sum(deltas[1:], deltas[0]) >= 0, 1.0, -1.0).to(units[0].dtype)
+    total = sum(deltas[1:], deltas[0])
+    sign = torch.where(total >= 0, 1.0, -1.0).to(total.dtype)
+    # A source of weight 0 elects the sign itself, once its weight grows, where no other source has a say.
     agree = [
-        (unit * sign if w == 0.0 else delta * sign) > 0 for unit, delta, w in zip(units, deltas, weights, strict=True)
+        (unit * sign > 0) | ((total == 0) & (unit != 0)) if weight == 0.0 else delta * sign > 0
+        for unit, delta, weight in zip(units, deltas, weights, strict=True)
     ]
     if not plan.normalize:
-        return [torch.where(own, unit, 0.0) for own, unit in zip(agree, units, strict=True)]
-    total = torch.zeros_like(units[0])
-    divisor = torch.zeros_like(units[0])
-    for own, delta, weight in zip(agree, deltas, weights, strict=True):
-        total += torch.where(own, delta, 0.0)
-        divisor += own.to(divisor.dtype) * weight
+        return [torch.where(counted, unit, 0.0) for counted, unit in zip(agree, units, strict=True)]
+    elected, divisor = torch.zeros_like(total), torch.zeros_like(total)
+    for counted, delta, weight in zip(agree, deltas, weights, strict=True):
+        elected += torch.where(counted, delta, 0.0)
+        divisor += counted.to(divisor.dtype) * weight
     # Where no weight counts the merged tensor jumps as soon as one does: it has no derivative there.
-    counts = divisor != 0
-    divisor = torch.where(counts, divisor, 1.0)
-    mean = total / divisor
-    return [torch.where(own & counts, (unit - mean) / divisor, 0.0) for own, unit in zip(agree, units, strict=True)]
+    defined = divisor != 0
+    divisor = torch.where(defined, divisor, 1.0)
+    mean = elected / divisor
+    return [
+        torch.where(counted & defined, (unit - mean) / divisor, 0.0) for counted, unit in zip(agree, units, strict=True)
+    ]
 
 
 def _pieces(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 
+from ..bank.input_statistics import InputStatistics
 from ..executors.job import TensorJob
 from ..methods import LinearCombination, MaskedSum, MergeMethod, ParameterValues
 from ..methods.base.plans import NO_DIVISOR
@@ -24,13 +25,6 @@ TOLERANCE = 1e-9  # relative error up to which coefficients count as linear in t
 
 class NoWeightDerivativeError(ValueError):
     """The merge is not linear in weights, so that it has no derivative here; the message names method and tensor."""
-
-
-class _NoStatistics:
-    """Statistics for planners that declare that they need none."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise NoWeightDerivativeError(f"the plan depends on {name} of the inputs")
 
 
 @dataclass(frozen=True)
@@ -129,4 +123,4 @@ def _coefficients(method: MergeMethod, numbers: ParameterValues, weights: Mappin
 def _plan(method: MergeMethod, numbers: ParameterValues, weights: Mapping[int, float]) -> Any:
     """The method's plan with some weights replaced."""
     inputs = tuple({**v, WEIGHT: weights[i]} if i in weights else v for i, v in enumerate(numbers.inputs))
-    return method.plan(replace(numbers, inputs=inputs), _NoStatistics())
+    return method.plan(replace(numbers, inputs=inputs), InputStatistics(list, numbers.base))

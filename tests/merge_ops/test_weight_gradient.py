@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, write_models
-from tiny_models import write_family
+from float64_loss import STEP, loss
+from tiny_models import ALPHABET, write_model
 
-from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, parse_recipe, plan_merge
-from mergesmith.merge_ops.live.weight_derivative import NoWeightDerivativeError
-from mergesmith.merge_ops.live.weight_gradient import WeightGradient
+from mergesmith.merge_ops import (
+    LiveModel,
+    ModelBank,
+    NoWeightDerivativeError,
+    Recipe,
+    WeightGradient,
+    parse_recipe,
+    plan_merge,
+)
 
-TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2, 11], [5, 5, 40, 41, 3, 17, 8, 30]])
-STEP = 1e-6
 DTYPES = "dtype: float64\nout_dtype: float64\n"
 ARITHMETIC = """
 merge_method: task_arithmetic
@@ -55,16 +60,9 @@ METHODS = {
 
 def at(text: str, first: float, second: float) -> Recipe:
     """The recipe with these weights of a and b."""
-    return parse_recipe(text.replace("weight: A", f"weight: {first}").replace("weight: B", f"weight: {second}") + DTYPES)
-
-
-def loss(model: torch.nn.Module) -> torch.Tensor:
-    """Cross entropy, with what models compute in float32 whatever their dtype in float64 too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "float32", torch.float64)
-        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
-        logits = model(TOKENS, use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten())
+    return parse_recipe(
+        text.replace("weight: A", f"weight: {first}").replace("weight: B", f"weight: {second}") + DTYPES
+    )
 
 
 def totals(live: LiveModel, recipe: Recipe) -> dict[str, float]:
@@ -109,3 +107,79 @@ def test_methods(method: str, in_llama: Path) -> None:
 def test_families(family: str, tmp_path: Path) -> None:
     write_models(tmp_path, family)
     check(tmp_path, METHODS["ties"], 0.7, 0.45)
+
+
+def test_a_vocabulary_of_its_own(tmp_path: Path) -> None:
+    """Embeddings are rebuilt to the output's vocabulary before they are merged."""
+    for seed, (name, tokens) in enumerate({"base": 0, "a": 3, "b": 7}.items()):
+        write_model(tmp_path / name, seed=seed, base_seed=0 if seed else None, tokens=ALPHABET[tokens : tokens + 44])
+    check(tmp_path, f"{ARITHMETIC}tokenizer_source: union\n", 0.7, 0.45)
+
+
+def test_a_weight_of_zero_may_grow(in_llama: Path) -> None:
+    recipe = at(METHODS["dare_ties"], 0.0, 0.45)
+    live = LiveModel(ModelBank(recipe.references()))
+    slope = totals(live, recipe)["a"]
+    values = []
+    for weight in (0.0, STEP):
+        live.load(at(METHODS["dare_ties"], weight, 0.45))
+        with torch.no_grad():
+            values.append(float(loss(live.model)))
+    assert slope == pytest.approx((values[1] - values[0]) / STEP, rel=1e-4)
+
+
+def test_passes_add_up_and_nothing_stays_behind(in_llama: Path) -> None:
+    recipe = at(METHODS["ties"], 0.7, 0.45)
+    live = LiveModel(ModelBank(recipe.references()))
+    live.load(recipe)
+    before = {name: tensor.clone() for name, tensor in live.model.state_dict().items()}
+    with WeightGradient(live, plan_merge(recipe, live.bank)) as gradient:
+        for _ in range(2):
+            loss(live.model).backward()
+            assert all(parameter.grad is None for parameter in live.model.parameters())
+        twice = gradient.take()
+        loss(live.model).backward()
+        once = gradient.take()
+        assert not any(slopes.any() for slopes in gradient.take().values())
+    assert once.keys() == before.keys()
+    for name, slopes in once.items():
+        np.testing.assert_allclose(twice[name], 2 * slopes, rtol=1e-12)
+        assert slopes.shape == (3,)
+    assert not any(parameter.requires_grad for parameter in live.model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in live.model.state_dict().items())
+
+
+def test_experts_have_slopes_of_their_own(tmp_path: Path) -> None:
+    """Fused in the live model, but tensors of their own in checkpoints, filters and merges."""
+    write_models(tmp_path, "mixtral")
+    text = ARITHMETIC.replace("weight: A", "weight: [{filter: experts.1.w1, value: A}, {value: 0.7}]")
+    recipe = parse_recipe(text.replace("A}", "0.7}").replace("weight: B", "weight: 0.45") + DTYPES)
+    live = LiveModel(ModelBank(recipe.references(), roots=[tmp_path]))
+    live.load(recipe)
+    plan = plan_merge(recipe, live.bank)
+    with WeightGradient(live, plan) as gradient:
+        loss(live.model).backward()
+        slopes = gradient.take()
+    experts = [task for task in plan.tasks if "experts.1.w1" in task.name]
+    slope = sum(slopes[task.name][[model for model, _ in task.inputs].index("a")] for task in experts)
+    values = []
+    for step in (STEP, -STEP):
+        live.load(parse_recipe(text.replace("A}", f"{0.7 + step}}}").replace("weight: B", "weight: 0.45") + DTYPES))
+        with torch.no_grad():
+            values.append(float(loss(live.model)))
+    assert slope == pytest.approx((values[0] - values[1]) / (2 * STEP), rel=1e-4, abs=1e-8)
+    assert slope != 0.0
+
+
+@pytest.mark.parametrize("method", ["slerp", "nuslerp", "localize_and_stitch", "model_stock", "karcher"])
+def test_methods_that_are_not_linear(method: str, in_llama: Path) -> None:
+    text = {
+        "slerp": "models: [{model: a}, {model: b}]\nbase_model: a\nparameters: {t: 0.5}",
+        "nuslerp": "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: 2}}]",
+        "karcher": "models: [{model: a}, {model: b}]",
+    }.get(method, "base_model: base\nmodels: [{model: a}, {model: b}]")
+    recipe = parse_recipe(f"merge_method: {method}\n{text}\n")
+    live = LiveModel(ModelBank(("base", "a", "b")))
+    live.load(at(ARITHMETIC, 0.7, 0.45))
+    with pytest.raises(NoWeightDerivativeError, match=f"^tensor '.*': {method}: .* not (linear in|weighted by)"):
+        WeightGradient(live, plan_merge(recipe, live.bank))
