@@ -23,6 +23,8 @@ from .vocabulary.output_vocabulary import VocabularyWarning
 
 if TYPE_CHECKING:
     from .live.live_model import LiveModel
+    from .live.weight_derivative import NoWeightDerivativeError
+    from .live.weight_gradient import WeightGradient
 
 __all__ = [
     "METHODS",
@@ -35,6 +37,7 @@ __all__ = [
     "ModelBank",
     "ModelPath",
     "ModelReference",
+    "NoWeightDerivativeError",
     "NonfiniteWarning",
     "Parameter",
     "Range",
@@ -48,6 +51,7 @@ __all__ = [
     "TokenRule",
     "TokenizerSection",
     "VocabularyWarning",
+    "WeightGradient",
     "WeightsDigest",
     "Written",
     "absolute_reference",
@@ -73,4 +77,12 @@ def __getattr__(name: str) -> object:
         from .live.live_model import LiveModel
 
         return LiveModel
+    if name == "WeightGradient":
+        from .live.weight_gradient import WeightGradient
+
+        return WeightGradient
+    if name == "NoWeightDerivativeError":
+        from .live.weight_derivative import NoWeightDerivativeError
+
+        return NoWeightDerivativeError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

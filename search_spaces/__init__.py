@@ -5,6 +5,7 @@ from .branch import OutsideSpaceError
 from .config import ParameterConfig, SpaceConfig
 from .dimensions import Choice, Dimension, Float, Params, Value
 from .space import METHOD, MergeIngredients, SearchSpace
+from .weight_jacobian import WeightJacobian, weight_dimensions
 
 __all__ = [
     "BASE",
@@ -20,7 +21,9 @@ __all__ = [
     "SearchSpace",
     "SpaceConfig",
     "Value",
+    "WeightJacobian",
     "baselines",
     "parent_name",
     "single",
+    "weight_dimensions",
 ]
