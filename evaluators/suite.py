@@ -13,6 +13,7 @@ from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
     from .checks.self_check import Candidates
+    from .gold.gold_losses import GoldLosses
     from .scoring.scoring_loop import Loop
     from .tasks.suite_content import Content
 
@@ -201,3 +202,16 @@ class Suite:
         if self._loop is None or self._shape != shape:
             self._loop, self._shape = Loop(self.content, self._plan), shape
         return self._loop.score(model, block, weights)
+
+    def gold_losses(self, model: Any, items: Mapping[str, Sequence[int]], *, tokens: int = 4096) -> GoldLosses:
+        """Return differentiable losses of the gold answers of some items, as `Block.items` names them.
+
+        Args:
+            model: of the candidates' shape; its weights do not matter.
+            items: task -> document ids.
+            tokens: the most tokens in a batch, padding included.
+        """
+        from .gold.gold_losses import GoldLosses
+
+        packed = frozenset(leaf for leaf, scorer in self.scorers.items() if scorer.startswith("packed"))
+        return GoldLosses(self.content, model, items, tokens=tokens, packed=packed)
