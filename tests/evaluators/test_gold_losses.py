@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_tasks import documents, load, make_model, score_part, write_task
 
-from mergesmith.evaluators import Suite
+from mergesmith.evaluators import ChatConfig, Suite
 
 PARTS = ("search", "select", "report")
 FORMS = ("nll", "prob", "margin")
@@ -62,7 +62,7 @@ def test_choices(root: Path, metric: str, scorer: Any) -> None:
 
 def test_generated_answers(root: Path) -> None:
     """A loss below 0.5 says that greedy decoding gives the gold answer and stops there, or at the limit."""
-    settings = {"until": ["\n", "e"], "do_sample": False, "max_gen_toks": 4}
+    settings = {"until": ["\n", *"stuvwxyz"], "do_sample": False, "max_gen_toks": 4}
     task = {"target_delimiter": "", "generation_kwargs": settings}
     write_task(root / "tasks", "first", "generation", docs=DOCS, **task)
     suite, model = load(root, [{"name": "first", "filter": "plain"}]), make_model(seed=3)
@@ -83,10 +83,7 @@ def test_generated_answers(root: Path) -> None:
 def test_prompts_are_those_of_the_scorer(root: Path) -> None:
     write_task(root / "tasks", "shots", "generation", docs=DOCS, train=documents(8, seed=9), num_fewshot=2)
     write_task(root / "tasks", "sampled", "generation", docs=DOCS, generation_kwargs={"do_sample": True})
-    chat: Any = {"apply_template": True}
-    from mergesmith.evaluators import ChatConfig
-
-    suite, model = load(root, ["shots", "sampled"], chat=ChatConfig.model_validate(chat)), make_model()
+    suite, model = load(root, ["shots", "sampled"], chat=ChatConfig(apply_template=True)), make_model()
     gold = suite.gold_losses(model, everything(suite))
     assert list(gold.missing) == ["sampled"]
     assert gold.missing["sampled"].startswith("90 of 90 items: ")
