@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from .tasks.blocks import make_blocks
 
 if TYPE_CHECKING:
     from .checks.self_check import Candidates
+    from .gold.gold_losses import GoldLosses
     from .scoring.scoring_loop import ScoringLoop
     from .tasks.suite_content import SuiteContent
 
@@ -155,6 +156,19 @@ class Suite:
         if self._loop is None or self._shape != shape:
             self._loop, self._shape = ScoringLoop(self.content, self._plan), shape
         return self._loop.score(model, block, weights)
+
+    def gold_losses(self, model: Any, items: Mapping[str, Sequence[int]], *, tokens: int = 4096) -> GoldLosses:
+        """Return differentiable losses of the gold answers of some items, as `Block.items` names them.
+
+        Args:
+            model: of the candidates' shape; its weights do not matter.
+            items: task -> document ids.
+            tokens: the most tokens in a batch, padding included.
+        """
+        from .gold.gold_losses import GoldLosses
+
+        packed = frozenset(leaf for leaf, scorer in self.scorers.items() if scorer.startswith("packed"))
+        return GoldLosses(self.content, model, items, tokens=tokens, packed=packed)
 
 
 def _blocks(content: SuiteContent, part: Part) -> tuple[Block, ...]:

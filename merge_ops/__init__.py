@@ -28,6 +28,8 @@ from .vocabulary.output_vocabulary import VocabularyWarning
 if TYPE_CHECKING:
     from .live.device_map import Places, places_of
     from .live.live_model import LiveModel
+    from .live.weight_derivative import NoWeightDerivativeError
+    from .live.weight_gradient import WeightGradient
 
 __all__ = [
     "DEFAULT_SHARD_SIZE",
@@ -43,6 +45,7 @@ __all__ = [
     "ModelBank",
     "ModelPath",
     "ModelReference",
+    "NoWeightDerivativeError",
     "NonfiniteWarning",
     "Parameter",
     "Places",
@@ -58,6 +61,7 @@ __all__ = [
     "TokenRule",
     "TokenizerSection",
     "VocabularyWarning",
+    "WeightGradient",
     "WeightsDigest",
     "Written",
     "absolute_reference",
@@ -89,4 +93,12 @@ def __getattr__(name: str) -> object:
         from .live import device_map
 
         return getattr(device_map, name)
+    if name == "WeightGradient":
+        from .live.weight_gradient import WeightGradient
+
+        return WeightGradient
+    if name == "NoWeightDerivativeError":
+        from .live.weight_derivative import NoWeightDerivativeError
+
+        return NoWeightDerivativeError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

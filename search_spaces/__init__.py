@@ -6,6 +6,7 @@ from .dimensions import Choice, Dimension, Float, Params, Value
 from .ingredients import MergeIngredients
 from .parameter_slot import OutsideSpaceError
 from .space import METHOD, SearchSpace
+from .weight_jacobian import WeightJacobian, weight_dimensions
 
 __all__ = [
     "BASE",
@@ -20,6 +21,8 @@ __all__ = [
     "SearchSpace",
     "SpaceConfig",
     "Value",
+    "WeightJacobian",
     "baselines",
     "parent_name",
+    "weight_dimensions",
 ]

@@ -85,7 +85,7 @@ def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, se
         return inputs[base].clone()
     whole = [x - inputs[base] for x in others]
     kept = [
-        _mask(delta, rule.keep, mask_key(seed, name, position))
+        kept_elements(delta, rule.keep, mask_key(seed, name, position))
         for position, (delta, rule) in enumerate(zip(whole, plan.rules, strict=True))
     ]
     deltas = [_weighted(*parts) for parts in zip(whole, kept, plan.rules, strict=True)]
@@ -120,16 +120,20 @@ def _weighted(delta: torch.Tensor, mask: torch.Tensor, rule: SourceRule) -> torc
     """Return the masked, rescaled and weighted task vector of one source."""
     if isinstance(rule.keep, KeepAll):
         return delta * rule.weight
-    factor = 1.0
-    if rule.rescale:
-        exponent = fixed_exponent(float(delta.abs().max()) if delta.numel() else 0.0)
-        if exponent != INFINITE:
-            kept = fixed_sum(torch.where(mask, delta, 0.0), exponent)
-            factor = l1_ratio(fixed_sum(delta, exponent), kept, exponent)
-    return torch.where(mask, delta * (factor * rule.weight), 0.0)
+    return torch.where(mask, delta * (rescale_factor(delta, mask, rule) * rule.weight), 0.0)
 
 
-def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:
+def rescale_factor(delta: torch.Tensor, mask: torch.Tensor, rule: SourceRule) -> float:
+    """Return the factor that gives the kept elements the L1 norm of the whole task vector; 1 without `rescale`."""
+    exponent = fixed_exponent(float(delta.abs().max()) if delta.numel() else 0.0) if rule.rescale else INFINITE
+    if exponent == INFINITE:
+        return 1.0
+    kept = fixed_sum(torch.where(mask, delta, 0.0), exponent)
+    return l1_ratio(fixed_sum(delta, exponent), kept, exponent)
+
+
+def kept_elements(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:
+    """Return the boolean mask of the elements of a task vector that a keep rule keeps; `key` seeds random masks."""
     if isinstance(keep, KeepAll):
         return torch.ones(delta.shape, dtype=torch.bool, device=delta.device)
     if isinstance(keep, KeepLargest):

@@ -88,6 +88,11 @@ class LiveModel:
             raise RuntimeError("no recipe has been loaded yet: call load(recipe) first")
         return self._model
 
+    @property
+    def views(self) -> Mapping[str, tuple[View, ...]]:
+        """The storage of every merged tensor in the live model, by checkpoint name."""
+        return self._views
+
     @torch.no_grad()
     def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> None:
         """Merge a recipe into the model, and add its weights to `digest` if given.
