@@ -1,4 +1,4 @@
-"""Write docs/families.md: every family merged, written, loaded and held against the live model.
+"""Write docs/reference/families.md: every family merged, written, loaded and held against the live model.
 
     python benchmarks/family_table.py
 
@@ -76,7 +76,7 @@ Routers take their own parameters by filter: `- {filter: mlp.gate., value: 0}` (
 def main() -> None:
     """Print the page, or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "families.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "reference" / "families.md")
     output = parser.parse_args().output
     torch.set_num_threads(1)
     rows = []

@@ -1,4 +1,4 @@
-"""Write docs/mergekit.md: mergekit beside mergesmith, every method on a tiny checkpoint of every family.
+"""Write docs/reference/mergekit-comparison.md: mergekit beside mergesmith, every method on a tiny checkpoint of every family.
 
     python benchmarks/mergekit_table.py --mergekit-python /path/to/python
 
@@ -140,7 +140,7 @@ def main() -> None:
             lines.append(f"| {family} | " + " | ".join(map(shown, found)) + " |")
             print(lines[-1])
     lines += ["", *NOTES]
-    (ROOT / "docs" / "mergekit.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (ROOT / "docs" / "reference" / "mergekit-comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def shown(difference: float) -> str:
