@@ -53,11 +53,12 @@ PECULIAR = {
 }
 HEAD = """# Model families
 
-Written by `benchmarks/family_table.py` with transformers {version}: for each family a tiny random base and two fine-tunes,
-merged by TIES, written, and loaded again.
+Written by `benchmarks/family_table.py` with transformers {version}: for each family a tiny random base and two
+fine-tunes, merged by TIES, written, and loaded again.
 
 *Loads*: `from_pretrained` reports no missing, unexpected or mismatched key. *Live*: all weights of the live model (the
-model in memory that a search writes its candidates into) and its logits equal those of the loaded checkpoint, bit for bit.
+model in memory that a search writes its candidates into) and its logits equal those of the loaded checkpoint, bit for
+bit.
 
 | family | tensors in files | in memory | merged and written | loads | live | notes |
 | --- | ---: | ---: | --- | --- | --- | --- |

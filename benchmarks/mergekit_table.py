@@ -61,7 +61,7 @@ NOTES = (
     "* breadcrumbs, breadcrumbs_ties: two elements have equal magnitudes exactly at the cut. Which of them stays is",
     "  arbitrary: mergesmith keeps the one of lower index, mergekit the one that an unstable sort puts first.",
     "* karcher on Jamba: a tensor of four elements whose three sources are nearly parallel (cosine 0.999999).",
-    "  mergekit takes the angle in float32, where the arc cosine of such a number has few digits; mergesmith takes it in float64.",
+    "  mergekit takes the angle in float32, where its arc cosine has few digits; mergesmith uses float64.",
 )
 
 
@@ -122,9 +122,9 @@ def main() -> None:
         "# Comparison with mergekit",
         "",
         "Written by `benchmarks/mergekit_table.py` with mergekit 0.1.5: a tiny random base and two fine-tunes of each",
-        "family, merged with each method by both programs in float32, tensor by tensor as stored in the files. A number is",
-        f"the largest difference relative to the tensor's largest value. Up to {ROUNDING:g} is rounding; larger differences",
-        "are in bold. `=` is equal bit for bit.",
+        "family, merged with each method by both programs in float32, tensor by tensor as stored in the files.",
+        "A number is the largest difference relative to the tensor's largest value.",
+        f"Up to {ROUNDING:g} is rounding; larger differences are in bold. `=` is equal bit for bit.",
         "Methods with random masks run at density 1.",
         "",
         "| family | " + " | ".join(CASES) + " |",
