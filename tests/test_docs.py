@@ -17,7 +17,7 @@ import torch
 import yaml
 from tiny_models import write_family, write_model
 
-from mergesmith.evaluators import PARTS, Suite
+from mergesmith.evaluators import PARTS
 from mergesmith.merge_ops import parse_recipe
 from mergesmith.optimizer.commands import cli
 from mergesmith.optimizer.config import parse_config
@@ -210,15 +210,14 @@ def test_the_python_guide_runs(in_llama: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_task_loads(tiny: Path) -> None:
-    from tiny_tasks import make_tokenizer
+    from tiny_tasks import load
 
     page = DOCS / "how-to" / "tasks.md"
     write_files(page)
     lines = [json.dumps({"thing": f"thing {i}", "answer": i % 3}) for i in range(60)]
     Path("tasks/colours.jsonl").write_text("\n".join(lines))
     (search,) = (block for block in blocks(page) if block.title == "search.yaml")
-    config = parse_config(yaml.safe_load(search.text), where=search.title)
-    suite = Suite.load(config.tasks[:1], tokenizer=make_tokenizer(), root=tiny, task_path=[Path("tasks")])
+    suite = load(tiny, yaml.safe_load(search.text)["tasks"][:1])
     assert sum(suite.counts(part)["colours"] for part in PARTS) == 60
 
 
