@@ -1,49 +1,24 @@
-"""Writes the tables of docs/methods.md from the methods' declarations and mergekit's stored results.
-
-    python benchmarks/method_table.py            # rewrites docs/methods.md between its markers
-    python benchmarks/method_table.py --check    # exit code 1 when the file is not up to date
+"""The tables of reference/methods.md: the methods' declarations, and mergekit's stored results beside ours.
 
 The cases are those of tests/golden/data, made by mergekit 0.1.5 (tests/golden/make_golden.py makes them anew).
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
+from golden import MethodCase, method_cases
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+from mergesmith.merge_ops.bank.input_statistics import InputStatistics
+from mergesmith.merge_ops.executors.reference import execute
+from mergesmith.merge_ops.methods import METHODS, MergeMethod, Parameter, ParameterValues, Scope
 
-from golden import MethodCase, method_cases  # noqa: E402
-
-from mergesmith.merge_ops.bank.input_statistics import InputStatistics  # noqa: E402
-from mergesmith.merge_ops.executors.reference import execute  # noqa: E402
-from mergesmith.merge_ops.methods import METHODS, MergeMethod, Parameter, ParameterValues, Scope  # noqa: E402
-
-PAGE = ROOT / "docs" / "methods.md"
-ROUNDING = {"float32": 2e-6, "bfloat16": 2e-2}  # relative to the largest value; as the tests have it
-MARK = "<!-- {} of {}: written by benchmarks/method_table.py -->"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only say whether docs/methods.md is up to date")
-    old = PAGE.read_text(encoding="utf-8")
-    new = old
-    for name, lines in (("methods", method_rows()), ("comparison", comparison_rows())):
-        begin, end = MARK.format("begin", name), MARK.format("end", name)
-        head, rest = new.split(begin)
-        new = f"{head}{begin}\n" + "\n".join(lines) + f"\n{end}{rest.split(end)[1]}"
-    if parser.parse_args().check:
-        sys.exit(0 if new == old else f"{PAGE} is not up to date: run benchmarks/method_table.py")
-    PAGE.write_text(new, encoding="utf-8")
+ROUNDING = {"float32": 2e-6, "bfloat16": 2e-2}  # relative to the largest value; the same bounds as in the tests
 
 
 def method_rows() -> Iterator[str]:
+    """Yield the table of all methods; those that mergekit lacks come last."""
     yield "| method | what it does | base | models | parameters (default; searched) | paper |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for method in sorted(METHODS.values(), key=lambda m: not m.mergekit):
@@ -56,11 +31,13 @@ def method_rows() -> Iterator[str]:
 
 
 def counts(method: MergeMethod) -> str:
+    """Return how many input models a method takes."""
     low, high = method.min_inputs, method.max_inputs
     return str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
 
 
 def parameter_text(parameter: Parameter) -> str:
+    """Return a parameter's name, default and search range."""
     default = (
         "required" if parameter.required else "none" if parameter.default is None else str(parameter.default).lower()
     )
@@ -72,6 +49,8 @@ def parameter_text(parameter: Parameter) -> str:
 
 
 def comparison_rows() -> Iterator[str]:
+    """Yield the table of differences from mergekit's stored results. Takes some seconds."""
+    torch.set_num_threads(1)
     yield "| method | cases | equal | to rounding | bfloat16 | on purpose | largest difference | in bfloat16 |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for method in (m for m in METHODS.values() if m.mergekit):
@@ -86,10 +65,16 @@ def comparison_rows() -> Iterator[str]:
 
 
 def largest_of(differences: list[float]) -> str:
+    """Return the largest difference as a cell of the table."""
     return "" if not differences else "0" if max(differences) == 0.0 else f"{max(differences):.1e}"
 
 
 def kind_of(case: MethodCase, difference: float) -> str:
+    """Return the column that a case is counted in.
+
+    Raises:
+        ValueError: the difference is larger than rounding explains.
+    """
     if difference <= ROUNDING[case.dtype]:
         return "half" if case.dtype != "float32" else "rounding" if difference else "equal"
     if case.ties or (case.method == "arcee_fusion" and case.dtype != "float32"):
@@ -98,7 +83,7 @@ def kind_of(case: MethodCase, difference: float) -> str:
 
 
 def relative_difference(case: MethodCase) -> float:
-    """The largest difference to mergekit's result, relative to its largest value."""
+    """Return the largest difference from mergekit's result, relative to the result's largest value."""
     method, inputs = METHODS[case.method], case.inputs()
     tensor = {p.name: case.parameters.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
     own = [p for p in method.parameters if p.scope is not Scope.TENSOR]
@@ -112,8 +97,3 @@ def relative_difference(case: MethodCase) -> float:
     ours = execute(plan, inputs, base=case.base, seed=0, name=case.id).double()
     theirs = case.expected().double()
     return float((ours - theirs).abs().max()) / max(1e-12, float(theirs.abs().max()))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
