@@ -234,7 +234,7 @@ def test_the_objective_runs(tiny: Path) -> None:
 
 
 def test_the_method_runs() -> None:
-    from works import models, numbers_for
+    from jobs import models, values_for
 
     from mergesmith.merge_ops.executors.reference import execute
 
@@ -246,7 +246,7 @@ def test_the_method_runs() -> None:
     exec(compile(block.text, "pull.py", "exec"), space)
     (method,) = space["METHODS"]
     inputs = models((4, 6), 3, dtype=__import__("torch").float32)
-    merged = execute(method.plan(numbers_for(method, 3, {"t": 0.0}), None), inputs, base=0, seed=0, name="x")
+    merged = execute(method.plan(values_for(method, 3, {"t": 0.0}), None), inputs, base=0, seed=0, name="x")
     assert merged.equal(inputs[0])
 
 
