@@ -1,4 +1,4 @@
-"""Write docs/families.md: every family merged, written, loaded and held against the live model.
+"""Write docs/reference/families.md: every family merged, written, loaded and compared with the live model.
 
     python benchmarks/family_table.py
 
@@ -51,24 +51,25 @@ PECULIAR = {
     "jamba": "Mamba and attention layers, placed by number",
     "lfm2": "convolution and attention layers",
 }
-HEAD = """# Families
+HEAD = """# Model families
 
-Made by `benchmarks/family_table.py` with transformers {version}: for each family a tiny random base and two fine-tunes,
-merged by TIES, written, and loaded again.
+Written by `benchmarks/family_table.py` with transformers {version}: for each family a tiny random base and two
+fine-tunes, merged by TIES, written, and loaded again.
 
-*Loads*: `from_pretrained` reports no missing, unexpected or mismatched key. *Live*: all weights of the live model, into
-which a search writes its candidates, and its logits equal those of the loaded checkpoint, bit for bit.
+*Loads*: `from_pretrained` reports no missing, unexpected or mismatched key. *Live*: all weights of the live model (the
+model in memory that a search writes its candidates into) and its logits equal those of the loaded checkpoint, bit for
+bit.
 
-| family | tensors in files | in memory | merged and written | loads | live | peculiar |
+| family | tensors in files | in memory | merged and written | loads | live | notes |
 | --- | ---: | ---: | --- | --- | --- | --- |
 """
 TAIL = """
-Files are read in either of two sets of names: those that `save_pretrained` writes (the published ones), and those of
-transformers' own modules, in which newer programs save (a layer's experts as one tensor, a renamed head). Tensors are
-always merged and written under the first. So each expert is trimmed by itself, whatever its file looked like; where the
-published files hold experts fused (gpt-oss), they are merged fused.
+Files may use either of two sets of tensor names: those that `save_pretrained` writes (the names of published
+checkpoints), or those of transformers' modules, which newer programs save (a layer's experts as one tensor, a renamed
+head). Tensors are always merged and written under the first. So each expert is trimmed separately, whatever its file
+looked like; if published files have fused experts (gpt-oss), they are merged fused.
 
-Routers take their own parameters by filter: `- {filter: mlp.gate., value: 0}` (`block_sparse_moe.gate` in Mixtral,
+A filter gives routers different parameters: `- {filter: mlp.gate., value: 0}` (`block_sparse_moe.gate` in Mixtral,
 `mlp.router` in gpt-oss, `feed_forward.router` in Jamba).
 """
 
@@ -76,7 +77,7 @@ Routers take their own parameters by filter: `- {filter: mlp.gate., value: 0}` (
 def main() -> None:
     """Print the page, or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "families.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "reference" / "families.md")
     output = parser.parse_args().output
     torch.set_num_threads(1)
     rows = []

@@ -28,7 +28,7 @@ from device_checkpoint import family
 from merge_speed_cases import BASE, CASES, SOURCES, Case
 from synthetic_checkpoint import llama, write_family
 
-from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, parse_recipe
+from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, Residency, parse_recipe
 from mergesmith.merge_ops.executors.dispatch import run
 from mergesmith.merge_ops.executors.job import TensorJob
 from mergesmith.merge_ops.methods import KeepLargest, KeepRandom, KeepRanked, KeepWindow, MaskedSum, SourceRule
@@ -64,7 +64,8 @@ def main() -> None:
 
 def resident(folder: Path, device: torch.device, arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
-    bank = ModelBank([str(folder / name) for name in (BASE, *SOURCES)], device=device, resident=True, keep_deltas=True)
+    names = [str(folder / name) for name in (BASE, *SOURCES)]
+    bank = ModelBank(names, device=device, residency=Residency(resident=True, keep_deltas=True))
     bank.load(lambda _nbytes: None)
     synchronize(device)
     seconds, nbytes = time.perf_counter() - start, source_bytes(bank)
@@ -114,7 +115,7 @@ def made(bank: ModelBank, live: LiveModel, folder: Path, device: torch.device, o
 
 def host(folder: Path, device: torch.device, arguments: argparse.Namespace) -> None:
     names = [str(folder / name) for name in (BASE, *SOURCES)]
-    bank = ModelBank(names, device=device, pinned=device.type == "cuda", keep_deltas=True)
+    bank = ModelBank(names, device=device, residency=Residency(pinned=device.type == "cuda", keep_deltas=True))
     bank.load(lambda _nbytes: None)
     live = LiveModel(bank)
     live.load(recipe_of(Case("passthrough", models=(SOURCES[-1],), based=False), folder))
@@ -145,7 +146,8 @@ def equality(work: Path, device: torch.device) -> None:
     for method, case in CASES.items():
         weights = []
         for place in (torch.device("cpu"), device):
-            live = LiveModel(ModelBank(names, device=place, resident=place.type != "cpu", keep_deltas=True))
+            residency = Residency(resident=place.type != "cpu", keep_deltas=True)
+            live = LiveModel(ModelBank(names, device=place, residency=residency))
             live.load(recipe_of(case, folder))
             weights.append(torch.cat([x.reshape(-1).cpu() for x in live.model.state_dict().values()]))
         apart = (in_order(weights[0]) - in_order(weights[1])).abs()

@@ -29,7 +29,7 @@ from candidate_profile import profiled  # noqa: E402
 from merge_speed_cases import BASE, CASES, SOURCES, Case  # noqa: E402
 from peak_memory import PeakMemory, give_back_freed_memory, memory  # noqa: E402
 
-from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, parse_recipe  # noqa: E402
+from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, Residency, parse_recipe  # noqa: E402
 
 COPY_RUNS = 3  # before the candidates and after them
 
@@ -42,7 +42,7 @@ class Candidates:
 
     def __init__(self, case: Case, folder: Path) -> None:
         self.case, self.folder = case, folder
-        self.bank = ModelBank([str(folder / name) for name in (BASE, *SOURCES)], keep_deltas=True)
+        self.bank = ModelBank([str(folder / name) for name in (BASE, *SOURCES)], residency=Residency(keep_deltas=True))
         self.live = LiveModel(self.bank)
         self.other = self._recipe(Case("passthrough", models=(SOURCES[-1],), based=False))
         self.live.load(self.other)

@@ -1,4 +1,4 @@
-"""Write docs/mergekit.md: mergekit beside mergesmith, every method on a tiny checkpoint of every family.
+"""Write docs/reference/mergekit-comparison.md: every method on a tiny checkpoint of every family, by both programs.
 
     python benchmarks/mergekit_table.py --mergekit-python /path/to/python
 
@@ -56,12 +56,12 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
 
 
 NOTES = (
-    "The bold ones, looked into:",
+    "Causes of the differences in bold:",
     "",
     "* breadcrumbs, breadcrumbs_ties: two elements have equal magnitudes exactly at the cut. Which of them stays is",
-    "  arbitrary: mergesmith keeps the one of lower index, mergekit what an unstable sort leaves.",
+    "  arbitrary: mergesmith keeps the one of lower index, mergekit the one that an unstable sort puts first.",
     "* karcher on Jamba: a tensor of four elements whose three sources are nearly parallel (cosine 0.999999).",
-    "  mergekit takes the angle in float32, where the arc cosine of such a number has few digits; ours in float64.",
+    "  mergekit takes the angle in float32, where its arc cosine has few digits; mergesmith uses float64.",
 )
 
 
@@ -119,13 +119,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
-        "# mergekit beside mergesmith",
+        "# Comparison with mergekit",
         "",
-        "Made by `benchmarks/mergekit_table.py` with mergekit 0.1.5: a tiny random base and two fine-tunes of each",
-        "family, merged by each method in float32 by both, tensor by tensor as the files have them.",
-        "A number is the largest",
-        f"difference relative to a tensor's largest value; up to {ROUNDING:g} is rounding, what is beyond is in bold.",
-        "Methods with random masks run at density 1. Bit for bit equal: =.",
+        "Written by `benchmarks/mergekit_table.py` with mergekit 0.1.5: a tiny random base and two fine-tunes of each",
+        "family, merged with each method by both programs in float32, tensor by tensor as stored in the files.",
+        "A number is the largest difference relative to the tensor's largest value.",
+        f"Up to {ROUNDING:g} is rounding; larger differences are in bold. `=` is equal bit for bit.",
+        "Methods with random masks run at density 1.",
         "",
         "| family | " + " | ".join(CASES) + " |",
         "| --- |" + " --- |" * len(CASES),
@@ -140,7 +140,7 @@ def main() -> None:
             lines.append(f"| {family} | " + " | ".join(map(shown, found)) + " |")
             print(lines[-1])
     lines += ["", *NOTES]
-    (ROOT / "docs" / "mergekit.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (ROOT / "docs" / "reference" / "mergekit-comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def shown(difference: float) -> str:

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mergesmith.evaluators import Block, BlockScores, ItemScores, Leaf, Score, Scores, TaskEntry
+from mergesmith.evaluators import Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringConfig, TaskEntry
 from mergesmith.evaluators.tasks.blocks import make_blocks
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.commands.overrides import Overrides
 from mergesmith.optimizer.commands.search import run_search
-from mergesmith.optimizer.config import RacingSection, ScoringSection
+from mergesmith.optimizer.config import RacingSection
 from mergesmith.optimizer.demo import make_demo
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
@@ -53,9 +53,7 @@ class Tasks:
             TaskEntry(name, 1.0, "acc", "none", 1, True, None, (Leaf(name, 1.0, "mean"),)) for name in sizes
         )
         items = {name: tuple(range(size)) for name, size in sizes.items()}
-        return cls(
-            sizes, entries, make_blocks("search", items, (), seed=seed, block_items=ScoringSection().block_items)
-        )
+        return cls(sizes, entries, make_blocks("search", items, (), seed=seed, block_items=ScoringConfig().block_items))
 
     def incumbent(self, values: Values, number: int = 0) -> Incumbent:
         """A candidate with these item scores, as one to race against."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from scale_out_run import TASKS, InstantPool, Meter, Quiet, Spent, write_search, write_tasks
 
 from mergesmith.optimizer.config import load_config
-from mergesmith.optimizer.run_folder.run_folder import RunFolder
+from mergesmith.optimizer.run_folder.lifecycle import check_ingredients, create_run
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers import make_sampler
 from mergesmith.optimizer.search.leaderboard import RunPlan
@@ -75,7 +75,7 @@ def search_with_instant_scores(folder: Path, trials: int, *, proposals: str = "t
     config = load_config(search)
     session = Session(config, folder)
     pool, ask, costs = InstantPool(session, PENDING + 1), Meter(), []
-    run_folder = RunFolder.create(folder / "run", config, folder)
+    run_folder = create_run(folder / "run", config, folder)
     before = [Spent.now(), Spent(), Spent()]
 
     def finished(trial: Trial) -> None:
@@ -84,13 +84,12 @@ def search_with_instant_scores(folder: Path, trials: int, *, proposals: str = "t
         before[:] = now
 
     try:
-        run_folder.check_same(session.ingredients())
+        check_ingredients(run_folder.path, session.ingredient_digests())
         settle_scorers(pool, run_folder, session, Console(quiet=True))
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
-        study = Study(plan, run_folder, pool, Quiet(finished))
-        study.sampler = make_sampler(proposals, plan.space, config.search.seed)
-        study.sampler.ask = ask.around(study.sampler.ask)
-        study.run()
+        sampler = make_sampler(proposals, plan.space, config.search.seed)
+        sampler.ask = ask.around(sampler.ask)
+        Study(plan, run_folder, pool, Quiet(finished), sampler=sampler).run()
     finally:
         run_folder.close()
     return costs

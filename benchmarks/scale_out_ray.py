@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -12,11 +11,10 @@ from scale_out_run import MODELS, ROOT
 from mergesmith.evaluators import BlockScores, ItemScores
 from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer.config import parse_config
-from mergesmith.optimizer.pools import BlockDone, Event, Job
-from mergesmith.optimizer.pools import ray_crew as crew_module
+from mergesmith.optimizer.pools import BlockDone, Event, Job, ray_workers
 from mergesmith.optimizer.pools.ray_actor import WorkerFacts
-from mergesmith.optimizer.pools.ray_crew import WorkerHandle
 from mergesmith.optimizer.pools.ray_pool import RayPool
+from mergesmith.optimizer.pools.ray_workers import WorkerHandle
 from mergesmith.optimizer.session.session import Options
 
 PROCESSES = 2  # that stand for all workers
@@ -37,7 +35,7 @@ class InstantWorkers:
         self.items = {"first": ItemScores(ids, np.zeros(ITEMS))}
         return WorkerFacts(ray.get_runtime_context().get_node_id(), "here", 0, (), "cpu", {}, {})
 
-    async def received(self) -> None: ...
+    async def ping(self) -> None: ...
 
     async def begin(self, job: Job) -> tuple[Event, ...]:
         return (BlockDone(job.number, BlockScores("search", 0, self.items, 0.0), 0.0),)
@@ -56,14 +54,14 @@ def seconds_per_event(workers: int) -> float:
         "workers": {"pool": "ray", "count": PROCESSES, "gpus_per_worker": 0},
     }
     config = parse_config(document, where="search.yaml")
-    with mock.patch.object(crew_module, "RayWorker", InstantWorkers):
-        pool = RayPool(config, ROOT, Options(), note=lambda *_, **__: None, says=print)
+    with mock.patch.object(ray_workers, "RayWorker", InstantWorkers):
+        pool = RayPool(config, ROOT, Options(), note=lambda *_, **__: None, announce=print)
     try:
         while pool.free < PROCESSES:
             pool.next_event()
-        first = pool.crew.hands
-        pool.crew.hands = [
-            WorkerHandle(f"w{i}", first[i % PROCESSES].actor, None, first[0].facts) for i in range(workers)
+        first = pool.workers.handles
+        pool.workers.handles = [
+            WorkerHandle(f"w{i}", first[i % PROCESSES].actor, first[0].facts) for i in range(workers)
         ]
         return _seconds_per_event(pool, workers)
     finally:
@@ -81,9 +79,10 @@ def _seconds_per_event(pool: RayPool, workers: int) -> float:
         event = pool.next_event()
         if event is None:
             continue
-        hand: Any = pool.crew.at(event.number)
-        hand.job = hand.received = None
-        _ = pool.workers  # which a search shows
+        handle = pool.workers.with_job(event.number)
+        assert handle is not None, "Should not reach."
+        handle.end_job()
+        _ = pool.worker_counts  # which a search shows
         done += 1
         if done == workers:  # all are at work
             start = time.perf_counter()

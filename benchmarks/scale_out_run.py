@@ -134,7 +134,7 @@ class InstantPool:
     def __init__(self, session: Session, size: int) -> None:
         self.session, self.size = session, size
         self.meter, self.blocks = Meter(), Meter()
-        self.workers = (size, size)
+        self.worker_counts = (size, size)
         self._jobs: deque[tuple[Job, int, Mapping[str, np.ndarray]]] = deque()  # with the next block and the scores
         self._stopped, self._handed = False, Spent.now()
         self.submit, self.next_event = self.meter.around(self._submit), self.meter.around(self._next_event)
@@ -207,7 +207,7 @@ class Quiet:
 
     def block(self, items: int) -> None: ...
 
-    def says(self, message: str) -> None: ...
+    def announce(self, message: str) -> None: ...
 
     def finished(self, trial: Trial, best: Trial | None) -> None:
         """A trial is over."""

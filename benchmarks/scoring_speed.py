@@ -34,8 +34,7 @@ import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mergesmith.evaluators import PARTS, Suite, TaskConfig, join
-from mergesmith.optimizer.config import ScoringSection
+from mergesmith.evaluators import PARTS, EvaluationConfig, ScoringConfig, Suite, TaskConfig, join
 
 VOCABULARY = 4096
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
@@ -126,15 +125,12 @@ def main() -> None:
 def measure(case: Case, model: Any, folder: Path, arguments: argparse.Namespace) -> None:
     write_task(folder, case)
     tokenizer = new_tokenizer()
-    suite = Suite.load(
-        [TaskConfig(name="task", metric=case.metric)],
-        tokenizer=tokenizer,
-        root=folder,
-        task_path=[folder],
-        scorer=arguments.scorer,
-        token_budget=arguments.token_budget,
-        block_items=ScoringSection().block_items,
+    config = EvaluationConfig(
+        tasks=(TaskConfig(name="task", metric=case.metric),),
+        task_path=(folder,),
+        scoring=ScoringConfig(scorer=arguments.scorer, token_budget=arguments.token_budget),
     )
+    suite = Suite.load(config, tokenizer=tokenizer, root=folder)
     official = harness(model, tokenizer, folder, arguments.batch_size)
     report = suite.check_scorers(lambda: [("the model", lambda: model)])
     ours(suite, model)  # what is slow only once

@@ -1,13 +1,15 @@
-"""From a live model to per-item scores: lm-eval tasks and Python objectives, split, blocked and scored.
+"""Scores a model in memory on lm-eval tasks and Python objectives, item by item.
 
-Importing this package imports neither lm-eval nor torch; `Suite.load` does.
+Items are split into a search, a select and a report part and scored in fixed blocks. Importing this package imports
+neither lm-eval nor torch; `Suite.load` does.
 """
 
-from .config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from .checks.report import ScoringReport
+from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
 from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
-from .scoring.scorers import Choice, ScoringPlan, ScoringReport
-from .simple_evaluate import official_scores
+from .scoring.scorers import ScoringPlan
+from .simple_evaluate import score_checkpoint
 from .suite import Suite
 
 __all__ = [
@@ -16,12 +18,13 @@ __all__ = [
     "Block",
     "BlockScores",
     "ChatConfig",
-    "Choice",
+    "EvaluationConfig",
     "ItemScores",
     "Leaf",
     "Part",
     "Score",
     "Scores",
+    "ScoringConfig",
     "ScoringError",
     "ScoringPlan",
     "ScoringReport",
@@ -32,5 +35,5 @@ __all__ = [
     "entry_score",
     "entry_value",
     "join",
-    "official_scores",
+    "score_checkpoint",
 ]

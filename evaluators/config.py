@@ -1,14 +1,16 @@
-"""The parts of search.yaml that say what is scored: tasks, chat settings, and the split of the items."""
+"""The sections of search.yaml that describe the evaluation: tasks, chat settings, split and scoring."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Part = Literal["search", "select", "report"]
 PARTS: tuple[Part, ...] = ("search", "select", "report")
+ScorerChoice = Literal["auto", "packed", "rows", "graphs", "hf"]
 
 
 class _Section(BaseModel):
@@ -19,14 +21,14 @@ class TaskConfig(_Section):
     """One entry of `tasks:`; a bare string is a name with every other setting at its default.
 
     Attributes:
-        name: an lm-eval task, group or tag, or, with `python`, a name of the user's own.
+        name: an lm-eval task, group or tag, or, with `python`, a name that the user chooses.
         python: `./file.py:function` or `package.module:function`, a Python objective.
-        metric: one of the task's metrics. Unset: its only one, else acc, else exact_match, else the first listed.
+        metric: one of the task's metrics. Unset: acc, else exact_match, else the first listed.
         filter: one of the task's filters. Unset: the first.
-        num_fewshot: overrides the task's own, except where the task fixes it to 0, as in lm-eval.
+        num_fewshot: overrides the task's number, unless the task fixes it to 0, as in lm-eval.
         limit: only the first `limit` documents of each task, as in lm-eval.
         weight: the entry's share in the objective, relative to the other entries' weights.
-        higher_is_better: overrides the metric's own direction.
+        higher_is_better: overrides the direction that the task gives for the metric.
         max_drop: how far the entry may fall below the best parent, in the metric's unit.
     """
 
@@ -54,7 +56,7 @@ class TaskConfig(_Section):
 
 
 class ChatConfig(_Section):
-    """How prompts become chats. The defaults are those of lm-eval's `simple_evaluate`."""
+    """Whether and how prompts are formatted as chats. The defaults are those of lm-eval's `simple_evaluate`."""
 
     apply_template: bool = False
     system: str | None = None
@@ -62,7 +64,7 @@ class ChatConfig(_Section):
 
 
 class SplitConfig(_Section):
-    """Shares of the items that the search sees, that pick the winner, and that the report is about."""
+    """Shares of the items used to search, to select the winner among finalists, and to report its score."""
 
     search: float = Field(default=0.6, gt=0)
     select: float = Field(default=0.2, gt=0)
@@ -76,3 +78,40 @@ class SplitConfig(_Section):
                 f"the shares must sum to 1, but {self.search} + {self.select} + {self.report} is {total:g}"
             )
         return self
+
+
+class ScoringConfig(_Section):
+    """How items are scored.
+
+    Attributes:
+        scorer: "auto" selects, for each task, the fastest scorer whose scores agree with lm-eval's on the base model
+            and the models to merge.
+        token_budget: tokens per batch, padding included; unset, as many as fit the device.
+        batch_size: rows per batch of lm-eval's HFLM scorer.
+        block_items: items in the first block of the search part, after which a candidate is first compared.
+        max_length: positions per sequence; unset, the model's maximum.
+    """
+
+    scorer: ScorerChoice = "auto"
+    token_budget: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    block_items: Annotated[int, Field(ge=1)] = 32
+    max_length: Annotated[int, Field(ge=1)] | None = None
+
+
+class EvaluationConfig(_Section):
+    """Everything a suite is built from, except the tokenizer.
+
+    Attributes:
+        tasks: the entries of `tasks:`.
+        task_path: folders with lm-eval task YAML, relative to the suite's root; their tasks take precedence over those
+            that come with lm-eval.
+        seed: determines the order of items within blocks. The split does not depend on it.
+    """
+
+    tasks: tuple[TaskConfig, ...]
+    task_path: tuple[Path, ...] = ()
+    chat: ChatConfig = ChatConfig()
+    split: SplitConfig = SplitConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    seed: int = 0

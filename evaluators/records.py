@@ -1,4 +1,4 @@
-"""The records that leave this package: what is scored (TaskEntry, Block) and what came out (ItemScores, Scores)."""
+"""The records that other packages use: the evaluation (TaskEntry, Block) and its results (ItemScores, Scores)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 from .config import Part
 
-# What is kept about the answers of an item that is generated, the columns of `ItemScores.facts`: whether the answer was
-# cut off at the limit, was empty, held nothing that the filter looks for; and how many tokens it had.
+# The columns of `ItemScores.facts`, means over an item's generated answers: whether an answer was cut off at the token
+# limit, was empty, contained nothing that the task's filter extracts; and its length in tokens.
 FACTS = ("truncated", "empty", "unextracted", "length")
 
 
 class ScoringError(RuntimeError):
-    """A candidate that cannot be scored: its failure, not the run's. The text names the task and the item."""
+    """A candidate cannot be scored; the run continues with others. The message names the task and the item."""
 
 
-class NoRoomError(ScoringError):
-    """Too little memory for lm-eval's own scorer, even with one row per batch."""
+class InsufficientMemoryError(ScoringError):
+    """Too little memory for lm-eval's HFLM scorer, even with one row per batch."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Leaf:
 
     Attributes:
         name: the lm-eval task's name, a key of `ItemScores` mappings.
-        share: its part of the entry's value; the shares of an entry sum to 1. Where the group weights by size it is
-            the leaf's part of all documents (after `limit`), the same in search, select and report.
+        share: its weight in the entry's value; the shares of an entry sum to 1. If the group weights by size, it is
+            the leaf's fraction of all documents (after `limit`), the same in search, select and report.
         aggregation: "mean", another name in lm-eval's registry, or "file.py:function".
     """
 
@@ -44,8 +44,9 @@ class TaskEntry:
 
     Attributes:
         sign: +1 when a higher value is better, else -1.
-        bounded: whether each item's value lies in [0, 1]. False for a Python objective, whose values are not known.
-        python: a Python objective. One that returns a bare float gives a `Score` with n == 1 and no interval.
+        bounded: whether each item's value lies in [0, 1]. False for a Python objective, whose range is unknown.
+        python: whether it is a Python objective. One that returns a bare float gives a `Score` with n == 1, without a
+            confidence interval.
     """
 
     name: str
@@ -64,8 +65,8 @@ class Block:
     """A fixed set of items that are scored together.
 
     Attributes:
-        items: leaf name -> ids of its documents in lm-eval's numbering, ascending. A Python objective stands in the
-            last block of its part with an empty tuple: its items are known once it has run.
+        items: leaf name -> ids of its documents in lm-eval's numbering, ascending. A Python objective is part
+            of the last block, with an empty tuple: its items are known only after it has run.
     """
 
     part: Part
@@ -82,8 +83,8 @@ class ItemScores:
 
     Attributes:
         ids: (n,) item ids as text: lm-eval's document ids, or the keys a Python objective returned.
-        values: (n,) float64, or (n, k) where the metric keeps k numbers per item, as perplexities do.
-        facts: (n, len(FACTS)) float64 where answers are generated, else None.
+        values: (n,) float64, or (n, k) if the metric keeps k values per item, as perplexities do.
+        facts: (n, len(FACTS)) float64 if answers are generated, else None.
     """
 
     ids: tuple[str, ...]
@@ -93,9 +94,12 @@ class ItemScores:
 
 @dataclass(frozen=True)
 class BlockScores:
-    """What scoring one block gave: leaf name -> its items, and the wall time in seconds.
+    """The scores of one block.
 
-    `smaller_batches`: memory ran out, and it was scored with batches of half the size.
+    Attributes:
+        items: leaf name -> its items.
+        seconds: wall time.
+        smaller_batches: whether memory ran out and the block was scored again with batches of half the size.
     """
 
     part: Part
@@ -107,7 +111,7 @@ class BlockScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """All scored items of one part: leaf name -> its items in ascending order of their ids."""
+    """All scored items of one part; `items` maps leaf names to items in ascending order of their ids."""
 
     part: Part
     items: Mapping[str, ItemScores]
@@ -115,9 +119,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class Score:
-    """An entry's value in the metric's own direction, its standard error (NaN when unknown), and its item count.
+    """An entry's value in its metric's unit and direction, its standard error (NaN if unknown), and its item count.
 
-    n == 1 means that there is no interval: the value is one number, taken whole.
+    With n == 1 there is no confidence interval: the value is a single number.
     """
 
     value: float
@@ -126,4 +130,4 @@ class Score:
 
 
 class UnsupportedError(ValueError):
-    """This way of scoring is not for this model; the text says why."""
+    """A scorer does not support a model or a task; the message says why."""

@@ -1,4 +1,4 @@
-"""The independent re-score: lm-eval's own `simple_evaluate` on a written checkpoint."""
+"""Scores a written checkpoint with lm-eval's `simple_evaluate`, independently of the scorers in this package."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from .suite import Suite
 
 if TYPE_CHECKING:
     from .lm_eval_bridge.live_hflm import LiveLM
-    from .tasks.suite_content import Content, LeafTask
+    from .tasks.suite_content import LeafTask, SuiteContent
 
 
-def official_scores(
+def score_checkpoint(
     suite: Suite, checkpoint_folder: Path, part: Part, *, device: str = "cpu", dtype: Any = None
 ) -> Scores:
-    """Score a written checkpoint with lm-eval's own evaluation loop, on freshly loaded tasks.
+    """Score a written checkpoint with lm-eval's evaluation loop, on freshly loaded tasks.
 
-    Shared with `Suite.score` are the tasks' names, the split and the few-shot pools; task objects, prompts, tokens,
-    batches and the loop are lm-eval's. It evaluates all documents and picks the part's out of the logged samples.
+    It shares only the tasks' names, the split and the few-shot pools with `Suite.score`; task objects, prompts,
+    tokens, batches and the loop are lm-eval's. All documents are evaluated, and those of the part are selected from
+    the logged samples.
 
     Args:
-        suite: the suite whose items are wanted.
-        checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used; where it has none, the suite's.
-        part: the part whose items are wanted.
-        device: where the model is put; "balanced" is over all GPUs (accelerate's device map).
-        dtype: of the weights; None is the checkpoint's own.
+        suite: the suite that defines tasks and split.
+        checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used, or the suite's if it has none.
+        part: the part to return.
+        device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
+        dtype: of the weights; None keeps the checkpoint's.
 
     Raises:
         ScoringError: as in `Suite.score`.
-        RuntimeError: lm-eval builds other prompts, or finds other documents, than the suite has scored.
+        RuntimeError: lm-eval's prompts or documents differ from those that the suite scores.
     """
     from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation, quiet, silent_children
     from .lm_eval_bridge.live_hflm import LiveLM
@@ -46,7 +47,7 @@ def official_scores(
         lm.attach(model)
     items: dict[str, ItemScores] = {}
     with inside_lm_eval(), silent_children(), pinned_generation(model, lm.tokenizer):
-        for config, entry in zip(content.configs, content.entries, strict=True):
+        for config, entry in zip(content.config.tasks, content.entries, strict=True):
             if entry.python:
                 items[entry.name] = content.objectives[entry.name].score(model, lm.tokenizer, part)
             else:
@@ -61,17 +62,17 @@ def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any,
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", **spread)
     if not spread:
         model.to(device)
-    own = (Path(folder) / "tokenizer_config.json").is_file()
-    return model, AutoTokenizer.from_pretrained(folder) if own else tokenizer
+    has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
+    return model, AutoTokenizer.from_pretrained(folder) if has_tokenizer else tokenizer
 
 
 def _entry_items(
-    content: Content, config: TaskConfig, entry: TaskEntry, lm: LiveLM, part: Part
+    content: SuiteContent, config: TaskConfig, entry: TaskEntry, lm: LiveLM, part: Part
 ) -> dict[str, ItemScores]:
     from lm_eval import evaluator
 
-    simple_evaluate: Any = evaluator.simple_evaluate  # its decorator hides its signature from type checkers
-    assert content.catalog is not None  # an entry that is not Python came out of it
+    simple_evaluate: Any = evaluator.simple_evaluate  # the decorator hides the signature from type checkers
+    assert content.catalog is not None  # entries that are not Python objectives come from the catalog
     fresh = content.catalog.load(entry.name).tasks
     for name, task in fresh.items():
         if (pool := content.leaves[name].pool) is not None:
@@ -83,34 +84,35 @@ def _entry_items(
         limit=config.limit,
         bootstrap_iters=0,
         log_samples=True,
-        system_instruction=content.chat.system,
-        apply_chat_template=content.chat.apply_template,
-        fewshot_as_multiturn=content.chat.fewshot_as_multiturn,
+        system_instruction=content.config.chat.system,
+        apply_chat_template=content.config.chat.apply_template,
+        fewshot_as_multiturn=content.config.chat.fewshot_as_multiturn,
         task_manager=content.catalog.manager,  # without one, lm-eval indexes its 14,000 names
-        confirm_run_unsafe_code=True,  # Suite.load has asked already
+        confirm_run_unsafe_code=True,  # Suite.load has checked the permission
     )
     samples = results["samples"]
     return {
-        name: _picked_items(name, content.leaves[name], samples[name], content.numbered(name, part)) for name in fresh
+        name: _picked_items(name, content.leaves[name], samples[name], content.document_ids(name, part))
+        for name in fresh
     }
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
     from .scoring.item_values import checked_value, item_scores
     from .tasks.documents import canonical
-    from .tasks.metrics import picked
+    from .tasks.metrics import metric_value
 
     wanted = set(ids)
     rows = {}
     for sample in samples:
         doc = sample["doc_id"]
-        if sample["filter"] != leaf.measure.filter or doc not in wanted:
+        if sample["filter"] != leaf.metric.filter or doc not in wanted:
             continue
         ours = [request.arguments for request in leaf.requests[doc]]
         if canonical([sample["doc"], sample["arguments"]]) != canonical([leaf.items.docs[doc], ours]):
             raise RuntimeError(
-                f"task '{name}', item {doc}: lm-eval's document or prompt is not the one that was scored"
+                f"task '{name}', item {doc}: lm-eval's document or prompt differs from the one that was scored"
             )
         values = {metric: sample[metric] for metric in sample["metrics"]}
-        rows[doc] = checked_value(picked(values, leaf.measure.metric), leaf.measure, f"task '{name}', item {doc}")
+        rows[doc] = checked_value(metric_value(values, leaf.metric.name), leaf.metric, f"task '{name}', item {doc}")
     return item_scores(ids, [rows[doc] for doc in ids], name)

@@ -1,31 +1,41 @@
-"""Recipes, checkpoints, merge methods, materializing. Knows nothing of search or scores."""
+"""Merge recipes, checkpoints and merge methods, and merging itself. Independent of searching and scoring."""
 
 from typing import TYPE_CHECKING
 
 from .bank.model_bank import ModelBank
+from .bank.residency import Residency
 from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
-from .checkpoints.find_model import absolute_reference, resolve_reference
+from .checkpoints.find_model import absolute_reference
+from .checkpoints.tokenizer_files import load_tokenizer
 from .checkpoints.weights_digest import WeightsDigest
+from .executors.dispatch import executor_name
 from .merging.merge_tensors import MergeError
-from .merging.plan_recipe import materialize, output_tokenizer, plan_merge, same_tokens, tokenizer_folder
-from .methods import METHODS, MergeMethod, Parameter, Range, Scope, get_method
+from .merging.plan_recipe import materialize, output_tokenizer, plan_merge, same_tokens
+from .methods import METHODS, Base, MergeMethod, Parameter, Range, Scope, get_method
 from .output.finite_check import NonfiniteWarning
-from .output.write_checkpoint import Written, write_merge
+from .output.write_checkpoint import DEFAULT_SHARD_SIZE, Written, write_merge
+from .planning.compatibility import check_vocabulary
 from .planning.merge_plan import MergePlan
+from .planning.output_config import output_dtype
 from .recipes.blocks import Rule, Setting, Slice, Source
 from .recipes.multi_document import load_yaml
-from .recipes.reader import RecipeWarning, parse_recipe, read_recipe, recipe_from_document
+from .recipes.reader import RECIPE_DTYPES, RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .recipes.recipe import Recipe
 from .recipes.references import ModelPath, ModelReference
 from .recipes.tokenizer_section import TokenizerSection, TokenRule
-from .vocabulary.load_tokenizer import load_tokenizer
 from .vocabulary.output_vocabulary import VocabularyWarning
 
 if TYPE_CHECKING:
+    from .live.device_map import Places, places_of
     from .live.live_model import LiveModel
+    from .live.weight_derivative import NoWeightDerivativeError
+    from .live.weight_gradient import WeightGradient
 
 __all__ = [
+    "DEFAULT_SHARD_SIZE",
     "METHODS",
+    "RECIPE_DTYPES",
+    "Base",
     "Checkpoint",
     "CheckpointWarning",
     "LiveModel",
@@ -35,11 +45,14 @@ __all__ = [
     "ModelBank",
     "ModelPath",
     "ModelReference",
+    "NoWeightDerivativeError",
     "NonfiniteWarning",
     "Parameter",
+    "Places",
     "Range",
     "Recipe",
     "RecipeWarning",
+    "Residency",
     "Rule",
     "Scope",
     "Setting",
@@ -48,29 +61,44 @@ __all__ = [
     "TokenRule",
     "TokenizerSection",
     "VocabularyWarning",
+    "WeightGradient",
     "WeightsDigest",
     "Written",
     "absolute_reference",
+    "check_vocabulary",
+    "executor_name",
     "get_method",
     "load_tokenizer",
     "load_yaml",
     "materialize",
+    "output_dtype",
     "output_tokenizer",
     "parse_recipe",
+    "places_of",
     "plan_merge",
     "read_recipe",
     "recipe_from_document",
-    "resolve_reference",
     "same_tokens",
-    "tokenizer_folder",
     "write_merge",
 ]
 
 
 def __getattr__(name: str) -> object:
-    # Live models bring transformers' models with them, which take seconds to import; a merge to disk needs none.
+    # Live models import transformers' model classes, which takes seconds; a merge to disk does not need them.
     if name == "LiveModel":
         from .live.live_model import LiveModel
 
         return LiveModel
+    if name in ("Places", "places_of"):
+        from .live import device_map
+
+        return getattr(device_map, name)
+    if name == "WeightGradient":
+        from .live.weight_gradient import WeightGradient
+
+        return WeightGradient
+    if name == "NoWeightDerivativeError":
+        from .live.weight_derivative import NoWeightDerivativeError
+
+        return NoWeightDerivativeError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

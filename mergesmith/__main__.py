@@ -1,4 +1,4 @@
-"""Runs `mergesmith` as `python -m mergesmith`."""
+"""Entry point of `python -m mergesmith`."""
 
 from mergesmith.optimizer.commands.cli import main
 

@@ -1,1 +1,4 @@
-"""The search: study, samplers, worker pools, verdict, command line, demo."""
+"""The search: samplers, sessions, run folders, worker pools, the search loop, the command line, the demo.
+
+Imports go one way: stop, samplers, config, session, run_folder, pools, search, terminal, demo, commands.
+"""

@@ -1,4 +1,4 @@
-"""search.yaml: what a run is about. Everything after `tasks` has a default."""
+"""The configuration of a run, search.yaml. Every key except base_model, models and tasks has a default."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mergesmith.errors import Faults, UserError, unknown
 
-from ..evaluators import ChatConfig, Choice, SplitConfig, TaskConfig
+from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import load_yaml
 from ..search_spaces import SpaceConfig
 
@@ -21,14 +21,14 @@ SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in a time such as 90s, 30m, 8h, 2d; a bare number is seconds.
+    """Return the seconds in a time such as 90s, 30m, 8h or 2d; a bare number is seconds.
 
     Raises:
-        UserError: the text is no time.
+        UserError: the text is not a positive time.
     """
     match = DURATION.fullmatch(text.strip())
     if not match or float(match[1]) <= 0:
-        raise UserError(f"a time must be such as 90s, 30m, 8h or 2d, but is '{text}'")
+        raise UserError(f"a time must look like 90s, 30m, 8h or 2d, but is '{text}'")
     return float(match[1]) * SECONDS[match[2]]
 
 
@@ -37,12 +37,12 @@ class _Section(BaseModel):
 
 
 class RacingSection(_Section):
-    """When a candidate is dropped before all its items are scored; `racing: off` stands for `rule: "off"`.
+    """When a candidate is dropped before all its items are scored; `racing: off` is short for `rule: "off"`.
 
     Attributes:
-        rule: `betting`, or `off`: every candidate is scored in full.
-        alpha: how often, at most, a candidate as good as a fixed incumbent is dropped.
-        min_items: none is dropped on fewer items.
+        rule: `betting`, or `off` to score every candidate in full.
+        alpha: upper bound on the probability of dropping a candidate that is as good as a fixed incumbent.
+        min_items: number of scored items before which no candidate is dropped.
     """
 
     rule: Literal["betting", "off"] = "betting"
@@ -52,7 +52,7 @@ class RacingSection(_Section):
     @model_validator(mode="before")
     @classmethod
     def _switch(cls, data: Any) -> Any:
-        """YAML reads a bare off as false, a bare on as true."""
+        """Accept `off` and `on`, which YAML reads as false and true."""
         if isinstance(data, dict):
             return {**data, "rule": "off"} if data.get("rule") is False else data
         if data in (False, "off"):
@@ -61,7 +61,7 @@ class RacingSection(_Section):
 
 
 class SearchSection(_Section):
-    """How candidates are proposed and when the search stops; `time_limit` is in seconds per session."""
+    """How candidates are proposed and when the search stops. `time_limit` is in seconds and starts anew on resume."""
 
     sampler: str = "tpe"
     trials: Annotated[int, Field(ge=0)] = 100
@@ -85,20 +85,20 @@ class SearchSection(_Section):
 
 
 class WorkersSection(_Section):
-    """Who scores candidates.
+    """The workers that score candidates.
 
     Attributes:
-        pool: `local`, this process; `ray`, one Ray actor per worker.
-        address: the Ray cluster: unset, one of its own on this machine; `auto`, the one this machine is part of; or the
-            HOST:PORT of its head.
-        count: how many workers; unset, as many as the cluster has room for, growing with it.
-        gpus_per_worker: a fraction shares a GPU, 2 or more spread a candidate over several; unset, 1 where the cluster
-            has GPUs.
-        cpus_per_worker: CPU cores that are set aside for each.
-        threads: CPU threads of torch; unset, torch's own choice, with Ray `cpus_per_worker`.
-        device: `auto`, `cpu`, `cuda`.
-        trial_timeout: seconds after which a worker counts as hung; unset, from the running median.
-        grace: seconds that candidates in flight are given to finish when the run is told to stop.
+        pool: `local` scores in this process, `ray` in one Ray actor per worker.
+        address: the Ray cluster: HOST:PORT of its head, or `auto` for the cluster that this machine is part of. Unset,
+            the run starts a cluster on this machine.
+        count: number of workers. Unset, as many as the cluster has room for, also when it grows.
+        gpus_per_worker: a fraction shares a GPU, 2 or more spread a candidate over several. Unset, 1 if the cluster has
+            GPUs.
+        cpus_per_worker: CPU cores reserved for each worker.
+        threads: CPU threads of torch. Unset, torch's default; with Ray, `cpus_per_worker`.
+        device: `auto`, `cpu` or `cuda`.
+        trial_timeout: seconds after which a worker counts as hung. Unset, derived from the running median.
+        grace: seconds that candidates in flight get to finish after a stop signal.
     """
 
     pool: Literal["local", "ray"] = "local"
@@ -132,32 +132,14 @@ class WorkersSection(_Section):
         return self
 
     def of_one(self, gpus: float | None) -> WorkersSection:
-        """This section as a worker on Ray takes it that has so many GPUs; None where that is not known."""
+        """Return this section for a Ray worker that has `gpus` GPUs; None if that is not known."""
         # Ray hides no GPU of the node from a worker that asked for none.
         device = "cpu" if gpus == 0 and self.device == "auto" else self.device
         return self.model_copy(update={"threads": self.threads or self.cpus_per_worker, "device": device})
 
 
-class ScoringSection(_Section):
-    """How items are scored.
-
-    Attributes:
-        scorer: `auto` is, for each task, the fastest that gives lm-eval's own scores on the base and the models.
-        token_budget: tokens per batch, padding included; unset, what fits the device.
-        batch_size: rows per batch of lm-eval's own scorer.
-        block_items: items of the search part until the first look at a candidate.
-        max_length: positions per sequence; unset, the model's own.
-    """
-
-    scorer: Choice = "auto"
-    token_budget: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    block_items: Annotated[int, Field(ge=1)] = 32
-    max_length: Annotated[int, Field(ge=1)] | None = None
-
-
 class RunConfig(_Section):
-    """A whole search.yaml. Model references and paths stand as the user wrote them, relative to its folder."""
+    """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder."""
 
     version: Literal[1] = 1
     base_model: str
@@ -169,7 +151,7 @@ class RunConfig(_Section):
     space: SpaceConfig = SpaceConfig()
     baselines: tuple[str, ...] = ()
     search: SearchSection = SearchSection()
-    scoring: ScoringSection = ScoringSection()
+    scoring: ScoringConfig = ScoringConfig()
     workers: WorkersSection = WorkersSection()
     tokenizer_source: str | None = None
     bank: Literal["auto", "device", "host"] = "auto"
@@ -185,18 +167,18 @@ class RunConfig(_Section):
         names = [self.base_model, *self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"'{twice[0]}' stands twice among base_model and models")
+            raise ValueError(f"'{twice[0]}' is listed twice in base_model and models")
         tasks = [task.name for task in self.tasks]
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
-            raise ValueError(f"the task '{twice[0]}' stands twice")
+            raise ValueError(f"the task '{twice[0]}' is listed twice")
         known = ("union", "base", *names)
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))
         return self
 
     def difference(self, other: RunConfig) -> list[str]:
-        """The dotted keys whose values differ, among those that a resumed run must keep."""
+        """Return the dotted keys whose values differ, among those that must not change on resume."""
         return sorted(_differences(_fixed(self), _fixed(other)))
 
 
@@ -204,7 +186,7 @@ def load_config(path: Path) -> RunConfig:
     """Read a search.yaml.
 
     Raises:
-        UserError: the file cannot be read, or holds faults (all of them are listed, each with its key).
+        UserError: the file cannot be read, or is invalid; all faults are listed, each with its key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -217,25 +199,29 @@ def load_config(path: Path) -> RunConfig:
 
 
 def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
-    """The configuration in a parsed document; `where` names it in messages."""
+    """Return the configuration in a parsed document; `where` names it in messages.
+
+    Raises:
+        UserError: the document is invalid; all faults are listed, each with its key.
+    """
     try:
         return RunConfig.model_validate(document)
     except ValidationError as error:
         faults = Faults(where)
         for fault in error.errors():
-            place, message = _told(fault)
+            place, message = _described(fault)
             faults.add(place, message)
         faults.raise_if_any()
         raise
 
 
 def dump_config(config: RunConfig) -> str:
-    """The configuration as YAML, every default spelled out."""
+    """Return the configuration as YAML, with every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _told(fault: Any) -> tuple[str, str]:
-    """(key path, message) of one of pydantic's faults, in the words of the rest of the program."""
+def _described(fault: Any) -> tuple[str, str]:
+    """Return the key path of a pydantic error and its message in the style of the other messages."""
     location = [str(part) for part in fault["loc"]]
     place = ".".join(location)
     if fault["type"] == "extra_forbidden":
@@ -246,12 +232,12 @@ def _told(fault: Any) -> tuple[str, str]:
     if fault["type"] == "too_short":
         return place, "must have at least one entry"
     value = fault.get("input")
-    told = isinstance(value, dict) or message.startswith("unknown ") or ", but is " in message
-    return place, message if told else f"{message}, but is {value!r}"
+    shows_value = isinstance(value, dict) or message.startswith("unknown ") or ", but is " in message
+    return place, message if shows_value else f"{message}, but is {value!r}"
 
 
 def _keys(location: list[str]) -> list[str]:
-    """The known keys of the section at a location."""
+    """Return the known keys of the section at a location."""
     model: Any = RunConfig
     for part in location:
         if part == "tasks":

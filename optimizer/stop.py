@@ -1,8 +1,8 @@
-"""How a run ends before its time: by a signal, or because it cannot give a result.
+"""Stopping a run early: on SIGINT or SIGTERM, or because it cannot produce a result.
 
-A Python signal handler may run anywhere, also inside a library's callback that swallows or translates what the handler
-raises. So while a search is at work the first signal only leaves a note: the search asks for no more candidates, and
-those in flight are given some time to finish. When that is over, or the signal comes again, the run stops at once.
+A Python signal handler may run anywhere, even inside a library callback that swallows or translates exceptions. During
+a search, the first signal is therefore only recorded: the search proposes no more candidates, and those in flight get a
+grace period to finish. After the grace period, or on a second signal, the run stops at once.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-AGAIN = 1.0  # seconds until what an overdue stop raised is raised again, where a library has swallowed it
+RAISE_AGAIN_S = 1.0  # interval at which an overdue stop is raised again, in case a library swallowed the exception
 
 
 class RunFailedError(RuntimeError):
-    """The run cannot give a result; what is finished is kept."""
+    """The run cannot produce a result; finished trials are kept."""
 
 
 class StoppedError(BaseException):
-    """A signal asked us to stop. No KeyboardInterrupt: the command-line library has its own answer to that."""
+    """A signal requested a stop; `code` is the exit code. Not a KeyboardInterrupt, which Typer handles itself."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -30,8 +30,8 @@ class StoppedError(BaseException):
 
 @dataclass
 class _State:
-    grace: float | None = None  # seconds for what is in flight, while somebody looks at `noted` often
-    noted: int | None = None  # the exit code that a signal asked for
+    grace: float | None = None  # seconds for candidates in flight; None outside `at_safe_points`
+    noted: int | None = None  # exit code of the signal that arrived
     overdue: bool = False
 
 
@@ -39,14 +39,14 @@ _state = _State()
 
 
 def install() -> None:
-    """Handle the signals that stop a program."""
+    """Install the handlers of SIGINT, SIGTERM and SIGALRM, and forget earlier signals."""
     _state.grace, _state.noted, _state.overdue = None, None, False
     signal.setitimer(signal.ITIMER_REAL, 0)
     handle_signals()
 
 
 def handle_signals() -> None:
-    """Take the handlers back from a library that set its own."""
+    """Set the handlers, again after a library has replaced them."""
     for number in EXIT_CODES:
         signal.signal(number, _handle)
     signal.signal(signal.SIGALRM, _grace_is_over)
@@ -54,40 +54,43 @@ def handle_signals() -> None:
 
 @contextmanager
 def at_safe_points(grace: float) -> Iterator[None]:
-    """Inside, the first signal leaves `told` true, and `check` raises `grace` seconds later."""
+    """Defer stopping: inside, the first signal is only recorded, and StoppedError is raised `grace` seconds later.
+
+    The code inside checks `stop_requested` often and calls `raise_if_overdue` at points where it can be interrupted.
+    """
     outer, _state.grace = _state.grace, grace
     try:
         yield
     finally:
         _state.grace = outer
-        if outer is None:  # an alarm that came while Python ends would end it in another way
+        if outer is None:  # an alarm during interpreter shutdown would change the exit code
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def stop_requested() -> bool:
-    """Whether a signal asked for the end."""
+    """Return whether SIGINT or SIGTERM requested a stop."""
     return _state.noted is not None
 
 
 def raise_if_overdue() -> None:
-    """A safe point while what is in flight may still finish.
+    """Raise if the grace period after a stop signal is over; until then, candidates in flight may finish.
 
     Raises:
-        StoppedError: the grace time is over.
+        StoppedError: the grace period is over.
     """
     if _state.overdue:
         raise_if_stop_requested()
 
 
 def raise_if_stop_requested() -> None:
-    """Nothing is in flight any more.
+    """Raise if a stop was requested; for when no candidate is in flight.
 
     Raises:
-        StoppedError: a signal asked for the end.
+        StoppedError: a signal requested a stop.
     """
     if _state.noted is not None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _state.overdue = True  # what is still to be written does not wait for room on the disk
+        _state.overdue = True  # writes that follow do not wait for a full disk
         raise StoppedError(_state.noted)
 
 
@@ -96,7 +99,7 @@ def _handle(number: int, _frame: object) -> None:
     if again or _state.grace is None or _state.grace == 0:
         _state.overdue = True
         raise StoppedError(_state.noted)
-    signal.setitimer(signal.ITIMER_REAL, _state.grace, AGAIN)
+    signal.setitimer(signal.ITIMER_REAL, _state.grace, RAISE_AGAIN_S)
 
 
 def _grace_is_over(_number: int, _frame: object) -> None:

@@ -1,11 +1,13 @@
-"""From what an optimizer moves to recipes and back. Knows nothing of scores."""
+"""Search spaces over merge recipes: from points of named dimensions to recipes and back. Independent of scores."""
 
-from .baselines import BASE, UNIFORM, baselines, parent_name, single
-from .config import ParameterConfig, SpaceConfig
+from .baselines import BASE, UNIFORM, baselines, parent_name
+from .config import SpaceConfig
 from .coordinates import Coordinates
 from .dimensions import Choice, Dimension, Float, Params, Value
-from .method_space import OutsideSpaceError
-from .space import METHOD, MergeIngredients, SearchSpace
+from .ingredients import MergeIngredients
+from .parameter_slot import OutsideSpaceError
+from .space import METHOD, SearchSpace
+from .weight_jacobian import WeightJacobian, weight_dimensions
 
 __all__ = [
     "BASE",
@@ -17,12 +19,12 @@ __all__ = [
     "Float",
     "MergeIngredients",
     "OutsideSpaceError",
-    "ParameterConfig",
     "Params",
     "SearchSpace",
     "SpaceConfig",
     "Value",
+    "WeightJacobian",
     "baselines",
     "parent_name",
-    "single",
+    "weight_dimensions",
 ]

@@ -1,4 +1,4 @@
-"""The candidates that every search scores first: what a careful person would try by hand."""
+"""The candidates that every search scores first: the merges that one would try by hand."""
 
 from __future__ import annotations
 
@@ -6,84 +6,68 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from ..merge_ops import Recipe, Setting, Source
-from .space import MergeIngredients
+from .ingredients import MergeIngredients
 
 BASE, UNIFORM = "base", "uniform"
-MOST_PAIRS = 6  # slerp of every pair, unless there are more pairs than this
+MOST_PAIRS = 6  # with more pairs than this, slerps are left out
 
 
-def baselines(subject: MergeIngredients) -> Iterator[tuple[str, Recipe]]:
-    """(name, recipe): base, each fine-tune, their uniform average, task arithmetic of total weight 1 and 2, slerps.
+def baselines(ingredients: MergeIngredients) -> Iterator[tuple[str, Recipe]]:
+    """Yield (name, recipe): base, fine-tunes, their uniform average, task arithmetic of total weight 1 and 2, slerps.
 
     Total weight 2, not only 1: evolved weights of good merges sum to about 2 (Akiba et al. 2024, arXiv:2403.13187).
     """
-    yield BASE, single(subject.base, subject)
-    for model in subject.models:
-        yield parent_name(model), single(model, subject)
-    if len(subject.models) < 2:
+    models = ingredients.models
+    yield BASE, _single(ingredients, ingredients.base)
+    for model in models:
+        yield parent_name(model), _single(ingredients, model)
+    if len(models) < 2:
         return
-    yield UNIFORM, _uniform(subject)
+    # The base has weight 0: the output takes its configuration and tokenizer from there, as all candidates do.
+    yield UNIFORM, _average(ingredients, {ingredients.base: 0.0, **dict.fromkeys(models, 1.0)})
     for total in (1, 2):
-        yield f"task arithmetic, total weight {total}", _arithmetic(subject, total / len(subject.models))
-    if subject.tokenizer_source == "union":
-        return  # the union of two vocabularies is not that of all
-    pairs = list(combinations(subject.models, 2))
+        yield f"task arithmetic, total weight {total}", _task_arithmetic(ingredients, total / len(models))
+    if ingredients.tokenizer_source == "union":
+        return  # a slerp has two models, and the union of their vocabularies is not that of all models
+    pairs = list(combinations(models, 2))
     for first, second in pairs if len(pairs) <= MOST_PAIRS else ():
-        yield f"slerp 0.5 of {first} and {second}", _slerp(subject, first, second)
+        yield f"slerp 0.5 of {first} and {second}", _slerp(ingredients, first, second)
 
 
 def parent_name(model: str) -> str:
-    """The name of the baseline that is a fine-tune itself."""
+    """Return the name of the baseline that is an unchanged fine-tune."""
     return f"parent {model}"
 
 
-def single(model: str, subject: MergeIngredients) -> Recipe:
-    """One source as it is, in the search's output dtype and vocabulary."""
-    if subject.tokenizer_source is not None:
-        # All others at weight 0: tokens that the model lacks take part as they do in every candidate.
-        return _average({m: float(m == model) for m in (subject.base, *subject.models)}, subject)
-    return Recipe("passthrough", models=(Source(model),), dtype="float32", out_dtype=subject.out_dtype)
+def _single(ingredients: MergeIngredients, model: str) -> Recipe:
+    if ingredients.tokenizer_source is not None:
+        # All others have weight 0: tokens that the model lacks are filled in as in every candidate.
+        return _average(ingredients, {m: float(m == model) for m in (ingredients.base, *ingredients.models)})
+    return Recipe("passthrough", models=(Source(model),), dtype="float32", out_dtype=ingredients.out_dtype)
 
 
-def _uniform(subject: MergeIngredients) -> Recipe:
-    # The base at weight 0: the output takes its configuration and tokenizer from there, as all candidates do.
-    return _average({subject.base: 0.0, **dict.fromkeys(subject.models, 1.0)}, subject)
-
-
-def _average(weights: Mapping[str, float], subject: MergeIngredients) -> Recipe:
-    return Recipe(
+def _average(ingredients: MergeIngredients, weights: Mapping[str, float]) -> Recipe:
+    return ingredients.recipe(
         "linear",
-        models=tuple(Source(m, None, {"weight": Setting.constant(w)}) for m, w in weights.items()),
-        base_model=subject.base,
+        tuple(_weighted(model, weight) for model, weight in weights.items()),
+        base_model=ingredients.base,
         parameters={"normalize": Setting.constant(True)},
-        dtype="float32",
-        out_dtype=subject.out_dtype,
-        seed=subject.seed,
-        tokenizer_source=subject.tokenizer_source,
     )
 
 
-def _arithmetic(subject: MergeIngredients, weight: float) -> Recipe:
-    return Recipe(
+def _task_arithmetic(ingredients: MergeIngredients, weight: float) -> Recipe:
+    return ingredients.recipe(
         "task_arithmetic",
-        models=tuple(Source(m, None, {"weight": Setting.constant(weight)}) for m in subject.models),
-        base_model=subject.base,
+        tuple(_weighted(model, weight) for model in ingredients.models),
+        base_model=ingredients.base,
         parameters={"normalize": Setting.constant(False), "lambda": Setting.constant(1.0)},
-        dtype="float32",
-        out_dtype=subject.out_dtype,
-        seed=subject.seed,
-        tokenizer_source=subject.tokenizer_source,
     )
 
 
-def _slerp(subject: MergeIngredients, first: str, second: str) -> Recipe:
-    return Recipe(
-        "slerp",
-        models=(Source(first), Source(second)),
-        base_model=first,
-        parameters={"t": Setting.constant(0.5)},
-        dtype="float32",
-        out_dtype=subject.out_dtype,
-        seed=subject.seed,
-        tokenizer_source=subject.tokenizer_source,
-    )
+def _slerp(ingredients: MergeIngredients, first: str, second: str) -> Recipe:
+    parameters = {"t": Setting.constant(0.5)}
+    return ingredients.recipe("slerp", (Source(first), Source(second)), base_model=first, parameters=parameters)
+
+
+def _weighted(model: str, weight: float) -> Source:
+    return Source(model, None, {"weight": Setting.constant(weight)})

@@ -11,7 +11,7 @@ PER_MODEL = re.compile(r"models\[(?P<model>.+)\]\.(?P<name>\w+)")
 
 
 class ParameterConfig(BaseModel):
-    """What the user says of one parameter: a fixed value, a range, or choices.
+    """The user's setting of one parameter: a fixed value, a range, or choices.
 
     Written as a number (fixed), `[low, high]`, `{range: [low, high], log: true}` or `{choices: [...]}`.
     """
@@ -47,7 +47,13 @@ class ParameterConfig(BaseModel):
 
 
 class SpaceConfig(BaseModel):
-    """Which methods are searched, over which ranges, how finely over depth and kinds of tensors."""
+    """The searched methods and ranges, and how they are divided over depth and kinds of tensors.
+
+    Attributes:
+        methods: method -> parameter -> setting; a list of names leaves all parameters at their defaults.
+        knots: values per parameter over the depth of the model; layers between knots are interpolated.
+        filters: parts of tensor names; a parameter has one set of values per filter and one for the rest.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

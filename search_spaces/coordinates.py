@@ -26,7 +26,8 @@ from statistics import NormalDist
 import numpy as np
 
 from .dimensions import Choice, Float, Params, Value
-from .method_space import MethodSpace, ParameterSlot
+from .method_space import MethodSpace
+from .parameter_slot import ParameterSlot
 
 WEIGHT, NORMALIZE = "weight", "normalize"
 CENTRE, SPREAD, LEAST, MOST = 1.2, 0.45, 0.3, 3.0  # of the total weight: median, sigma of its logarithm, bounds

@@ -1,4 +1,4 @@
-"""What an optimizer moves: named numbers and choices."""
+"""The dimensions of a search space: named numbers and choices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Params = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Float:
-    """A number in [low, high]; `log` says that ratios matter rather than differences."""
+    """A number in [low, high]; with `log`, it is searched on a logarithmic scale."""
 
     name: str
     low: float
@@ -20,31 +20,31 @@ class Float:
     log: bool = False
 
     def contains(self, value: Value) -> bool:
-        """Whether the value lies in the range."""
+        """Return whether the value lies in the range."""
         return not isinstance(value, (bool, str)) and self.low <= value <= self.high
 
     def to_unit(self, value: float) -> float:
-        """The value's place in [0, 1]."""
+        """Map a value of the range to [0, 1]."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
-    def from_unit(self, place: float) -> float:
-        """The value at a place in [0, 1]; never outside the range."""
+    def from_unit(self, position: float) -> float:
+        """Map a position in [0, 1] to a value; rounding never leaves the range."""
         span = self.high / self.low if self.log else self.high - self.low
-        value = self.low * span**place if self.log else self.low + place * span
+        value = self.low * span**position if self.log else self.low + position * span
         return min(self.high, max(self.low, value))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several options, without order."""
+    """One of several unordered options."""
 
     name: str
     options: tuple[Value, ...]
 
     def contains(self, value: Value) -> bool:
-        """Whether the value is an option."""
+        """Return whether the value is an option."""
         return value in self.options
 
 

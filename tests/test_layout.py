@@ -1,24 +1,45 @@
-"""The folders: what is packaged, who imports whom, which library is used where, how long files are."""
+"""The architecture, enforced: what is packaged, who imports whom, which library is used where, how large things get."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
-import pytest
+from import_graph import FOLDERS, Import, cycles, graph_of, imports_of, module_name, source_files
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("merge_ops", "search_spaces", "evaluators", "optimizer")
+
+# The top folders, and the rooms inside each, from the ground up. A file imports its own room and those before it.
+# What lies in the folder itself is a room of its own; the face (`__init__`) comes last.
 MAY_IMPORT = {
     "merge_ops": (),
     "search_spaces": ("merge_ops",),
     "evaluators": (),
     "optimizer": ("merge_ops", "search_spaces", "evaluators"),
 }
+ROOMS = {
+    "merge_ops": (
+        *("numerics", "architectures", "methods", "recipes", "checkpoints", "executors", "bank", "vocabulary"),
+        *("planning", "merging", "live", "output"),
+    ),
+    "search_spaces": (
+        *("config", "dimensions", "ingredients", "parameter_slot", "method_space", "space", "baselines"),
+        "weight_jacobian",
+    ),
+    "evaluators": (
+        *("config", "records", "lm_eval_bridge", "tasks", "inference", "gold", "scoring", "checks"),
+        *("suite", "simple_evaluate"),
+    ),
+    "optimizer": (
+        *("stop", "samplers", "config", "session", "run_folder", "pools", "search", "terminal", "demo", "commands"),
+    ),
+}
+# Folders in which a file registers itself by being there: they may grow.
+REGISTRIES = ("merge_ops/methods", "merge_ops/executors/cpu/methods", "merge_ops/executors/gpu/methods")
 # A library and the only folders that may import it.
 ONLY_IN = {
     "optuna": ("optimizer",),
@@ -34,91 +55,124 @@ MERGE_OPS_LIBRARIES = (
     *("numba", "triton"),  # kernels
     "accelerate",  # models over several devices
 )
-LONGEST_FILE = 300
+MODULES_PER_FOLDER = 16
+LINES_PER_FILE = 300
 
-FILES = sorted(path.relative_to(ROOT) for folder in ("mergesmith", *FOLDERS) for path in (ROOT / folder).rglob("*.py"))
-OURS = [path for path in FILES if path.parts[0] in FOLDERS]
-
-
-def package_of(path: Path) -> str:
-    """The dotted package of a file in the checkout."""
-    parts = path.parent.parts
-    return ".".join(parts if parts[0] == "mergesmith" else ("mergesmith", *parts))
+FILES = source_files(ROOT)
 
 
 @cache
-def imports(path: Path) -> tuple[tuple[str, bool], ...]:
-    """(absolute dotted target, written relative) of every import statement, those inside functions included."""
-    return tuple(_imports(ast.parse((ROOT / path).read_text(encoding="utf-8")), package_of(path)))
+def imports(path: Path) -> tuple[Import, ...]:
+    """The imports of a file in the checkout."""
+    return tuple(imports_of((ROOT / path).read_text(encoding="utf-8"), path))
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[tuple[str, bool]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, False) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parent = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*parent, *([node.module] if node.module else [])])
-            # `from .. import x` may name a folder.
-            names = [f"{module}.{alias.name}" for alias in node.names] if module == "mergesmith" else [module]
-            yield from ((name, node.level > 0) for name in names)
+@cache
+def face(folder: str) -> tuple[str, ...]:
+    """The names that a top folder exports: its `__all__`."""
+    tree = ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8"))
+    lists = (
+        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets)
+    )
+    return tuple(ast.literal_eval(next(lists, ast.Tuple([]))))
 
 
-def setuptools_packages() -> set[str]:
-    # Read as text: tomllib came with Python 3.11.
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[tool.setuptools]")[1]
-    return set(ast.literal_eval(text.split("packages = ")[1].split("]")[0] + "]"))
+def folder_and_room(module: str) -> tuple[str, str]:
+    """The top folder and the room of a module; the face of a folder has room ''."""
+    _, folder, *rest = [*module.split("."), ""]
+    return folder, rest[0]
+
+
+def height(module: str) -> int:
+    """How high a module's room is above the ground of its folder."""
+    folder, room = folder_and_room(module)
+    return ROOMS[folder].index(room) if room else len(ROOMS[folder])
 
 
 def test_imports_are_read_in_every_form() -> None:
     source = (
         "import a.b\nfrom ..merge_ops import x\nfrom . import y\nfrom .. import evaluators\n"
-        "def f():\n    from ..pools_of_its_own import z\n"
+        "def f():\n    from ..other.room import z\nif TYPE_CHECKING:\n    from .near import t\n"
     )
-    assert set(_imports(ast.parse(source), "mergesmith.optimizer.pools")) == {
-        ("a.b", False),
-        ("mergesmith.optimizer.merge_ops", True),
-        ("mergesmith.optimizer.pools", True),
-        ("mergesmith.optimizer", True),
-        ("mergesmith.optimizer.pools_of_its_own", True),
+    assert set(imports_of(source, Path("optimizer/pools/file.py"))) == {
+        Import("a.b", False),
+        Import("mergesmith.optimizer.merge_ops.x", True),
+        Import("mergesmith.optimizer.pools.y", True),
+        Import("mergesmith.optimizer.evaluators", True),
+        Import("mergesmith.optimizer.other.room.z", True),
+        Import("mergesmith.optimizer.pools.near.t", True),
     }
-    found = {name for name, _ in _imports(ast.parse(source), "mergesmith.optimizer")}
-    assert {"mergesmith.merge_ops", "mergesmith.evaluators"} <= found
+    assert Import("mergesmith.merge_ops.x", True) in set(imports_of(source, Path("optimizer/file.py")))
 
 
-def test_every_folder_with_python_is_packaged() -> None:
-    assert setuptools_packages() == {package_of(path) for path in FILES}
+def test_cycles_are_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+    assert cycles({"a": {"b"}, "b": set()}) == []
 
 
-@pytest.mark.parametrize("path", OURS, ids=str)
-def test_own_imports_are_relative_and_allowed(path: Path) -> None:
-    home = path.parts[0]
-    for target, relative in imports(path):
-        first = target.split(".")[0]
-        assert relative or first not in FOLDERS, f"{path}: 'import {target}' works only in a checkout; make it relative"
-        if first != "mergesmith":
+def test_no_import_runs_in_a_circle() -> None:
+    """Imports inside functions and under TYPE_CHECKING count: they are dependencies all the same."""
+    assert cycles(graph_of(ROOT)) == []
+
+
+def test_every_module_is_in_a_known_room() -> None:
+    rooms = {folder_and_room(module_name(path)) for path in FILES if path.parts[0] in FOLDERS}
+    assert rooms == {(folder, room) for folder in FOLDERS for room in (*ROOMS[folder], "")}
+
+
+def test_imports_go_down() -> None:
+    faults = [
+        f"{module} must not import {target}"
+        for module, targets in graph_of(ROOT).items()
+        for target in targets
+        if folder_and_room(module)[0] == folder_and_room(target)[0] in FOLDERS
+        if height(target) > height(module)
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_other_folders_are_imported_through_their_face() -> None:
+    faults = []
+    for path in FILES:
+        home = path.parts[0]
+        if home not in FOLDERS:
             continue
-        if not relative:
-            assert target == "mergesmith.errors", f"{path}: '{target}' must be imported relatively"
-            continue
-        other = target.split(".")[1]
-        assert other in (home, *MAY_IMPORT[home]), f"{path}: {home} must not import {other}"
+        for found in imports(path):
+            if found.target.split(".")[0] in FOLDERS:
+                faults.append(f"{path}: 'import {found.target}' works only in a checkout; make it relative")
+            _, folder, name = [*found.target.split(".", 2), "", ""][:3]
+            if folder not in FOLDERS or folder == home:
+                continue
+            if folder not in MAY_IMPORT[home]:
+                faults.append(f"{path}: {home} must not import {folder}")
+            elif name not in face(folder):
+                faults.append(f"{path}: '{name}' is not in {folder}'s __all__")
+    assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_libraries_are_where_they_belong(path: Path) -> None:
-    for target, relative in imports(path):
-        library = target.split(".")[0]
-        if not relative and library in ONLY_IN:
-            assert any(path.is_relative_to(folder) for folder in ONLY_IN[library]), f"{path} imports {library}"
+def test_imports_of_the_package_are_relative() -> None:
+    faults = [
+        f"{path}: '{found.target}' must be imported relatively"
+        for path in FILES
+        for found in imports(path)
+        if path.parts[0] in FOLDERS and not found.relative
+        if found.target.startswith("mergesmith") and not found.target.startswith("mergesmith.errors")
+    ]
+    assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("path", [p for p in OURS if p.parts[0] == "merge_ops"], ids=str)
-def test_merge_ops_needs_few_libraries(path: Path) -> None:
-    for target, relative in imports(path):
-        library = target.split(".")[0]
-        known = library in MERGE_OPS_LIBRARIES or library in sys.stdlib_module_names
-        assert relative or known or target == "mergesmith.errors", f"{path} imports {library}"
+def test_libraries_are_where_they_belong() -> None:
+    faults = []
+    for path in FILES:
+        for found in imports(path):
+            library = found.target.split(".")[0]
+            if found.relative or library == "mergesmith":
+                continue
+            if library in ONLY_IN and not any(path.is_relative_to(folder) for folder in ONLY_IN[library]):
+                faults.append(f"{path} imports {library}")
+            if path.parts[0] == "merge_ops" and library not in {*MERGE_OPS_LIBRARIES, *sys.stdlib_module_names}:
+                faults.append(f"{path} imports {library}")
+    assert not faults, "\n".join(faults)
 
 
 def test_merge_ops_works_without_the_search_stack() -> None:
@@ -133,7 +187,23 @@ def test_merge_ops_works_without_the_search_stack() -> None:
     assert done.stdout.split(maxsplit=1)[1].strip() == "[]"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_files_are_short(path: Path) -> None:
-    lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST_FILE, f"{path} has {lines} lines"
+def test_every_folder_with_python_is_packaged() -> None:
+    # Read as text: tomllib came with Python 3.11.
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[tool.setuptools]")[1]
+    packaged = set(ast.literal_eval(text.split("packages = ")[1].split("]")[0] + "]"))
+    assert packaged == {module_name(path.parent / "__init__.py") for path in FILES}
+
+
+def test_folders_and_files_are_small() -> None:
+    modules = Counter(str(path.parent) for path in FILES if path.name != "__init__.py")
+    crowded = [f"{folder}: {n} modules" for folder, n in modules.items() if n > MODULES_PER_FOLDER]
+    lines = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in FILES}
+    long = [f"{path}: {n} lines" for path, n in lines.items() if n > LINES_PER_FILE]
+    assert not [fault for fault in (*crowded, *long) if not fault.startswith(tuple(f"{r}:" for r in REGISTRIES))]
+
+
+def test_tests_mirror_the_rooms() -> None:
+    """A test file lies in the room that it tests, so that both are found by the same path."""
+    rooms = {path.parent for path in FILES} | {Path("search_spaces")}
+    tests = {path.relative_to(ROOT / "tests").parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert tests - rooms - {Path()} == set()

@@ -1,9 +1,9 @@
-"""When our scorer agrees with lm-eval's.
+"""The rule by which a scorer agrees with lm-eval's.
 
-In float32 and float64 the items must be identical. Below, log-likelihoods must agree within the tolerance of the
-dtype, so a greedy answer can differ only where its margin is below it, a choice only where it is below twice the
-tolerance, for two log-likelihoods may each move by it. A stated share of the generations of a configured task, over all
-of its leaves and models, may differ (see `too_many`).
+In float32 and float64 the items must be identical. In lower precision, log-likelihoods must agree within the tolerance
+of the dtype. A greedy answer can then differ only if its margin is below the tolerance, and a choice only if its margin
+is below twice the tolerance, since either log-likelihood may deviate by it. A fixed share of the generations of a
+configured task, over all of its leaves and candidates, may differ (see `too_many`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..scoring.item_values import leaf_scores
 from ..tasks.requests import Request
 from ..tasks.suite_content import LeafTask
 
-# Log-likelihoods agree when they are closer than the first number (nat) plus the second times their size.
+# Log-likelihoods agree if they differ by at most the first number (nat) plus the second times their magnitude.
 TOLERANCES: Mapping[torch.dtype, tuple[float, float]] = {
     torch.float64: (2e-4, 1e-5),
     torch.float32: (2e-4, 1e-5),
@@ -29,41 +29,52 @@ TOLERANCES: Mapping[torch.dtype, tuple[float, float]] = {
     torch.bfloat16: (0.125, 0.01),  # a logit between 16 and 32 is rounded to eighths
 }
 EXACT = (torch.float32, torch.float64)
-GENERATIONS = 1 / 8  # the share of sampled generations that may differ where rounding decides between tokens
+GENERATIONS = 1 / 8  # the share of sampled generations that may differ, since rounding can decide between tokens
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one scorer gave for the sampled items of a task: answers per request, values per item."""
+    """The answers of one scorer for the sampled items of a task, per request, and their values, per item."""
 
     resps: Sequence[Sequence[Any]]
     values: np.ndarray
 
 
 class DisagreementError(ValueError):
-    """Ours and lm-eval's scorer differ by more than the rule allows; the text says where."""
+    """A scorer differs from lm-eval's by more than the rule allows; the message names the item."""
 
 
 def answers(leaf: LeafTask, ids: Sequence[int]) -> Answers:
-    """What stands in the instances of a task's items now."""
+    """Collect the answers currently stored in the lm-eval instances of a task's items, and score them."""
     resps = [list(request.instance.resps) for doc in ids for request in leaf.requests[doc]]
     return Answers(resps, leaf_scores(leaf, ids, {}).values)
 
 
 def too_many(differing: int, compared: int) -> bool:
-    """Whether so many of the sampled generations may not differ; one always may."""
+    """Return whether more of the sampled generations differ than allowed; one always may."""
     return differing > max(1, GENERATIONS * compared)
 
 
 def compare(
     leaf: LeafTask, ids: Sequence[int], ours: Answers, theirs: Answers, model: Any, max_length: int
 ) -> tuple[float, list[str]]:
-    """The largest difference of log-likelihoods in nat, and the items that differ within the rule.
+    """Compare the answers of two scorers on one model.
 
-    How many generations differ is not judged here. `max_length` is the most positions of a sequence.
+    The number of differing generations is not limited here; see `too_many`.
+
+    Args:
+        leaf: the task.
+        ids: the compared documents.
+        ours: the answers of our scorer.
+        theirs: the answers of lm-eval's.
+        model: the model that gave them.
+        max_length: the most positions of a sequence.
+
+    Returns:
+        The largest difference of log-likelihoods in nat, and the items that differ within the rule.
 
     Raises:
-        DisagreementError: they differ beyond it.
+        DisagreementError: an item differs by more than the rule allows.
     """
     exact = model.dtype in EXACT
     requests = [request for doc in ids for request in leaf.requests[doc]]
@@ -78,15 +89,15 @@ def compare(
     differing = []
     for doc, same, mine, other in zip(ids, close, ours.values, theirs.values, strict=True):
         if not same or doc in texts:
-            said = "answers in other words" if same else f"scores {mine}, by lm-eval {other}"
-            differing.append(f"item {doc} of {leaf.task.task_name} {said}")
+            difference = "has a different answer" if same else f"scores {mine}, by lm-eval {other}"
+            differing.append(f"item {doc} of {leaf.task.task_name} {difference}")
     if exact and differing:
         raise DisagreementError(differing[0])
     return max(gaps, default=0.0), differing
 
 
 def _gap(request: Request, ours: Sequence[Any], theirs: Sequence[Any], model: Any, max_length: int) -> float:
-    """The largest difference of a request's log-likelihoods, nat; 0 for generated text."""
+    """Return the largest difference of a request's log-likelihoods in nat; 0 for generated text."""
     if request.is_generation:
         return 0.0
     largest = 0.0
@@ -103,14 +114,14 @@ def _gap(request: Request, ours: Sequence[Any], theirs: Sequence[Any], model: An
 
 
 def allowed(dtype: torch.dtype, value: float) -> float:
-    """How far two log-likelihoods of about this value may be apart, nat."""
+    """Return by how much two log-likelihoods of about this value may differ, in nat."""
     fixed, relative = TOLERANCES.get(dtype, TOLERANCES[torch.bfloat16])
     return fixed + relative * abs(value)
 
 
 @torch.inference_mode()
 def margin(model: Any, pair: Pair, max_length: int) -> float:
-    """How far an answer is from becoming greedy, or from being so no more, nat."""
+    """Return by how much logits must change for an answer to become, or to stop being, greedy, in nat."""
     _, context, answer = pair
     context = context[-(max_length + 1 - len(answer)) :]  # as in `rows.py`
     tokens = torch.tensor([[*context, *answer[:-1]]], device=model.device)

@@ -1,4 +1,4 @@
-"""How a model's layers attend, and masks for rows that branch."""
+"""The attention pattern of a model's layers, and masks for rows with several answers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 import torch
 
 from ..records import UnsupportedError
-from .batches import Batch, near, visible
+from .batches import Batch, visible, within_window
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What masks depend on.
+    """The properties of a model that masks depend on.
 
     Attributes:
-        window: positions that a sliding layer looks back over, its own included; None where no layer slides.
-        types: the kinds of layers that a model tells apart; () where all are alike.
+        window: length of the sliding window, the query included; None if no layer has one.
+        types: the layer types of the configuration; () if all layers attend alike.
         additive: the dtype of masks that are added to attention scores; None for boolean masks.
     """
 
@@ -29,15 +29,15 @@ class Attention:
 
     @classmethod
     def of(cls, model: Any) -> Attention:
-        """Read off a model's configuration.
+        """Read the properties from a model's configuration.
 
         Raises:
-            UnsupportedError: its attention takes no masks of our own, or has layers other than full and sliding ones.
+            UnsupportedError: its attention accepts no custom masks, or it has layers other than full or sliding ones.
         """
         config = model.config.get_text_config()
         kind = config._attn_implementation
         if kind not in ("sdpa", "eager"):
-            raise UnsupportedError(f"attention '{kind}' takes no mask of our own")
+            raise UnsupportedError(f"attention '{kind}' accepts no custom mask")
         types = tuple(dict.fromkeys(getattr(config, "layer_types", None) or ()))
         if strange := [name for name in types if name not in (_FULL, _SLIDING)]:
             raise UnsupportedError(f"it has layers of kind '{strange[0]}'")
@@ -46,18 +46,18 @@ class Attention:
         return cls(window if slides else None, types if slides else (), model.dtype if kind == "eager" else None)
 
     def masks(self, batch: Batch) -> torch.Tensor | dict[str, torch.Tensor]:
-        """A branched batch's `attention_mask`, (rows, 1, queries, keys); by kind of layer where they differ."""
+        """Return the `attention_mask` of a branched batch, (rows, 1, queries, keys); by layer type if types differ."""
         seen = visible(batch)
         if self.window is None:
             return self._form(seen)
-        return self._by_type(seen, seen & near(batch, self.window))
+        return self._by_type(seen, seen & within_window(batch, self.window))
 
     def form(self, seen: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        """The `attention_mask` for what queries see, (rows, queries, keys) bool, where no window ends before."""
+        """Return the `attention_mask` for visible keys, (rows, queries, keys) bool; sequences must fit the window."""
         return self._form(seen) if self.window is None else self._by_type(seen, seen)
 
-    def _by_type(self, seen: torch.Tensor, near_by: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        sliding = self._form(near_by)
+    def _by_type(self, seen: torch.Tensor, within: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        sliding = self._form(within)
         if not self.types:
             return sliding
         return {name: sliding if name == _SLIDING else self._form(seen) for name in self.types}
@@ -71,10 +71,10 @@ class Attention:
 
 
 def check_prefix(model: Any, longest: int) -> None:
-    """Whether keys and values of a shared start may be computed once and put before many rows.
+    """Check that keys and values of a shared prefix can be computed once and reused for many rows.
 
     Raises:
-        UnsupportedError: a layer looks back over less than the `longest` sequence, or keeps another kind of state.
+        UnsupportedError: a sliding window is shorter than the `longest` sequence, or a layer keeps another state.
     """
     attention = Attention.of(model)
     if attention.window is not None and attention.window < longest:

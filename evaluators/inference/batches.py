@@ -1,4 +1,4 @@
-"""Batches of rows as tensors, built once: the same rows meet in the same batch for every candidate."""
+"""Batches of rows as tensors, built once and used for every candidate."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import torch
 
 from .rows import TokenRow
 
-TRUNK, PADDING = 0, -1  # branch numbers; the answers of a row count from 1
+TRUNK, PADDING = 0, -1  # branch numbers; the answers of a row are numbered from 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to read in one forward pass.
+    """Rows for one forward pass.
 
     Attributes:
         prefix: tokens before every row that come from a cache.
         tokens: (rows, length) int64, padded on the right.
-        positions: (rows, length) int64, each token's place in its own sequence; None where every row is one sequence.
-        branches: (rows, length) int16, which answer a token belongs to (TRUNK: the context); None as above.
-        scored: (n,) int64, places in the flattened rows whose logits are needed, ascending and distinct.
-        which: (m,) int64, for every answer token the index into `scored` of the place that predicts it.
+        positions: (rows, length) int64, each token's position in its sequence; None if every row is one sequence.
+        branches: (rows, length) int16, the answer that a token belongs to, or TRUNK for the context; None as above.
+        scored: (n,) int64, distinct ascending indices into the flattened rows whose logits are needed.
+        logit_rows: (m,) int64, for every answer token the index into `scored` of the position that predicts it.
         targets: (m,) int64, the answer tokens.
-        requests: whose answers the targets are, in this order.
-        starts: (requests,) int64, where each answer begins in `targets`.
+        requests: the requests whose answers make up the targets, in this order.
+        starts: (requests,) int64, the index in `targets` at which each answer begins.
     """
 
     prefix: tuple[int, ...]
@@ -35,20 +35,20 @@ class Batch:
     positions: torch.Tensor | None
     branches: torch.Tensor | None
     scored: torch.Tensor
-    which: torch.Tensor
+    logit_rows: torch.Tensor
     targets: torch.Tensor
     requests: tuple[int, ...]
     starts: np.ndarray
 
 
 def make_batches(rows: Sequence[TokenRow], *, tokens: int, logits: int, device: torch.device) -> tuple[Batch, ...]:
-    """Batches of rows of about equal length, longest first.
+    """Return batches of rows of about equal length, longest first.
 
     Args:
-        rows: what to read.
-        tokens: the most tokens in a batch, padding and shared prefixes included; a longer row has a batch of its own.
+        rows: the rows.
+        tokens: the most tokens in a batch, padding and shared prefixes included; a longer row is a batch by itself.
         logits: the most scored positions in a batch, likewise.
-        device: where the tensors are put.
+        device: the device of the tensors.
     """
     ordered = sorted(rows, key=lambda row: (_alike(row), -row.length))
     return tuple(
@@ -59,18 +59,18 @@ def make_batches(rows: Sequence[TokenRow], *, tokens: int, logits: int, device: 
 
 
 def visible(batch: Batch) -> torch.Tensor:
-    """(rows, length, prefix + length) bool: which keys each token of a branched batch may see."""
+    """Return which keys each token of a branched batch may attend to, (rows, length, prefix + length) bool."""
     assert batch.branches is not None, "Should not reach."
     rows, length = batch.branches.shape
-    # A row's tokens stand in the order of their positions within each branch, and the trunk comes first.
+    # A row's tokens are ordered by position within each branch, and the trunk comes first.
     seen = batch.branches[:, None, :] == batch.branches[:, :, None]
     seen |= (batch.branches == TRUNK)[:, None, :]
     seen &= torch.ones(length, length, dtype=torch.bool, device=seen.device).tril_()
     return torch.cat([seen.new_ones(rows, length, len(batch.prefix)), seen], 2) if batch.prefix else seen
 
 
-def near(batch: Batch, window: int) -> torch.Tensor:
-    """(rows, length, prefix + length) bool: which keys lie less than `window` positions back."""
+def within_window(batch: Batch, window: int) -> torch.Tensor:
+    """Return which keys are less than `window` positions back, (rows, length, prefix + length) bool."""
     assert batch.positions is not None, "Should not reach."
     before = torch.arange(len(batch.prefix), device=batch.positions.device).expand(len(batch.positions), -1)
     positions = torch.cat([before, batch.positions], 1)
@@ -114,18 +114,18 @@ def _batch(rows: Sequence[TokenRow], device: torch.device) -> Batch:
             read += answer.tokens[:-1]
             depth += range(len(row.context), len(row.context) + more)
             branch += [number] * more
-        # Padded with its own last token: a foreign one could bring in NaN from its own embedding.
+        # Padded with the last token: the embedding of a token outside the row could contain NaN.
         tokens[i] = torch.tensor(read + read[-1:] * (length - len(read)))
         positions[i, : len(read)] = torch.tensor(depth)
         branches[i, : len(read)] = torch.tensor(branch, dtype=torch.int16)
-    scored, which = torch.unique(torch.tensor(places), return_inverse=True)
+    scored, logit_rows = torch.unique(torch.tensor(places), return_inverse=True)
     return Batch(
         prefix=rows[0].context[: rows[0].prefix],
         tokens=tokens.to(device),
         positions=positions.to(device) if branched else None,
         branches=branches.to(device) if branched else None,
         scored=scored.to(device),
-        which=which.to(device),
+        logit_rows=logit_rows.to(device),
         targets=torch.tensor(targets, device=device),
         requests=tuple(requests),
         starts=np.array(starts),

@@ -1,4 +1,4 @@
-"""Greedy generation: left-padded prompts of about equal length, a shared start read once, finished rows leave."""
+"""Greedy generation over batches of left-padded prompts with a shared prefix; finished rows leave the batch."""
 
 from __future__ import annotations
 
@@ -16,33 +16,56 @@ from .stop_strings import StopConditions
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens to continue; the first `prefix` of them come from a shared cache. `steps`: see `graphs.py`."""
+    """Tokens to continue.
+
+    Attributes:
+        request: the number of its request.
+        tokens: the prompt.
+        stops: when its answer ends.
+        prefix: how many of the first tokens come from a shared cache.
+        use_graphs: whether its answer is decoded with CUDA graphs.
+    """
 
     request: int
     tokens: tuple[int, ...]
     stops: StopConditions
     prefix: int = 0
-    steps: bool = False
+    use_graphs: bool = False
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts that are continued together.
+    """Prompts that are continued together: with equal stop conditions, prefix and decoder.
 
     Attributes:
-        prefix: tokens before every prompt that come from a cache.
-        tokens: (rows, length) int64, padded on the left.
-        mask: (rows, prefix + length + stops.limit) int64, 0 for padding, with room for the answers.
-        requests: (rows,) whose prompts they are.
-        steps: whether answers are continued by steps, see `graphs.py`.
+        prompts: (rows,) the prompts.
+        tokens: (rows, length) int64, without the prefix, padded on the left.
+        mask: (rows, prefix + length + stops.limit) int64, 0 for padding, with places for the answers.
     """
 
-    prefix: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
     tokens: torch.Tensor
     mask: torch.Tensor
-    requests: tuple[int, ...]
-    stops: StopConditions
-    steps: bool
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """The tokens before every prompt that come from a shared cache."""
+        return self.prompts[0].tokens[: self.prompts[0].prefix]
+
+    @property
+    def requests(self) -> tuple[int, ...]:
+        """The number of each prompt's request."""
+        return tuple(prompt.request for prompt in self.prompts)
+
+    @property
+    def stops(self) -> StopConditions:
+        """When the answers end."""
+        return self.prompts[0].stops
+
+    @property
+    def use_graphs(self) -> bool:
+        """Whether the answers are decoded with CUDA graphs."""
+        return self.prompts[0].use_graphs
 
 
 @dataclass(frozen=True)
@@ -55,7 +78,7 @@ class Generated:
 
 
 class NonFiniteRowError(ArithmeticError):
-    """NaN or infinite logits; `request` is the one that met them first."""
+    """NaN or infinite logits; `request` is the number of the first request that met them."""
 
     def __init__(self, request: int) -> None:
         super().__init__(request)
@@ -63,13 +86,13 @@ class NonFiniteRowError(ArithmeticError):
 
 
 def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.device) -> tuple[PromptBatch, ...]:
-    """Batches of prompts with the same settings and start, longest first.
+    """Return batches of prompts with equal stop conditions, prefix and decoder, longest first.
 
-    `tokens` is the most in a batch, padding, shared starts and the longest answers included.
+    `tokens` is the most tokens in a batch, padding, shared prefixes and the longest answers included.
     """
 
     def alike(prompt: Prompt) -> tuple[bool, int, tuple[int, ...]]:
-        return prompt.steps, order[prompt.stops], prompt.tokens[: prompt.prefix]
+        return prompt.use_graphs, order[prompt.stops], prompt.tokens[: prompt.prefix]
 
     order = {stops: i for i, stops in enumerate(dict.fromkeys(prompt.stops for prompt in prompts))}
     batches = []
@@ -82,11 +105,11 @@ def prompt_batches(prompts: Sequence[Prompt], *, tokens: int, device: torch.devi
     return tuple(batches)
 
 
-class Growing:
-    """Rows of a batch that are continued, with keys and values that grow by a place per token.
+class LoopDecoder:
+    """Decodes the rows of a batch with a KV cache that grows by one position per token.
 
     Attributes:
-        tokens: (rows, any) int64, what the model reads next, at places from `start` to `end`.
+        tokens: (rows, any) int64, the tokens to read next, at cache positions `start` to `end`.
     """
 
     def __init__(self, model: Any, batch: PromptBatch, caches: PrefixCaches) -> None:
@@ -95,8 +118,8 @@ class Growing:
         self.positions = (batch.mask.cumsum(1) - 1).clamp_min(0)
         self.start, self.end = len(batch.prefix), len(batch.prefix) + batch.tokens.shape[1]
 
-    def newest(self, requests: Sequence[int]) -> torch.Tensor:
-        """(rows,) the token that follows in each row; `requests` are whose they are.
+    def next_tokens(self, requests: Sequence[int]) -> torch.Tensor:
+        """Return the token that follows in each row, (rows,); `requests` are the rows' requests.
 
         Raises:
             NonFiniteRowError: NaN or infinite logits.
@@ -113,16 +136,16 @@ class Growing:
         return newest
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone, (n,) int64."""
+        """Drop all rows but these, (n,) int64."""
         keep_rows(self.cache, rows)
         self.mask, self.positions, self.tokens = self.mask[rows], self.positions[rows], self.tokens[rows]
 
 
 @torch.inference_mode()
 def generate(
-    batches: Sequence[PromptBatch], begin: Callable[[PromptBatch], Growing], ends: frozenset[int]
+    batches: Sequence[PromptBatch], begin: Callable[[PromptBatch], LoopDecoder], ends: frozenset[int]
 ) -> dict[int, Generated]:
-    """Request -> its answer. `begin` gives what continues a batch; `ends` are the tokens that end a text.
+    """Return each request's answer. `begin` returns the decoder of a batch; `ends` are the tokens that end a text.
 
     Raises:
         NonFiniteRowError: at the first NaN or infinite logit.
@@ -133,23 +156,24 @@ def generate(
     return found
 
 
-def _continued(batch: PromptBatch, rows: Growing, ends: frozenset[int]) -> dict[int, Generated]:
-    answers: list[list[int]] = [[] for _ in batch.requests]
+def _continued(batch: PromptBatch, rows: LoopDecoder, ends: frozenset[int]) -> dict[int, Generated]:
+    requests, stops = batch.requests, batch.stops
+    answers: list[list[int]] = [[] for _ in requests]
     live = list(range(len(answers)))
     found: dict[int, Generated] = {}
     with head_reads(rows.model, lambda hidden: hidden[:, -1:]):
         while True:
-            newest = rows.newest([batch.requests[row] for row in live])
+            newest = rows.next_tokens([requests[row] for row in live])
             for row, token in zip(live, newest.tolist(), strict=True):
                 answers[row].append(token)
             texts = [answers[row] for row in live]
-            reached = batch.stops.reached(texts)
+            reached = stops.reached(texts)
             stopped = [text[-1] in ends or stop for text, stop in zip(texts, reached, strict=True)]
             stay = []
             for place, (row, stop) in enumerate(zip(live, stopped, strict=True)):
-                if stop or len(answers[row]) == batch.stops.limit:
-                    text = batch.stops.text(answers[row])
-                    found[batch.requests[row]] = Generated(text, len(answers[row]), truncated=not stop)
+                if stop or len(answers[row]) == stops.limit:
+                    text = stops.text(answers[row])
+                    found[requests[row]] = Generated(text, len(answers[row]), truncated=not stop)
                 else:
                     stay.append(place)
             if not stay:
@@ -160,18 +184,18 @@ def _continued(batch: PromptBatch, rows: Growing, ends: frozenset[int]) -> dict[
 
 
 def _likeliest(logits: torch.Tensor, requests: Sequence[int]) -> torch.Tensor:
-    """(rows,) the likeliest token of each row, the first of equals."""
-    on_cpu = logits.device.type == "cpu"  # where numpy takes a tenth of torch's time
+    """Return the likeliest token of each row, (rows,); the first of several with equal logits."""
+    on_cpu = logits.device.type == "cpu"  # on which numpy takes a tenth of torch's time
     newest = torch.from_numpy(logits.float().numpy().argmax(-1)) if on_cpu else logits.argmax(-1)
     check_finite_rows(logits.gather(1, newest[:, None]), requests)
     return newest
 
 
 def check_finite_rows(chosen: torch.Tensor, requests: Sequence[int]) -> None:
-    """Look at the largest logit of each row, (rows, 1): NaN counts as the largest, so it tells of the whole row.
+    """Check the largest logit of each row, (rows, 1). NaN counts as the largest, so this covers the whole row.
 
     Raises:
-        NonFiniteRowError: at the first that is none.
+        NonFiniteRowError: for the first row whose largest logit is NaN or infinite.
     """
     for request, (value,) in zip(requests, chosen.tolist(), strict=True):
         if not math.isfinite(value):
@@ -185,15 +209,8 @@ def _batch(prompts: Sequence[Prompt], device: torch.device) -> PromptBatch:
     tokens = torch.empty(len(prompts), length, dtype=torch.long)
     mask = torch.ones(len(prompts), prefix + length + stops.limit, dtype=torch.long)
     for i, prompt in enumerate(prompts):
-        own = prompt.tokens[prefix:]
-        padding = length - len(own)
-        tokens[i] = torch.tensor((*own[:1] * padding, *own))  # padded with a token of its own, as log-likelihood rows
+        rest = prompt.tokens[prefix:]
+        padding = length - len(rest)
+        tokens[i] = torch.tensor((*rest[:1] * padding, *rest))  # padded with a token of the row: see `batches.py`
         mask[i, prefix : prefix + padding] = 0
-    return PromptBatch(
-        prefix=prompts[0].tokens[:prefix],
-        tokens=tokens.to(device),
-        mask=mask.to(device),
-        requests=tuple(prompt.request for prompt in prompts),
-        stops=stops,
-        steps=prompts[0].steps,
-    )
+    return PromptBatch(tuple(prompts), tokens.to(device), mask.to(device))

@@ -1,7 +1,7 @@
-"""Rows of tokens for log-likelihoods: a context once, and the answers that are scored after it.
+"""Rows of tokens for log-likelihoods: a context, followed by the answers that are scored after it.
 
-*packed*: one row per item, the context and all of its answers; each answer sees the context and itself only.
-*rows*: one row per answer. In both, answers of one token ride on the context's last position and need no room.
+*packed*: one row per item with the context and all answers; each answer attends to the context and itself only.
+*rows*: one row per answer. In both, answers of one token are scored at the context's last position and add no tokens.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A common start is worth a forward pass of its own from so many tokens on, and from this share of the shortest prompt.
-
 
 @dataclass(frozen=True)
 class Answer:
-    """The tokens of one request's continuation; `request` is its place among the requests."""
+    """The tokens of one request's continuation; `request` is the request's number."""
 
     request: int
     tokens: tuple[int, ...]
@@ -22,7 +20,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """What one row of a batch holds. The first `prefix` tokens of the context come from a shared cache."""
+    """The tokens of one row of a batch. The first `prefix` tokens of the context come from a shared cache."""
 
     context: tuple[int, ...]
     answers: tuple[Answer, ...]
@@ -30,17 +28,17 @@ class TokenRow:
 
     @property
     def length(self) -> int:
-        """Tokens that the model reads: an answer's last one is predicted, not read."""
+        """Number of tokens that the model reads; an answer's last token is predicted, not read."""
         return len(self.context) - self.prefix + sum(len(answer.tokens) - 1 for answer in self.answers)
 
     @property
     def branched(self) -> bool:
-        """Whether two answers follow the context, so that a causal mask would let one see the other."""
+        """Whether two answers follow the context, so that with a causal mask one would attend to the other."""
         return sum(len(answer.tokens) > 1 for answer in self.answers) > 1
 
     @property
     def scored(self) -> int:
-        """Positions whose logits are needed, at most."""
+        """Upper bound of the positions whose logits are needed."""
         return sum(len(answer.tokens) for answer in self.answers)
 
 
@@ -53,15 +51,15 @@ def likelihood_rows(
     prefix: Sequence[int] = (),
     first: int = 0,
 ) -> list[TokenRow]:
-    """The rows of (item of any kind, context tokens, continuation tokens) requests.
+    """Return the rows of requests given as (anything, context tokens, continuation tokens).
 
     Args:
-        pairs: lm-eval's tokenized requests. As in lm-eval, a context that is too long loses its start, so that context
-            and continuation without its last token fill `max_length` positions.
-        groups: for every request, what it belongs to; only requests of the same group share a row.
+        pairs: lm-eval's tokenized requests. As in lm-eval, a context that is too long is cut on the left, so that
+            context and continuation without its last token fill `max_length` positions.
+        groups: a group for every request, such as its document; only requests of the same group share a row.
         packed: whether answers of several tokens share a row.
         max_length: positions that a sequence may have.
-        prefix: a start of contexts that a cache holds; a row uses it where its context goes on after it.
+        prefix: tokens held by a cache; a row uses them if its context begins with them and is longer.
         first: the number of the first request.
     """
     contexts: dict[tuple[object, tuple[int, ...]], list[Answer]] = {}
@@ -72,18 +70,18 @@ def likelihood_rows(
     rows = []
     for (_, context), answers in contexts.items():
         shared = len(start) if len(context) > len(start) and context[: len(start)] == start else 0
-        rows += [TokenRow(context, found, shared) for found in _shared_out(answers, len(context), packed, max_length)]
+        rows += [TokenRow(context, found, shared) for found in _distributed(answers, len(context), packed, max_length)]
     return rows
 
 
-def _shared_out(answers: Sequence[Answer], context: int, packed: bool, max_length: int) -> list[tuple[Answer, ...]]:
-    """Answers of one context, cut into rows; no row is longer than a sequence may be, for attention is quadratic."""
-    room = max_length - context if packed else 0
+def _distributed(answers: Sequence[Answer], context: int, packed: bool, max_length: int) -> list[tuple[Answer, ...]]:
+    """Distribute the answers of one context over rows no longer than `max_length`, since attention is quadratic."""
+    available = max_length - context if packed else 0
     rows: list[list[Answer]] = []
     used = 0
     for answer in sorted(answers, key=lambda answer: len(answer.tokens) > 1):
         more = len(answer.tokens) - 1
-        if not rows or (used and used + more > room):
+        if not rows or (used and used + more > available):
             rows.append([])
             used = 0
         rows[-1].append(answer)

@@ -1,4 +1,4 @@
-"""When a generated text ends: end tokens, stop strings and the limit, as lm-eval's HFLM has them."""
+"""Stop conditions of generated texts: stop strings and the token limit, as in lm-eval's HFLM."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from ..lm_eval_bridge.live_hflm import LiveLM
 from ..records import UnsupportedError
 
-# Settings of `generation_kwargs` that do nothing to greedy decoding.
+# Settings of `generation_kwargs` without effect on greedy decoding.
 _WITHOUT_EFFECT = frozenset({"do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p"})
 _UNDECODABLE = "\ufffd"
 
 
 class StopConditions:
-    """The stop strings of one set of generation settings, and the most tokens that it allows.
+    """The stop strings and the token limit of one set of generation settings.
 
-    lm-eval looks for each stop string in the text of the newest tokens, two more than the string has itself, and cuts
-    the finished text at the first one. Here a text is looked at only when its newest token may complete a stop string.
+    lm-eval searches for each stop string in the text of the newest tokens, two more than the string has, and cuts the
+    finished text at the first match. Here a text is searched only if its newest token may complete a stop string.
 
     Raises:
-        UnsupportedError: settings that are not greedy decoding, or that change it.
+        UnsupportedError: the settings are not plain greedy decoding.
     """
 
     def __init__(self, settings: dict[str, Any], lm: LiveLM) -> None:
@@ -35,14 +35,14 @@ class StopConditions:
         self.strings: list[str] = handle_stop_sequences(list(kwargs["until"]), eos=eos)
         self._tokenizer = lm.tokenizer
         self._window = 2 + max((len(self._tokens(string)) for string in self.strings), default=0)
-        # The empty string is in any text: lm-eval stops after one token. A space may not show in a token read alone:
-        # SentencePiece's decoders take the first one of a text away.
+        # The empty string is in any text, so lm-eval stops after one token. A space may be missing from the text of a
+        # single token, since SentencePiece decoders remove the first space of a text.
         shy = any(string[-1:] in ("", " ") for string in self.strings)
         self._endings = None if shy else {string[-1] for string in self.strings}
         self._may_complete: dict[int, bool] = {}
 
     def reached(self, rows: Sequence[Sequence[int]]) -> list[bool]:
-        """Whether each list of generated tokens ends in a stop string, now that its last token is there."""
+        """Return for each list of generated tokens whether its last token completes a stop string."""
         asked = [i for i, row in enumerate(rows) if self._worth_a_look(row[-1])]
         found = [False] * len(rows)
         if asked:
@@ -52,7 +52,7 @@ class StopConditions:
         return found
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The answer in generated tokens: decoded without special tokens, cut at the first stop string."""
+        """Decode generated tokens to the answer: without special tokens, cut at the first stop string."""
         decoded: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return postprocess_generated_text(decoded, stop=self.strings, think_end_token=None)
 
@@ -62,7 +62,7 @@ class StopConditions:
         known = self._may_complete.get(token)
         if known is None:
             text = self._tokenizer.decode([token])
-            # A token without text of its own may change how the ones before it are read.
+            # A token without text may change how the tokens before it are decoded.
             known = not text or _UNDECODABLE in text or not self._endings.isdisjoint(text)
             self._may_complete[token] = known
         return known

@@ -1,4 +1,4 @@
-"""What a call into lm-eval must not leave behind: bars, log lines, reseeded generators, generation settings."""
+"""Context managers that keep lm-eval's side effects from the caller: output, random seeds, generation settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tqdm.std import tqdm
 from transformers import GenerationConfig
 
 _NOISY = ("lm_eval", "transformers", "datasets", "huggingface_hub", "accelerate", "evaluate", "fsspec")
-# simple_evaluate's own defaults, so that tasks with random preprocessing see the same numbers as in a run of lm-eval.
+# simple_evaluate's defaults, so that random preprocessing gives the same documents as in a run of lm-eval.
 _PYTHON_SEED, _OTHER_SEED = 0, 1234
 
 _templates: Any = utils.env
@@ -26,14 +26,14 @@ _compiled = lru_cache(maxsize=4096)(_templates.from_string)
 
 @contextlib.contextmanager
 def inside_lm_eval() -> Iterator[None]:
-    """Everything a call into lm-eval needs: quiet, its own generators, and templates that are compiled once."""
-    with quiet(), own_generators(), _templates_compiled_once():
+    """Prepare for calls into lm-eval: no output, lm-eval's random seeds, and templates that are compiled only once."""
+    with quiet(), seeded_generators(), _cached_templates():
         yield
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no log lines below ERROR from lm-eval and the libraries under it, until the block ends."""
+    """Suppress progress bars, and log lines below ERROR from lm-eval and the libraries under it."""
     original, enabled = tqdm.__init__, logging.Logger.isEnabledFor
 
     def disabled(self: tqdm, *args: Any, **kwargs: Any) -> None:
@@ -42,8 +42,8 @@ def quiet() -> Iterator[None]:
     def audible(self: logging.Logger, level: int) -> bool:
         return (level >= logging.ERROR or self.name.partition(".")[0] not in _NOISY) and enabled(self, level)
 
-    tqdm.__init__ = disabled  # the one place that every library's bar goes through; lm-eval has no switch of its own
-    # Levels stay as the user has them: to change one clears what all loggers remember, which takes half a millisecond.
+    tqdm.__init__ = disabled  # the constructor that every library's bar runs; lm-eval has no switch
+    # Levels are left alone: changing one clears the caches of all loggers, which takes half a millisecond.
     logging.Logger.isEnabledFor = audible
     try:
         yield
@@ -53,7 +53,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent_children() -> Iterator[None]:
-    """Nothing reaches standard error: programs that lm-eval starts (git, for its log) write there past Python."""
+    """Discard standard error at the file descriptor: programs that lm-eval starts (git) write to it directly."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -65,10 +65,10 @@ def silent_children() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def own_generators() -> Iterator[None]:
-    """Seed the global random generators as lm-eval does, and give the caller's state back at the end."""
+def seeded_generators() -> Iterator[None]:
+    """Seed the global random generators as lm-eval does, and restore the caller's state at the end."""
     states = random.getstate(), np.random.get_state()
-    # Only a device in use: asking the others for their state would open a context on each of them.
+    # Only the current device: reading the state of another would create a CUDA context on it.
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         random.seed(_PYTHON_SEED)
@@ -84,8 +84,8 @@ def own_generators() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _templates_compiled_once() -> Iterator[None]:
-    # lm-eval compiles a task's template again for every document and every candidate: half the time of a small run.
+def _cached_templates() -> Iterator[None]:
+    # lm-eval compiles a task's template for every document and candidate, which takes half the time of a small run.
     before = _templates.from_string
     _templates.from_string = _compiled
     try:
@@ -96,10 +96,10 @@ def _templates_compiled_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def pinned_generation(model: Any, tokenizer: Any) -> Iterator[None]:
-    """Greedy generation from special tokens alone, whatever the checkpoint's generation_config says.
+    """Generate greedily with the special tokens alone, ignoring the checkpoint's generation_config.
 
-    Otherwise a repetition penalty there changes scores, a max_new_tokens there overrides the task's limit, and a
-    model built from its config scores differently from the same weights loaded from disk.
+    Otherwise its repetition penalty would change scores, its max_new_tokens would override the task's limit, and a
+    model built from its config would score differently from the same weights loaded from disk.
     """
     before = model.generation_config
     model.generation_config = generation_config(model, tokenizer)
@@ -110,7 +110,7 @@ def pinned_generation(model: Any, tokenizer: Any) -> Iterator[None]:
 
 
 def generation_config(model: Any, tokenizer: Any) -> GenerationConfig:
-    """The one GenerationConfig that everything is scored with; a model may have several end tokens."""
+    """Return the GenerationConfig used for all scoring; a model may have several end-of-sequence tokens."""
     ends = model.config.get_text_config().eos_token_id
     named = [*(ends if isinstance(ends, (list, tuple)) else [ends]), tokenizer.eos_token_id]
     return GenerationConfig(

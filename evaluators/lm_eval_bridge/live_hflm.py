@@ -1,4 +1,4 @@
-"""lm-eval's HFLM around a model that is overwritten in place, with tokenization apart from scoring."""
+"""lm-eval's HFLM for a model that is overwritten in place, with tokenization separate from scoring."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from mergesmith.errors import UserError
 
-Pair = tuple[Any, list[int], list[int]]  # (strings or None, context tokens, continuation tokens), HFLM's own form
+Pair = tuple[Any, list[int], list[int]]  # (strings or None, context tokens, continuation tokens), as in HFLM
 
 
-# lm-eval's registering decorator hides the class's own type from type checkers.
+# lm-eval's registering decorator hides the class from type checkers.
 HFLM: Any = huggingface.HFLM
 
 
 class NonFiniteLogitsError(ArithmeticError):
-    """The model gave NaN or infinite logits while generating."""
+    """The model produced NaN or infinite logits while generating."""
 
 
 class LiveLM(HFLM):
-    """HFLM that is built without a model; `attach` gives it one before scoring.
+    """HFLM that is built without a model; `attach` sets the model before scoring.
 
     HFLM's constructor calls `model.tie_weights()`, which silently overwrites the output embedding of an untied model
-    whose config says "tied". Built around no model, it has nothing to tie, and one object serves every candidate.
+    whose config says "tied". Built without a model, it ties nothing, and one object serves every candidate.
     """
 
     def __init__(self, tokenizer: Any, *, batch_size: int, max_length: int | None) -> None:
@@ -42,7 +42,7 @@ class LiveLM(HFLM):
             tokenizer=usable_tokenizer(tokenizer),
             batch_size=batch_size,
             max_length=max_length,
-            # In bfloat16 a softmax in the model's own precision is off by up to 0.2 nat and ties choices exactly.
+            # In bfloat16 a softmax in the model's precision is off by up to 0.2 nat, and choices tie.
             softmax_dtype="float32",
             # Two requests that cut the same tokens at different points would share logits and score wrong positions.
             logits_cache=False,
@@ -59,7 +59,7 @@ class LiveLM(HFLM):
         model.eval()
 
     def tokenize(self, requests: Sequence[Instance]) -> list[Pair]:
-        """Tokens of (context, continuation) requests, by lm-eval's own rules and in the given order."""
+        """Return the tokens of (context, continuation) requests by lm-eval's rules, in the given order."""
         self._recording = True
         try:
             return self.loglikelihood(list(requests), disable_tqdm=True)
@@ -67,7 +67,7 @@ class LiveLM(HFLM):
             self._recording = False
 
     def windows(self, tokens: list[int]) -> list[Pair]:
-        """The disjoint windows in which a document is scored; they depend on the attached model's length."""
+        """Return the disjoint windows in which a document is scored; they depend on the model's context length."""
         rolling = utils.get_rolling_token_windows(
             token_list=tokens, prefix_token=self.prefix_token_id, max_seq_len=self.max_length, context_len=1
         )
@@ -80,8 +80,8 @@ class LiveLM(HFLM):
     def score_pairs(self, pairs: Sequence[Pair], *, share_logits: bool) -> list[tuple[float, bool]]:
         """(log-likelihood in nat, is greedy) of each continuation.
 
-        `share_logits` lets requests with the same tokens but the last share one forward row, which is only right where
-        no two requests cut the same tokens at different points.
+        With `share_logits`, requests that differ only in their last token share one row. This is only correct if no two
+        requests split the same tokens into context and continuation at different points.
         """
         self.logits_cache = share_logits
         try:
@@ -90,7 +90,7 @@ class LiveLM(HFLM):
             self.logits_cache = False
 
     def generate(self, requests: Sequence[Instance]) -> list[str]:
-        """Generated text of each request.
+        """Return the generated text of each request.
 
         Raises:
             NonFiniteLogitsError: at the first NaN or infinite logit.
@@ -99,17 +99,28 @@ class LiveLM(HFLM):
             return self.generate_until(list(requests), disable_tqdm=True)
 
     def prompt_tokens(self, string: str) -> list[int]:
-        """The tokens that `generate_until` would continue if it were given this prompt alone.
+        """Return the tokens that `generate_until` would continue if this prompt were alone in its batch.
 
-        They are kept: lm-eval sorts prompts by their number of tokens again in every call.
+        They are cached: lm-eval sorts prompts by their number of tokens again in every call.
         """
         if string not in self._encoded:
             self._encoded[string] = self.tok_batch_encode([string])[0][0].tolist()
         return self._encoded[string]
 
+    def set_batch_size(self, rows: int) -> None:
+        """Score with this many rows per batch from now on."""
+        self.batch_size_per_gpu = rows
+
+    def halve_batches(self) -> bool:
+        """Score with half as many rows per batch from now on; return False if there is only one."""
+        if self.batch_size_per_gpu == 1:
+            return False
+        self.batch_size_per_gpu //= 2
+        return True
+
     @contextlib.contextmanager
     def smaller_batches(self) -> Iterator[None]:
-        """Half as many rows per batch."""
+        """Score with half as many rows per batch until the block ends."""
         before = self.batch_size_per_gpu
         self.batch_size_per_gpu = max(1, before // 2)
         try:
@@ -118,17 +129,17 @@ class LiveLM(HFLM):
             self.batch_size_per_gpu = before
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-        """As HFLM's, but the prompts of generations are looked up."""
+        """As in HFLM, but cached for prompts of generations."""
         if not args and not kwargs and (known := self._encoded.get(string)) is not None:
             return known
         return super().tok_encode(string, *args, **kwargs)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
-        """As HFLM's, but a special token that a stop string is found in ends its row.
+        """As in HFLM, but a special token whose text contains a stop string ends its row.
 
-        lm-eval stops a batch when the last row has met a stop string, and then cuts the texts. Special tokens are not
-        in the texts any more, so a row that met one would go on for as long as the others do: its answer would depend
-        on the batch. Alone in its batch it ends there.
+        lm-eval stops a batch when the last row has met a stop string, and then cuts the texts at the stop strings. As
+        special tokens are left out of the texts, a row that met such a token would continue as long as the others do,
+        and its answer would depend on the batch. In a batch of one row it ends at that token.
         """
         ends = self.model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
@@ -136,7 +147,7 @@ class LiveLM(HFLM):
         return super()._model_generate(context, max_length, stop, eos_token_id=ends or None, **kwargs)
 
     def special_stops(self, strings: Sequence[str]) -> list[int]:
-        """Ids of the special tokens whose own text holds one of the stop strings."""
+        """Return the ids of the special tokens whose text contains one of the stop strings."""
         added: Any = self.tokenizer.added_tokens_decoder
         special = {*self.tokenizer.all_special_ids, *(token for token, form in added.items() if form.special)}
         texts = {token: self.tokenizer.decode([token]) for token in sorted(special)}
@@ -147,7 +158,7 @@ class LiveLM(HFLM):
 
 
 def usable_tokenizer(tokenizer: Any) -> Any:
-    """A copy with a padding token: lm-eval would add a token that the model's embedding may have no row for.
+    """Return a copy with a padding token: lm-eval might add a token for which the model's embedding has no row.
 
     Raises:
         UserError: the tokenizer has no end-of-sequence token, or is not a Hugging Face tokenizer.
@@ -166,7 +177,7 @@ def usable_tokenizer(tokenizer: Any) -> Any:
 
 @contextlib.contextmanager
 def _finite_logits(model: Any) -> Iterator[None]:
-    # argmax over NaN gives token 0 without complaint, so generation must be watched. max propagates NaN.
+    # argmax over NaN returns token 0 without an error, so logits are checked in a hook. max propagates NaN.
     def check(_module: Any, _inputs: Any, output: Any) -> None:
         if not torch.isfinite(output.logits.amax(-1)).all():
             raise NonFiniteLogitsError

@@ -1,1 +1,1 @@
-"""From a suite's requests to per-item scores: scorers, prepared batches, filters and metrics, aggregation."""
+"""Scores requests: scorers, prepared batches, filters and metrics, aggregation."""

@@ -1,4 +1,4 @@
-"""From per-item values to an entry's value and standard error."""
+"""Aggregates per-item values to an entry's value and standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESAMPLES = 200
 
 
 def join(blocks: Sequence[BlockScores]) -> Scores:
-    """Merge the scores of blocks of one part; each leaf's items come out in ascending order of their ids.
+    """Merge the scores of blocks of one part, with each leaf's items in ascending order of their ids.
 
     Raises:
         ValueError: no blocks, blocks of different parts, or an item that occurs twice.
@@ -33,11 +33,11 @@ def join(blocks: Sequence[BlockScores]) -> Scores:
 
 
 def entry_score(entry: TaskEntry, scores: Scores) -> Score:
-    """An entry's value with its standard error over items.
+    """Return an entry's value with its standard error over items.
 
-    The error of a mean is the closed form; of any other aggregation, the spread over 200 bootstrap resamples with a
-    fixed seed. A group adds its leaves' variances by the squares of their shares; a leaf of one item borrows the
-    other leaves' variance per item.
+    The standard error of a mean has a closed form; for any other aggregation it is the standard deviation over 200
+    bootstrap resamples with a fixed seed. A group sums its leaves' variances weighted by the squares of their shares; a
+    leaf with a single item is given the mean variance per item of the other leaves.
 
     Raises:
         ValueError: the scores hold none of the entry's leaves.
@@ -54,9 +54,9 @@ def entry_score(entry: TaskEntry, scores: Scores) -> Score:
 
 
 def entry_value(entry: TaskEntry, scores: Scores, indices: Mapping[str, np.ndarray] | None = None) -> float:
-    """An entry's value over all its items, or over chosen ones.
+    """Return an entry's value over all its items, or over selected ones.
 
-    `indices` is leaf name -> (m,) integers into that leaf's items, with repetitions as in a bootstrap resample.
+    `indices` maps a leaf name to (m,) indices into that leaf's items, possibly repeated as in a bootstrap resample.
 
     Raises:
         ValueError: the scores hold none of the entry's leaves.
@@ -69,18 +69,18 @@ def entry_value(entry: TaskEntry, scores: Scores, indices: Mapping[str, np.ndarr
 
 
 def leaf_value(leaf: Leaf, values: np.ndarray) -> float:
-    """A leaf's aggregated value; `values` is (n,), or (n, k) for metrics that keep k numbers per item."""
+    """Return a leaf's aggregated value; `values` is (n,), or (n, k) for metrics that keep k values per item."""
     if leaf.aggregation == "mean" and values.ndim == 1:
         return float(values.mean())
     rows = values.tolist() if values.ndim == 1 else [tuple(row) for row in values.tolist()]
     try:
         return float(_aggregation(leaf.aggregation)(rows))
-    except OverflowError:  # a perplexity beyond what a float holds
+    except OverflowError:  # a perplexity beyond the range of float64
         return math.inf
 
 
 def _present(entry: TaskEntry, scores: Scores) -> list[tuple[Leaf, float]]:
-    """The leaves that have items, with shares that sum to 1: a small leaf may have none in a part or a first block."""
+    """Return the leaves that have items, with shares that sum to 1; small leaves may have none in a part or block."""
     found = [leaf for leaf in entry.leaves if leaf.name in scores.items and scores.items[leaf.name].ids]
     if not found:
         raise ValueError(f"the scores hold no items of '{entry.name}'")
@@ -89,7 +89,7 @@ def _present(entry: TaskEntry, scores: Scores) -> list[tuple[Leaf, float]]:
 
 
 def _variance_per_item(leaf: Leaf, values: np.ndarray) -> float:
-    """The number of items times the variance of the leaf's value; NaN for a single item."""
+    """Return the number of items times the variance of the leaf's value; NaN for a single item."""
     n = len(values)
     if n < 2:
         return math.nan
@@ -113,7 +113,7 @@ def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
 
 @lru_cache(maxsize=128)
 def _ascending(ids: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Ids in ascending order, and (n,) where each was; every candidate of a search has the same ones."""
+    """Return ids in ascending order and the (n,) permutation; cached, as all candidates have the same ids."""
     numeric = all(item.isdecimal() for item in ids)
     order = sorted(range(len(ids)), key=lambda i: (int(ids[i]) if numeric else 0, ids[i]))
     return tuple(ids[i] for i in order), np.array(order, dtype=np.intp)

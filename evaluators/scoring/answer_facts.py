@@ -1,4 +1,4 @@
-"""What generated answers were like: cut off, empty, without an extracted answer, and how long."""
+"""Statistics of generated answers: cut off, empty, without an extracted answer, and their length."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 
 from ..inference.generate import Generated
-from ..tasks.metrics import fallbacks
+from ..tasks.metrics import filter_fallbacks
 from ..tasks.requests import Request
 from ..tasks.suite_content import LeafTask
 
 
 def answer_facts(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence[Generated]]) -> np.ndarray | None:
-    """(n, 4) float64, the columns of `records.FACTS` per item, means over its answers; None where nothing is generated.
+    """Return the columns of `records.FACTS` per item, (n, 4) float64; None if the task generates nothing.
 
-    Filters must have run: an answer counts as not extracted when the filter gave what it gives for lack of a match.
+    Filters must have run: an answer counts as not extracted if the filter returned its fallback value.
     """
     if not any(request.is_generation for doc in ids for request in leaf.requests[doc]):
         return None
-    lacking = fallbacks(leaf.task, leaf.measure.filter)
-    return np.array([_item_facts(leaf.requests[doc], texts, leaf.measure.filter, lacking) for doc in ids])
+    lacking = filter_fallbacks(leaf.task, leaf.metric.filter)
+    return np.array([_item_facts(leaf.requests[doc], texts, leaf.metric.filter, lacking) for doc in ids])
 
 
 def _item_facts(

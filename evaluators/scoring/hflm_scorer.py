@@ -1,4 +1,4 @@
-"""lm-eval's own scorer: the oracle of the self-check, and what is left where no faster one may be used."""
+"""Scores requests by lm-eval's HFLM: the reference of the self-check, and the fallback if no faster scorer agrees."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..records import ScoringError
 from ..tasks.requests import Request
 
 
-def harness_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bool) -> list[list[Generated]]:
-    """Put each request's answers by HFLM into its instance's `resps`; returns those that are texts, request by request.
+def hflm_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bool) -> list[list[Generated]]:
+    """Store each request's answers by HFLM in its instance; return the generated texts, request by request.
 
     Raises:
         ScoringError: NaN or infinite log-likelihoods or logits.
     """
     repeated = [request for request in requests for _ in range(request.repeats)]
     for request in requests:
-        request.instance.resps, request.instance.filtered_resps = [], {}
+        request.clear()
     pairs = [(request, request.pair) for request in repeated if request.pair is not None]
     rolling = [(request, request.tokens) for request in repeated if request.tokens is not None]
     texts = [request for request in repeated if request.is_generation]
@@ -45,7 +45,7 @@ def harness_answers(lm: LiveLM, requests: Sequence[Request], *, share_logits: bo
 
 
 def check_finite(value: float, instance: Instance) -> None:
-    """Refuse a log-likelihood that is no number.
+    """Reject a log-likelihood that is not finite.
 
     Raises:
         ScoringError: it is NaN or infinite.
@@ -55,18 +55,18 @@ def check_finite(value: float, instance: Instance) -> None:
 
 
 def item_name(instance: Instance) -> str:
-    """What messages call the item of an instance."""
+    """Return the name of an instance's item for messages."""
     return f"task '{instance.task_name}', item {instance.doc_id}"
 
 
 def _measured(lm: LiveLM, request: Request, text: str) -> Generated:
-    """HFLM keeps no tokens, so the text is tokenized again: an answer that fills the limit counts as cut off."""
+    """Tokenize an answer again, as HFLM returns no tokens; an answer that fills the limit counts as cut off."""
     length = len(lm.tokenizer.encode(text, add_special_tokens=False))
     return Generated(text, length, truncated=length >= lm.most_new_tokens(request.arguments[1]))
 
 
 def _rolling(lm: LiveLM, documents: Sequence[list[int]]) -> list[float]:
-    """Log-likelihood of each document in nat, over windows of the model's length."""
+    """Return the log-likelihood of each document in nat, summed over windows of the model's context length."""
     windows = [lm.windows(tokens) for tokens in documents]
     scored = iter(lm.score_pairs([window for found in windows for window in found], share_logits=False))
     return [sum(next(scored)[0] for _ in found) for found in windows]
@@ -76,7 +76,7 @@ def _generated(lm: LiveLM, instances: Sequence[Instance]) -> list[str]:
     try:
         return lm.generate(instances)
     except NonFiniteLogitsError:
-        for instance in instances:  # one by one, to name the item; most often the first already fails
+        for instance in instances:  # one by one, to name the item; usually the first fails
             try:
                 lm.generate([instance])
             except NonFiniteLogitsError:

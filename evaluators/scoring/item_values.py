@@ -1,4 +1,4 @@
-"""From answers to per-item values: the task's own filters and metrics, checked; and what the answers were like."""
+"""Computes per-item values from answers by a task's filter and metric, and checks them."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ import numpy as np
 
 from ..inference.generate import Generated
 from ..records import ItemScores, ScoringError
-from ..tasks.metrics import Metric, as_numbers, filtered, picked
+from ..tasks.metrics import Metric, apply_filter, as_numbers, metric_value
 from ..tasks.suite_content import LeafTask
 from .answer_facts import answer_facts
 from .hflm_scorer import item_name
 
 
 def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence[Generated]]) -> ItemScores:
-    """Values of items whose answers stand in their instances; `texts` are the generated ones, by id of the instance.
+    """Return the scores of items from the answers stored in their instances.
+
+    `texts` are the generated answers by id of the instance.
 
     Raises:
-        ScoringError: the filter or the metric fails on an answer, or gives something else than finite numbers.
+        ScoringError: the filter or the metric fails on an answer, or gives anything but finite numbers.
     """
     try:
-        filtered(leaf.task, leaf.measure.filter, [r.instance for doc in ids for r in leaf.requests[doc]])
-    except Exception as error:  # the task's own code, as the metric
-        name = f"task '{leaf.task.task_name}': its filter '{leaf.measure.filter}'"
+        apply_filter(leaf.task, leaf.metric.filter, [r.instance for doc in ids for r in leaf.requests[doc]])
+    except Exception as error:  # raised by the task's code
+        name = f"task '{leaf.task.task_name}': its filter '{leaf.metric.filter}'"
         raise ScoringError(f"{name} failed: {type(error).__name__}: {error}") from error
     rows = []
     for doc in ids:
         instances = [request.instance for request in leaf.requests[doc]]
-        answers = [instance.filtered_resps[leaf.measure.filter] for instance in instances]
+        answers = [instance.filtered_resps[leaf.metric.filter] for instance in instances]
         try:
-            value = picked(leaf.task.process_results(instances[0].doc, answers), leaf.measure.metric)
-        except Exception as error:  # the task's own code, on whatever the model answered
+            value = metric_value(leaf.task.process_results(instances[0].doc, answers), leaf.metric.name)
+        except Exception as error:  # raised by the task's code, given what the model answered
             raise ScoringError(
                 f"{item_name(instances[0])}: the metric failed: {type(error).__name__}: {error}"
             ) from error
-        rows.append(checked_value(value, leaf.measure, item_name(instances[0])))
+        rows.append(checked_value(value, leaf.metric, item_name(instances[0])))
     return item_scores(ids, rows, leaf.task.task_name, answer_facts(leaf, ids, texts))
 
 
-def checked_value(value: Any, measure: Metric, place: str) -> float | tuple[float, ...]:
-    """A per-item value as numbers.
+def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float, ...]:
+    """Return a per-item value as a float or a tuple of floats.
 
     Raises:
-        ScoringError: not numeric, not finite (NaN passes where the aggregation skips it), or outside [0, 1] for a
-            metric that is known to lie there.
+        ScoringError: it is not numeric, not finite (NaN is allowed if the aggregation skips it), or outside [0, 1]
+            although the metric is bounded.
     """
     found = as_numbers(value)
     if found is None:
-        raise ScoringError(f"{place}: metric '{measure.metric}' gave {value!r}, which is no number")
+        raise ScoringError(f"{place}: metric '{metric.name}' gave {value!r}, which is not numeric")
     row = found if isinstance(found, tuple) else (found,)
-    if measure.aggregation != "nanmean" and not all(math.isfinite(number) for number in row):
-        raise ScoringError(f"{place}: metric '{measure.metric}' is {value}")
-    if measure.bounded and not 0.0 <= row[0] <= 1.0:
-        raise ScoringError(f"{place}: metric '{measure.metric}' must lie in [0, 1], but is {value}")
+    if metric.aggregation != "nanmean" and not all(math.isfinite(number) for number in row):
+        raise ScoringError(f"{place}: metric '{metric.name}' is {value}")
+    if metric.bounded and not 0.0 <= row[0] <= 1.0:
+        raise ScoringError(f"{place}: metric '{metric.name}' must lie in [0, 1], but is {value}")
     return found
 
 
 def item_scores(
     ids: Sequence[int], rows: Sequence[float | tuple[float, ...]], leaf: str, facts: np.ndarray | None = None
 ) -> ItemScores:
-    """Values of a leaf's items as one array, (n,) or (n, k).
+    """Return the values of a leaf's items as one array, (n,) or (n, k).
 
     Raises:
         ScoringError: items with different numbers of values.

@@ -1,15 +1,16 @@
-"""The ways to score a task, fastest first, and which of them a run has settled on."""
+"""The scorers of a task, fastest first, and the plan that names the scorers of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from ..config import ScorerChoice
 
 if TYPE_CHECKING:
     from ..tasks.requests import Request
 
-Choice = Literal["auto", "packed", "rows", "graphs", "hf"]
 Kind = Literal["likelihood", "rolling", "generation", "mixed"]
 
 
@@ -18,9 +19,9 @@ class Scorer:
     """One way to score a task.
 
     Attributes:
-        name: "packed" and "rows" (see `rows.py`), "graphs" and "loop" (see `graphs.py` and `generate.py`), or "hf",
-            lm-eval's own.
-        prefix: whether the start that the prompts share is read once.
+        name: "packed" and "rows" (see `rows.py`), "graphs" and "loop" (see `cuda_graphs.py` and `generate.py`), or
+            "hf", lm-eval's HFLM.
+        prefix: whether the prefix that all prompts share is read only once.
     """
 
     name: Literal["packed", "rows", "graphs", "loop", "hf"]
@@ -31,7 +32,11 @@ class Scorer:
 
     @classmethod
     def parse(cls, text: str) -> Scorer:
-        """The scorer of a text such as "packed+prefix"; ValueError where there is none."""
+        """Return the scorer named by a text such as "packed+prefix".
+
+        Raises:
+            ValueError: no scorer has this name.
+        """
         name, _, prefix = text.partition("+")
         if name not in ("packed", "rows", "graphs", "loop", "hf"):
             raise ValueError(f"there is no scorer '{text}'")
@@ -47,8 +52,11 @@ _LADDERS: dict[Kind, tuple[Scorer, ...]] = {
 }
 
 
-def ladder(kind: Kind, choice: Choice) -> tuple[Scorer, ...]:
-    """What to try, in this order; where the user forces a scorer, the forms of that one. "graphs" allows them."""
+def ladder(kind: Kind, choice: ScorerChoice) -> tuple[Scorer, ...]:
+    """Return the scorers to try, in order; only variants of the one that the user forces.
+
+    CUDA graphs are tried only if the user chooses "graphs".
+    """
     found = tuple(scorer for scorer in _LADDERS[kind] if choice == "graphs" or scorer.name != "graphs")
     if choice == "hf":
         return (HF,)
@@ -58,7 +66,7 @@ def ladder(kind: Kind, choice: Choice) -> tuple[Scorer, ...]:
 
 
 def kind_of(requests: Sequence[Request]) -> Kind:
-    """What a task asks of the model."""
+    """Return the kind of requests that a task consists of."""
     kinds: set[Kind] = set()
     for request in requests:
         if request.pair is not None:
@@ -70,12 +78,12 @@ def kind_of(requests: Sequence[Request]) -> Kind:
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """What every candidate of a run is scored with.
+    """The scorers and batch sizes of all candidates of a run.
 
     Attributes:
         scorers: leaf name -> its scorer.
         token_budget: the most tokens in a batch, padding included.
-        batch_size: rows per batch of lm-eval's own scorer; None is what the suite was given.
+        batch_size: rows per batch of lm-eval's HFLM; None keeps the configured number.
     """
 
     scorers: Mapping[str, Scorer]
@@ -83,7 +91,7 @@ class ScoringPlan:
     batch_size: int | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the plan as a JSON document."""
         return {
             "token_budget": self.token_budget,
             "batch_size": self.batch_size,
@@ -92,56 +100,6 @@ class ScoringPlan:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> ScoringPlan:
-        """The plan that `to_document` wrote."""
+        """Return the plan of a document written by `to_document`."""
         scorers = {leaf: Scorer.parse(text) for leaf, text in document["scorers"].items()}
         return cls(scorers, document["token_budget"], document.get("batch_size"))
-
-
-@dataclass
-class TaskCheck:
-    """What the self-check found about one task.
-
-    Attributes:
-        scorer: what it is scored with.
-        compared: items that were compared, over all models.
-        largest: the largest difference of log-likelihoods, nat.
-        differing: items whose scores differ, as far as the rule allows it.
-        refused: why faster scorers are not used.
-        forced: what speaks against the scorer that the user forces, or why it could not be checked; else empty.
-    """
-
-    scorer: Scorer
-    compared: int = 0
-    largest: float = 0.0
-    differing: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    forced: str = ""
-
-    def sentence(self, task: str) -> str:
-        """The outcome in words."""
-        told = f"{task}: scored by {self.scorer}"
-        if self.compared:
-            told += f", equal to lm-eval on {self.compared} sampled items"
-            told += f" (log-likelihoods within {self.largest:.1g} nat)" if self.largest else ""
-        if self.differing:
-            told += f", but for {len(self.differing)}: {'; '.join(self.differing)}"
-        return "; ".join(filter(None, (told, *self.refused, self.forced)))
-
-
-@dataclass(frozen=True)
-class ScoringReport:
-    """The plan that a run scores by, and how it came about.
-
-    Attributes:
-        checks: leaf name -> what was found.
-        unchecked: why a model could not be part of the check.
-    """
-
-    plan: ScoringPlan
-    checks: Mapping[str, TaskCheck]
-    unchecked: tuple[str, ...] = ()
-
-    def sentences(self) -> Iterator[str]:
-        """One line per task, and one per model that could not be scored."""
-        yield from self.unchecked
-        yield from (check.sentence(leaf) for leaf, check in self.checks.items())

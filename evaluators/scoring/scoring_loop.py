@@ -1,4 +1,4 @@
-"""The scoring loop: a block's requests through the live model, then filters and metrics, to per-item values."""
+"""The scoring loop: runs a block's requests through the model, then filters and metrics, to per-item values."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergesmith.errors import Faults
-
 from ..inference.cuda_graphs import GraphCache
 from ..inference.generate import Generated
 from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
 from ..lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
 from ..records import Block, BlockScores, ScoringError
-from ..tasks.suite_content import Content
+from ..tasks.suite_content import SuiteContent
 from .item_values import leaf_scores
+from .leaf_requests import LeafRequests
 from .prepared_requests import PreparedRequests
 from .scorers import ScoringPlan
 
 
-class Loop:
-    """Scores blocks by a plan, on models of one shape. A block's requests are arranged when it first comes."""
+class ScoringLoop:
+    """Scores blocks by a plan, on models of one shape. A block's requests are prepared on first use."""
 
-    def __init__(self, content: Content, plan: ScoringPlan) -> None:
+    def __init__(self, content: SuiteContent, plan: ScoringPlan) -> None:
         self.content, self.plan = content, plan
-        self._works: dict[Any, PreparedRequests] = {}
+        self._prepared: dict[Any, PreparedRequests] = {}
         self._caches: PrefixCaches | None = None
-        self._steps = GraphCache()
+        self._graphs = GraphCache()
         self._weights: object = None
 
     def score(self, model: Any, block: Block, weights: object) -> BlockScores:
         """Score one block on the model's present weights; the model is attached to the content's LiveLM.
 
-        `weights` is what `Suite.score` says.
+        See `Suite.score` for `weights`.
 
         Raises:
             ScoringError: non-finite outputs, a metric that fails on an answer, a failing Python objective, or too
@@ -54,22 +53,22 @@ class Loop:
     def _answer(
         self, model: Any, block: Block, leaves: Mapping[str, Sequence[int]], caches: PrefixCaches
     ) -> tuple[Mapping[int, Sequence[Generated]], bool]:
-        """The generated texts by id of the instance, and whether it took smaller batches."""
+        """Return the generated texts by id of the instance, and whether smaller batches were needed."""
         key = block.part, block.index, tuple(leaves.items())
         try:
-            if key not in self._works:
-                self._works[key] = self._arranged(leaves, self.plan.token_budget)
-            return self._works[key].run(model, caches, self._steps), False
+            if key not in self._prepared:
+                self._prepared[key] = self._prepare(leaves, self.plan.token_budget)
+            return self._prepared[key].run(model, caches, self._graphs), False
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         caches.clear()
-        self._steps.clear()
-        release()  # outside of the handler, whose exception holds on to the failed attempt's tensors
+        self._graphs.clear()
+        release()  # outside the handler, whose exception keeps the failed attempt's tensors alive
         less = self.plan.token_budget // 2
         try:
             with self.content.lm.smaller_batches():
-                return self._arranged(leaves, less).run(model, caches, self._steps), True
+                return self._prepare(leaves, less).run(model, caches, self._graphs), True
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -80,42 +79,11 @@ class Loop:
             advice.append(f"scoring.batch_size below {max(2, self.content.lm.batch_size_per_gpu // 2)}")
         raise ScoringError(f"out of memory, also with batches of half the size; set {' and '.join(advice)}")
 
-    def _arranged(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> PreparedRequests:
+    def _prepare(self, leaves: Mapping[str, Sequence[int]], token_budget: int) -> PreparedRequests:
         content = self.content
-        requests = {
-            name: [r for doc in ids for r in content.leaves[name].requests[doc]] for name, ids in leaves.items()
-        }
-        return PreparedRequests(
-            requests,
-            self.plan.scorers,
-            {name: content.leaves[name].shared_start for name in leaves},
-            content.lm,
-            token_budget=token_budget,
-            share_logits=content.share_logits,
+        leaf_requests = [
+            LeafRequests.of(content.leaves[name], ids, self.plan.scorers[name]) for name, ids in leaves.items()
+        ]
+        return PreparedRequests.prepare(
+            leaf_requests, content.lm, token_budget=token_budget, share_logits=content.share_logits
         )
-
-
-def check_fits(content: Content) -> tuple[str, ...]:
-    """Warnings for prompts that the attached model's length cuts off on the left, as lm-eval does in silence.
-
-    Raises:
-        UserError: a task asks for more new tokens, or scores a longer answer, than the model has positions.
-    """
-    length, faults, warnings = content.lm.max_length, Faults("tasks"), []
-    for name, leaf in content.leaves.items():
-        requests = leaf.all_requests()
-        pairs = [request.pair for request in requests if request.pair is not None]
-        if any(len(pair[2]) > length for pair in pairs):
-            faults.add(name, f"an answer is longer than the model's {length} positions")
-        kinds = {str(r.arguments[1]): r.arguments[1] for r in requests if r.is_generation}
-        new = max((content.lm.most_new_tokens(kwargs) for kwargs in kinds.values()), default=0)
-        if new >= length:
-            faults.add(name, f"asks for {new} new tokens (max_gen_toks), but the model has only {length} positions")
-        cut = sum(len(pair[1]) + len(pair[2]) > length + 1 for pair in pairs)
-        cut += sum(len(r.prompt or ()) > length - new for r in requests)
-        if cut:
-            warnings.append(
-                f"{name}: {cut} of {len(requests)} prompts are longer than the model takes and lose their start"
-            )
-    faults.raise_if_any()
-    return tuple(warnings)

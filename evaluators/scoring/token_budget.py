@@ -1,4 +1,4 @@
-"""How many tokens a batch may hold: found once, then the same for every candidate."""
+"""Finds the number of tokens per batch that fits into memory, once for all candidates."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..inference.likelihood import log_likelihoods
 from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches, head_reads
 from ..inference.rows import Answer, TokenRow
-from ..tasks.suite_content import Content
-from .prepared_requests import LOGITS_PER_TOKEN
+from ..tasks.suite_content import SuiteContent
+from .likelihood_requests import logits_budget
 
 CPU_BUDGET = 4096  # larger batches leave a processor's cache
-DEVICE_BUDGET = 65536  # where the search for what fits a device starts
-LEAST = 256
+DEVICE_BUDGET = 65536  # the first budget that is tried on a device
+LEAST_BUDGET = 256
 
 
-def fitting_budget(content: Content, model: Any) -> int:
-    """The largest of DEVICE_BUDGET, half of it, ... whose batches of the tasks' longest prompts fit the device."""
-    if model.device.type == "cpu":  # its memory runs out by way of the operating system, without an exception
+def fitting_budget(content: SuiteContent, model: Any) -> int:
+    """Return the largest of DEVICE_BUDGET, half of it, ... whose batches of the longest prompts fit into memory."""
+    if model.device.type == "cpu":  # the operating system ends a process that runs out of memory, without an exception
         return CPU_BUDGET
     return device_budget(content, model, DEVICE_BUDGET)
 
 
-def device_budget(content: Content, model: Any, start: int) -> int:
-    """The first of start, start / 2, ... that fits; CPU_BUDGET for a model that can be scored by lm-eval alone."""
+def device_budget(content: SuiteContent, model: Any, start: int) -> int:
+    """Return the first of start, start / 2, ... that fits; CPU_BUDGET for a model that only lm-eval can score."""
     lm = content.lm
     requests = [request for leaf in content.leaves.values() for request in leaf.all_requests()]
     length = min(lm.max_length, max((request.length for request in requests), default=1))
@@ -37,7 +37,7 @@ def device_budget(content: Content, model: Any, start: int) -> int:
     written = min(lm.max_length, max(asked, default=0))
 
     def attempt(tokens: int, branches: int) -> None:
-        logits = tokens * LOGITS_PER_TOKEN // lm.vocab_size
+        logits = logits_budget(tokens, lm)
         log_likelihoods(model, full_batches(model, length, tokens, logits, branches), PrefixCaches(model))
         if written:
             _read_with_cache(model, max(1, tokens // written), written)
@@ -45,13 +45,13 @@ def device_budget(content: Content, model: Any, start: int) -> int:
     for branches in (2, 1):
         try:
             return halved_until_it_fits(partial(attempt, branches=branches), start)
-        except Exception:  # a family that takes no masks of our own, or none of our batches at all
+        except Exception:  # an architecture that accepts no custom masks, or none of our batches at all
             release()
     return CPU_BUDGET
 
 
 def full_batches(model: Any, length: int, tokens: int, logits: int, branches: int) -> tuple[Batch, ...]:
-    """Batches of so many tokens, of rows of this length that end in so many answers."""
+    """Return batches of `tokens` tokens, of rows of this length that end in `branches` answers."""
     answers = tuple(Answer(i, (0,) * (length // 4 + 1)) for i in range(branches))
     row = TokenRow((0,) * max(1, length - branches * (length // 4)), answers)
     return make_batches([row] * max(1, tokens // row.length), tokens=tokens, logits=logits, device=model.device)
@@ -59,16 +59,16 @@ def full_batches(model: Any, length: int, tokens: int, logits: int, branches: in
 
 @torch.inference_mode()
 def _read_with_cache(model: Any, rows: int, length: int) -> None:
-    """What generation holds at its end: keys and values of prompts and answers."""
+    """Allocate what generation holds at its end: keys and values of prompts and answers."""
     tokens = torch.zeros(rows, length, dtype=torch.long, device=model.device)
     with head_reads(model, lambda hidden: hidden[:, -1:]):
         model(tokens, past_key_values=PrefixCaches(model).before((), rows), use_cache=True)
 
 
 def halved_until_it_fits(attempt: Callable[[int], object], start: int) -> int:
-    """The first of start, start / 2, ... that `attempt` gets through with; LEAST where none above it does."""
+    """Return the first of start, start / 2, ... for which `attempt` does not run out of memory; else LEAST_BUDGET."""
     size = start
-    while size > LEAST:
+    while size > LEAST_BUDGET:
         try:
             attempt(size)
         except Exception as error:
@@ -78,4 +78,4 @@ def halved_until_it_fits(attempt: Callable[[int], object], start: int) -> int:
             return size
         release()
         size //= 2
-    return LEAST
+    return LEAST_BUDGET

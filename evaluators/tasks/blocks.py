@@ -1,4 +1,4 @@
-"""Cuts the items of a part into fixed, shuffled, stratified blocks."""
+"""Splits the items of a part into fixed, shuffled, stratified blocks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..config import Part
 from ..records import Block
 
 LARGEST_BLOCK = 256
-GROWTH = 0.5  # of what was scored before
+GROWTH = 0.5  # a block's size relative to all items before it
 
 
 def block_ends(items: int, first: int | None) -> tuple[int, ...]:
-    """After how many items each block ends.
+    """Return after how many items each block ends.
 
-    Small blocks waste the machine, large ones find a hopeless candidate out late. So the first block holds `first`
-    items and each later one half of all before it, 256 at most; where nobody looks between blocks (None), all hold 256.
-    What is left after the last whole block goes with it when it is less than half of one.
+    Small blocks use the hardware poorly; large ones detect a poor candidate late. So the first block holds `first`
+    items and each later one half as many as all before it, at most 256. If candidates are not compared between blocks
+    (None), all hold 256. A remainder of less than half a block is added to the last one.
     """
     ends: list[int] = []
     done = 0
@@ -33,16 +33,19 @@ def block_ends(items: int, first: int | None) -> tuple[int, ...]:
 def make_blocks(
     part: Part, items: Mapping[str, Sequence[int]], objectives: Sequence[str], *, seed: int, block_items: int | None
 ) -> tuple[Block, ...]:
-    """Blocks as `block_ends` has them, the first of `block_items`, each with about the same proportion of every leaf.
+    """Return blocks with the sizes of `block_ends`, each with about the same proportion of every leaf.
 
-    Each leaf's documents are shuffled and spread evenly over [0, 1), from a random start; reading all leaves along that
-    line and cutting it gives the blocks. Up to every cut a leaf has its proportion to within one item, and exactly in
-    the mean over starts, so that no leaf's first items come too early. Shuffle and start are hashes of (seed, part,
-    leaf, document), so they depend on no random generator, and adding a task moves no other task's documents against
-    each other.
+    Each leaf's documents are shuffled and spread evenly over [0, 1), with a random offset; all documents sorted by that
+    position are then cut into blocks. Up to every cut a leaf has its proportion to within one item, and exactly in
+    expectation over offsets. Shuffle and offset are hashes of (seed, part, leaf, document), so they depend on no random
+    generator, and adding a task leaves the order of other tasks' documents unchanged.
 
-    `items` is leaf name -> document ids in this part; `objectives`, the names of Python objectives, go into the last
-    block, or the only one.
+    Args:
+        part: the part.
+        items: leaf name -> document ids in this part.
+        objectives: names of Python objectives, which are added to the last block.
+        seed: changes the order of the documents.
+        block_items: items in the first block; None for blocks of equal size.
     """
     line = sorted(
         ((rank + _start(seed, part, leaf)) / len(ids), order, doc)
@@ -63,7 +66,7 @@ def make_blocks(
 
 
 def _start(seed: int, part: str, leaf: str) -> float:
-    """A leaf's start in [0, 1)."""
+    """Return a leaf's offset in [0, 1)."""
     return (int.from_bytes(_hash(seed, part, leaf, "start")[:8], "big") >> 11) / 2**53
 
 

@@ -1,4 +1,4 @@
-"""Finds and loads lm-eval tasks by name, with the user's folders first and lm-eval's own tasks only when needed."""
+"""Finds and loads lm-eval tasks by name: first in the user's folders, then among lm-eval's built-in tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CODE_METRICS = ("code_eval", "pass_at")
 
 @dataclass(frozen=True)
 class LoadedEntry:
-    """The lm-eval tasks behind one name: a task, a group's or a tag's members; `group` is None but for groups."""
+    """The lm-eval tasks behind one name: a task, or the members of a group or tag; `group` is set for groups only."""
 
     tasks: Mapping[str, ConfigurableTask]
     group: Group | None
@@ -32,7 +32,7 @@ class LoadedEntry:
 class Catalog:
     """lm-eval's tasks by name.
 
-    Reading the index of lm-eval's own 14,000 names takes seconds, so it is read only when a name, or a member of a
+    Reading the index of lm-eval's 14,000 built-in names takes seconds, so it is read only if a name, or a member of a
     group, is not found in the user's folders, and then once per process.
     """
 
@@ -51,7 +51,7 @@ class Catalog:
                     self.manager.task_index.setdefault(name, entry)
 
     def load(self, name: str) -> LoadedEntry:
-        """Fresh task objects, datasets included.
+        """Return new task objects, datasets included.
 
         Raises:
             UserError: an unknown name, a broken YAML file, or data that cannot be read or fetched.
@@ -66,13 +66,16 @@ class Catalog:
             raise UserError(f"cannot be loaded from {place}: {type(error).__name__}: {error}") from error
         others = [task for task, made in loaded["tasks"].items() if not isinstance(made, ConfigurableTask)]
         if others or not loaded["tasks"]:
-            raise UserError(f"is not made of lm-eval's configurable tasks: {', '.join(others) or 'no tasks at all'}")
+            reason = (
+                f"contains other tasks than lm-eval's ConfigurableTask: {', '.join(others)}" if others else "is empty"
+            )
+            raise UserError(reason)
         return LoadedEntry(tasks=loaded["tasks"], group=loaded.get("groups", {}).get(name))  # type: ignore[arg-type]
 
     def runs_code(self, name: str) -> bool:
-        """Whether a task, or a member of a group or tag, executes generated code; asked before anything is loaded.
+        """Return whether a task, or a member of a group or tag, executes code that the model generates.
 
-        Loading such a task may already execute code, in its metric's module.
+        Nothing is loaded: loading such a task may already execute code in its metric's module.
         """
         return any(_executes_code(config) for config in self._configs(name, set()))
 
@@ -97,7 +100,7 @@ class Catalog:
                 yield from self._configs(str(member.get("group") or member.get("task")), seen)
 
     def _foreign_members(self, name: str) -> bool:
-        """Whether a group of the user's names tasks that only lm-eval itself can know."""
+        """Return whether a group of the user names tasks that are not in the user's folders."""
         for config in self._configs(name, set()):
             members = config.get("task")
             for member in members if isinstance(members, list) else ():
@@ -108,7 +111,7 @@ class Catalog:
         return False
 
     def _unreadable_files(self) -> Iterator[tuple[Path, str]]:
-        # The task manager skips such files in silence.
+        # The task manager skips such files without a warning.
         for folder in self.folders:
             for path in sorted(folder.glob("**/*.yaml")):
                 try:
@@ -126,7 +129,7 @@ class Catalog:
 
 @lru_cache(maxsize=1)
 def built_in_tasks() -> TaskManager:
-    """The index of the tasks that come with lm-eval."""
+    """Return the index of the tasks that come with lm-eval."""
     return TaskManager(include_defaults=True)
 
 

@@ -1,4 +1,4 @@
-"""Canonical text and digests of documents, and the part of the split that each document belongs to."""
+"""Canonical text and digests of documents, and the assignment of documents to the parts of the split."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ FEW_REPORT_ITEMS = 50
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a document or configuration: sorted keys, no spaces, the same in every process."""
+    """Return a document or configuration as JSON with sorted keys and no spaces, the same in every process."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON, in hex."""
+    """Return the SHA-256 of the canonical JSON, in hex."""
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def part_of(document_digest: str, split: SplitConfig) -> Part:
-    """The part of a document: the digest's first 53 bits as a number in [0, 1), held against the shares."""
+    """Return the part of a document: its digest's first 53 bits, as a number in [0, 1), compared with the shares."""
     position = (int(document_digest[:16], 16) >> 11) / 2**53
     if position < split.search:
         return "search"
@@ -58,8 +58,8 @@ def check_counts(counts: Mapping[str, Mapping[Part, int]], split: SplitConfig, f
     return warnings
 
 
-def numbered(sequence: Sequence[str], split: SplitConfig, part: Part) -> tuple[int, ...]:
-    """Indices of the documents (given by their digests) that lie in `part`, ascending."""
+def ids_in_part(sequence: Sequence[str], split: SplitConfig, part: Part) -> tuple[int, ...]:
+    """Return the ascending indices of the documents, given by their digests, that belong to `part`."""
     return tuple(i for i, document in enumerate(sequence) if part_of(document, split) == part)
 
 

@@ -1,4 +1,4 @@
-"""From a configured and loaded task to the TaskEntry that the search sees."""
+"""Builds the TaskEntry that the search sees from a configured and loaded task."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ class OpenedEntry:
 
     config: TaskConfig
     loaded: LoadedEntry
-    measures: Mapping[str, Metric]
+    metrics: Mapping[str, Metric]
     items: Mapping[str, TaskItems]
 
 
-def task_entry(one: OpenedEntry) -> TaskEntry:
-    """The entry of a task, group or tag."""
-    first = next(iter(one.measures.values()))
-    sizes = {name: len(items.docs) for name, items in one.items.items()}
-    if not _weights_by_size(one.loaded, first.metric):
+def task_entry(entry: OpenedEntry) -> TaskEntry:
+    """Return the entry of a task, group or tag."""
+    first = next(iter(entry.metrics.values()))
+    sizes = {name: len(items.docs) for name, items in entry.items.items()}
+    if not _weights_by_size(entry.loaded, first.name):
         sizes = dict.fromkeys(sizes, 1)
     total = sum(sizes.values())
     return TaskEntry(
-        name=one.config.name,
-        weight=one.config.weight,
-        metric=first.metric,
+        name=entry.config.name,
+        weight=entry.config.weight,
+        metric=first.name,
         filter=first.filter,
-        sign=1 if direction(one) else -1,
-        bounded=all(chosen.bounded for chosen in one.measures.values()),
-        max_drop=one.config.max_drop,
-        leaves=tuple(Leaf(name, sizes[name] / total, chosen.aggregation) for name, chosen in one.measures.items()),
+        sign=1 if direction(entry) else -1,
+        bounded=all(chosen.bounded for chosen in entry.metrics.values()),
+        max_drop=entry.config.max_drop,
+        leaves=tuple(Leaf(name, sizes[name] / total, chosen.aggregation) for name, chosen in entry.metrics.items()),
     )
 
 
 def objective_entry(config: TaskConfig) -> TaskEntry:
-    """The entry of a Python objective; higher is better unless the configuration says otherwise."""
+    """Return the entry of a Python objective; higher is better unless the configuration says otherwise."""
     return TaskEntry(
         name=config.name,
         weight=config.weight,
@@ -68,23 +68,23 @@ def _weights_by_size(loaded: LoadedEntry, metric: str) -> bool:
     return any(aggregate.weight_by_size for aggregate in aggregates if aggregate.metric == metric)
 
 
-def direction(one: OpenedEntry) -> bool:
-    """Whether higher is better, by the configuration or by all of the entry's tasks.
+def direction(entry: OpenedEntry) -> bool:
+    """Return whether higher is better, by the configuration or by all of the entry's tasks.
 
     Raises:
-        UserError: neither says so.
+        UserError: the configuration gives no direction and the tasks give none, or different ones.
     """
-    if one.config.higher_is_better is not None:
-        return one.config.higher_is_better
-    found = {chosen.higher_is_better for chosen in one.measures.values()}
+    if entry.config.higher_is_better is not None:
+        return entry.config.higher_is_better
+    found = {chosen.higher_is_better for chosen in entry.metrics.values()}
     if len(found) != 1 or None in found:
-        metric = next(iter(one.measures.values())).metric
-        raise UserError(f"say higher_is_better: its tasks do not state one direction for metric '{metric}'")
+        metric = next(iter(entry.metrics.values())).name
+        raise UserError(f"set higher_is_better: its tasks do not agree on a direction for metric '{metric}'")
     return bool(found.pop())
 
 
 def public_test_warning(task: ConfigurableTask) -> str | None:
-    """A warning for a task that is scored on the test split of a dataset from the hub."""
+    """Return a warning for a task that is scored on the test split of a dataset from the Hugging Face Hub."""
     path, split_name = task.config.dataset_path, task.config.test_split
     if task.config.custom_dataset is not None or path is None or path in _LOCAL_FORMATS or Path(path).exists():
         return None

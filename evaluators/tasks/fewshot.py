@@ -19,14 +19,14 @@ from .requests import TaskItems
 
 
 class SearchPartSampler(ContextSampler):
-    """Draws each document's examples by a hash of that document, never the document itself.
+    """Draws the examples for each document by a hash of that document, and never the document itself.
 
-    lm-eval's default sampler draws from one generator document after document, so a prompt depends on which documents
-    came before; here it depends on the document and the pool alone.
+    lm-eval's default sampler uses one random generator for all documents, so a prompt depends on the documents before
+    it. Here it depends on the document and the pool alone.
     """
 
     def sample(self, n: int, eval_doc: Any = None, df: Any = None, **kwargs: Any) -> Sequence[dict[str, Any]]:
-        """`n` examples for `eval_doc`, in an order that the document fixes."""
+        """Return `n` examples for `eval_doc`, in an order that the document determines."""
         key = digest(eval_doc)
         pool = [doc for name, doc in self._digested.items() if name != key]
         return random.Random(int(key, 16)).sample(pool, n)
@@ -38,29 +38,39 @@ class SearchPartSampler(ContextSampler):
 
 @dataclass(frozen=True)
 class FewshotPool:
-    """The documents that a task's few-shot examples are drawn from, instead of its own choice."""
+    """The documents that replace a task's source of few-shot examples.
+
+    Attributes:
+        docs: the documents to draw from.
+        hashed: whether to replace lm-eval's default sampler by `SearchPartSampler`.
+    """
 
     docs: tuple[dict[str, Any], ...]
     hashed: bool
 
     def apply(self, task: ConfigurableTask) -> None:
-        """Make the task draw from this pool and keep each scored document out of its own prompt."""
+        """Make the task draw from this pool and keep each scored document out of its prompt."""
         if self.hashed and type(task.sampler) is ContextSampler:
             task.sampler = SearchPartSampler(list(self.docs))
         else:
             task.sampler.replace_df(list(self.docs))
-        # lm-eval tells the sampler which document is asked about only when these two are equal.
+        # lm-eval passes the scored document to the sampler only if these two are equal.
         task.fewshot_cfg.split = task.config.test_split
 
 
-def needed_pool(
+def fewshot_pool(
     task: ConfigurableTask, items: TaskItems, *, shots: int, held_out: frozenset[str], split: SplitConfig
 ) -> FewshotPool | None:
-    """The pool that keeps held-out documents out of the prompts, or None where the task's own choice already does.
+    """Return the pool that keeps held-out documents out of the prompts, or None if the task's examples already do.
 
-    A task with a few-shot split of its own loses only the examples that equal a held-out document.
+    A task with a separate few-shot split loses only the examples that equal a held-out document.
 
-    `shots` is the task's number of examples, `held_out` the digests of all select and report documents of the suite.
+    Args:
+        task: the task.
+        items: its documents.
+        shots: its number of examples.
+        held_out: digests of all select and report documents of the suite.
+        split: the shares of the parts.
 
     Raises:
         UserError: fewer documents remain than the task needs.
@@ -68,8 +78,8 @@ def needed_pool(
     if shots == 0:
         return None
     docs: list[dict[str, Any]] = list(task.sampler.df)
-    own = _source_split(task) != items.split_name
-    if own:
+    separate = _source_split(task) != items.split_name
+    if separate:
         kept = [doc for doc in docs if digest(doc) not in held_out]
     else:
         raw = items.all_digests if len(items.all_digests) == len(docs) else tuple(digest(doc) for doc in docs)
@@ -79,11 +89,11 @@ def needed_pool(
             f"{task.task_name} needs {shots} few-shot examples besides the question, but only {len(kept)} documents "
             f"remain outside the select and report parts; lower num_fewshot or give the task a few-shot split"
         )
-    return None if own and len(kept) == len(docs) else FewshotPool(docs=tuple(kept), hashed=not own)
+    return None if separate and len(kept) == len(docs) else FewshotPool(docs=tuple(kept), hashed=not separate)
 
 
 def _source_split(task: ConfigurableTask) -> str | None:
-    """The dataset split that lm-eval draws examples from; None where they stand in the configuration."""
+    """Return the dataset split that lm-eval draws examples from; None if the configuration lists them."""
     if task.fewshot_cfg.split is not None:
         return task.fewshot_cfg.split
     if task.fewshot_cfg.samples is not None:

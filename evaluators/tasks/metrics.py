@@ -1,4 +1,4 @@
-"""Which number of a task is scored: metric, filter, direction and aggregation."""
+"""The metric that a task is scored with: its filter, direction and aggregation, and per-item values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lm_eval.api.task import ConfigurableTask
 from mergesmith.errors import UserError, unknown
 
 _PREFERRED = ("acc", "exact_match")
-# Means of these lie in [0, 1] item by item; a value outside is a scoring error, so a misnamed metric cannot pass.
+# Per-item values of these lie in [0, 1]. A value outside is a scoring error, which detects misnamed metrics.
 _BOUNDED = frozenset(
     {
         "acc",
@@ -39,20 +39,20 @@ _BOUNDED = frozenset(
 
 @dataclass(frozen=True)
 class Metric:
-    """The scored number of one lm-eval task."""
+    """The metric that one lm-eval task is scored with; `bounded`: its per-item values lie in [0, 1]."""
 
-    metric: str
+    name: str
     filter: str
     aggregation: str
     higher_is_better: bool | None
     bounded: bool
 
 
-def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Metric:
-    """Resolve the metric and the filter against the task's own.
+def resolve_metric(task: ConfigurableTask, metric: str | None, filter_name: str | None) -> Metric:
+    """Return the configured metric and filter of a task, or its defaults.
 
     Raises:
-        UserError: an unknown metric or filter, or an aggregation that cannot be named for another process.
+        UserError: an unknown metric or filter, or an aggregation that other processes cannot import.
     """
     aggregations = task.aggregation()
     filters = [ensemble.name for ensemble in task._filters]
@@ -64,7 +64,7 @@ def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None)
         raise UserError(unknown(f"filter of {task.task_name}", filter_name, filters))
     aggregation = _reference(aggregations[metric], metric, task.task_name)
     return Metric(
-        metric=metric,
+        name=metric,
         filter=filter_name or filters[0],
         aggregation=aggregation,
         higher_is_better=task.higher_is_better().get(metric),
@@ -72,31 +72,31 @@ def measure(task: ConfigurableTask, metric: str | None, filter_name: str | None)
     )
 
 
-def filtered(task: ConfigurableTask, filter_name: str, instances: list[Instance]) -> None:
-    """Apply one of the task's filters to these instances alone; fills `filtered_resps`."""
+def apply_filter(task: ConfigurableTask, filter_name: str, instances: list[Instance]) -> None:
+    """Apply one of the task's filters to these instances; fills their `filtered_resps`."""
     next(ensemble for ensemble in task._filters if ensemble.name == filter_name).apply(instances)
 
 
-def fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
-    """What the steps of a filter give where they find nothing in an answer."""
+def filter_fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
+    """Return the fallback values of a filter's steps, which replace answers from which nothing can be extracted."""
     ensemble = next(ensemble for ensemble in task._filters if ensemble.name == filter_name)
     found = [getattr(make(), "fallback", None) for make in ensemble.filters]
     return [fallback for fallback in found if fallback is not None]
 
 
-def picked(result: Mapping[str, Any], metric: str) -> Any:
-    """The metric's value in what `process_results` returned.
+def metric_value(result: Mapping[str, Any], metric: str) -> Any:
+    """Return a metric's value from the result of `process_results`.
 
-    A metric that reports under names of its own, as pass@k does, is taken when it reports one number only.
+    A metric that reports under other names, as pass@k does, is accepted if it reports a single number.
 
     Raises:
-        KeyError: the metric is not there.
+        KeyError: the result does not contain the metric.
     """
     return next(iter(result.values())) if metric not in result and len(result) == 1 else result[metric]
 
 
 def as_numbers(value: Any) -> float | tuple[float, ...] | None:
-    """A per-item value as one number or as a tuple of numbers; None where it is neither."""
+    """Return a per-item value as one float or a tuple of floats; None if it is neither."""
     if isinstance(value, (numbers.Real, np.number, np.bool_)):
         return float(value)
     if isinstance(value, tuple) and value and all(isinstance(v, (numbers.Real, np.number, np.bool_)) for v in value):
@@ -105,20 +105,20 @@ def as_numbers(value: Any) -> float | tuple[float, ...] | None:
 
 
 def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instance]) -> None:
-    """Refuse a metric whose per-item value is not numeric, by processing one document with made-up answers.
+    """Reject a metric whose per-item value is not numeric, by processing one document with made-up answers.
 
-    A task that fails on made-up answers passes: nothing is known about it before a model has answered.
+    A task that fails on made-up answers is accepted, as it can be judged only by a model's answers.
 
     Raises:
-        UserError: the metric keeps texts or lists per item, as corpus metrics such as BLEU do.
+        UserError: the metric keeps texts or lists per item, as corpus-level metrics such as BLEU do.
     """
     stand_in = {"loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0, "generate_until": "1"}
     try:
         for instance in instances:
             instance.resps = [stand_in[instance.request_type]] * (instance.repeats or 1)
-        filtered(task, chosen.filter, instances)
+        apply_filter(task, chosen.filter, instances)
         answers = [instance.filtered_resps[chosen.filter] for instance in instances]
-        value = picked(task.process_results(instances[0].doc, answers), chosen.metric)
+        value = metric_value(task.process_results(instances[0].doc, answers), chosen.name)
     except Exception:
         return
     finally:
@@ -126,7 +126,7 @@ def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instan
             instance.resps, instance.filtered_resps = [], {}
     if as_numbers(value) is None:
         raise UserError(
-            f"metric '{chosen.metric}' of {task.task_name} has no numeric value per item (it keeps a "
+            f"metric '{chosen.name}' of {task.task_name} has no numeric value per item (it keeps a "
             f"{type(value).__name__} and computes one number for the whole corpus); candidates are compared item by "
             f"item, so choose another metric"
         )

@@ -1,4 +1,4 @@
-"""Python objectives: a user's function of the live model, called once per part."""
+"""Python objectives: user functions of the model, called once per part."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class PythonObjective:
     digest: str
 
     def score(self, model: Any, tokenizer: Any, part: Part) -> ItemScores:
-        """Call the function on one part; a bare float becomes one item named "whole".
+        """Call the function on one part and return its items; a bare float becomes one item named "whole".
 
         Raises:
-            ScoringError: the function raised, or returned something else than finite numbers.
+            ScoringError: the function raised, or returned anything but finite numbers.
         """
         import torch
 
@@ -81,7 +81,7 @@ def load_objective(name: str, reference: str, *, root: Path) -> PythonObjective:
 
 
 def load_function(reference: str, *, root: Path) -> Callable[..., Any]:
-    """The function that a reference `file.py:name` or `package.module:name` stands for.
+    """Import the function that a reference `file.py:name` or `package.module:name` names.
 
     Raises:
         UserError: see `load_objective`.

@@ -1,4 +1,4 @@
-"""The scored documents of one lm-eval task, with digests of their raw form, and the requests they turn into."""
+"""The scored documents of one lm-eval task with their digests, and the requests built from them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..lm_eval_bridge.live_hflm import LiveLM, Pair
 from .documents import digest
 from .metrics import Metric
 
-# lm-eval's own default; simple_evaluate sets it on every run.
+# lm-eval's default, which simple_evaluate sets on every run.
 FEWSHOT_SEED = 1234
 _ROW = "__mergesmith_row"
-# What says where a task's data lies, not what it asks: left out of digests, which must hold on any machine.
+# Where a task's data is stored: left out of digests, which must be equal on all machines.
 _LOCATION_KEYS = ("dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "metadata")
 
 
@@ -29,7 +29,7 @@ class TaskItems:
 
     Attributes:
         docs: the first `limit` documents, as the task sees them.
-        digests: of the same documents as they lie in the dataset, before the task's preprocessing.
+        digests: of the same documents before the task's preprocessing.
         all_digests: of all documents of the split.
         split_name: the dataset split.
     """
@@ -45,9 +45,9 @@ class Request:
     """One lm-eval instance with its tokens.
 
     Attributes:
-        pair: of a log-likelihood.
-        tokens: of the document of a rolling log-likelihood.
-        prompt: tokens to continue, of a generation.
+        pair: context and continuation of a log-likelihood request.
+        tokens: the document of a rolling log-likelihood request.
+        prompt: the tokens to continue of a generation request.
     """
 
     instance: Instance
@@ -57,48 +57,60 @@ class Request:
 
     @property
     def is_generation(self) -> bool:
-        """Whether the model is to write text."""
+        """Whether the model generates text for this request."""
         return self.prompt is not None
+
+    def clear(self) -> None:
+        """Remove the answers of an earlier candidate."""
+        self.instance.resps, self.instance.filtered_resps = [], {}
+
+    def answer(self, response: Any) -> None:
+        """Store one deterministic answer as often as lm-eval asked for it."""
+        self.instance.resps = [response] * self.repeats
 
     @property
     def repeats(self) -> int:
-        """How many answers lm-eval wants of it."""
+        """How many answers lm-eval asks for."""
         return self.instance.repeats or 1
 
     @property
     def length(self) -> int:
-        """Tokens that the model is asked about or given."""
+        """Number of tokens: of the document, the prompt, or context and continuation."""
         return len(self.tokens or self.prompt or ()) + (len(self.pair[1]) + len(self.pair[2]) if self.pair else 0)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """The strings and settings that lm-eval hands to the model; a prompt stands first."""
+        """The strings and settings that lm-eval passes to the model; a prompt comes first."""
         return self.instance.args
 
 
 def read_items(task: ConfigurableTask, limit: int | None) -> TaskItems:
     """Read and digest a task's documents."""
     split_name = task.config.test_split or task.config.validation_split
-    if split_name is None:  # lm-eval's own eval_docs raises the same way
+    if split_name is None:  # as lm-eval's eval_docs does
         raise UserError(f"{task.task_name} has neither a test_split nor a validation_split")
     docs = tuple(dict(doc) for doc in task.eval_docs)
     digests = tuple(digest(doc) for doc in _raw_documents(task, split_name, docs))
     return TaskItems(docs=docs[:limit], digests=digests[:limit], all_digests=digests, split_name=split_name)
 
 
-def set_shots(task: ConfigurableTask, num_fewshot: int | None) -> tuple[int, bool]:
-    """Set a task's number of examples by lm-eval's rules; returns it, and whether the task's own 0 won."""
-    own = task.config.num_fewshot
-    if own is None or (num_fewshot is not None and own != 0):
+def set_num_fewshot(task: ConfigurableTask, num_fewshot: int | None) -> tuple[int, bool]:
+    """Set a task's number of examples by lm-eval's rules.
+
+    Returns:
+        The number, and whether the argument was ignored because the task fixes it to 0.
+    """
+    default = task.config.num_fewshot
+    if default is None or (num_fewshot is not None and default != 0):
         task.set_config(key="num_fewshot", value=num_fewshot or 0)
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
-    return task.config.num_fewshot or 0, own == 0 and bool(num_fewshot)
+    return task.config.num_fewshot or 0, default == 0 and bool(num_fewshot)
 
 
 def build_requests(
     task: ConfigurableTask, lm: LiveLM, *, limit: int | None, chat: ChatConfig
 ) -> dict[int, tuple[Request, ...]]:
-    """Document id -> its requests, built over all documents at once so that prompts equal those of a full run."""
+    """Build the requests of each document id, over all documents at once so that prompts equal those of a full run."""
     template: Callable | None = lm.apply_chat_template if chat.apply_template else None
     task.build_all_requests(
         limit=limit,
@@ -116,16 +128,16 @@ def build_requests(
 
 
 def task_digest(
-    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], measure: Metric
+    task: ConfigurableTask, items: TaskItems, requests: Mapping[int, tuple[Request, ...]], metric: Metric
 ) -> str:
-    """SHA-256 over configuration, documents, prompts and the scored metric; the same in every process."""
+    """Return a SHA-256 of configuration, documents, prompts and metric; the same in every process."""
     config = {key: value for key, value in task.dump_config().items() if key not in _LOCATION_KEYS}
     prompts = [[request.arguments for request in found] for _, found in sorted(requests.items())]
-    return digest([config, items.digests, items.docs, prompts, measure.metric, measure.filter])
+    return digest([config, items.digests, items.docs, prompts, metric.name, metric.filter])
 
 
-def cut_alike(requests: Sequence[Request]) -> bool:
-    """Whether log-likelihood requests with the same tokens (but the last) all cut them at the same point."""
+def can_share_logits(requests: Sequence[Request]) -> bool:
+    """Return whether requests with equal token sequences (except the last token) also have equal context lengths."""
     cuts: dict[tuple[int, ...], int] = {}
     pairs = [request.pair for request in requests if request.pair is not None]
     return all(cuts.setdefault((*before, *after[:-1]), len(after)) == len(after) for _, before, after in pairs)
@@ -153,9 +165,9 @@ def _scorable(pair: Pair, instance: Instance) -> Pair:
 def _raw_documents(
     task: ConfigurableTask, split_name: str, docs: tuple[dict[str, Any], ...]
 ) -> tuple[dict[str, Any], ...]:
-    """The dataset rows behind the documents, or the documents themselves where preprocessing hides its rows.
+    """Return the dataset rows behind the documents, or the documents if preprocessing hides their rows.
 
-    Two tasks may preprocess one dataset differently; only the rows show that they ask about the same document.
+    Two tasks may preprocess one dataset differently; only the rows show that they use the same document.
     """
     preprocess = task.config.process_docs
     if preprocess is None:
@@ -164,7 +176,7 @@ def _raw_documents(
         rows = task.dataset[split_name]
         marked = [dict(doc) for doc in preprocess(rows.add_column(_ROW, list(range(len(rows)))))]
         numbers = [doc.pop(_ROW) for doc in marked]
-    except Exception:  # the user's function need not bear an unknown column, or keep it
+    except Exception:  # the user's function may fail on an unknown column, or drop it
         return docs
     if tuple(marked) != docs:
         return docs

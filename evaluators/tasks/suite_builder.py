@@ -1,4 +1,4 @@
-"""Assembles a suite: loads every task, splits its items, seals its few-shot examples, builds its requests."""
+"""Builds the content of a suite: loads tasks, splits items, restricts few-shot examples, builds requests."""
 
 from __future__ import annotations
 
@@ -8,86 +8,78 @@ from typing import Any
 
 from mergesmith.errors import Faults, UserError
 
-from ..config import PARTS, ChatConfig, Part, SplitConfig, TaskConfig
+from ..config import PARTS, EvaluationConfig, Part, TaskConfig
 from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
-from .documents import check_counts, numbered, part_of
+from .documents import check_counts, ids_in_part, part_of
 from .entries import OpenedEntry, direction, objective_entry, public_test_warning, task_entry
-from .fewshot import needed_pool
-from .metrics import check_numeric, measure
+from .fewshot import fewshot_pool
+from .metrics import check_numeric, resolve_metric
 from .python_objectives import PythonObjective, load_objective
-from .requests import build_requests, cut_alike, read_items, set_shots, task_digest
-from .suite_content import Content, LeafTask
+from .requests import build_requests, can_share_logits, read_items, set_num_fewshot, task_digest
+from .suite_content import LeafTask, SuiteContent
 
 
-class Assembly:
-    """Builds a Content step by step, collecting the faults of each step over all tasks before the next one."""
+class SuiteBuilder:
+    """Builds a SuiteContent step by step, collecting the faults of all tasks before the next step."""
 
     def __init__(
         self,
-        configs: Sequence[TaskConfig],
+        config: EvaluationConfig,
         *,
         tokenizer: Any,
         root: Path,
-        chat: ChatConfig,
-        split: SplitConfig,
-        batch_size: int,
-        max_length: int | None,
         allow_code_execution: bool,
     ) -> None:
-        if chat.apply_template and not getattr(tokenizer, "chat_template", None):
+        if config.chat.apply_template and not getattr(tokenizer, "chat_template", None):
             raise UserError("chat.apply_template: the tokenizer has no chat template; set apply_template to false")
-        self.configs = tuple(configs)
+        self.config = config
         self.root = root
-        self.chat = chat
-        self.split = split
         self.allow_code_execution = allow_code_execution
         with quiet():
-            self.lm = LiveLM(tokenizer, batch_size=batch_size, max_length=max_length)
+            self.lm = LiveLM(tokenizer, batch_size=config.scoring.batch_size, max_length=config.scoring.max_length)
         self.faults = Faults("tasks")
         self.warnings: list[str] = []
         self.objectives: dict[str, PythonObjective] = {}
 
-    def build(self, task_path: Sequence[Path]) -> Content:
-        """All steps in order.
+    def build(self) -> SuiteContent:
+        """Run all steps in order.
 
         Raises:
-            UserError: all faults of the first step that finds any.
+            UserError: lists all faults of the first step that finds any.
         """
         self._check_names()
-        names = [config.name for config in self.configs if config.python is None]
-        catalog = Catalog([self.root / folder for folder in task_path], names) if names else None
+        names = [config.name for config in self.config.tasks if config.python is None]
+        catalog = Catalog([self.root / folder for folder in self.config.task_path], names) if names else None
         opened = self._opened(catalog)
         self._check_split(opened)
         leaves = self._leaves(opened)
         if catalog is not None:
             self.warnings += [f"{path} is not a readable task: {why}" for path, why in catalog.unreadable.items()]
         by_name = {one.config.name: task_entry(one) for one in opened}
-        return Content(
-            configs=self.configs,
-            entries=tuple(by_name.get(config.name) or objective_entry(config) for config in self.configs),
+        return SuiteContent(
+            config=self.config,
+            entries=tuple(by_name.get(config.name) or objective_entry(config) for config in self.config.tasks),
             leaves=leaves,
             objectives=self.objectives,
             catalog=catalog,
             lm=self.lm,
-            share_logits=cut_alike([request for leaf in leaves.values() for request in leaf.all_requests()]),
-            chat=self.chat,
-            split=self.split,
+            share_logits=can_share_logits([request for leaf in leaves.values() for request in leaf.all_requests()]),
             warnings=tuple(self.warnings),
         )
 
     def _check_names(self) -> None:
-        if not self.configs:
+        if not self.config.tasks:
             self.faults.add("", "name at least one task")
-        names = [config.name for config in self.configs]
+        names = [config.name for config in self.config.tasks]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.faults.add(name, "is listed twice; list a task once, with one metric")
         self.faults.raise_if_any()
 
     def _opened(self, catalog: Catalog | None) -> list[OpenedEntry]:
         opened = []
-        for config in self.configs:
+        for config in self.config.tasks:
             try:
                 if config.python is not None:
                     self.objectives[config.name] = load_objective(config.name, config.python, root=self.root)
@@ -107,22 +99,22 @@ class Assembly:
     def _open(self, config: TaskConfig, catalog: Catalog) -> OpenedEntry:
         if not self.allow_code_execution and catalog.runs_code(config.name):
             raise UserError(
-                "runs code that the model writes, on this machine; pass --allow-code-execution if you want that"
+                "runs code that the model generates on this machine; pass --allow-code-execution to allow it"
             )
         loaded = catalog.load(config.name)
-        measures, items = {}, {}
+        metrics, items = {}, {}
         for name, task in loaded.tasks.items():
             if getattr(task, "MULTIMODAL", False):
                 raise UserError(f"{name} asks about images or sound; only text tasks can be scored")
-            first = next(iter(measures.values()), None)
-            measures[name] = measure(
-                task, config.metric or (first and first.metric), config.filter or (first and first.filter)
+            first = next(iter(metrics.values()), None)
+            metrics[name] = resolve_metric(
+                task, config.metric or (first and first.name), config.filter or (first and first.filter)
             )
             with inside_lm_eval():
                 items[name] = read_items(task, config.limit)
             if (warning := public_test_warning(task)) is not None:
                 self.warnings.append(warning)
-        one = OpenedEntry(config, loaded, measures, items)
+        one = OpenedEntry(config, loaded, metrics, items)
         direction(one)
         return one
 
@@ -130,13 +122,13 @@ class Assembly:
         counts: dict[str, dict[Part, int]] = {}
         for one in opened:
             digests = [digest for items in one.items.values() for digest in items.digests]
-            counts[one.config.name] = {part: len(numbered(digests, self.split, part)) for part in PARTS}
-        self.warnings += check_counts(counts, self.split, self.faults)
+            counts[one.config.name] = {part: len(ids_in_part(digests, self.config.split, part)) for part in PARTS}
+        self.warnings += check_counts(counts, self.config.split, self.faults)
         self.faults.raise_if_any()
 
     def _leaves(self, opened: Sequence[OpenedEntry]) -> dict[str, LeafTask]:
         every = [digest for one in opened for items in one.items.values() for digest in items.digests]
-        held_out = frozenset(digest for digest in every if part_of(digest, self.split) != "search")
+        held_out = frozenset(digest for digest in every if part_of(digest, self.config.split) != "search")
         leaves = {}
         for one in opened:
             for name in one.items:
@@ -144,18 +136,18 @@ class Assembly:
                     leaves[name] = self._leaf(one, name, held_out)
                 except UserError as error:
                     self.faults.add(one.config.name, str(error))
-                except Exception as error:  # templates and functions of the task
+                except Exception as error:  # raised by templates and functions of the task
                     reason = f"{type(error).__name__}: {error}"
                     self.faults.add(one.config.name, f"{name}: its prompts cannot be built: {reason}")
         self.faults.raise_if_any()
         return leaves
 
     def _leaf(self, one: OpenedEntry, name: str, held_out: frozenset[str]) -> LeafTask:
-        task, items, chosen = one.loaded.tasks[name], one.items[name], one.measures[name]
-        shots, ignored = set_shots(task, one.config.num_fewshot)
+        task, items, chosen = one.loaded.tasks[name], one.items[name], one.metrics[name]
+        shots, ignored = set_num_fewshot(task, one.config.num_fewshot)
         if ignored:
             self.warnings.append(f"{name}: the task fixes num_fewshot to 0, so {one.config.num_fewshot} is ignored")
-        pool = needed_pool(task, items, shots=shots, held_out=held_out, split=self.split)
+        pool = fewshot_pool(task, items, shots=shots, held_out=held_out, split=self.config.split)
         if pool is not None:
             pool.apply(task)
             self.warnings.append(
@@ -163,7 +155,7 @@ class Assembly:
                 f"parts, so its prompts differ from those of a plain lm-eval run"
             )
         with inside_lm_eval():
-            requests = build_requests(task, self.lm, limit=one.config.limit, chat=self.chat)
+            requests = build_requests(task, self.lm, limit=one.config.limit, chat=self.config.chat)
             check_numeric(task, chosen, [request.instance for request in requests[0]])
             fingerprint = task_digest(task, items, requests, chosen)
         return LeafTask(task, items, chosen, pool, requests, fingerprint)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # One search over all GPUs of a Slurm job: sbatch slurm.sh [SEARCH.YAML]
-# The same script starts the run, goes on with it after a pre-emption or the time limit, and may be submitted again.
+# The same script starts the run, continues it after a pre-emption or the time limit, and may be submitted again.
 #SBATCH --job-name=mergesmith
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -15,12 +15,12 @@
 set -u
 search=${1:-/shared/search.yaml}
 
-# Ray must not meet another job's on a shared node, nor be open to other users: whoever reaches its ports runs code here.
+# On a shared node, keep this Ray apart from other jobs' and closed to other users: its ports let anyone run code here.
 export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 export RAY_USAGE_STATS_ENABLED=0
-port=$((20000 + SLURM_JOB_ID % 10000)) # below are the ports of Ray's workers, above those that the system gives away
+port=$((20000 + SLURM_JOB_ID % 10000)) # above the ports of Ray's workers, below the system's ephemeral ports
 
 driver= stop=
 on_signal() {
@@ -49,14 +49,14 @@ fi
 
 RAY_ADDRESS=$ip:$port mergesmith search "$search" --resume &
 driver=$!
-[ -z "$stop" ] || kill -s "$stop" "$driver" # it came before
+[ -z "$stop" ] || kill -s "$stop" "$driver" # the signal arrived before the driver started
 wait "$driver"
-while kill -0 "$driver" 2>/dev/null; do wait "$driver"; done # a signal ends the waiting, not the search
-wait "$driver"                                               # which ended with this code
+while kill -0 "$driver" 2>/dev/null; do wait "$driver"; done # a signal interrupts `wait`, not the search
+wait "$driver"                                               # the search's exit code
 code=$?
 echo "mergesmith ended with exit code $code"
 
-# 143: stopped by TERM, so go on later. 0 is done, 2 the user's mistake, 130 stopped by the user: not tried again.
+# 143: stopped by SIGTERM, so continue later. 0 is done, 2 a mistake in the input, 130 stopped by the user: final.
 if [ "$code" -eq 143 ]; then
     scontrol requeue "$SLURM_JOB_ID" || echo "not requeued by this script; where Slurm does not do so either, submit it again"
 fi

@@ -1,1 +1,1 @@
-"""What a model's configuration says of its checkpoint: tensor names, shapes, ties and layers. Reads no weights."""
+"""Checkpoint structure derived from a model's configuration: tensor names, shapes, ties, layers. Reads no weights."""

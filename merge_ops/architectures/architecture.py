@@ -1,4 +1,4 @@
-"""What a model's configuration says of its checkpoint: names, shapes, ties, layers; no weight is read."""
+"""The structure of a checkpoint, as its model's configuration describes it: names, shapes, ties and layers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from .canonical_names import StoredNames
 
-LAYER = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")  # a tensor's first number between dots is its layer
+LAYER = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")  # the first number between dots in a tensor's name is its layer
 EMBEDDINGS = ("embed", "wte", "wpe")
 HEADS = ("embed_out",)  # GPT-NeoX's head
 TEXT, VISION = "text_decoder", "vision_tower"  # mergekit's names for the parts of a model
-# The other parts of a model of several, by what their tensors' names hold; the first that matches counts.
+# Patterns of tensor names of the other parts of a multi-part model; the first match decides.
 PARTS = (
     ("multi_modal_projector", re.compile(r"projector|\.merger\.|connector|aligner|embed_vision|embed_audio")),
     ("audio_tower", re.compile(r"(^|\.)audio")),
@@ -26,13 +26,19 @@ PARTS = (
 class Architecture:
     """The checkpoint that a configuration describes.
 
-    `shapes` maps every checkpoint name, as `save_pretrained` writes them, to its shape. `ties` maps a name that is
-    not stored to the one that it shares. `layer_key` is the configuration's key for the number of layers. `quantized`
-    says that the weights are codes, not numbers. `names` knows what the names in a checkpoint's files stand for;
-    `settings` is the text decoder's configuration with all that transformers derives, as JSON has it. `text_key` is
-    the configuration's key for the text decoder where the model has several parts. `transposed` names the weights of
-    [in, out] shape (GPT-2's). `vocabulary` names the stored tensors with one row per token, the input embedding
-    first; `vocabulary_key` is the text decoder's configuration's key for their number of rows.
+    Attributes:
+        shapes: the shape of every stored tensor, by its canonical name (the one that `save_pretrained` writes).
+        ties: canonical name of a tensor that is not stored -> name of the stored tensor that it shares.
+        names: maps the names in a checkpoint's files to canonical names.
+        num_layers: layers of the text decoder.
+        layer_key: the configuration's key for the number of layers.
+        vocab_size: rows of the embeddings according to the configuration.
+        quantized: whether the weights are quantization codes.
+        settings: the text decoder's configuration as JSON, with the values that transformers derives.
+        text_key: the configuration's key for the text decoder if the model has several parts, else None.
+        transposed: weights that are stored as [in, out] (in GPT-2).
+        vocabulary: stored tensors with one row per token, the input embedding first.
+        vocabulary_key: the key in the text decoder's configuration for their number of rows.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -49,15 +55,15 @@ class Architecture:
     vocabulary_key: str = "vocab_size"
 
     def canonical(self, name: str) -> str | None:
-        """The name of the one canonical tensor that a stored or live name stands for; None where loading ignores it.
+        """Return the canonical name for a stored or live name, or None if loading ignores it.
 
-        A name that stands for a fused tensor is its own.
+        The name of a fused tensor, which holds several canonical ones, is returned unchanged.
         """
-        found = self.names.canonical(name)
-        return None if found is None else next((whole for whole, part in found.items() if part is None), name)
+        tensors = self.names.canonical(name)
+        return None if tensors is None else next((whole for whole, part in tensors.items() if part is None), name)
 
     def part(self, name: str) -> str:
-        """The part of the model that a tensor belongs to; models of one part have but a text decoder."""
+        """Return the part of the model that a tensor belongs to; a model of one part is a text decoder."""
         if self.text_key is None:
             return TEXT
         return next((part for part, pattern in PARTS if pattern.search(name)), TEXT)
@@ -68,24 +74,24 @@ class Architecture:
         return tuple(dict.fromkeys((TEXT, *map(self.part, self.shapes))))
 
     def layer(self, name: str) -> int | None:
-        """The layer of its part that a tensor belongs to; None outside of layers."""
+        """Return the layer of its part that a tensor belongs to, or None if it belongs to no layer."""
         return layer_of(name) if self.part(name) in (TEXT, VISION) else None
 
     def depth(self, part: str) -> int:
-        """How many layers a part has."""
+        """Return the number of layers of a part."""
         if part == TEXT:
             return self.num_layers
         return 1 + max((self.layer(n) or 0 for n in self.shapes if self.part(n) == part), default=0)
 
 
 def layer_of(name: str) -> int | None:
-    """The layer that a tensor belongs to; None for embeddings, final norm, head."""
+    """Return the layer that a tensor belongs to, or None for embeddings, final norm and head."""
     match = LAYER.search(name)
     return int(match.group()) if match else None
 
 
 def with_layer(name: str, layer: int) -> str:
-    """The name of the same tensor in another layer."""
+    """Return the name of the same tensor in another layer."""
     return LAYER.sub(str(layer), name, count=1)
 
 

@@ -1,8 +1,9 @@
-"""Architectures that were worked out before, kept on disk.
+"""A disk cache of architectures.
 
-Working one out takes transformers' model classes, whose import alone takes longer than most merges of small models. It
-follows from the text of config.json and the versions of the code, so it is kept under their digest, as JSON, in
-`$MERGESMITH_CACHE` (else `mergesmith` in the user's folder of caches). What cannot be read is worked out again.
+Deriving an architecture needs transformers' model classes, whose import alone takes longer than most merges of small
+models. The result depends only on the text of config.json and the versions of the code, so it is cached as JSON under
+their digest in `$MERGESMITH_CACHE` (default: `mergesmith` in the user's cache folder). Entries that cannot be read are
+derived again.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ if TYPE_CHECKING:
 
 
 def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
-    """The architecture that a checkpoint folder's config.json describes.
+    """Return the architecture that the config.json of a checkpoint folder describes.
 
     Raises:
         UserError: there is no config.json, or it describes no causal language model known to transformers.
     """
-    file = None if trust_remote_code else _file_of(folder)  # a checkpoint's own code is no part of config.json
+    file = None if trust_remote_code else _file_of(folder)  # the digest does not cover code in the checkpoint
     if file is not None:
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             return _from_document(json.loads(file.read_text(encoding="utf-8")), lambda: _live_names(folder, reference))
-    from .meta_model import architecture_of as work_out  # takes seconds
+    from .meta_model import architecture_of as work_out  # takes seconds to import
 
-    found = work_out(folder, reference, trust_remote_code=trust_remote_code)
+    architecture = work_out(folder, reference, trust_remote_code=trust_remote_code)
     if file is not None:
-        with suppress(OSError):  # nowhere to keep it
-            _keep(file, _document(found))
-    return found
+        with suppress(OSError):  # the cache is only an optimization
+            _keep(file, _document(architecture))
+    return architecture
 
 
 def _live_names(folder: Path, reference: str) -> LiveNames:
@@ -52,23 +53,23 @@ def _live_names(folder: Path, reference: str) -> LiveNames:
 
 
 def _file_of(folder: Path) -> Path | None:
-    """Where the architecture of a folder's config.json is kept; None where there is no config.json."""
+    """Return the cache file for a folder's config.json, or None if there is no config.json."""
     try:
         config = (folder / "config.json").read_bytes()
         return _cache() / f"{hashlib.sha256(_versions().encode() + config).hexdigest()}.json"
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         return None
 
 
 def _cache() -> Path:
-    own = os.environ.get("MERGESMITH_CACHE")
+    configured = os.environ.get("MERGESMITH_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(own) if own else Path(shared).expanduser() / "mergesmith") / "architectures"
+    return (Path(configured) if configured else Path(shared).expanduser() / "mergesmith") / "architectures"
 
 
 @lru_cache(maxsize=1)
 def _versions() -> str:
-    """What an architecture follows from beside config.json: the libraries, and our own code."""
+    """Return the versions of the code that derives an architecture from config.json, this package included."""
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
     return f"transformers {version('transformers')} torch {version('torch')} {code.hexdigest()}\n"
 

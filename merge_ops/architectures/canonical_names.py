@@ -1,8 +1,8 @@
-"""From the names in a checkpoint's files to its canonical names, those that `save_pretrained` writes.
+"""Maps the names in a checkpoint's files to canonical names, the ones that `save_pretrained` writes.
 
-transformers reads more names than it writes: those of its own modules (newer versions fuse a layer's experts into one
-tensor), those of older versions, and names without the base model's prefix. Most files hold canonical names alone; only
-for the others is the model itself asked, on the meta device (`live_names.py`).
+transformers reads more names than it writes: module names (newer versions fuse the experts of a layer into one tensor),
+names of older versions, and names without the base model's prefix. Most files hold canonical names only; for the
+others, a model on the meta device is consulted (`transformers_names.py`).
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ import torch
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a stored tensor that is a canonical one: a strided view."""
+    """A strided view of a stored tensor that is one canonical tensor. Strides and offset count elements."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
 
     def of(self, stored: torch.Tensor) -> torch.Tensor:
-        """The view of a contiguous stored tensor."""
+        """Return the view of a stored tensor."""
         return torch.as_strided(stored.contiguous(), self.shape, self.strides, self.offset)
 
 
 class NonCanonicalNames(Protocol):
-    """Knows the other names that transformers accepts; see `transformers_names.py`."""
+    """Maps the other names that transformers accepts; see `transformers_names.py`."""
 
     def canonical(self, name: str) -> dict[str, Part | None] | None:
-        """As `StoredNames.canonical`, of a name that is not canonical."""
+        """As `StoredNames.canonical`, for a name that is not canonical."""
         ...
 
 
 class StoredNames:
-    """What the names in the files of one kind of model stand for.
+    """Maps the stored names of one kind of model to canonical names.
 
-    `shapes` maps the canonical names, `ties` those that are not stored to the ones that they share; `prefix` is the
-    base model's. `live` makes what knows the other names.
+    `shapes` has the canonical names as keys, `ties` maps those that are not stored to the ones that they share, and
+    `prefix` is the prefix of the base model. `live` is called once, when a name is not canonical.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class StoredNames:
         self.shapes, self.ties, self.prefix, self._make = shapes, ties, prefix, live
 
     def canonical(self, name: str) -> dict[str, Part | None] | None:
-        """The canonical tensors that a stored one holds and the part of it that each is (None: all of it).
+        """Return the canonical tensors that a stored one holds, each with its part of it (None: all of it).
 
-        The stored name itself stands for one that the model does not know; None for one that loading ignores.
+        A tensor that the model does not know is returned under its stored name. Return None if loading ignores it.
         """
         prefix = f"{self.prefix}."
         for candidate in (name, prefix + name, name.removeprefix(prefix)):

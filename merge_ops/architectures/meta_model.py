@@ -1,6 +1,6 @@
-"""What transformers makes of a configuration: its model without weights, and what this says of the checkpoint.
+"""A transformers model on the meta device (without weights), and the architecture derived from it.
 
-Importing this brings transformers' models with it, which takes seconds: see `known_architectures.py`.
+Importing this module imports transformers' models, which takes seconds: see `cache.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .weight_views import renamed_only
 
 
 def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
-    """The architecture that a checkpoint folder's config.json describes.
+    """Return the architecture that the config.json of a checkpoint folder describes.
 
     Raises:
         UserError: there is no config.json, or it describes no causal language model known to transformers.
@@ -37,7 +37,7 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
 def architecture_from(
     settings: Mapping[str, Any], folder: Path, reference: str, *, trust_remote_code: bool = False
 ) -> Architecture:
-    """The architecture that a config.json's content describes; see `config_from`.
+    """Return the architecture that the content of a config.json describes; see `config_from`.
 
     Raises:
         UserError: it describes no causal language model known to transformers.
@@ -48,7 +48,7 @@ def architecture_from(
 
 
 def config_from(settings: Mapping[str, Any], folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """The transformers configuration with these settings; `folder` is where a checkpoint's own code lies, if any."""
+    """Return the transformers configuration with these settings; `folder` may hold code of the checkpoint."""
     if not trust_remote_code or "auto_map" not in settings:
         return AutoConfig.for_model(**settings)
     kind = type(AutoConfig.from_pretrained(folder, trust_remote_code=True))
@@ -60,7 +60,7 @@ def config_from(settings: Mapping[str, Any], folder: Path, *, trust_remote_code:
 def _architecture(config: Any, reference: str, *, trust_remote_code: bool) -> Architecture:
     try:
         model, saved = skeleton(config, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers raises many kinds here, all of them about this configuration
+    except Exception as error:  # transformers raises many kinds of errors, all of them about this configuration
         raise UserError(
             f"model '{reference}': config.json describes no causal language model: {first_line(error)}"
         ) from None
@@ -70,11 +70,11 @@ def _architecture(config: Any, reference: str, *, trust_remote_code: bool) -> Ar
             f"model '{reference}': its configuration ({config.model_type}) has no num_hidden_layers; such "
             "models are not supported yet"
         )
-    # transformers names ties by its modules, files have other names.
+    # transformers names tied tensors by module; files may use other names.
     tied: dict[str, str] = dict(getattr(model, "all_tied_weights_keys", None) or {})
     state = model.state_dict()
-    found = renamed_only(model, {name: state[name] for name in (*tied, *tied.values())})
-    renamed = {live: name for name, live in (found or {}).items()}
+    live_names = renamed_only(model, {name: state[name] for name in (*tied, *tied.values())})
+    renamed = {live: name for name, live in (live_names or {}).items()}
     ties = {renamed.get(one, one): renamed.get(other, other) for one, other in tied.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in saved.items() if name not in ties}
     transposed = {id(part.weight) for part in model.modules() if isinstance(part, Conv1D)}
@@ -95,7 +95,7 @@ def _architecture(config: Any, reference: str, *, trust_remote_code: bool) -> Ar
 
 
 def _vocabulary_names(model: Any, saved: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    """The checkpoint names of the input embedding, the head and the head's bias."""
+    """Return the checkpoint names of the input embedding, the head and the head's bias."""
     head = model.get_output_embeddings()
     parts = (model.get_input_embeddings().weight, *(() if head is None else (head.weight, getattr(head, "bias", None))))
     names = (name for part in parts for name, tensor in saved.items() if tensor is part)
@@ -103,33 +103,33 @@ def _vocabulary_names(model: Any, saved: Mapping[str, torch.Tensor]) -> tuple[st
 
 
 def text_key(config: Any) -> str | None:
-    """The key under which a configuration of several parts holds its text decoder's; None for a text model."""
+    """Return the key of the text decoder in the configuration of a multi-part model; None for a text model."""
     text = config.get_text_config(decoder=True)
     return next((key for key in config.sub_configs if getattr(config, key, None) is text), None)
 
 
 def model_class(config: Any) -> Any:
-    """The transformers class that a configuration's model is built by."""
+    """Return the transformers auto class that builds a configuration's model."""
     return AutoModelForCausalLM if text_key(config) is None else AutoModelForImageTextToText
 
 
 def skeleton(config: Any, *, trust_remote_code: bool = False) -> tuple[Any, dict[str, torch.Tensor]]:
-    """A configuration's model on the meta device, and its tensors by canonical name."""
+    """Return a configuration's model on the meta device, and its tensors by canonical name."""
     with quiet_transformers(), torch.device("meta"):
         model = model_class(config).from_config(config, trust_remote_code=trust_remote_code)
         return model, revert_weight_conversion(model, model.state_dict(keep_vars=True))
 
 
 def load_config(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Any:
-    """The transformers configuration in a checkpoint folder.
+    """Return the transformers configuration of a checkpoint folder.
 
     Raises:
-        UserError: it is missing or not to be read.
+        UserError: config.json is missing or cannot be used.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"model '{reference}': no config.json in {folder}; a checkpoint folder has one")
     try:
         with quiet_transformers():
             return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers raises many kinds here, all of them about this file
+    except Exception as error:  # transformers raises many kinds of errors, all of them about this file
         raise UserError(f"model '{reference}': config.json cannot be used: {first_line(error)}") from None

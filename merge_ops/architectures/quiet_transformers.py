@@ -1,4 +1,4 @@
-"""Keeps transformers' advice out of our output: it speaks of choices that are not the user's."""
+"""Silences transformers' warnings and progress bars, which are about choices that the user did not make."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Only errors are logged, and no progress bars are drawn, inside this block."""
-    from transformers.utils import logging  # half a second, of which many merges have no need
+    """Let transformers log errors only and draw no progress bars inside this context."""
+    from transformers.utils import logging  # takes half a second to import, and many merges do not need it
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""What the names stand for that transformers reads besides canonical ones: its own modules' and older versions'."""
+"""Maps module names and legacy checkpoint names that transformers accepts to canonical names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .weight_views import checkpoint_views, group_of, renamed_only
 
 
 class LiveNames:
-    """What such names stand for, for one kind of model, which is on the meta device: it has no weights."""
+    """Maps the non-canonical names of one kind of model, given as a model without weights on the meta device."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -27,7 +27,7 @@ class LiveNames:
         self._fused: dict[str, dict[str, Part]] = {}
 
     def canonical(self, name: str) -> dict[str, Part | None] | None:
-        """As `StoredNames.canonical`, of a name that is no canonical one."""
+        """As `StoredNames.canonical`, for a name that is not canonical."""
         live = self._live_name(name)
         if live in self.state:
             whole = self._renamed.get(live)
@@ -36,7 +36,7 @@ class LiveNames:
         return None if ignored else {name: None}
 
     def _live_name(self, name: str) -> str:
-        """The name of the model's own tensor that a stored one is loaded into, whole."""
+        """Return the name of the model's tensor that a whole stored tensor is loaded into."""
         if name in self.state:
             return name
         renamings, converters = self._conversions
@@ -45,30 +45,30 @@ class LiveNames:
 
     @cached_property
     def _conversions(self) -> tuple[list[WeightRenaming], list[WeightConverter]]:
-        found = get_model_conversion_mapping(self.model)
-        renamings = [entry for entry in found if isinstance(entry, WeightRenaming)]
-        return renamings, [entry for entry in found if isinstance(entry, WeightConverter)]
+        conversions = get_model_conversion_mapping(self.model)
+        renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
+        return renamings, [entry for entry in conversions if isinstance(entry, WeightConverter)]
 
     @cached_property
     def _renamed(self) -> dict[str, str]:
-        """Canonical names by live name, of the tensors that are at most renamed."""
+        """Canonical names by live name, of tensors that saving renames at most."""
         groups: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in self.state.items():
             groups.setdefault(group_of(name), {})[name] = tensor
         renamed: dict[str, str] = {}
         for tensors in groups.values():
-            # A group with fused tensors is asked one tensor at a time.
+            # In a group with fused tensors, each tensor is tested by itself.
             pieces = [tensors] if renamed_only(self.model, tensors) else [{n: t} for n, t in tensors.items()]
             for piece in pieces:
-                found = renamed_only(self.model, piece) or {}
-                renamed.update({live: name for name, live in found.items()})
+                live_names = renamed_only(self.model, piece) or {}
+                renamed.update({live: name for name, live in live_names.items()})
         return renamed
 
     def _parts(self, live: str) -> dict[str, Part]:
-        """The canonical tensors that lie in one fused live tensor."""
+        """Return the canonical tensors that one fused live tensor holds."""
         if live not in self._fused:
             for name, views in checkpoint_views(self.model, groups=(group_of(live),)).items():
-                if len(views) == 1:  # one that lies in several live tensors cannot be read from such files
+                if len(views) == 1:  # a tensor spread over several live ones cannot be read from such files
                     target = views[0].target
                     part = Part(tuple(target.shape), target.stride(), int(target.storage_offset()))
                     self._fused.setdefault(views[0].live, {})[name] = part

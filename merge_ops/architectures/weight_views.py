@@ -1,8 +1,9 @@
 """Checkpoint names as writable views of a live model's storage.
 
 transformers renames and fuses tensors when it loads a checkpoint (the experts of a mixture become one tensor) and
-undoes it on saving. Here its own way back runs over element *indices* instead of weights; the result says which live
-element every checkpoint element is, and that becomes strided views. Writing through them updates the model in place.
+reverts this on saving. Here its conversion for saving runs on element *indices* instead of weights. The result gives
+the live element of every checkpoint element, from which strided views are made. Writing to them updates the model in
+place.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
-GROUP = re.compile(r"^(.*?\.\d+)\.")  # tensors are mapped one layer at a time, which bounds the memory for indices
+GROUP = re.compile(r"^(.*?\.\d+)\.")  # one layer is mapped at a time, which bounds the memory for indices
 
 
 @dataclass(frozen=True)
 class View:
-    """`target` is the live storage of `rows` of a checkpoint tensor (its first dimension; all of it for a scalar).
+    """The live storage of some rows of a checkpoint tensor.
 
-    `live` is the name of the live tensor that `target` lies in.
+    `target` is a view of the live tensor named `live`; `rows` are along the first dimension of the checkpoint tensor
+    (all of it for a scalar).
     """
 
     rows: slice
@@ -33,7 +35,7 @@ class View:
 
 @dataclass(frozen=True)
 class _Span:
-    """The indices [start, stop) stand for the elements of one live tensor."""
+    """The range [start, stop) of indices that stands for the elements of one live tensor."""
 
     start: int
     stop: int
@@ -42,10 +44,10 @@ class _Span:
 
 
 def checkpoint_views(model: PreTrainedModel, *, groups: Container[str] | None = None) -> dict[str, tuple[View, ...]]:
-    """The views of every checkpoint tensor of a model, by checkpoint name; of the tensors in `groups` where given.
+    """Return the views of every checkpoint tensor of a model by checkpoint name, of `groups` only if given.
 
     Raises:
-        ValueError: a checkpoint tensor is no set of strided views of the live ones.
+        ValueError: a checkpoint tensor cannot be expressed as strided views of live tensors.
     """
     state = model.state_dict()
     grouped: dict[str, list[str]] = {}
@@ -65,15 +67,15 @@ def checkpoint_views(model: PreTrainedModel, *, groups: Container[str] | None = 
 
 
 def group_of(name: str) -> str:
-    """The group that a live tensor is mapped with."""
+    """Return the group (one layer, or all tensors outside the layers) that a live tensor is mapped with."""
     match = GROUP.match(name)
     return match.group(1) if match else ""
 
 
 def renamed_only(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> dict[str, str] | None:
-    """The live names by checkpoint name where saving only renames these tensors, else None.
+    """Return live names by checkpoint name if saving only renames these tensors, else None.
 
-    Stand-ins of one byte show it: indices of a large embedding would take eight bytes per element.
+    Tested with stand-ins of one byte each: indices of a large embedding would take eight bytes per element.
     """
     stand_ins = {name: torch.empty(1, dtype=torch.uint8).expand(live.shape) for name, live in tensors.items()}
     live = {id(stand_ins[name]): name for name in tensors}
@@ -100,7 +102,7 @@ def _views(name: str, index: torch.Tensor, spans: list[_Span]) -> Iterator[View]
     if whole is not None:
         yield whole
         return
-    # Rows of one checkpoint tensor may lie in several live ones: cut where the owner changes.
+    # The rows of a checkpoint tensor may be in several live ones: split where the live tensor changes.
     first = index.reshape(index.shape[0], -1)[:, 0]
     owner = torch.bucketize(first, torch.tensor([span.stop for span in spans]), right=True)
     changes = (torch.nonzero(owner[1:] != owner[:-1]).flatten() + 1).tolist()
@@ -113,7 +115,7 @@ def _views(name: str, index: torch.Tensor, spans: list[_Span]) -> Iterator[View]
 
 
 def _view(index: torch.Tensor, spans: list[_Span], rows: slice) -> View | None:
-    """The strided view of one live tensor whose elements `index` names, or None where there is none."""
+    """Return the strided view whose elements have the indices `index`, or None if there is none."""
     first = int(index.reshape(-1)[0])
     span = next(span for span in spans if span.start <= first < span.stop)
     strides = [int(index.select(d, 1).reshape(-1)[0]) - first if index.shape[d] > 1 else 0 for d in range(index.dim())]

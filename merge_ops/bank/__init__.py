@@ -1,1 +1,1 @@
-"""Opened sources, and statistics of their tensors that no candidate changes."""
+"""Opened sources, their tensors in memory, and cached statistics that do not depend on the candidate."""

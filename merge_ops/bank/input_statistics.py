@@ -1,4 +1,4 @@
-"""What plans may ask of the inputs of one output tensor."""
+"""Statistics of the inputs of one output tensor (inner products, merged task vectors) that merge methods plan with."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Derive = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
 
 def compute_anew(_key: Hashable, compute: Callable[[], Value]) -> Value:
-    """A `remember` that remembers nothing."""
+    """Call `compute`: a `remember` without a cache."""
     return compute()
 
 
 class InputStatistics:
-    """Statistics of equally shaped tensors, computed when asked.
+    """Statistics of equally shaped tensors, computed on demand.
 
-    `load` gives the tensors, the base at index `base`; `remember(key, compute)` may answer with what it was told before
-    under that key, and `remember_tensor` likewise for results as large as the inputs.
+    `load` returns the tensors, with the base at index `base`. `remember(key, compute)` returns the result of `compute`,
+    which it may cache by key; `remember_tensor` does so for results as large as an input.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class InputStatistics:
         self._remember, self._remember_tensor = remember, remember_tensor
 
     def gram(self) -> np.ndarray:
-        """Inner products of the flattened inputs, (N, N) float64."""
+        """Return inner products of the N flattened inputs, (N, N) float64."""
         return self._remember(("gram",), lambda: gram_matrix(self._load()))
 
     def delta_gram(self) -> np.ndarray:
-        """Inner products of the flattened task vectors, (M, M) float64."""
+        """Return inner products of the M flattened task vectors, (M, M) float64."""
         return self._remember(("delta_gram", self._base), lambda: gram_matrix(*self._split()))
 
     def vector_gram(self, dim: int, *, deltas: bool) -> np.ndarray:
-        """Inner products of the inputs' (or task vectors') vectors along `dim`; see `reductions.vector_gram`."""
+        """Return inner products of the inputs' (or task vectors') vectors along `dim`; see `reductions.vector_gram`."""
 
         def compute() -> np.ndarray:
             others, base = self._split() if deltas else (self._load(), None)
@@ -57,7 +57,10 @@ class InputStatistics:
         return self._remember(("vector_gram", dim, self._base if deltas else None), compute)
 
     def merged_delta(self, derive: Derive) -> torch.Tensor:
-        """`derive(task vectors)`, a tensor that depends on no number; the task vectors are in the working dtype."""
+        """Return `derive(task vectors)`, a tensor that does not depend on any method parameter.
+
+        The task vectors are in the promoted dtype of the inputs, float32 at least.
+        """
 
         def compute() -> torch.Tensor:
             others, base = self._split()

@@ -1,1 +1,1 @@
-"""Source checkpoints on disk: finding them, reading their weights, LoRA adapters, digests."""
+"""Source checkpoints on disk: finding them, reading weights and tokenizers, merging LoRA adapters, digests."""

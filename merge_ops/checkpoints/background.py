@@ -1,4 +1,4 @@
-"""TensorJob that needs no answer, on threads of its own: hashing and writing beside the merging."""
+"""Background threads that hash and write tensors while others are being merged."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
-PENDING = 1 << 27  # bytes of tensors that may wait; one larger tensor waits alone
+PENDING = 1 << 27  # bytes of pending tensors; a larger tensor waits until no other is pending
 
 
 class Background:
-    """A context in which calls on tensors run on `threads` other threads, in order of their start.
+    """A context in which calls on tensors run on `threads` background threads, started in the order of submission.
 
-    Tensors that wait are bounded in bytes: who is faster than the threads waits for them. Errors are raised by a later
-    `submit` or at the end of the context. Left by an error, the context drops the calls that have not begun.
+    Pending tensors take at most `pending` bytes: `submit` blocks until there is space. An error of a call is raised by
+    a later `submit` or at the end of the context. If the context is left by an error, calls that have not started are
+    cancelled.
     """
 
     def __init__(self, threads: int, *, pending: int = PENDING) -> None:
@@ -36,7 +37,7 @@ class Background:
             self._pool.shutdown(cancel_futures=True)
 
     def submit(self, call: Callable[..., Any], tensor: torch.Tensor, *arguments: Any) -> None:
-        """Have `call(tensor, *arguments)` done. The tensor must not change any more."""
+        """Schedule `call(tensor, *arguments)`. The tensor must not change afterwards."""
         while self._waiting and self._bytes + tensor.nbytes > self._limit:
             self._wait()
         self._waiting.append((self._pool.submit(call, tensor, *arguments), tensor.nbytes))

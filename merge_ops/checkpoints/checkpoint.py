@@ -1,11 +1,10 @@
-"""A source model, opened for reading: weight files, configuration, tokenizer, and an adapter on top."""
+"""A checkpoint on disk, opened for reading: weight files, configuration, tokenizer, and an optional LoRA adapter."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,43 +15,43 @@ from mergesmith.errors import Faults, UserError, first_few
 
 from ..architectures.architecture import Architecture
 from ..architectures.cache import architecture_of
+from . import tokenizer_files
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
 from .source import ModelSource, TensorEntry
 from .weight_files import open_weights
 from .weights_digest import WeightsDigest
 
-# What decides how text becomes token ids, best first: the first that exists is compared between sources.
-VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
-
-
-SAMPLED = 512  # elements at either end of a tensor
+SAMPLED = 512  # elements at each end of a tensor that are hashed
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint holds something that is not used."""
+    """A checkpoint contains something that is ignored, or that may not be merged as expected."""
 
 
 class Checkpoint(ModelSource):
-    """One source model. Tensors are memory-mapped and read when asked for, by their canonical checkpoint name.
+    """A source model on disk. Tensors are memory-mapped and read on access, by canonical checkpoint name.
 
-    With an adapter `folder`, configuration and tokenizer are those of its base; shapes and dtypes are so too.
+    With an adapter, `folder`, configuration, tokenizer, shapes and dtypes are those of its base.
     """
 
     def __init__(self, reference: str, *, roots: Sequence[Path] = (), trust_remote_code: bool = False) -> None:
-        """Open the folders that `reference` names and read the headers of their files.
+        """Open the folders that `reference` names and read the headers of their weight files.
+
+        Relative paths are searched below `roots`; see `find_folders`.
 
         Raises:
-            UserError: a folder, its config.json or a shard is missing, damaged, or they disagree.
+            UserError: a folder, its config.json or a shard is missing or damaged, config.json and the weight files
+                disagree, or the weights are quantized.
         """
-        self.reference = reference
+        self.reference, self._trust_remote_code = reference, trust_remote_code
         folders = find_folders(reference, roots)
         self.folder = folders.model
         self.architecture: Architecture = architecture_of(self.folder, reference, trust_remote_code=trust_remote_code)
         if self.architecture.quantized:
             raise UserError(
                 f"model '{reference}': its weights are quantized (config.json has a quantization_config), and codes "
-                "cannot be averaged; take the checkpoint it was made from, or write a dequantized one"
+                "cannot be averaged; use the checkpoint that it was quantized from, or write a dequantized one"
             )
         self._files = open_weights(self.folder, reference)
         self.entries = self._read_entries()
@@ -60,22 +59,46 @@ class Checkpoint(ModelSource):
         if self.adapter is not None and self.adapter.tied_changes:
             self._warn(
                 f"its adapter changes {first_few(self.adapter.tied_changes)}, which the base uses twice (embeddings "
-                "and head): merged, both uses change, as PEFT has it, though in training one did"
+                "and head): the merge changes both uses, as in PEFT, although training changed only one"
             )
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The tensor of that canonical name: as stored, memory-mapped, or merged with the adapter when asked for."""
+        """Return the tensor of a canonical name: as stored, memory-mapped, or with the adapter merged into it."""
         stored = self._stored_tensor(self.entries[name])
         return stored if self.adapter is None else self.adapter.merged(name, stored)
 
+    def tokenizer(self) -> Any:
+        """Return the tokenizer, loaded anew by transformers; see `ModelSource.tokenizer`."""
+        return tokenizer_files.load_tokenizer(self.folder, self.reference, trust_remote_code=self._trust_remote_code)
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Copy the tokenizer's files into `folder`."""
+        tokenizer_files.copy_tokenizer(self.folder, folder)
+
     @property
-    def merged_from(self) -> None:
-        """A checkpoint is no merge of this program's."""
-        return None
+    def chat_template(self) -> str | None:
+        """The chat template in the checkpoint's folder, or None."""
+        return tokenizer_files.chat_template_in(self.folder)
+
+    @property
+    def generation_config(self) -> dict[str, Any] | None:
+        """The content of generation_config.json, or None if there is none."""
+        path = self.folder / "generation_config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @property
+    def on_disk(self) -> bool:
+        """True: this is a checkpoint on disk."""
+        return True
+
+    @property
+    def mapped(self) -> bool:
+        """Whether tensors are returned as stored: an adapter changes them."""
+        return self.adapter is None
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Every folder that is read: the model's, and the adapter's."""
+        """Every folder that is read: the model's, and the adapter's if there is one."""
         return (self.folder,) if self.adapter is None else (self.folder, self.adapter.folder)
 
     def _stored_tensor(self, entry: TensorEntry) -> torch.Tensor:
@@ -83,13 +106,12 @@ class Checkpoint(ModelSource):
         return stored if entry.part is None else entry.part.of(stored)
 
     def _read_config(self) -> dict[str, Any]:
-        """config.json as it stands."""
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
 
     def _sampled_digest(self) -> str:
-        """SHA-256 over every tensor's name, dtype, shape and first and last elements: another model's differs.
+        """Return the SHA-256 over the name, dtype, shape and the first and last elements of every tensor.
 
-        Cheap where `weights_digest` reads everything.
+        It tells models apart without reading all weights, as `weights_digest` does.
         """
         digest = WeightsDigest()
         for name, entry in self.entries.items():
@@ -98,16 +120,10 @@ class Checkpoint(ModelSource):
         return digest.hex
 
     def _tokenizer_digest(self) -> str | None:
-        """SHA-256 of the files that turn text into token ids; None where there are none."""
-        return next((_sha256(map(_rules, paths)) for paths in self._vocabulary_files().values()), None)
+        return tokenizer_files.tokenizer_digest(self.folder)
 
-    def _vocabularies(self) -> dict[str, str]:
-        """SHA-256 of which token each id stands for, by the kind of file that says so, the best kind first."""
-        return {kind: _sha256(map(_tokens, paths)) for kind, paths in self._vocabulary_files().items()}
-
-    def _vocabulary_files(self) -> dict[str, list[Path]]:
-        found = {names[0]: [self.folder / name for name in names] for names in VOCABULARY_FILES}
-        return {kind: paths for kind, paths in found.items() if all(path.is_file() for path in paths)}
+    def _vocabularies(self) -> Mapping[str, str]:
+        return tokenizer_files.vocabulary_digests(self.folder)
 
     def _read_entries(self) -> dict[str, TensorEntry]:
         entries: dict[str, TensorEntry] = {}
@@ -123,20 +139,22 @@ class Checkpoint(ModelSource):
             else:
                 unused.append(canonical)
         if twice:
-            raise UserError(f"model '{self.reference}': its files hold these tensors twice: {first_few(twice)}")
+            raise UserError(f"model '{self.reference}': its files contain these tensors twice: {first_few(twice)}")
         for canonical, entry in ties:
-            # A shared tensor may be stored under either of its names.
+            # A shared tensor may be stored under either name.
             entries.setdefault(self.architecture.ties[canonical], entry)
         self._check(entries, ties)
         if unused:
-            self._warn(f"{len(unused)} tensors that its configuration does not know are left out: {first_few(unused)}")
+            self._warn(
+                f"{len(unused)} tensors that its configuration does not describe are ignored: {first_few(unused)}"
+            )
         return dict(sorted(entries.items()))
 
     def _warn(self, message: str) -> None:
         warnings.warn(f"model '{self.reference}': {message}", CheckpointWarning, stacklevel=3)
 
     def _canonical(self) -> Iterator[tuple[str, TensorEntry]]:
-        """Every canonical tensor in the files, those that loading ignores left out; unknown ones by their own names."""
+        """Yield every canonical tensor in the files except those that loading ignores; unknown ones by stored name."""
         for stored_name, entry in self._stored():
             for name, part in (self.architecture.names.canonical(stored_name) or {}).items():
                 yield name, entry if part is None else replace(entry, part=part, shape=part.shape)
@@ -159,7 +177,7 @@ class Checkpoint(ModelSource):
                 faults.add(name, f"has shape {list(entry.shape)}, but config.json describes {list(wanted)}")
         faults.raise_if_any()
         for name, entry in ties:
-            # Some writers store a shared tensor twice; equal copies are one tensor.
+            # Some writers store a shared tensor twice; equal copies count as one tensor.
             target = entries[self.architecture.ties[name]]
             if target == entry:
                 continue
@@ -171,38 +189,3 @@ class Checkpoint(ModelSource):
                     "set tie_word_embeddings: false there if they are meant to differ",
                 )
         faults.raise_if_any()
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-def _rules(path: Path) -> bytes:
-    """The part of a tokenizer file that maps text to ids: truncation and padding settings are not part of it."""
-    content = _tokenizer_json(path)
-    if content is None:
-        return path.read_bytes()
-    kept = {key: content.get(key) for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
-    return json.dumps(kept, sort_keys=True).encode()
-
-
-def _tokens(path: Path) -> bytes:
-    """The part of a tokenizer file that says what each id stands for, whatever library version wrote it."""
-    content = _tokenizer_json(path)
-    if content is None:
-        return path.read_bytes()
-    model = content.get("model") or {}
-    vocabulary = model.get("vocab") or {}
-    if isinstance(vocabulary, list):  # unigram models list [token, score]
-        vocabulary = {token: i for i, (token, _) in enumerate(vocabulary)}
-    vocabulary = {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens") or ()}}
-    return json.dumps(sorted(vocabulary.items())).encode()
-
-
-def _tokenizer_json(path: Path) -> dict[str, Any] | None:
-    if path.name != "tokenizer.json":
-        return None
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        return None

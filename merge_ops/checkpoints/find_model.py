@@ -1,4 +1,4 @@
-"""From a model reference to folders: a local path or a hub id, and that of a LoRA adapter on top."""
+"""Resolves model references (local paths or hub ids, with an optional LoRA adapter) to folders."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from ..recipes.references import ModelPath, ModelReference
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "tokenizer*", "LICENSE*")
-PICKLES = ("pytorch_model*.bin", "adapter_model.bin")  # fetched only where there are no safetensors
+PICKLES = ("pytorch_model*.bin", "adapter_model.bin")  # downloaded only if there are no safetensors
 ADAPTER_CONFIG = "adapter_config.json"
-NOT_FILES = ("*/*", "consolidated*")  # other formats of the same weights
+NOT_FILES = ("*/*", "consolidated*")  # the same weights in other formats
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a model lies: its checkpoint, and the LoRA adapter to merge into it, if any."""
+    """The folder of a checkpoint, and that of the LoRA adapter to merge into it, if any."""
 
     model: Path
     lora: Path | None
 
 
 def find_folders(reference: str, roots: Sequence[Path] = ()) -> Folders:
-    """The folders that a reference names.
+    """Return the folders that a reference names.
 
-    A relative path is looked for below each of `roots`, in order, then below the working directory. What is no folder
-    but has the form `owner/name` or `owner/name@revision` is fetched from the Hugging Face hub (or its local cache). An
-    adapter alone brings the base that its adapter_config.json names, looked for below the adapter's folder as well.
+    A relative path is searched below each of `roots`, in order, then below the working directory. A reference of the
+    form `owner/name` or `owner/name@revision` that is not a folder is downloaded from the Hugging Face hub (or taken
+    from its local cache). The base of an adapter that is named alone is the one in its adapter_config.json, which is
+    searched below the adapter's folder too.
 
     Raises:
-        UserError: there is no such folder and the hub does not give it, or an adapter lies over another.
+        UserError: there is neither such a folder nor such a model on the hub, or an adapter is applied to another.
     """
     named = locate(reference, roots)
     model = _folder(named.model, reference, roots)
@@ -44,14 +45,16 @@ def find_folders(reference: str, roots: Sequence[Path] = ()) -> Folders:
     if not is_adapter(model):
         return Folders(model, lora)
     if lora is not None:
-        raise UserError(f"model '{reference}': {model} is an adapter itself; one adapter over one checkpoint is merged")
+        raise UserError(
+            f"model '{reference}': {model} is an adapter itself; only one adapter can be merged into a checkpoint"
+        )
     base = _base_of(model, reference)
     try:
         folder = _folder(base, str(base), (model, *roots))
     except UserError as error:
         raise UserError(
-            f"model '{reference}': it is an adapter, and the base that its {ADAPTER_CONFIG} names is not to be had; "
-            f"write BASE+{reference} with another. {error}"
+            f"model '{reference}': it is an adapter, and the base that its {ADAPTER_CONFIG} names cannot be found; "
+            f"write BASE+{reference} with another base. {error}"
         ) from None
     if is_adapter(folder):
         raise UserError(f"model '{reference}': its base {folder} is an adapter too; merge and save that one first")
@@ -59,24 +62,26 @@ def find_folders(reference: str, roots: Sequence[Path] = ()) -> Folders:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
+    """Whether a folder holds an adapter and not a model."""
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def read_adapter_config(folder: Path, reference: str) -> dict[str, Any]:
-    """The adapter_config.json of a folder.
+    """Return the content of a folder's adapter_config.json.
 
     Raises:
-        UserError: it is missing or no JSON mapping.
+        UserError: the file is missing, or is not a JSON mapping.
     """
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"model '{reference}': no {ADAPTER_CONFIG} in {folder}; an adapter's folder has one") from None
+        raise UserError(
+            f"model '{reference}': no {ADAPTER_CONFIG} in {folder}; the folder of an adapter needs one"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"model '{reference}': {folder / ADAPTER_CONFIG} cannot be read: {error}") from None
     if not isinstance(config, dict):
-        raise UserError(f"model '{reference}': {folder / ADAPTER_CONFIG} cannot be read: it is no mapping")
+        raise UserError(f"model '{reference}': {folder / ADAPTER_CONFIG} cannot be read: it is not a mapping")
     return config
 
 
@@ -92,10 +97,10 @@ def _base_of(folder: Path, reference: str) -> ModelPath:
 
 
 def locate(reference: str, roots: Sequence[Path] = ()) -> ModelReference:
-    """The parts of a reference. Folders come first: `+` and `@` may be letters of their names.
+    """Split a reference into its parts. Existing folders take precedence: their names may contain `+` and `@`.
 
     Raises:
-        UserError: the reference is not of mergekit's form.
+        UserError: the reference does not have mergekit's form.
     """
     if local_folder(reference, roots) is not None:
         return ModelReference(ModelPath(reference))
@@ -107,27 +112,15 @@ def locate(reference: str, roots: Sequence[Path] = ()) -> ModelReference:
 
 
 def local_folder(path: str, roots: Sequence[Path] = ()) -> Path | None:
-    """The folder of that path below one of `roots` or the working directory; None where there is none."""
+    """Return the folder of a path below one of `roots` or the working directory, or None if there is none."""
     return next((place for place in _places(path, roots) if path and place.is_dir()), None)
 
 
-def resolve_reference(reference: str, roots: Sequence[Path] = ()) -> Path:
-    """The folder that a model reference without an adapter names; see `find_folders`.
-
-    Raises:
-        UserError: there is no such folder and the hub does not give it, or an adapter is named too.
-    """
-    named = locate(reference, roots)
-    if named.lora is not None:
-        raise UserError(f"model '{reference}': names a LoRA adapter on top of a model, where one folder is wanted")
-    return _folder(named.model, reference, roots)
-
-
 def absolute_reference(reference: str, roots: Sequence[Path] = ()) -> str:
-    """The reference with every part that is a local folder spelled as its absolute path; hub ids stay as they are.
+    """Return the reference with local folders as absolute paths; hub ids are unchanged.
 
     Raises:
-        UserError: the reference is not of mergekit's form.
+        UserError: the reference does not have mergekit's form.
     """
     named = locate(reference, roots)
     parts = [part for part in (named.model, named.lora) if part is not None]
@@ -145,7 +138,7 @@ def _folder(part: ModelPath, reference: str, roots: Sequence[Path]) -> Path:
         return folder
     for candidate in _places(part.path, roots):
         if candidate.is_file():
-            raise UserError(f"model '{reference}': {candidate} is a file; name the folder that holds the checkpoint")
+            raise UserError(f"model '{reference}': {candidate} is a file; name the folder of the checkpoint")
         if candidate.is_dir() and not (part.revision and HUB_ID.fullmatch(part.path)):
             if part.revision is None:
                 return candidate
@@ -167,7 +160,7 @@ def _places(path: str, roots: Sequence[Path]) -> Iterator[Path]:
 def _home(reference: str) -> Path:
     try:
         return Path(reference).expanduser()
-    except RuntimeError:  # `~name` of no user
+    except RuntimeError:  # `~name` of an unknown user
         return Path(reference)
 
 
@@ -189,6 +182,6 @@ def _fetch(reference: str, name: str, revision: str | None) -> Path:
         return folder if any(folder.glob("*.safetensors")) else fetch(*FILES, *PICKLES)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise UserError(
-            f"model '{reference}': neither a folder nor to be had from the hub: {first_line(error)}. "
+            f"model '{reference}': not a folder, and cannot be downloaded from the hub: {first_line(error)}. "
             "Check the spelling, the revision and, for gated models, `hf auth login`."
         ) from None

@@ -1,4 +1,4 @@
-"""A LoRA adapter in PEFT's format, merged into its base tensor by tensor, in memory."""
+"""A LoRA adapter in PEFT's format, merged into its base in memory, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAVED = re.compile(r"\.(?:modules_to_save(?:\.default)?|base_layer)(?=\.)")
 
 @dataclass(frozen=True)
 class _Update:
-    """One tensor's `scale * B A`: the stored names of both factors, and whether the product is stored transposed."""
+    """The update `scale * B A` of one tensor: stored names of A (`down`) and B (`up`); `transposed` means (B A)^T."""
 
     down: str
     up: str
@@ -33,17 +33,17 @@ class _Update:
 
 
 class LoraAdapter:
-    """What an adapter does to the tensors of its base.
+    """The changes that an adapter makes to the tensors of its base.
 
-    Equal to PEFT's `merge_and_unload`, to rounding: PEFT multiplies and adds in the dtype of the weights; here it is
-    float32 (float64 where the base is), rounded once to the base tensor's dtype, which a source thus keeps.
+    Equal to PEFT's `merge_and_unload` up to rounding: PEFT computes in the dtype of the weights; here the arithmetic is
+    float32 (float64 if the base is), rounded once to the base tensor's dtype.
     """
 
     def __init__(self, folder: Path, reference: str, architecture: Architecture) -> None:
         """Open the adapter and check it against the architecture of its base.
 
         Raises:
-            UserError: a file is missing or damaged, it is no plain LoRA, or a tensor does not fit the base.
+            UserError: a file is missing or damaged, the adapter is not plain LoRA, or a tensor does not fit the base.
         """
         self.folder, self.reference = folder, reference
         self._architecture = architecture
@@ -62,33 +62,33 @@ class LoraAdapter:
 
     @property
     def tied_changes(self) -> tuple[str, ...]:
-        """Those of `changes` that the base uses under a second name too."""
+        """Those of `changes` that the base shares with a tensor of another name."""
         shared = set(self._architecture.ties.values())
         return tuple(name for name in self.changes if name in shared)
 
     @torch.no_grad()
     def merged(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The base's tensor of that canonical name with the adapter in it, in the tensor's own dtype."""
+        """Return the base's tensor of a canonical name with the adapter merged into it, in the same dtype."""
         if name in self._replaced:
             tensor = self._file.tensor(self._replaced[name]).to(tensor.dtype)
         update = self._updates.get(name)
         if update is None:
             return tensor
-        work = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-        # Copies: the bits of a product may depend on how its factors are aligned in a mapped file.
-        down, up = (self._file.tensor(n).to(work, copy=True) for n in (update.down, update.up))
+        dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        # Copies, because the bits of a product may depend on the alignment of its factors in a mapped file.
+        down, up = (self._file.tensor(n).to(dtype, copy=True) for n in (update.down, update.up))
         with one_thread():
             product = up @ down
         product = (product.T if update.transposed else product).mul_(update.scale)
-        return product.add_(tensor.to(work)).to(tensor.dtype).contiguous()
+        return product.add_(tensor.to(dtype)).to(tensor.dtype).contiguous()
 
     def _open(self) -> TensorFile:
         for name in WEIGHTS:
             if (self.folder / name).is_file():
                 return open_file(self.folder / name, self.reference)
         raise UserError(
-            f"model '{self.reference}': no {WEIGHTS[0]} and no {WEIGHTS[1]} in {self.folder}; an adapter's folder has "
-            "one of them, as PEFT's save_pretrained writes it"
+            f"model '{self.reference}': no {WEIGHTS[0]} and no {WEIGHTS[1]} in {self.folder}; the folder of an "
+            "adapter needs one of them, as PEFT's save_pretrained writes it"
         )
 
     def _read(self, config: LoraConfig, faults: Faults) -> None:
@@ -101,11 +101,11 @@ class LoraAdapter:
                 side = match["side"] + (match["embedding"] or "")
                 factors.setdefault(match["module"], {})[side] = header
             elif "lora_" in name:
-                faults.add(header.name, "is no part of a plain LoRA adapter (lora_A, lora_B)")
+                faults.add(header.name, "is not part of a plain LoRA adapter (lora_A, lora_B)")
             else:
                 saved[SAVED.sub("", name)] = header
         if not factors and not saved:
-            faults.add("", "it holds no tensors")
+            faults.add("", "contains no tensors")
         for module, sides in factors.items():
             self._read_update(module, sides, config, faults)
         self._read_saved(saved, config, faults)
@@ -113,7 +113,7 @@ class LoraAdapter:
     def _read_update(self, module: str, sides: dict[str, Header], config: LoraConfig, faults: Faults) -> None:
         name = self._target(f"{module}.weight")
         if name is None:
-            faults.add(module, "is no module of the base; the adapter belongs to another model")
+            faults.add(module, "is not a module of the base; the adapter belongs to another model")
             return
         kinds = sorted(sides)
         if kinds not in (["A", "B"], ["Aembedding_", "Bembedding_"]):
@@ -129,7 +129,7 @@ class LoraAdapter:
         if down.shape != (rank, *wanted[1:]) or up.shape != (*wanted[:1], rank):
             faults.add(
                 module,
-                f"A must be [r, in] and B [out, r], here {[rank, *wanted[1:]]} and {[*wanted[:1], rank]} by the base "
+                f"A must be [r, in] and B [out, r], so {[rank, *wanted[1:]]} and {[*wanted[:1], rank]} by the base "
                 f"and adapter_config.json, but they are {list(down.shape)} and {list(up.shape)}",
             )
         elif name in self._updates:
@@ -138,17 +138,17 @@ class LoraAdapter:
             self._updates[name] = _Update(down.name, up.name, config.scale(module), transposed)
 
     def _read_saved(self, saved: dict[str, Header], config: LoraConfig, faults: Faults) -> None:
-        """The whole tensors in the adapter (modules_to_save): each replaces the base's."""
+        """Read the whole tensors in the adapter (modules_to_save), which replace those of the base."""
         groups: dict[str, list[Header]] = {}
         for stored, header in saved.items():
             name = self._target(stored)
             if name is None:
-                faults.add(header.name, "is no tensor of the base; the adapter belongs to another model")
+                faults.add(header.name, "is not a tensor of the base; the adapter belongs to another model")
             elif header.shape != self._architecture.shapes[name]:
                 wanted = list(self._architecture.shapes[name])
                 faults.add(
                     header.name,
-                    f"has shape {list(header.shape)}, but that of the base has {wanted}: where the vocabulary was "
+                    f"has shape {list(header.shape)}, but that of the base has {wanted}: if the vocabulary was "
                     "resized in training, merge the adapter with PEFT into the resized base first",
                 )
             else:
@@ -157,16 +157,16 @@ class LoraAdapter:
             if not self._one_tensor(name, headers, config):
                 faults.add(
                     headers[0].name,
-                    "was trained apart from the tensor that the base ties it to; set tie_word_embeddings: false in a "
-                    "copy of the base that holds both, and merge the adapter into that",
+                    "was trained separately from the tensor that the base ties it to; set tie_word_embeddings: false "
+                    "in a copy of the base that stores both, and merge the adapter into that",
                 )
             self._replaced[name] = headers[0].name
 
     def _one_tensor(self, name: str, headers: Sequence[Header], config: LoraConfig) -> bool:
-        """Whether the tensor and those tied to it stay one."""
+        """Whether the tensor and those tied to it stay equal."""
         names = 1 + sum(target == name for target in self._architecture.ties.values())
         if len(headers) < names:
-            # With LoRA on it the tensor is there because PEFT stores the embeddings, not because it was trained whole.
+            # PEFT also stores embeddings that were not trained as a whole, if LoRA was applied to them.
             return config.tied or name in self._updates
         tensors = [self._file.tensor(header.name) for header in headers]
         return all(torch.equal(tensors[0], other) for other in tensors[1:])

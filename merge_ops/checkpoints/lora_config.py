@@ -1,4 +1,4 @@
-"""What an adapter_config.json of PEFT says, checked: everything that would change the merged weights is known here."""
+"""Reads and checks PEFT's adapter_config.json: settings that would change the merged weights must be supported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mergesmith.errors import Faults
 
 from .find_model import ADAPTER_CONFIG, read_adapter_config
 
-# Keys that either are read below or leave the merged weights alone: what was trained where stands in the tensors.
+# Keys that are read below or do not affect the merged weights (the tensors show which modules were trained).
 KNOWN = (
     *("peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping"),
     *("peft_version", "r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "bias"),
@@ -24,18 +24,18 @@ REASONS = {
     "use_dora": "DoRA rescales every row by a trained magnitude",
     "use_qalora": "QALoRA pools the inputs in groups",
     "trainable_token_indices": "single rows of the embeddings were trained",
-    "target_parameters": "parameters without a module of their own were trained",
+    "target_parameters": "parameters that are not the weight of a module were trained",
     "layer_replication": "layers of the base are repeated",
     "alora_invocation_tokens": "the adapter acts only after certain tokens",
     "lora_bias": "biases were trained with the adapter",
 }
-MERGE_IT = "merge it with PEFT (merge_and_unload, save_pretrained) and name the result"
-PLAIN_STARTS = (None, True, False, "true", "gaussian", "orthogonal", "eva")  # these leave the base's weights alone
+MERGE_IT = "merge it with PEFT (merge_and_unload, save_pretrained) and use the result"
+PLAIN_STARTS = (None, True, False, "true", "gaussian", "orthogonal", "eva")  # these do not change the base's weights
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """The numbers of a LoRA adapter: `W + scale * B A`, with the scale from rank and alpha, per module."""
+    """Rank and alpha of a LoRA adapter by module: its merged weight is `W + scale * B A` (arXiv 2106.09685)."""
 
     rank: float
     alpha: float
@@ -45,20 +45,20 @@ class LoraConfig:
     tied: bool
 
     def rank_of(self, module: str) -> float:
-        """The rank in a module of that name."""
+        """Return the rank of a module."""
         return _pattern_value(self.rank_pattern, module, self.rank)
 
     def scale(self, module: str) -> float:
-        """The factor of `B A`: alpha / r, or alpha / sqrt(r) where rank-stabilized (rsLoRA, arXiv 2312.03732)."""
+        """Return the factor of `B A`: alpha / r, or alpha / sqrt(r) if rank-stabilized (rsLoRA, arXiv 2312.03732)."""
         rank = self.rank_of(module)
         return _pattern_value(self.alpha_pattern, module, self.alpha) / (rank**0.5 if self.rank_stabilized else rank)
 
 
 def lora_config(folder: Path, reference: str) -> LoraConfig:
-    """The configuration of the LoRA adapter in a folder.
+    """Return the configuration of the LoRA adapter in a folder.
 
     Raises:
-        UserError: it is missing, of another kind than LoRA, or asks for what is not merged here.
+        UserError: the configuration is missing, is not one of LoRA, or has a setting that is not supported.
     """
     config = read_adapter_config(folder, reference)
     faults = Faults(f"model '{reference}': {folder / ADAPTER_CONFIG}")
@@ -70,12 +70,12 @@ def lora_config(folder: Path, reference: str) -> LoraConfig:
     if config.get("init_lora_weights") not in PLAIN_STARTS:
         faults.add(
             "init_lora_weights",
-            f"is {config['init_lora_weights']}, which changes the base's weights as well; save the adapter with "
-            "path_initial_model_for_weight_conversion, which makes it a plain one",
+            f"is {config['init_lora_weights']}, which changes the base's weights too; save the adapter with "
+            "path_initial_model_for_weight_conversion, which converts it to plain LoRA",
         )
     for key, value in config.items():
         if key not in KNOWN and value:
-            faults.add(key, f"{REASONS.get(key, 'its meaning is not known here')}, which is not merged; {MERGE_IT}")
+            faults.add(key, f"{REASONS.get(key, 'this setting is unknown')}, which is not supported; {MERGE_IT}")
     numbers = _numbers(config, faults)
     faults.raise_if_any()
     return numbers
@@ -89,16 +89,16 @@ def _numbers(config: Mapping[str, Any], faults: Faults) -> LoraConfig:
         return 1
 
     def pattern(key: str) -> dict[str, float]:
-        found = config.get(key) or {}
-        if not isinstance(found, dict):
-            faults.add(key, f"must be a mapping from module names to numbers, but is {found!r}")
+        values = config.get(key) or {}
+        if not isinstance(values, dict):
+            faults.add(key, f"must be a mapping from module names to numbers, but is {values!r}")
             return {}
-        for name in found:
+        for name in values:
             try:
                 re.compile(name)
             except re.error as error:
-                faults.add(f"{key}.{name}", f"is no regular expression: {error}")
-        return {name: number(value, f"{key}.{name}") for name, value in found.items()}
+                faults.add(f"{key}.{name}", f"is not a regular expression: {error}")
+        return {name: number(value, f"{key}.{name}") for name, value in values.items()}
 
     return LoraConfig(
         rank=number(config.get("r"), "r"),
@@ -111,5 +111,5 @@ def _numbers(config: Mapping[str, Any], faults: Faults) -> LoraConfig:
 
 
 def _pattern_value(patterns: Mapping[str, float], module: str, default: float) -> float:
-    """The value of the first pattern that matches the end of a module's name, as PEFT looks it up."""
+    """Return the value of the first pattern that matches the end of a module's name, as PEFT does."""
     return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)

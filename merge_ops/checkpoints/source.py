@@ -1,4 +1,4 @@
-"""A source model of a merge, whether it lies on disk or is itself a merge."""
+"""The interface of a source model: a checkpoint on disk, or a merge that another merge uses as a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .weights_digest import WeightsDigest
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies and what it is; `part` is the part of the stored tensor where it is not all of it."""
+    """The file, stored name, shape and dtype of one tensor; `part` is set if it is only a part of the stored tensor."""
 
     file: Path
     stored_name: str
@@ -29,14 +29,14 @@ class TensorEntry:
 
 
 class ModelSource(ABC):
-    """One source model; tensors go by their canonical checkpoint names.
+    """A model whose tensors are read by canonical checkpoint name.
 
     Attributes:
         reference: the name that recipes use.
-        folder: the folder of its configuration and tokenizer.
+        folder: the folder of its configuration.
         architecture: tensor names, shapes, ties and layers.
         entries: every tensor by canonical name, sorted.
-        config: config.json.
+        config: the content of config.json.
     """
 
     reference: str
@@ -44,24 +44,51 @@ class ModelSource(ABC):
     architecture: Architecture
     entries: dict[str, TensorEntry]
 
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """config.json."""
-        return self._read_config()
-
+    @property
     @abstractmethod
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return one tensor, not to be written to."""
+    def on_disk(self) -> bool:
+        """Whether this is a checkpoint on disk, whose tensors are worth keeping in memory for many candidates."""
 
     @property
     @abstractmethod
-    def merged_from(self) -> Any:
-        """The plan of a source that is itself a merge; None for a checkpoint."""
+    def mapped(self) -> bool:
+        """Whether tensors are returned as they are stored, memory-mapped, so that reading one computes nothing."""
 
     @property
     @abstractmethod
     def folders(self) -> tuple[Path, ...]:
         """Every folder that is read."""
+
+    @abstractmethod
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return the tensor of a canonical name. It must not be written to."""
+
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """Return a new copy of the tokenizer, which the caller may change.
+
+        Raises:
+            UserError: there is no tokenizer, or it cannot be loaded.
+        """
+
+    @abstractmethod
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer's files into `folder`."""
+
+    @property
+    @abstractmethod
+    def chat_template(self) -> str | None:
+        """The chat template, or None."""
+
+    @property
+    @abstractmethod
+    def generation_config(self) -> dict[str, Any] | None:
+        """The content of generation_config.json, or None if there is none."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json."""
+        return self._read_config()
 
     @cached_property
     def sampled_digest(self) -> str:
@@ -70,12 +97,12 @@ class ModelSource(ABC):
 
     @cached_property
     def tokenizer_digest(self) -> str | None:
-        """SHA-256 of the files that turn text into token ids."""
+        """SHA-256 of the data that turn text into token ids, or None if there are none."""
         return self._tokenizer_digest()
 
     @cached_property
     def vocabularies(self) -> Mapping[str, str]:
-        """SHA-256 of which token each id stands for, by kind of file."""
+        """SHA-256 of the mapping from ids to tokens, by kind of vocabulary file, best kind first."""
         return self._vocabularies()
 
     @cached_property
@@ -85,7 +112,7 @@ class ModelSource(ABC):
 
     @cached_property
     def weights_digest(self) -> str:
-        """SHA-256 over all tensors, independent of sharding (`weights_digest.py`)."""
+        """SHA-256 over all tensors, independent of sharding (see `WeightsDigest`)."""
         return WeightsDigest.of((name, self.tensor(name)) for name in self.entries).hex
 
     @abstractmethod

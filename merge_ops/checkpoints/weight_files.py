@@ -1,4 +1,4 @@
-"""The weight files of a folder, opened for reading: safetensors, or pickles that hold nothing but tensors."""
+"""The weight files of a folder, opened for reading: safetensors, or pickles that contain only tensors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ DTYPES = {
 }
 CONVERT = (
     "If you trust it, convert it: load it with transformers' from_pretrained and write it with save_pretrained, "
-    "which makes safetensors"
+    "which writes safetensors"
 )
 
 
 @dataclass(frozen=True)
 class Header:
-    """What one stored tensor is."""
+    """Name, shape and dtype of a stored tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,14 +48,14 @@ class Header:
 
 
 class TensorFile(Protocol):
-    """One weight file. Opening it reads headers only; tensors are memory-mapped."""
+    """A weight file. Opening it reads headers only; tensors are memory-mapped."""
 
     def headers(self) -> Iterator[Header]:
-        """Every tensor in the file."""
+        """Yield the header of every tensor in the file."""
         ...
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor, not to be written to."""
+        """Return a tensor. It must not be written to."""
         ...
 
 
@@ -63,22 +63,24 @@ class SafetensorsFile:
     """A .safetensors file."""
 
     def __init__(self, path: Path, reference: str) -> None:
-        """Open it.
+        """Open the file.
 
         Raises:
-            UserError: it is damaged or cut short.
+            UserError: the file is damaged or truncated.
         """
         self._reference = reference
         try:
             self._file: Any = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise UserError(f"model '{reference}': {path} is damaged or cut short: {error}. Fetch it again.") from None
+            raise UserError(
+                f"model '{reference}': {path} is damaged or truncated: {error}. Download it again."
+            ) from None
 
     def headers(self) -> Iterator[Header]:
-        """Every tensor in the file.
+        """Yield the header of every tensor in the file.
 
         Raises:
-            UserError: a tensor is of a dtype that is not merged.
+            UserError: the dtype of a tensor is not supported.
         """
         for name in self._file.keys():  # noqa: SIM118 - a safetensors file, not a mapping
             part = self._file.get_slice(name)
@@ -88,27 +90,27 @@ class SafetensorsFile:
             yield Header(name, tuple(part.get_shape()), dtype)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor, memory-mapped."""
+        """Return a tensor, memory-mapped."""
         return self._file.get_tensor(name)
 
 
 class TorchFile:
-    """A file that torch.save wrote. Its pickle is read by torch's own restricted reader and runs no code."""
+    """A file written by torch.save. Its pickle is read by torch's restricted unpickler, which runs no code."""
 
     def __init__(self, path: Path, reference: str) -> None:
-        """Open it.
+        """Open the file.
 
         Raises:
-            UserError: it is damaged, needs more than tensors, is of the format before torch 1.6, or holds no mapping
-                from names to tensors.
+            UserError: the file is damaged, contains other objects than tensors, has the format of torch before 1.6, or
+                does not contain a mapping from names to tensors.
         """
         self._reference = reference
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except pickle.UnpicklingError as error:
             raise UserError(
-                f"model '{reference}': {path} holds {_wanted(error)} beside tensors; reading it could run code of its "
-                f"author, so it is refused. {CONVERT}."
+                f"model '{reference}': {path} contains {_wanted(error)} besides tensors; reading it could run "
+                f"arbitrary code, so it is rejected. {CONVERT}."
             ) from None
         except (RuntimeError, OSError, EOFError, ValueError) as error:
             if "mmap can only be used" in str(error) and path.stat().st_size:
@@ -117,15 +119,15 @@ class TorchFile:
                     f"memory-mapped. {CONVERT}."
                 ) from None
             raise UserError(
-                f"model '{reference}': {path} is damaged or cut short: {first_line(error)}. Fetch it again."
+                f"model '{reference}': {path} is damaged or truncated: {first_line(error)}. Download it again."
             ) from None
         self._tensors = _tensors_of(content, path, reference)
 
     def headers(self) -> Iterator[Header]:
-        """Every tensor in the file.
+        """Yield the header of every tensor in the file.
 
         Raises:
-            UserError: a tensor is of a dtype that is not merged.
+            UserError: the dtype of a tensor is not supported.
         """
         for name, tensor in self._tensors.items():
             if tensor.dtype not in DTYPES.values() or tensor.layout != torch.strided:
@@ -133,26 +135,26 @@ class TorchFile:
             yield Header(name, tuple(tensor.shape), tensor.dtype)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor, memory-mapped."""
+        """Return a tensor, memory-mapped."""
         return self._tensors[name]
 
 
 def open_file(path: Path, reference: str) -> TensorFile:
-    """The file, opened by its kind. Raises as the kinds do."""
+    """Open a file by its suffix; see `SafetensorsFile` and `TorchFile` for errors."""
     return TorchFile(path, reference) if path.suffix == ".bin" else SafetensorsFile(path, reference)
 
 
 def open_weights(folder: Path, reference: str) -> dict[Path, TensorFile]:
-    """The weight files of a checkpoint folder; where both kinds are there, the safetensors.
+    """Open the weight files of a checkpoint folder; if it has both kinds, the safetensors.
 
     Raises:
-        UserError: there are none, one is missing or damaged, or a single file and an index contradict each other.
+        UserError: there are none, one is missing or damaged, or there are both a single file and an index.
     """
     for single, index in ((SINGLE, INDEX), (PICKLE, PICKLE_INDEX)):
         if (folder / single).is_file() or (folder / index).is_file():
             return {path: open_file(path, reference) for path in _listed(folder, single, index, reference)}
     others = sorted(path.name for pattern in ("*.bin", "*.safetensors", "*.pt*") for path in folder.glob(pattern))
-    hint = f" (it holds {first_few(others)})" if others else ""
+    hint = f" (it contains {first_few(others)})" if others else ""
     raise UserError(
         f"model '{reference}': no {SINGLE} and no {INDEX} in {folder}{hint}. Checkpoints are read from these files, as "
         f"save_pretrained writes them, or from {PICKLE} or {PICKLE_INDEX}."
@@ -164,8 +166,8 @@ def _listed(folder: Path, single: str, index: str, reference: str) -> list[Path]
         return [folder / single]
     if (folder / single).is_file():
         raise UserError(
-            f"model '{reference}': {folder} holds both {single} and {index}, and programs differ in which they read; "
-            "remove the one that is out of date"
+            f"model '{reference}': {folder} contains both {single} and {index}, and programs read different "
+            "ones; remove the outdated one"
         )
     try:
         content = json.loads((folder / index).read_text(encoding="utf-8"))
@@ -175,7 +177,8 @@ def _listed(folder: Path, single: str, index: str, reference: str) -> list[Path]
     lost = [name for name in names if not (folder / name).is_file()]
     if lost:
         raise UserError(
-            f"model '{reference}': {folder / index} names files that do not exist: {first_few(lost)}. Fetch them again."
+            f"model '{reference}': {folder / index} names files that do not exist: {first_few(lost)}. "
+            "Download them again."
         )
     return [folder / name for name in names]
 
@@ -183,34 +186,34 @@ def _listed(folder: Path, single: str, index: str, reference: str) -> list[Path]
 def _tensors_of(content: object, path: Path, reference: str) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict):
         raise UserError(
-            f"model '{reference}': {path} holds a {type(content).__name__}, not tensors by name. {CONVERT}."
+            f"model '{reference}': {path} contains a {type(content).__name__}, not tensors by name. {CONVERT}."
         )
     others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise UserError(
-            f"model '{reference}': {path} holds entries that are no tensors ({first_few(others)}): a training state, "
-            "not the weights alone. Take the file that save_pretrained wrote."
+            f"model '{reference}': {path} contains entries that are not tensors ({first_few(others)}): a training "
+            "state, not only weights. Use the file that save_pretrained wrote."
         )
     return {str(name): value.detach() for name, value in content.items()}
 
 
 def _wanted(error: pickle.UnpicklingError) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return f"Python objects ({found.group(1)})" if found else "Python objects"
+    match = re.search(r"GLOBAL (\S+)", str(error))
+    return f"Python objects ({match.group(1)})" if match else "Python objects"
 
 
 def _not_merged(reference: str, name: str, dtype: object) -> UserError:
-    return UserError(f"model '{reference}': tensor '{name}' is of dtype {dtype}, which is not merged")
+    return UserError(f"model '{reference}': tensor '{name}' has dtype {dtype}, which is not supported")
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor will be."""
+    """Shape and dtype of an output tensor."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     @property
     def nbytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return prod(self.shape) * self.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Digests of weights that do not depend on sharding, order or file format."""
+"""Digests of weights, independent of sharding, order and file format."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 from .background import Background
 
-HASHERS = 4  # threads: one hashes 0.5 to 2 GB/s, and the other ends of a merge are faster
+HASHERS = 4  # threads; one hashes 0.5 to 2 GB/s, which is slower than reading and merging
 
 
 class WeightsDigest:
     """SHA-256 over the lines "name dtype shape sha256(bytes)" of all tensors, sorted by name.
 
-    The bytes are those of the contiguous tensor in little-endian order.
+    The bytes are those of the contiguous tensor, little-endian.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class WeightsDigest:
 
     @classmethod
     def of(cls, tensors: Iterable[tuple[str, torch.Tensor]]) -> WeightsDigest:
-        """The digest of named tensors."""
+        """Return the digest of named tensors."""
         digest = cls()
         with Background(HASHERS) as hashing:
             for name, tensor in tensors:
@@ -32,38 +32,42 @@ class WeightsDigest:
         return digest
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Take in one tensor; each name once."""
+        """Add one tensor.
+
+        Raises:
+            ValueError: a tensor of that name was added before.
+        """
         self._expect(name)
         self.take(tensor, name)
 
     def _expect(self, name: str) -> None:
         if name in self._lines:
-            raise ValueError(f"the tensor '{name}' came twice")
+            raise ValueError(f"the tensor '{name}' was added twice")
         self._lines[name] = ""
 
     def take(self, tensor: torch.Tensor, name: str) -> None:
-        """As `add`, of a name that did not come before; several threads may call it at the same time."""
+        """As `add`, without the check that the name is new; several threads may call it at the same time."""
         dtype = str(tensor.dtype).removeprefix("torch.")
         shape = ",".join(map(str, tensor.shape))
         self._lines[name] = f"{name} {dtype} [{shape}] {tensor_digest(tensor)}"
 
     def watch(self, stream: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Pass a stream of named tensors on, taking in each."""
+        """Yield named tensors from a stream, adding each."""
         for name, tensor in stream:
             self.add(name, tensor)
             yield name, tensor
 
     @property
     def hex(self) -> str:
-        """The digest of what came so far, 64 hexadecimal digits."""
+        """The digest of the tensors added so far, 64 hexadecimal digits."""
         return hashlib.sha256("\n".join(self._lines[name] for name in sorted(self._lines)).encode()).hexdigest()
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:
-    """SHA-256 of a tensor's bytes."""
+    """Return the SHA-256 of a tensor's bytes."""
     return hashlib.sha256(bytes_of(tensor.detach().cpu().contiguous())).hexdigest()
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous tensor in the host's memory, not copied."""
+    """Return the bytes of a contiguous CPU tensor, not copied."""
     return tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -1,4 +1,7 @@
-"""Picks who runs a work: compiled kernels where they can, else plain torch operations; the bits are the same."""
+"""Dispatches tensor jobs to compiled kernels, or to the torch reference if no kernel supports them.
+
+Both give identical bits.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from ..numerics import reductions
 from .job import TensorJob
 from .reference import execute
 
+COMPILERS = {"cpu": "numba", "cuda": "triton"}  # by device type
+
 
 class Gram(NamedTuple):
     """A kernel for `reductions.gram_matrix`, and whether it can read a tensor."""
@@ -24,53 +29,58 @@ class Gram(NamedTuple):
 
 
 class SlowMergeWarning(UserWarning):
-    """Kernels cannot be compiled; plain torch operations serve."""
+    """Kernels cannot be compiled; plain torch operations replace them."""
 
 
 class Executor(NamedTuple):
-    """Kernels for one kind of device."""
+    """The kernels for one type of device."""
 
     can_run: Callable[[TensorJob], bool]
     run_all: Callable[[Sequence[TensorJob]], None]
-    gram: Gram | None = None  # where it has one of its own
+    gram: Gram | None = None  # None: the reference computes Gram matrices
 
 
-def run(works: Sequence[TensorJob]) -> None:
-    """Fill every work's `out`."""
-    left = list(works)
-    executor = executor_for(works[0].out.device.type) if works else None
+def run(jobs: Sequence[TensorJob]) -> None:
+    """Fill every job's `out`; all jobs are on one type of device."""
+    left = list(jobs)
+    executor = executor_for(jobs[0].out.device.type) if jobs else None
     if executor is not None:
-        ready = [executor.can_run(work) for work in works]
-        executor.run_all([work for work, can in zip(works, ready, strict=True) if can])
-        left = [work for work, can in zip(works, ready, strict=True) if not can]
-    for work in left:
-        work.out.copy_(execute(work.plan, work.inputs, base=work.base, seed=work.seed, name=work.name))
+        supported = [executor.can_run(job) for job in jobs]
+        executor.run_all([job for job, can in zip(jobs, supported, strict=True) if can])
+        left = [job for job, can in zip(jobs, supported, strict=True) if not can]
+    for job in left:
+        job.out.copy_(execute(job.plan, job.inputs, base=job.base, seed=job.seed, name=job.name))
 
 
 def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = None) -> np.ndarray:
-    """As `reductions.gram_matrix`, the same bits."""
+    """Return the bits of `reductions.gram_matrix`, by a kernel if there is one."""
     everything = tensors if base is None else (*tensors, base)
     executor = executor_for(tensors[0].device.type)
-    own = None if executor is None else executor.gram
-    if own is not None and all(own.can_read(x) for x in everything):
-        return own.matrix(tensors, base)
+    kernel = None if executor is None else executor.gram
+    if kernel is not None and all(kernel.can_read(x) for x in everything):
+        return kernel.matrix(tensors, base)
     return reductions.gram_matrix(tensors, base)
 
 
+def executor_name(device_type: str) -> str:
+    """Return what merges on a type of device: "numba", "triton", or "torch" if no kernels can be compiled."""
+    return COMPILERS[device_type] if executor_for(device_type) is not None else "torch"
+
+
 @lru_cache
-def executor_for(device: str) -> Executor | None:
-    """The kernels for a kind of device; None where there are none, or what they are made with is not installed."""
-    compiler = {"cpu": "numba", "cuda": "triton"}.get(device)
+def executor_for(device_type: str) -> Executor | None:
+    """Return the kernels for a type of device; None if there are none, or their compiler cannot be used."""
+    compiler = COMPILERS.get(device_type)
     if compiler is None or not find_spec(compiler):
         return None
     try:
-        if device == "cpu":
+        if device_type == "cpu":
             from .cpu.executor import can_run, gram_matrix, run_all, supported
 
             return Executor(can_run, run_all, Gram(supported, gram_matrix))
         from .gpu.executor import can_run, run_all
 
         return Executor(can_run, run_all)
-    except (ImportError, SystemError, AttributeError) as error:  # it is installed, but does not fit its neighbours
+    except (ImportError, SystemError, AttributeError) as error:  # installed, but incompatible with other packages
         warnings.warn(f"{compiler} cannot be used, so merging is slow: {error}", SlowMergeWarning, stacklevel=2)
         return None

@@ -1,6 +1,6 @@
 """Runs plans on whole tensors with plain torch operations: the reference that every other executor must equal.
 
-Arithmetic is float32 (float64 where an input is), each multiplication and each addition rounded on its own: no fused
+Arithmetic is float32 (float64 where an input is), each multiplication and each addition is rounded: no fused
 multiply-add, so that the bits are the same on every device and for every thread count.
 """
 
@@ -31,15 +31,15 @@ from ..numerics.top_k import kept_count, largest, rank_probabilities, ranks, win
 
 
 def working_dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:
-    """float64 when an input is float64, else float32."""
+    """Return float64 when an input is float64, else float32."""
     return torch.float64 if any(x.dtype == torch.float64 for x in inputs) else torch.float32
 
 
 def execute(plan: Plan, inputs: Sequence[torch.Tensor], *, base: int | None, seed: int, name: str) -> torch.Tensor:
-    """The merged tensor in the working dtype; `inputs` are equally shaped floating tensors of any dtypes.
+    """Return the merged tensor in the working dtype; `inputs` are floating tensors of one shape and any dtypes.
 
-    `base` is the base's place among the inputs; `seed` and `name` (the output tensor's checkpoint name) choose random
-    masks.
+    `base` is the index of the base among the inputs; `seed` and `name` (the output tensor's checkpoint name)
+    determine random masks.
     """
     dtype = working_dtype(inputs)
     if isinstance(plan, LinearCombination):
@@ -85,16 +85,16 @@ def _masked_sum(plan: MaskedSum, inputs: tuple[torch.Tensor, ...], base: int, se
         return inputs[base].clone()
     whole = [x - inputs[base] for x in others]
     kept = [
-        _mask(delta, rule.keep, mask_key(seed, name, position))
+        kept_elements(delta, rule.keep, mask_key(seed, name, position))
         for position, (delta, rule) in enumerate(zip(whole, plan.rules, strict=True))
     ]
     deltas = [_weighted(*parts) for parts in zip(whole, kept, plan.rules, strict=True)]
     weights = [rule.weight for rule in plan.rules]
     total = _ordered_sum(deltas)
     if plan.consensus:
-        # ParameterValues that are none pass on by way of the sign.
+        # NaN propagates through the sign.
         sign = torch.where(total >= 0, 1.0, torch.where(total < 0, -1.0, torch.nan)).to(total.dtype)
-        # Turned so that the elected sign is +, disagreeing elements are negative.
+        # Multiplied by the elected sign, elements that disagree are negative.
         turned = [delta * sign for delta in deltas]
         total = _ordered_sum([torch.where(delta > 0, delta, 0.0) for delta in turned])
         if plan.normalize:
@@ -117,19 +117,23 @@ def _ordered_sum(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _weighted(delta: torch.Tensor, mask: torch.Tensor, rule: SourceRule) -> torch.Tensor:
-    """The masked, rescaled and weighted task vector of one source."""
+    """Return the masked, rescaled and weighted task vector of one source."""
     if isinstance(rule.keep, KeepAll):
         return delta * rule.weight
-    factor = 1.0
-    if rule.rescale:
-        exponent = fixed_exponent(float(delta.abs().max()) if delta.numel() else 0.0)
-        if exponent != INFINITE:
-            kept = fixed_sum(torch.where(mask, delta, 0.0), exponent)
-            factor = l1_ratio(fixed_sum(delta, exponent), kept, exponent)
-    return torch.where(mask, delta * (factor * rule.weight), 0.0)
+    return torch.where(mask, delta * (rescale_factor(delta, mask, rule) * rule.weight), 0.0)
 
 
-def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:
+def rescale_factor(delta: torch.Tensor, mask: torch.Tensor, rule: SourceRule) -> float:
+    """Return the factor that gives the kept elements the L1 norm of the whole task vector; 1 without `rescale`."""
+    exponent = fixed_exponent(float(delta.abs().max()) if delta.numel() else 0.0) if rule.rescale else INFINITE
+    if exponent == INFINITE:
+        return 1.0
+    kept = fixed_sum(torch.where(mask, delta, 0.0), exponent)
+    return l1_ratio(fixed_sum(delta, exponent), kept, exponent)
+
+
+def kept_elements(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor:
+    """Return the boolean mask of the elements of a task vector that a keep rule keeps; `key` seeds random masks."""
     if isinstance(keep, KeepAll):
         return torch.ones(delta.shape, dtype=torch.bool, device=delta.device)
     if isinstance(keep, KeepLargest):
@@ -143,20 +147,20 @@ def _mask(delta: torch.Tensor, keep: Keep, key: tuple[int, int]) -> torch.Tensor
 
 
 def ranked_probability(delta: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
-    """The probability with which each element stays, float64; see `KeepRanked`."""
+    """Return the probability with which each element stays, float64; see `KeepRanked`."""
     length = delta.shape[1] if delta.dim() > 1 else delta.numel()
-    # One number per rank, from a table: no device computes it differently.
+    # A table with one value per rank, computed on the CPU: the same bits on every device.
     table = torch.from_numpy(rank_probabilities(length, density, epsilon))
     return table.to(delta.device)[ranks(delta)]
 
 
 def window_mask(delta: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
-    """Boolean mask of the elements that a `KeepWindow` keeps."""
+    """Return a boolean mask of the elements that a `KeepWindow` keeps."""
     count, dropped = window_counts(density, gamma, delta.numel())
     mask = largest(delta, dropped + count)
     return mask & ~largest(delta, dropped) if dropped else mask
 
 
 def largest_mask(delta: torch.Tensor, density: float) -> torch.Tensor:
-    """Boolean mask of the max(1, int(density * n)) elements of largest magnitude; among equals the lowest indices."""
+    """Return a mask of the max(1, int(density * n)) elements of largest magnitude; among equals the lowest indices."""
     return largest(delta, kept_count(density, delta.numel()))

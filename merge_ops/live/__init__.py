@@ -1,1 +1,1 @@
-"""A transformers model in memory whose weights candidates overwrite in place."""
+"""A transformers model in memory, whose weights are overwritten in place by each candidate."""

@@ -1,10 +1,10 @@
-"""One model over several devices: which module lies where, and accelerate's hooks, which carry activations across.
+"""Spreads one model over several devices, with accelerate's hooks moving activations between them.
 
-The map is accelerate's: module name -> device. It is not inferred by accelerate, whose balancing leaves room on the
-first devices for layers that wait in the host's memory: there are none here, and sources lie beside the tensors that
-are made of them, so that every byte out of balance counts as often as there are models.
+The device map has accelerate's form (module name -> device), but is not inferred by accelerate: its balancing reserves
+space on the first devices for layers offloaded to the host, of which there are none here. Balance matters, because the
+sources are kept on the device of the tensors merged from them, so an imbalance is multiplied by the number of models.
 
-Not run on several real GPUs yet: devices that the tests pretend refuse, as GPUs do, tensors of one another.
+Not yet run on several real GPUs; the tests emulate devices that reject each other's tensors, as GPUs do.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..bank.model_bank import ModelBank
 from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
 
-DeviceMap = Mapping[str, torch.device]  # modules, and parameters and buffers of modules that are split, by live name
+DeviceMap = Mapping[str, torch.device]  # names of modules, and of parameters and buffers of modules that are split
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Modules, parameters and buffers that lie on one device, by name; tensors that they share count once."""
+    """Modules, parameters and buffers (by name) that must be on one device; shared tensors count once in `nbytes`."""
 
     names: tuple[str, ...]
     nbytes: int
@@ -38,14 +38,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the tensors of a model lie: by checkpoint name, and the bytes on each device."""
+    """The device of each tensor of a model by checkpoint name, and the bytes on each device."""
 
     homes: Mapping[str, torch.device]
     nbytes: Mapping[torch.device, int]
 
 
 def places_of(plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], memory: Sequence[int]) -> Places:
-    """Where the live model of a plan will have its tensors; reads no weight.
+    """Return the devices of the tensors of a plan's live model, without reading weights.
 
     Raises:
         UserError: see `device_map`.
@@ -61,38 +61,40 @@ def places_of(plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device],
 
 
 def device_map(model: Any, devices: Sequence[torch.device], memory: Sequence[int]) -> DeviceMap:
-    """Runs of layers for the devices, in order; the fullest is as empty as can be, each measured by its `memory`.
+    """Return a device map that assigns consecutive layers to each device and minimizes the largest used share.
+
+    `memory` is the size of each device, in any unit.
 
     Raises:
-        UserError: transformers does not say which of the model's modules must stay whole, or there are fewer than
-            devices.
+        UserError: transformers does not declare which modules must stay whole, or there are more devices than parts.
     """
-    found = units(model)
-    if len(found) < len(devices):
+    parts = units(model)
+    if len(parts) < len(devices):
         raise UserError(
-            f"{type(model).__name__} has {len(found)} parts that must stay whole, fewer than the {len(devices)} "
+            f"{type(model).__name__} has {len(parts)} parts that must stay whole, fewer than the {len(devices)} "
             "devices of a worker; lower workers.gpus_per_worker"
         )
-    ends = partition([unit.nbytes for unit in found], memory)
+    ends = partition([unit.nbytes for unit in parts], memory)
     return {
         name: device
         for device, (start, end) in zip(devices, pairwise((0, *ends)), strict=True)
-        for unit in found[start:end]
+        for unit in parts[start:end]
         for name in unit.names
     }
 
 
 def partition(sizes: Sequence[int], memory: Sequence[int]) -> tuple[int, ...]:
-    """Where runs of `sizes` end, one run per memory and none empty; the largest share of a memory is the least.
+    """Split `sizes` into one non-empty run per entry of `memory`, minimizing the largest share of a memory.
 
-    Of equally good cuts the earliest. Exact, by dynamic programming in O(len(memory) * len(sizes)**2).
+    Return the end of each run; among equally good splits, the one with the earliest ends. Exact, by dynamic programming
+    in O(len(memory) * len(sizes)**2).
     """
     sums = (0, *accumulate(sizes))
     count = len(sizes)
-    # best[end]: the largest share with the runs so far ending there, and their ends.
+    # best[end]: the smallest possible largest share if the runs so far end there, and their ends.
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
     for k, room in enumerate(memory, start=1):
-        after = len(memory) - k  # runs still to come
+        after = len(memory) - k  # runs that follow
         last = (count,) if not after else range(k, count - after + 1)
         best = {
             end: min(
@@ -106,20 +108,20 @@ def partition(sizes: Sequence[int], memory: Sequence[int]) -> tuple[int, ...]:
 
 
 def units(model: Any) -> list[Unit]:
-    """What is not cut, in the order of use: all up to the first layer, the layers, the modules after them.
+    """Return the units that are not split, in the order of use: the start, each layer, each module after the layers.
 
-    With the embedding, on the device where inputs arrive, are also modules without parameters (rotary tables),
-    parameters of modules that are split, and what comes before the layers in a model of several parts. A module that
-    shares a parameter with an earlier one joins it.
+    The start is the embedding with modules that have no parameters (rotary tables), parameters and buffers of modules
+    that are split, and the parts of a multi-part model before the layers. A module that shares a tensor with an earlier
+    unit joins it.
 
     Raises:
-        UserError: transformers does not say which modules must stay whole.
+        UserError: transformers does not declare which modules must stay whole.
     """
     start, layers, rest = _parts(model)
     if not layers:
         raise UserError(
-            f"{type(model).__name__} cannot be spread over several devices: it does not say which of its modules must "
-            "stay whole (_no_split_modules), or has no list of them; use workers.gpus_per_worker: 1"
+            f"{type(model).__name__} cannot be spread over several devices: it does not declare which of its modules "
+            "must stay whole (_no_split_modules), or has no list of them; use workers.gpus_per_worker: 1"
         )
     owner: dict[int, int] = {}  # a tensor's unit, by its identity
     names: list[list[str]] = []
@@ -136,11 +138,11 @@ def units(model: Any) -> list[Unit]:
             if id(tensor) not in owner:
                 owner[id(tensor)] = at
                 nbytes[at] += tensor.nbytes
-    return [Unit(tuple(own), size) for own, size in zip(names, nbytes, strict=True)]
+    return [Unit(tuple(unit_names), size) for unit_names, size in zip(names, nbytes, strict=True)]
 
 
 def _parts(model: Any) -> tuple[list[str], list[str], list[str]]:
-    """Names of what is with the embedding, of the layers, and of what has parameters and comes after them."""
+    """Return the names in the start, of the layers, and of the modules with parameters after the layers."""
     whole = set(model._no_split_modules or ())
     embedding = model.get_input_embeddings()
     start: list[str] = []
@@ -148,8 +150,8 @@ def _parts(model: Any) -> tuple[list[str], list[str], list[str]]:
     rest: list[str] = []
 
     def visit(module: torch.nn.Module, prefix: str) -> None:
-        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-        start.extend(prefix + name for name, _ in own)
+        tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        start.extend(prefix + name for name, _ in tensors)
         for name, child in module.named_children():
             path = prefix + name
             blocks = list(child.children()) if isinstance(child, torch.nn.ModuleList) else []
@@ -167,7 +169,7 @@ def _parts(model: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def _tensors(model: Any, name: str) -> list[torch.Tensor]:
-    """Parameters and buffers of a module, or the one of that name."""
+    """Return the parameters and buffers of a module, or the parameter or buffer of that name."""
     parent, _, last = name.rpartition(".")
     holder = model.get_submodule(parent)
     if last in holder._modules:
@@ -177,7 +179,7 @@ def _tensors(model: Any, name: str) -> list[torch.Tensor]:
 
 
 def _homes(model: Any, where: DeviceMap) -> dict[str, torch.device]:
-    """The device of every checkpoint tensor. Live tensors that are fused or cut are of one layer, so on one device."""
+    """Return the device of every checkpoint tensor. Fused and split tensors are of one layer, so on one device."""
     grouped: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in model.state_dict().items():
         grouped.setdefault(group_of(name), {})[name] = tensor
@@ -193,23 +195,23 @@ def _homes(model: Any, where: DeviceMap) -> dict[str, torch.device]:
 
 
 def _device(name: str, where: DeviceMap) -> torch.device:
-    """The device of a live tensor: that of the module it is in."""
+    """Return the device of a live tensor, which is that of its module."""
     while name and name not in where:
         name = name.rpartition(".")[0]
     return where[name]
 
 
 def spread(model: Any, where: DeviceMap) -> Any:
-    """The model with its tensors moved to their devices; what a module is given follows it there.
+    """Move a model's tensors to their devices, and install hooks that move the inputs of each module to its device.
 
-    Outputs come back to the device of the inputs, keys and values stay with their layers.
+    Outputs are moved back to the device of the model's inputs; cached keys and values stay with their layers.
     """
-    from accelerate import dispatch_model  # merging alone does not need it
+    from accelerate import dispatch_model  # merging to disk does not need it
 
     for name, device in where.items():
         parent, _, last = name.rpartition(".")
         holder = model.get_submodule(parent)
-        if last in holder._parameters:  # hooks move what is in a module that they are on
+        if last in holder._parameters:  # hooks move only tensors inside the modules they are attached to
             holder._parameters[last] = torch.nn.Parameter(holder._parameters[last].to(device), requires_grad=False)
         elif last in holder._buffers:
             holder._buffers[last] = holder._buffers[last].to(device)

@@ -1,4 +1,4 @@
-"""One transformers model, built once, into whose storage candidates are written."""
+"""A transformers model that is built once; merged candidates are written into its storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ..architectures.meta_model import config_from, load_config, model_class
 from ..architectures.quiet_transformers import quiet_transformers
 from ..architectures.weight_views import View, checkpoint_views
 from ..bank.model_bank import ModelBank
-from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.weights_digest import WeightsDigest
 from ..merging.merge_tensors import merge_in_batches, torch_dtype
 from ..merging.plan_recipe import plan_merge
@@ -27,9 +26,9 @@ from .device_map import device_map, spread
 
 
 class LoadedWeights:
-    """What the live weights were made of: what holds for all tensors, and by name the task and the views' versions.
+    """Records which task and which tensor versions produced the live weights, to skip tensors that have not changed.
 
-    torch counts in a tensor's version how often it was changed in place, by others: kernels write below its notice.
+    `Tensor._version` counts in-place changes by torch operations; our kernels bypass it.
     """
 
     def __init__(self, conditions: Any = None) -> None:
@@ -38,18 +37,18 @@ class LoadedWeights:
 
     @staticmethod
     def conditions_of(plan: MergePlan) -> Any:
-        """What, beside its task, a tensor depends on."""
+        """Return everything except its task that a merged tensor depends on."""
         return without_numbers(plan.recipe), plan.recipe.seed if plan.method.random else None
 
     def holds(self, other: LoadedWeights, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> bool:
-        """Whether the tensor that `task` makes under the other's conditions is there already."""
+        """Whether the tensor that `task` produces under the conditions of `other` is already in place."""
         if self._conditions is None or self._conditions != other._conditions:
             return False
         known = self._tasks.get(task.name)
         return known is not None and known == (task, _versions(views[task.name]))
 
     def note(self, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> None:
-        """Remember a tensor that is there now."""
+        """Record the tensor that a task has produced."""
         self._tasks[task.name] = task, _versions(views[task.name])
 
 
@@ -58,13 +57,13 @@ def _versions(views: tuple[View, ...]) -> tuple[int, ...]:
 
 
 class LiveModel:
-    """The model that candidates are scored in.
+    """The model that candidates are scored with.
 
-    `load` writes a recipe's merged tensors into the model's own storage: no reallocation, and the same `model` object
-    as long as recipes agree in depth and output dtype. It is rebuilt only when they do not.
+    `load` writes a recipe's merged tensors into the existing storage of `model`, without reallocation. The model is
+    rebuilt only if a recipe gives another configuration (such as another depth or dtype).
 
-    With several `devices` its layers are shared out over them (`placement.py`), and every tensor is merged where it
-    lies; `memory` is what each offers, in any unit, unset the same. The bank's device is the first.
+    With several `devices`, the first of which is the bank's, the layers are spread over them (`device_map.py`), and
+    every tensor is merged on its device. `memory` is the size of each, in any unit (default: all equal).
     """
 
     def __init__(
@@ -80,28 +79,37 @@ class LiveModel:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The live model, in evaluation mode; there is none before the first `load`."""
+        """The live model, in evaluation mode.
+
+        Raises:
+            RuntimeError: no recipe has been loaded yet.
+        """
         if self._model is None:
             raise RuntimeError("no recipe has been loaded yet: call load(recipe) first")
         return self._model
 
+    @property
+    def views(self) -> Mapping[str, tuple[View, ...]]:
+        """The storage of every merged tensor in the live model, by checkpoint name."""
+        return self._views
+
     @torch.no_grad()
     def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> None:
-        """Write a candidate into the model; `digest`, where given, takes in its weights.
+        """Merge a recipe into the model, and add its weights to `digest` if given.
 
-        Tensors that the recipe makes of the same inputs by the same numbers as the one before are not written again.
+        Without `digest`, tensors with the same inputs and parameter values as in the previous recipe are skipped.
 
         Raises:
-            UserError: the sources do not fit the recipe.
-            MergeError: a method's numbers define no tensor.
+            UserError: the sources are not compatible with each other or with the recipe.
+            MergeError: the parameter values define no tensor.
         """
         plan = plan_merge(recipe, self.bank)
         self._build(plan)
         missing = set(self._views) - {task.name for task in plan.tasks}
         if missing:
-            raise RuntimeError(f"the merge gives no tensor for {sorted(missing)[:5]} of the live model")
+            raise RuntimeError(f"the merge has no tensor for {sorted(missing)[:5]} of the live model")
         before, now = self._written, LoadedWeights(LoadedWeights.conditions_of(plan))
-        self._written = LoadedWeights()  # nothing is known of the weights if this fails
+        self._written = LoadedWeights()  # if merging fails, the weights are in an unknown state
         changed = [task for task in plan.tasks if digest is not None or not before.holds(now, task, self._views)]
         for bank, tasks in self._by_device(changed):
             for name, tensor in merge_in_batches(plan, tasks, bank, self._target):
@@ -115,7 +123,7 @@ class LiveModel:
         self._written = now
 
     def _by_device(self, tasks: Sequence[TensorTask]) -> Iterator[tuple[ModelBank, Iterable[TensorTask]]]:
-        """The tasks whose tensors lie on one device, with the bank of that device."""
+        """Group tasks by the device of their tensors, and yield them with the bank of that device."""
         if len(self.devices) == 1:
             yield self.bank, tasks
             return
@@ -123,10 +131,10 @@ class LiveModel:
         for task in tasks:
             views = self._views[task.name]
             groups.setdefault(views[0].target.device if views else self.bank.device, []).append(task)
-        yield from ((self.bank.on(device), own) for device, own in groups.items())
+        yield from ((self.bank.on(device), group) for device, group in groups.items())
 
     def _target(self, name: str) -> torch.Tensor | None:
-        """Where a tensor can be written as a whole."""
+        """Return the live tensor that a merged tensor can be written to directly, or None."""
         views = self._views[name]
         whole = len(views) == 1 and views[0].rows == slice(None) and views[0].target.is_contiguous()
         return views[0].target if whole else None
@@ -134,23 +142,23 @@ class LiveModel:
     def _build(self, plan: MergePlan) -> None:
         donor = self.bank[plan.donor]
         config = merged_config(plan, self.bank)
-        # Not the donor's name: models that differ in weights alone share one live model.
-        said = {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
-        key = json.dumps([said, donor.architecture.ties], sort_keys=True)
+        # Without the donor's name: models that differ only in weights share one live model.
+        compared = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
+        key = json.dumps([compared, donor.architecture.ties], sort_keys=True)
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32
         hooked = self._model is not None and len(self.devices) > 1
-        self._model, self._views, self._built_for = None, {}, None  # frees the old one first
+        self._model, self._views, self._built_for = None, {}, None  # frees the old model first
         self._written = LoadedWeights()
         if hooked:
-            gc.collect()  # hooks and their modules refer to each other
+            gc.collect()  # hooks and modules form reference cycles
         with quiet_transformers():
-            if isinstance(donor, Checkpoint) and _without_dtype(config) == _without_dtype(donor.config):
+            if donor.on_disk and _without_dtype(config) == _without_dtype(donor.config):
                 trust = self.bank.trust_remote_code
                 loader = model_class(load_config(donor.folder, plan.donor, trust_remote_code=trust))
                 model = loader.from_pretrained(donor.folder, dtype=dtype, trust_remote_code=trust)
-                # What loading remembers of this folder's names would bring those back; ours are the canonical ones.
+                # Otherwise, views would use the names in the folder's files instead of canonical ones.
                 vars(model).pop("_weight_conversions", None)
             else:
                 settings = config_from(config, donor.folder, trust_remote_code=self.bank.trust_remote_code)
@@ -172,8 +180,8 @@ def _without_dtype(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _empty_model(settings: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
-    # In this dtype from the start: casting a built model would round its rotary tables.
+    # Built in this dtype, because casting a built model would round its rotary tables.
     with no_init_weights():
         model = model_class(settings).from_config(settings, dtype=dtype, trust_remote_code=trust_remote_code)
-    model.tie_weights()  # part of the initialization that was left out
+    model.tie_weights()  # is part of the skipped initialization
     return model

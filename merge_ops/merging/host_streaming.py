@@ -1,7 +1,7 @@
-"""Sources in the host's memory on their way to the device: copied ahead of use, on a stream beside the work's.
+"""Copies source tensors from the host's memory to the device ahead of their use, on a CUDA stream of its own.
 
-Two buffers take turns: while one is read, the other is filled. So no more than two groups of tensors are ever on the
-device, whatever the model. What is given out is valid until the next is asked for.
+Two buffers alternate: while one is read, the other is filled. So at most two groups of tensors are on the device,
+whatever the size of the model. A yielded group is valid until the next one is requested.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from ..bank.model_bank import ModelBank
 from ..planning.merge_plan import TensorTask
 
 BUFFERS = 2
-TOGETHER = 1 << 24  # elements of the first inputs of the tasks whose tensors are copied together
+GROUP_ELEMENTS = 1 << 24  # elements of the tasks' first inputs in a group that is copied together
 ALIGNMENT = 512  # bytes
 
 
 def staged(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[tuple[TensorTask, bool]]:
-    """Yields every task when its sources are where they are worked on, and whether it must be merged before the next.
+    """Yield (task, whether it must be merged before the next is requested), with the task's sources on the device.
 
-    Where the bank streams, `bank.tensor` answers with copies that stay until that next one is asked for.
+    If the bank streams from the host's memory, `bank.tensor` returns copies that are valid until the next group.
     """
-    if not bank.streams:
+    if not bank.tensors.streams:
         yield from ((task, False) for task in tasks)
         return
     groups = list(_groups(tasks, bank))
-    keys = [list({key for task in group for key in task.inputs if bank.stored(key)}) for group in groups]
-    tensors = ([bank.host(key) for key in own] for own in keys)
-    for group, own, copies in zip(groups, keys, streamed(tensors, bank.device), strict=True):
-        with bank.staging(dict(zip(own, copies, strict=True))):
+    keys = [list({key for task in group for key in task.inputs if bank.tensors.mapped(key)}) for group in groups]
+    tensors = ([bank.tensors.host(key) for key in group_keys] for group_keys in keys)
+    for group, group_keys, copies in zip(groups, keys, streamed(tensors, bank.device), strict=True):
+        with bank.tensors.staging(dict(zip(group_keys, copies, strict=True))):
             yield from ((task, task is group[-1]) for task in group)
 
 
@@ -40,8 +40,8 @@ def _groups(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[list[Tenso
     size = 0
     for task in tasks:
         group.append(task)
-        size += sum(bank.host(key).numel() for key in task.inputs[:1] if bank.stored(key))
-        if size >= TOGETHER:
+        size += sum(bank.tensors.host(key).numel() for key in task.inputs[:1] if bank.tensors.mapped(key))
+        if size >= GROUP_ELEMENTS:
             yield group
             group, size = [], 0
     if group:
@@ -51,7 +51,7 @@ def _groups(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[list[Tenso
 def streamed(
     groups: Iterable[Sequence[torch.Tensor]], device: torch.device
 ) -> Generator[tuple[torch.Tensor, ...], None, None]:
-    """Copies of each group's tensors on the device; valid until the next are asked for."""
+    """Yield copies of each group's tensors on the device, valid until the next group is requested."""
     lane = _Lane(device)
     free = deque(_Buffer(lane) for _ in range(BUFFERS))
     filled: deque[tuple[_Buffer, tuple[torch.Tensor, ...]]] = deque()
@@ -76,33 +76,33 @@ def streamed(
 
 
 class _Lane:
-    """The stream of copies and the stream of work; on the CPU there is one thread, which needs neither."""
+    """The CUDA stream for copies, synchronized with the current (compute) stream; without effect on the CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @property
-    def _work(self) -> torch.cuda.Stream:
+    def _compute(self) -> torch.cuda.Stream:
         return torch.cuda.current_stream(self.device)
 
     def mark(self) -> torch.Event | None:
-        """An event: all work so far is done."""
-        return None if self.copies is None else self._work.record_event()
+        """Record an event that completes when all computation so far is done."""
+        return None if self.copies is None else self._compute.record_event()
 
     def wait_for(self, event: torch.Event | None) -> None:
-        """TensorJob waits for a copy."""
+        """Let the computation wait for a copy."""
         if event is not None:
-            self._work.wait_event(event)
+            self._compute.wait_event(event)
 
     def finish(self) -> None:
-        """Buffers may be given back: what comes after waits for the copies under way."""
+        """Let later computation wait for pending copies, so that buffers can be freed."""
         if self.copies is not None:
-            self._work.wait_stream(self.copies)
+            self._compute.wait_stream(self.copies)
 
 
 class _Buffer:
-    """Memory on the device for one group, as large as the largest so far."""
+    """Device memory for one group of tensors; it grows to the largest group so far."""
 
     def __init__(self, lane: _Lane) -> None:
         self._lane = lane
@@ -111,10 +111,10 @@ class _Buffer:
         self.consumed: torch.Event | None = None
 
     def fill(self, group: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Begin to copy tensors, once what was here before has been consumed."""
+        """Start copying tensors into the buffer, after its previous content has been consumed."""
         sizes = [-(-x.nbytes // ALIGNMENT) * ALIGNMENT for x in group]
         if sum(sizes) > len(self._memory):
-            # Freed and allocated in the order of the work's stream, which may still write to the memory that comes.
+            # Memory is freed and reused in the order of the compute stream, which may still write to the new block.
             self._memory = torch.empty(sum(sizes), dtype=torch.uint8, device=self._lane.device)
             self.consumed = self._lane.mark()
         tensors, start = [], 0

@@ -1,4 +1,4 @@
-"""Intermediate merges as sources: merged tensor by tensor when asked for, nothing on disk."""
+"""Intermediate merges as sources: their tensors are merged on access, and nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ import torch
 from ..architectures.architecture import Architecture
 from ..bank.model_bank import ModelBank
 from ..checkpoints.source import ModelSource, TensorEntry
-from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
 from ..planning.plan import plan_resolved
 from ..recipes.recipe import Recipe
+from ..vocabulary.chat_template import output_template
+from ..vocabulary.output_tokenizer import vocabulary_tokenizer, write_tokenizer
 from ..vocabulary.output_vocabulary import tokenizer_model
+from ..vocabulary.token_ids import generation_config
 from .merge_tensors import merge_task, output_spec
 
 
 class MergedSource(ModelSource):
-    """A recipe's output as a source, with the interface of a `Checkpoint`; folder and tokenizer are its donor's.
+    """The output of a recipe as a source of another one; `folder` is that of its donor.
 
-    A tensor is merged each time another one is asked for in between: every intermediate holds the tensor that it made
-    last, beside those of the batch that is being merged. Reading one for its statistics and then for the merge costs
-    one merge; a layer that is stacked twice costs two.
+    Only the last merged tensor is cached. So reading a tensor for statistics and then for the merge costs one merge,
+    but a layer that is stacked twice costs two.
     """
 
     def __init__(self, reference: str, recipe: Recipe, bank: ModelBank) -> None:
-        """Plan the recipe over models that the bank has open.
+        """Plan the recipe; the bank has its models open.
 
         Raises:
-            UserError: the sources do not fit each other or the recipe.
+            UserError: the sources are not compatible with each other or with the recipe.
         """
         self.reference, self.bank = reference, bank
         self.plan = plan_resolved(recipe, recipe, bank)
@@ -47,48 +48,74 @@ class MergedSource(ModelSource):
         self._last: tuple[str, torch.Tensor] | None = None
 
     def _read_config(self) -> dict[str, Any]:
-        """The config.json that the output would have."""
         return merged_config(self.plan, self.bank)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The merged tensor of that canonical name, on its home device. Not to be written to."""
+        """Return the merged tensor of a canonical name, on its home device. It must not be written to."""
         if self._last is None or self._last[0] != name:
             self._last = name, merge_task(self.plan, self._tasks[name], self.bank.at_home(name))
         return self._last[1]
 
     def _tokenizer_digest(self) -> str | None:
-        """That of the model whose tokenizer the output has; a vocabulary of its own has that of its tokens."""
         vocabulary = self.plan.vocabulary
         if vocabulary is not None and vocabulary.extended:
             return vocabulary.digest
-        return self.bank[tokenizer_model(self.plan.recipe)].tokenizer_digest
+        return self._tokenizer_source.tokenizer_digest
 
     def _vocabularies(self) -> Mapping[str, str]:
-        """Those of the model whose tokenizer the output has; see `Checkpoint.vocabularies`."""
         vocabulary = self.plan.vocabulary
         if vocabulary is None or not vocabulary.extended:
-            return self.bank[tokenizer_model(self.plan.recipe)].vocabularies
+            return self._tokenizer_source.vocabularies
         pairs = sorted(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
         return {"tokenizer.json": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()}
 
+    def tokenizer(self) -> Any:
+        """Return a copy of the output's tokenizer; see `ModelSource.tokenizer`."""
+        return vocabulary_tokenizer(self.plan.recipe, self.bank)
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write the output's tokenizer and chat template into `folder`."""
+        write_tokenizer(self.plan.recipe, self.bank, folder)
+
     @property
-    def merged_from(self) -> MergePlan:
-        """The plan that it is merged by."""
-        return self.plan
+    def chat_template(self) -> str | None:
+        """The output's chat template, or None."""
+        return output_template(self.plan.recipe, self.bank)
+
+    @property
+    def generation_config(self) -> dict[str, Any] | None:
+        """The generation_config.json that the output would have, or None."""
+        return generation_config(self.plan.donor, self.plan.vocabulary, self.bank)
+
+    @property
+    def on_disk(self) -> bool:
+        """False: tensors are merged each time."""
+        return False
+
+    @property
+    def mapped(self) -> bool:
+        """False: tensors are computed."""
+        return False
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """None of its own: the bank has its models too."""
+        """None: its models are in the bank too."""
         return ()
 
     def _sampled_digest(self) -> str:
-        """What `weights_digest` is: nothing is cheaper here."""
+        """Return `weights_digest`: every tensor has to be merged anyway."""
         return self.weights_digest
+
+    @property
+    def _tokenizer_source(self) -> ModelSource:
+        return self.bank[tokenizer_model(self.plan.recipe)]
 
     def _architecture(self) -> Architecture:
         if {**self.config, "dtype": None} == {**self.donor.config, "dtype": None}:
             return self.donor.architecture
-        from ..architectures.meta_model import architecture_from  # seconds, of which most merges have no need
+        from ..architectures.meta_model import (
+            architecture_from,
+        )  # takes seconds to import, and most merges do not need it
 
         return architecture_from(
             self.config, self.folder, self.reference, trust_remote_code=self.bank.trust_remote_code
@@ -96,10 +123,12 @@ class MergedSource(ModelSource):
 
 
 def with_intermediates(recipe: Recipe, bank: ModelBank) -> Recipe:
-    """The recipe without intermediates: the bank has them open, under references that name their digests.
+    """Open the intermediates of a recipe in the bank, and return the recipe with references to them.
+
+    The references contain the digests of the intermediates.
 
     Raises:
-        UserError: the sources of one do not fit each other or its recipe.
+        UserError: the sources of an intermediate are not compatible with each other or with its recipe.
     """
     references: dict[str, str] = {}
     for name, part in recipe.intermediates:

@@ -1,4 +1,4 @@
-"""From a recipe to merged tensors, one alive at a time: the one place that casts, seeds and names them in errors."""
+"""Turns the tasks of a merge plan into jobs for the executors, and yields the merged tensors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import reduce
 
 import torch
 
+from ..bank.input_statistics import InputStatistics
 from ..bank.model_bank import ModelBank, cast_input
 from ..checkpoints.weight_files import TensorSpec
 from ..executors.dispatch import run
@@ -17,24 +18,23 @@ from ..planning.merge_plan import MergePlan, TensorTask
 from ..vocabulary.embedding_rows import rebuilt_keys
 from .host_streaming import staged
 
-BATCH = 1 << 26  # elements that are merged together
-MADE = 1 << 27  # bytes that are taken for them, beside what stays
-DEVICE_BATCH = 1 << 28  # on other devices than the CPU, where a launch costs more
+BATCH_ELEMENTS = 1 << 26  # output elements merged in one batch on the CPU
+BATCH_BYTES = 1 << 27  # bytes of temporary tensors of a batch on the CPU
+DEVICE_BATCH_ELEMENTS = 1 << 28  # on other devices, where a kernel launch costs more
 
 
 class MergeError(RuntimeError):
-    """A tensor could not be merged with the recipe's numbers; the message names it."""
+    """A tensor cannot be merged with the recipe's parameter values; the message names it."""
 
 
 def materialize_plan(plan: MergePlan, bank: ModelBank) -> Iterator[tuple[str, torch.Tensor]]:
-    """Merge a recipe: yields (canonical checkpoint name, tensor in the output dtype on its home device), by name.
+    """Yield (canonical checkpoint name, merged tensor in the output dtype on its home device), sorted by name.
 
-    The output dtype is the recipe's out_dtype, else its dtype, else what the inputs promote to. Inputs are cast to the
-    recipe's dtype first, as in mergekit; the arithmetic is float32 (float64 where an input is).
+    The output dtype is the recipe's out_dtype, else its dtype, else the promoted dtype of the inputs. Inputs are cast
+    to the recipe's dtype first, as in mergekit; the arithmetic is float32 (float64 if an input is).
 
     Raises:
-        UserError: the sources do not fit the recipe.
-        MergeError: a method's numbers define no tensor.
+        MergeError: the parameter values define no tensor.
     """
     for task in plan.tasks:
         yield task.name, merge_task(plan, task, bank.at_home(task.name))
@@ -42,16 +42,16 @@ def materialize_plan(plan: MergePlan, bank: ModelBank) -> Iterator[tuple[str, to
 
 @torch.no_grad()
 def merge_task(plan: MergePlan, task: TensorTask, bank: ModelBank) -> torch.Tensor:
-    """One output tensor of a plan.
+    """Merge one output tensor of a plan.
 
     Raises:
-        MergeError: the method's numbers define no tensor; the message names it.
+        MergeError: the parameter values define no tensor.
     """
-    work = prepare(plan, task, bank)
-    if isinstance(work, TensorJob):
-        run([work])
-        return work.out
-    return work
+    job = job_of(plan, task, bank)
+    if isinstance(job, torch.Tensor):
+        return job
+    run([job])
+    return job.out
 
 
 @torch.no_grad()
@@ -61,43 +61,47 @@ def merge_in_batches(
     bank: ModelBank,
     target: Callable[[str], torch.Tensor | None],
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Merge tensors, small ones together; each into `target(name)` where that has the output's dtype, else a new one.
+    """Yield merged tensors by name, merging small ones in batches.
 
-    A tensor is valid until the next is asked for.
+    A tensor is written to `target(name)` if that has the output's dtype, else to a new tensor. It is valid until the
+    next one is requested.
 
     Raises:
-        MergeError: the method's numbers define no tensor; the message names it.
+        MergeError: the parameter values define no tensor.
     """
     batch: dict[str, TensorJob] = {}
-    size = made = 0
-    limit, most = (BATCH, MADE) if bank.device.type == "cpu" else (DEVICE_BATCH, math.inf)
+    elements = temporary = 0
+    on_cpu = bank.device.type == "cpu"
+    most_elements, most_temporary = (BATCH_ELEMENTS, BATCH_BYTES) if on_cpu else (DEVICE_BATCH_ELEMENTS, math.inf)
     for task, at_once in staged(tasks, bank):
-        work = prepare(plan, task, bank, target(task.name))
-        if isinstance(work, TensorJob):
-            batch[task.name] = work
-            size += work.out.numel()
-            made += work.made
+        job = job_of(plan, task, bank, target(task.name))
+        if isinstance(job, torch.Tensor):
+            yield task.name, job
         else:
-            yield task.name, work
-        if at_once or size >= limit or made >= most:
+            batch[task.name] = job
+            elements += job.out.numel()
+            temporary += job.temporary_bytes
+        if at_once or elements >= most_elements or temporary >= most_temporary:
             yield from _run(batch)
-            size = made = 0
+            elements = temporary = 0
     yield from _run(batch)
 
 
 def _run(batch: dict[str, TensorJob]) -> Iterator[tuple[str, torch.Tensor]]:
     run(list(batch.values()))
-    yield from ((name, work.out) for name, work in batch.items())
+    yield from ((name, job.out) for name, job in batch.items())
     batch.clear()
 
 
-def prepare(
+def job_of(
     plan: MergePlan, task: TensorTask, bank: ModelBank, target: torch.Tensor | None = None
 ) -> TensorJob | torch.Tensor:
-    """The work of merging one output tensor, into `target` where its dtype is the output's; or a tensor taken as it is.
+    """Return the job that merges one output tensor, or the tensor itself if there is nothing to merge.
+
+    The job writes into `target` if that has the output's dtype, else into a new tensor.
 
     Raises:
-        MergeError: the method's numbers define no tensor, or inputs that cannot be merged differ; the message names it.
+        MergeError: the parameter values define no tensor, or inputs that cannot be merged differ.
     """
     recipe = plan.recipe
     working, out = torch_dtype(recipe.dtype), torch_dtype(recipe.out_dtype or recipe.dtype)
@@ -110,31 +114,34 @@ def prepare(
     dtype = out or reduce(torch.promote_types, (x.dtype for x in stored))
     if task.copied:
         return stored[0].to(dtype)
-    base = task.numbers.base
-    try:
-        method_plan: Plan = plan.method.plan(task.numbers, bank.statistics(keys, base, working))
-    except PlanError as error:
-        raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
+    method_plan = _method_plan(plan, task, bank.statistics(keys, task.numbers.base, working))
     inputs = tuple(cast_input(x, working) for x in stored)
-    made = sum(x.nbytes for key, x in zip(keys, inputs, strict=True) if not bank.holds(key, x))
+    temporary = sum(x.nbytes for key, x in zip(keys, inputs, strict=True) if not bank.tensors.holds(key, x))
     if target is None or target.dtype != dtype:
         target = torch.empty(stored[0].shape, dtype=dtype, device=stored[0].device)
-        made += target.nbytes
+        temporary += target.nbytes
     return TensorJob(
         plan=method_plan,
         inputs=inputs,
         out=target,
-        base=base,
+        base=task.numbers.base,
         seed=recipe.seed,
         name=task.name,
-        repeated=bank.keep_deltas,
+        repeated=bank.residency.keep_deltas,
         remember=lambda places, name, make: bank.remember((tuple(keys[i] for i in places), working, name), make),
-        made=made,
+        temporary_bytes=temporary,
     )
 
 
+def _method_plan(plan: MergePlan, task: TensorTask, statistics: InputStatistics) -> Plan:
+    try:
+        return plan.method.plan(task.numbers, statistics)
+    except PlanError as error:
+        raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
+
+
 def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> TensorSpec:
-    """Shape and dtype of one output tensor, before it is made."""
+    """Return shape and dtype of an output tensor without merging it."""
     entries = [bank[model].entries[name] for model, name in task.inputs]
     model, name = task.inputs[0]
     shape, dtype = entries[0].shape, entries[0].dtype
@@ -149,10 +156,10 @@ def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> TensorSpe
 def _same(tensors: Sequence[torch.Tensor], task: TensorTask) -> torch.Tensor:
     if any(not torch.equal(tensors[0], other) for other in tensors[1:]):
         models = ", ".join(f"'{model}'" for model, _ in task.inputs)
-        raise MergeError(f"tensor '{task.name}' holds no floating-point numbers and differs between {models}")
+        raise MergeError(f"tensor '{task.name}' is not of a floating-point dtype and differs between {models}")
     return tensors[0]
 
 
 def torch_dtype(name: str | None) -> torch.dtype | None:
-    """The torch dtype of a recipe's dtype name."""
+    """Return the torch dtype of a dtype name in a recipe; None for None."""
     return None if name is None else getattr(torch, name)

@@ -1,9 +1,8 @@
-"""Plans of recipes, with their intermediates opened as sources first."""
+"""Planning and merging of whole recipes: their intermediates are opened as sources first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,22 +18,21 @@ from .merge_tensors import materialize_plan
 
 
 def plan_merge(recipe: Recipe, bank: ModelBank) -> MergePlan:
-    """The plan of a recipe over models that the bank has open.
+    """Plan a recipe whose models are open in the bank.
 
     Raises:
-        UserError: the sources do not fit each other or the recipe; everything that differs is listed.
+        UserError: the sources are not compatible with each other or with the recipe; all differences are listed.
     """
     return plan_resolved(recipe, with_intermediates(recipe, bank), bank)
 
 
 def output_tokenizer(recipe: Recipe, bank: ModelBank) -> Any:
-    """The output's tokenizer; see `vocabulary.output_tokenizer`."""
+    """Return the output's tokenizer, as `from_pretrained` would load it from the written folder.
+
+    Raises:
+        UserError: a source's tokenizer is missing or cannot be loaded.
+    """
     return tokenizers.output_tokenizer(with_intermediates(recipe, bank), bank)
-
-
-def tokenizer_folder(recipe: Recipe, bank: ModelBank) -> Path:
-    """The folder whose tokenizer a recipe's output starts from."""
-    return tokenizers.tokenizer_folder(with_intermediates(recipe, bank), bank)
 
 
 def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:
@@ -43,5 +41,10 @@ def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:
 
 
 def materialize(recipe: Recipe | MergePlan, bank: ModelBank) -> Iterator[tuple[str, torch.Tensor]]:
-    """Merge a recipe: yields (canonical checkpoint name, tensor in the output dtype on its home device), by name."""
+    """Yield the merged tensors of a recipe or plan by name; see `materialize_plan`.
+
+    Raises:
+        UserError: see `plan_merge`.
+        MergeError: the parameter values define no tensor.
+    """
     yield from materialize_plan(recipe if isinstance(recipe, MergePlan) else plan_merge(recipe, bank), bank)

@@ -1,7 +1,7 @@
 """The merge methods: one file per method or family, registered by being in this folder.
 
-A file declares `METHODS`, a tuple of `MergeMethod`. Nothing else needs to be edited to add one. Files without it help
-the others.
+A file declares `METHODS`, a tuple of `MergeMethod`. Nothing else needs to be edited to add one. Code that methods share
+is in base/.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ METHODS: dict[str, MergeMethod] = _discover()
 
 
 def get_method(name: str) -> MergeMethod:
-    """The method of that name.
+    """Return the method of that name.
 
     Raises:
-        UserError: there is none; the message names the nearest.
+        UserError: no method has that name; the message suggests the nearest.
     """
     if name not in METHODS:
         raise UserError(unknown("merge method", name, METHODS))

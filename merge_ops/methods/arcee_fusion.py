@@ -11,7 +11,7 @@ from .base.plans import Custom
 FLOOR = 1e-8  # added to probabilities
 
 
-def plan(_numbers: ParameterValues, _stats: Statistics) -> Custom:
+def plan(_values: ParameterValues, _stats: Statistics) -> Custom:
     """Out = base + (x - base) [importance >= median + 1.5 (Q3 - Q1)].
 
     importance = |x - base| * KL(softmax(x) || softmax(base)) per row of the last dimension. Quantiles are elements of

@@ -13,20 +13,19 @@ from .base.plans import Custom
 from .base.spectral import SCALE
 
 
-def plan(numbers: ParameterValues, _stats: Statistics) -> Custom:
+def plan(values: ParameterValues, _stats: Statistics) -> Custom:
     """Out = base + lambda * [sum_i m_i >= agreement] * T, with T = sum_i T_i and m_i = [|T_i| > threshold |T - T_i|].
 
     m_i is task i's TALL mask: where its own change outweighs what the others add (paper, equations for TALL-masks and
     the consensus mask). Agreement 1 drops what no task needs ("catastrophic"), 2 also what one alone does ("selfish").
     Unlike in the paper, one threshold holds for all tasks instead of one per task tuned on validation data.
     """
-    values = numbers.tensor
-    agreement = int(values["agreement"])
-    if agreement > len(numbers.others):
+    agreement = int(values.tensor["agreement"])
+    if agreement > len(values.others):
         raise PlanError(
-            f"agreement must be at most the number of task vectors, {len(numbers.others)}, but is {agreement}"
+            f"agreement must be at most the number of task vectors, {len(values.others)}, but is {agreement}"
         )
-    threshold, scale = float(values["threshold"]), merged_scale(numbers)
+    threshold, scale = float(values.tensor["threshold"]), merged_scale(values)
     merge = partial(_merge, threshold=threshold, agreement=agreement, scale=scale)
     return Custom(merge, "consensus", (threshold, float(agreement), scale))
 

@@ -10,13 +10,13 @@ from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Sco
 from .base.plans import LinearCombination
 
 
-def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination:
+def plan(values: ParameterValues, stats: Statistics) -> LinearCombination:
     """Out = mean norm * m, m the point of the unit sphere with sum_i log_m(u_i) = 0, u_i = x_i / |x_i|.
 
     The iteration m <- exp_m(mean_i log_m(u_i)) runs on the coefficients of m over the u_i: every inner product that it
     needs is in the Gram matrix. All models count alike, as in mergekit (the paper has weights).
     """
-    tolerance = float(numbers.tensor["tol"])
+    tolerance = float(values.tensor["tol"])
     gram = stats.gram()
     norms = np.sqrt(np.diag(gram))
     valid = norms > tolerance
@@ -24,7 +24,7 @@ def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination:
         return LinearCombination((0.0,) * len(norms))
     safe = np.where(valid, norms, 1.0)
     units = gram / np.outer(safe, safe)
-    mean = _mean(units, valid, int(numbers.tensor["max_iter"]), tolerance)
+    mean = _mean(units, valid, int(values.tensor["max_iter"]), tolerance)
     return LinearCombination(tuple(float(c) for c in mean / safe * norms.mean()))
 
 

@@ -6,10 +6,10 @@ from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Pla
 from .base.plans import LinearCombination
 
 
-def plan(numbers: ParameterValues, _stats: Statistics) -> LinearCombination:
+def plan(values: ParameterValues, _stats: Statistics) -> LinearCombination:
     """Out = sum_i w_i x_i, divided by sum_i w_i with `normalize`."""
-    weights = [float(values["weight"]) for values in numbers.inputs]
-    total = sum(weights) if numbers.tensor["normalize"] else 1.0
+    weights = [float(model["weight"]) for model in values.inputs]
+    total = sum(weights) if values.tensor["normalize"] else 1.0
     if total == 0.0:
         raise PlanError(f"with normalize: true the weights must not sum to 0, but are {weights}")
     return LinearCombination(tuple(weight / total for weight in weights))

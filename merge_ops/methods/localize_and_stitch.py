@@ -8,16 +8,16 @@ from .base.plans import KeepLargest, LinearCombination, MaskedSum, SourceRule
 from .base.spectral import SCALE
 
 
-def plan(numbers: ParameterValues, _stats: Statistics) -> MaskedSum | LinearCombination:
+def plan(values: ParameterValues, _stats: Statistics) -> MaskedSum | LinearCombination:
     """Out = base + lambda * sum_i m_i T_i / max(1, sum_i m_i), m_i the int(density_i * n) largest of |T_i|, at least 1.
 
     The paper's variant without data. Unlike in the paper the share is taken of every tensor, not of the whole model, so
     that tensors can be merged one by one; and the result can be scaled.
     """
-    if not numbers.others:
+    if not values.others:
         return LinearCombination((1.0,))
-    rules = tuple(SourceRule(1.0, KeepLargest(float(numbers.inputs[i]["density"]))) for i in numbers.others)
-    return MaskedSum(rules, average=True, scale=merged_scale(numbers))
+    rules = tuple(SourceRule(1.0, KeepLargest(float(values.inputs[i]["density"]))) for i in values.others)
+    return MaskedSum(rules, average=True, scale=merged_scale(values))
 
 
 METHODS = (

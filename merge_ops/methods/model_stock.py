@@ -13,13 +13,13 @@ from .base.plans import LinearCombination, RowCombination
 TINY, NO_DIVISOR = 1e-6, 1e-6
 
 
-def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
+def plan(values: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = t mean_i(x_i) + (1 - t) base, t = N cos / (1 + (N - 1) cos) (paper, equation 3).
 
     cos is the mean cosine over the pairs of task vectors, of whole tensors or (`filter_wise`) of rows.
     """
-    count = len(numbers.others)
-    gram = stats.vector_gram(-1, deltas=True) if numbers.tensor["filter_wise"] else stats.delta_gram()
+    count = len(values.others)
+    gram = stats.vector_gram(-1, deltas=True) if values.tensor["filter_wise"] else stats.delta_gram()
     norms = [np.sqrt(gram[i, i]) for i in range(count)]
     cosines = [
         np.clip(gram[i, j] / np.maximum(norms[i] * norms[j], TINY), -1.0, 1.0) for i, j in combinations(range(count), 2)
@@ -28,7 +28,7 @@ def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | Row
     divisor = 1.0 + (count - 1) * cosine
     flat = np.abs(divisor) < NO_DIVISOR
     t = np.where(flat, 0.0, count * cosine / np.where(flat, 1.0, divisor))
-    return over_task_vectors([t / count] * count, numbers)
+    return over_task_vectors([t / count] * count, values)
 
 
 METHODS = (

@@ -11,7 +11,7 @@ from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Pla
 from .base.plans import LinearCombination, RowCombination
 
 
-def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
+def plan(values: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = cos(eps) m / |m| * sum_i w_i |v_i| with m = sum_i w_i v_i / (|v_i| + eps).
 
     v_i is the model, or its task vector where there is a base. mergekit maps the v_i / |v_i| to the tangent space at
@@ -19,26 +19,26 @@ def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | Row
     eps alone: what is left of the map is the factor cos(eps). Where m vanishes, two models are averaged and more are
     refused; but if all v_i are 0 (a tensor that no model changed), so is the result, where mergekit fails.
     """
-    others = numbers.others
+    others = values.others
     if len(others) == 1:
-        return LinearCombination(tuple(float(i == others[0]) for i in range(len(numbers.inputs))))
-    weights = np.array([float(numbers.inputs[i]["weight"]) for i in others])
-    eps = float(numbers.tensor["eps"])
-    if numbers.tensor["normalize_weights"]:
+        return LinearCombination(tuple(float(i == others[0]) for i in range(len(values.inputs))))
+    weights = np.array([float(values.inputs[i]["weight"]) for i in others])
+    eps = float(values.tensor["eps"])
+    if values.tensor["normalize_weights"]:
         if weights.sum() == 0.0:
             raise PlanError(f"with normalize_weights: true the weights must not sum to 0, but are {weights.tolist()}")
         weights = weights / weights.sum()
-    gram = stats.gram() if numbers.base is None else stats.delta_gram()
+    gram = stats.gram() if values.base is None else stats.delta_gram()
     norms = np.sqrt(np.diag(gram))
     mean = weights / (norms + eps)
     length = float(np.sqrt(max(0.0, mean @ gram @ mean)))
     if length < eps:
         if not norms.any():
-            return over_task_vectors([0.0] * len(others), numbers)
+            return over_task_vectors([0.0] * len(others), values)
         if len(others) == 2:
-            return over_task_vectors([float(w) for w in weights], numbers)
+            return over_task_vectors([float(w) for w in weights], values)
         raise PlanError(f"the weighted mean direction vanishes (norm {length:g} < eps {eps:g}); change the weights")
-    return over_task_vectors([float(c) for c in math.cos(eps) * mean / length * (weights @ norms)], numbers)
+    return over_task_vectors([float(c) for c in math.cos(eps) * mean / length * (weights @ norms)], values)
 
 
 METHODS = (

@@ -12,9 +12,9 @@ from .base.plans import Custom
 SMALLEST = 1e-6  # distances are raised to it
 
 
-def plan(numbers: ParameterValues, _stats: Statistics) -> Custom:
+def plan(values: ParameterValues, _stats: Statistics) -> Custom:
     """Out = w x + (1 - w) base, w = clamp(t / |base - x|, 0, 1), elementwise."""
-    t = float(numbers.tensor["t"])
+    t = float(values.tensor["t"])
     return Custom(partial(_merge, t=t), "nearswap", (t,))
 
 

@@ -13,20 +13,20 @@ TINY_NORM = 1e-7  # norms are raised to it
 PARALLEL = 6e-8  # 1 - cos^2 at float32's resolution: no arc to go along
 
 
-def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
+def plan(values: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = sin((1-t) theta) / sin(theta) v_1 + sin(t theta) / sin(theta) v_2, with t = w_2 / (w_1 + w_2).
 
     v_i is the model, or its task vector where there is a base; theta the angle between the flattened tensors, or
     between their vectors along the last dimension (with `nuslerp_row_wise` along the first).
     """
-    first, second = (float(numbers.inputs[i]["weight"]) for i in numbers.others)
+    first, second = (float(values.inputs[i]["weight"]) for i in values.others)
     t = 0.5 if abs(first + second) < NO_WEIGHT else second / (first + second)
-    deltas = numbers.base is not None
-    if numbers.tensor["nuslerp_flatten"]:
+    deltas = values.base is not None
+    if values.tensor["nuslerp_flatten"]:
         gram = stats.delta_gram() if deltas else stats.gram()
-        return over_task_vectors([float(c) for c in _coefficients(gram, t)], numbers)
-    gram = stats.vector_gram(0 if numbers.tensor["nuslerp_row_wise"] else -1, deltas=deltas)
-    return over_task_vectors(list(_coefficients(gram, t)), numbers)
+        return over_task_vectors([float(c) for c in _coefficients(gram, t)], values)
+    gram = stats.vector_gram(0 if values.tensor["nuslerp_row_wise"] else -1, deltas=deltas)
+    return over_task_vectors(list(_coefficients(gram, t)), values)
 
 
 def _coefficients(gram: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,9 @@ from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Sco
 from .base.plans import LinearCombination
 
 
-def plan(numbers: ParameterValues, _stats: Statistics) -> LinearCombination:
+def plan(values: ParameterValues, _stats: Statistics) -> LinearCombination:
     """Out = scale * x; without a scale the bits of x."""
-    scale = numbers.inputs[0]["scale"]
+    scale = values.inputs[0]["scale"]
     return LinearCombination((1.0 if scale is None else float(scale),))
 
 

@@ -13,26 +13,26 @@ from .base.elementwise import sum_in_order, task_vectors
 from .base.plans import Custom, LinearCombination
 
 
-def plan_ram(numbers: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
+def plan_ram(values: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
     """Out = base + sum_i T_i z_i / max(1, c), z_i = [|T_i| > epsilon], c = sum_i z_i."""
-    epsilon = float(numbers.tensor["epsilon"])
-    return _custom(numbers, epsilon, 0.0, 0.0)
+    epsilon = float(values.tensor["epsilon"])
+    return _custom(values, epsilon, 0.0, 0.0)
 
 
-def plan_ramplus(numbers: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
+def plan_ramplus(values: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
     """As RAM, with elements that one model alone moved scaled by 1 + r clamp(shared_i / unique_i, 0, alpha).
 
     shared_i and unique_i count the elements that model i moved together with others and alone, per tensor (the paper
     counts over the whole model).
     """
-    epsilon, r, alpha = (float(numbers.tensor[name]) for name in ("epsilon", "r", "alpha"))
-    return _custom(numbers, epsilon, r, alpha)
+    epsilon, r, alpha = (float(values.tensor[name]) for name in ("epsilon", "r", "alpha"))
+    return _custom(values, epsilon, r, alpha)
 
 
-def _custom(numbers: ParameterValues, epsilon: float, r: float, alpha: float) -> Custom | LinearCombination:
-    if not numbers.others:
+def _custom(values: ParameterValues, epsilon: float, r: float, alpha: float) -> Custom | LinearCombination:
+    if not values.others:
         return LinearCombination((1.0,))
-    factor = depth_factor(numbers)
+    factor = depth_factor(values)
     merge = partial(_merge, epsilon=epsilon, r=r, alpha=alpha, factor=factor)
     return Custom(merge, "ram", (epsilon, r, alpha, factor))
 

@@ -17,14 +17,14 @@ from .base.plans import Custom, LinearCombination
 NO_ENERGY, NO_DIVISOR = 1e-6, 1e-6
 
 
-def plan(numbers: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
+def plan(values: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
     """Out = base + sum_i s_i e_i T_i / sum_i s_i e_i, T_i the task vectors on the selected elements.
 
     s_i is T_i's mean square over the sum of all models'; e_i = 1 where T_i has the sign of sum_j T_j.
     """
-    if not numbers.others:
+    if not values.others:
         return LinearCombination((1.0,))
-    share, scale = float(numbers.tensor["select_topk"]), depth_factor(numbers)
+    share, scale = float(values.tensor["select_topk"]), depth_factor(values)
     return Custom(partial(_merge, share=share, scale=scale), "sce", (share, scale))
 
 

@@ -13,14 +13,14 @@ NEARLY_PARALLEL = 0.9995  # cosine beyond which both ends are interpolated linea
 TINY_NORM = 1e-8  # a vector of at most this norm is not normalized
 
 
-def plan(numbers: ParameterValues, stats: Statistics) -> LinearCombination:
+def plan(values: ParameterValues, stats: Statistics) -> LinearCombination:
     """Out = sin((1-t) theta) / sin(theta) * base + sin(t theta) / sin(theta) * x (Shoemake 1985).
 
     theta is the angle between the flattened tensors; the vectors that are combined are the unnormalized ones.
     Both ends nearly parallel or antiparallel: (1-t) base + t x.
     """
-    t = float(numbers.tensor["t"])
-    base, other = numbers.base or 0, numbers.others[0]
+    t = float(values.tensor["t"])
+    base, other = values.base or 0, values.others[0]
     first, second = _coefficients(t, _cosine(stats.gram(), base, other))
     coefficients = [0.0, 0.0]
     coefficients[base], coefficients[other] = first, second

@@ -28,44 +28,44 @@ from .base.plans import (
 KeepRule = Callable[[Mapping[str, Any]], Keep]
 
 
-def plan_masked(numbers: ParameterValues, _stats: Statistics, *, keep: KeepRule, consensus: bool) -> Plan:
+def plan_masked(values: ParameterValues, _stats: Statistics, *, keep: KeepRule, consensus: bool) -> Plan:
     """Out = base + lambda * [sum_i w_i m_i (x_i - base)] / [sum of the weights that count, with normalize].
 
     Unlike in the TIES paper the weights take part in the sign election, as in mergekit. DARE and DELLA rescale what
     they keep to the task vector's L1 norm, as in mergekit, not by the inverse of the probability.
     """
-    tensor = numbers.tensor
+    tensor = values.tensor
     rules = tuple(
         SourceRule(
-            weight=float(values["weight"]),
-            keep=KeepAll() if values["density"] >= 1.0 else keep(values),
-            rescale=bool(tensor["rescale"]) and values["density"] < 1.0,
+            weight=float(source["weight"]),
+            keep=KeepAll() if source["density"] >= 1.0 else keep(source),
+            rescale=bool(tensor["rescale"]) and source["density"] < 1.0,
         )
-        for values in (numbers.inputs[i] for i in numbers.others)
+        for source in (values.inputs[i] for i in values.others)
     )
     if not consensus and all(isinstance(rule.keep, KeepAll) for rule in rules):
-        return _combination(numbers)
-    return MaskedSum(rules, consensus=consensus, normalize=bool(tensor["normalize"]), scale=merged_scale(numbers))
+        return _combination(values)
+    return MaskedSum(rules, consensus=consensus, normalize=bool(tensor["normalize"]), scale=merged_scale(values))
 
 
-def keep_largest(values: Mapping[str, Any]) -> Keep:
+def keep_largest(source: Mapping[str, Any]) -> Keep:
     """TIES: the largest magnitudes of the whole tensor."""
-    return KeepLargest(float(values["density"]))
+    return KeepLargest(float(source["density"]))
 
 
-def keep_random(values: Mapping[str, Any]) -> Keep:
+def keep_random(source: Mapping[str, Any]) -> Keep:
     """DARE: each element with the same probability."""
-    return KeepRandom(float(values["density"]))
+    return KeepRandom(float(source["density"]))
 
 
-def keep_window(values: Mapping[str, Any]) -> Keep:
+def keep_window(source: Mapping[str, Any]) -> Keep:
     """Breadcrumbs: the largest magnitudes without the very largest."""
-    return KeepWindow(float(values["density"]), float(values["gamma"]))
+    return KeepWindow(float(source["density"]), float(source["gamma"]))
 
 
-def keep_ranked(values: Mapping[str, Any]) -> Keep:
+def keep_ranked(source: Mapping[str, Any]) -> Keep:
     """DELLA: the larger an element among its row, the likelier it stays."""
-    density, epsilon = float(values["density"]), float(values["epsilon"])
+    density, epsilon = float(source["density"]), float(source["epsilon"])
     if density <= 0.0:
         return KeepRandom(0.0)
     if not (density - epsilon > 0.0 and density + epsilon < 1.0):
@@ -76,19 +76,19 @@ def keep_ranked(values: Mapping[str, Any]) -> Keep:
     return KeepRanked(density, epsilon)
 
 
-def plan_arithmetic(numbers: ParameterValues, _stats: Statistics) -> LinearCombination:
+def plan_arithmetic(values: ParameterValues, _stats: Statistics) -> LinearCombination:
     """Out = base + lambda * sum_i w_i (x_i - base), as one combination of the models themselves."""
-    return _combination(numbers)
+    return _combination(values)
 
 
-def _combination(numbers: ParameterValues) -> LinearCombination:
-    weights = {i: float(numbers.inputs[i]["weight"]) for i in numbers.others}
+def _combination(values: ParameterValues) -> LinearCombination:
+    weights = {i: float(values.inputs[i]["weight"]) for i in values.others}
     total = sum(weights.values())
-    divisor = total if numbers.tensor["normalize"] and abs(total) >= NO_DIVISOR else 1.0
-    scale = merged_scale(numbers) / divisor
-    coefficients = [weights.get(i, 0.0) * scale for i in range(len(numbers.inputs))]
-    if numbers.base is not None:
-        coefficients[numbers.base] = 1.0 - sum(coefficients)
+    divisor = total if values.tensor["normalize"] and abs(total) >= NO_DIVISOR else 1.0
+    scale = merged_scale(values) / divisor
+    coefficients = [weights.get(i, 0.0) * scale for i in range(len(values.inputs))]
+    if values.base is not None:
+        coefficients[values.base] = 1.0 - sum(coefficients)
     return LinearCombination(tuple(coefficients))
 
 

@@ -1,1 +1,1 @@
-"""Sums, top-k selection and random masks whose bits do not depend on threads, order or device."""
+"""Sums, top-k selection and random masks with the same bits for any number of threads, order and device."""

@@ -1,4 +1,4 @@
-"""Random masks from a counter-based hash: the same bits on every device, in any order, for any subset of tensors.
+"""Random masks from a counter-based hash: the same bits on every device, in any order and for any subset of tensors.
 
 The key of a tensor is the first 8 bytes (little-endian: k0, k1) of SHA-256 over
 
@@ -27,22 +27,23 @@ LEVELS = 1 << 16  # a probability is a multiple of 1/LEVELS
 
 
 def _signed(value: int) -> int:
-    """A 32-bit pattern as the int32 with the same bits."""
+    """Return the int32 that has the lowest 32 bits of `value`."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
 def mask_key(seed: int, tensor_name: str, position: int) -> tuple[int, int]:
-    """The two 32-bit key words of one source's mask for one output tensor."""
+    """Return the two 32-bit key words of the mask of one source for one output tensor."""
     text = "\0".join((DOMAIN, str(seed), tensor_name, str(position)))
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
 def hash_bits(key: tuple[int, int], start: int, count: int, device: torch.device) -> torch.Tensor:
-    """Hashes of the elements [start, start + count) as int32 bit patterns, shape (count,).
+    """Return hashes of the elements [start, start + count) as int32 bit patterns, shape (count,).
 
-    The range must not cross a multiple of 2**32.
+    Raises:
+        ValueError: the range crosses a multiple of 2**32.
     """
     low, high = start & 0xFFFFFFFF, start >> 32
     if low + count > 1 << 32:
@@ -62,16 +63,16 @@ def hash_bits(key: tuple[int, int], start: int, count: int, device: torch.device
 
 
 def _shifted(x: torch.Tensor, bits: int) -> torch.Tensor:
-    # int32's >> keeps the sign; the mask makes it the shift of an unsigned number.
+    # `>>` of int32 extends the sign bit; the mask clears the copies, as a shift of an unsigned integer would.
     return (x >> bits) & ((1 << (32 - bits)) - 1)
 
 
 def keep_mask(
     key: tuple[int, int], probability: float | torch.Tensor, shape: torch.Size, device: torch.device
 ) -> torch.Tensor:
-    """Boolean mask of `shape`: each element True with `probability`, a multiple of 1/65536 after rounding.
+    """Return a boolean mask of `shape` whose elements are True with `probability`, rounded to a multiple of 1/65536.
 
-    A tensor of probabilities, one per element, is given as float64 of that shape.
+    `probability` may be a float64 tensor of that shape, with one probability per element.
     """
     if isinstance(probability, torch.Tensor):
         thresholds = torch.round(LEVELS * probability.reshape(-1)).to(torch.int32)
@@ -79,7 +80,7 @@ def keep_mask(
         thresholds = torch.tensor([round(LEVELS * probability)], dtype=torch.int32, device=device)
     count = shape.numel()
     mask = torch.empty(count, dtype=torch.bool, device=device)
-    step = 1 << 24  # bounds the memory for the integers; divides 2**32
+    step = 1 << 24  # bounds the memory for hashes; divides 2**32
     for start in range(0, count, step):
         stop = min(count, start + step)
         top = _shifted(hash_bits(key, start, stop - start, device), 16)

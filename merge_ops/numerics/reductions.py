@@ -1,7 +1,7 @@
-"""Sums whose bits depend on nothing but the numbers: fixed chunks, a fixed tree, float64.
+"""Reproducible float64 sums: fixed chunks, added up in a fixed binary tree.
 
-A library's own `sum` may split its work by thread count or vector width. Halving a chunk by elementwise additions has
-one order everywhere, on CPU and GPU; the few chunk sums are then added exactly (`math.fsum`).
+A library's `sum` may split a tensor by thread count or vector width, which changes the rounding. Halving a chunk by
+elementwise additions has the same order on every CPU and GPU; the few chunk sums are then added exactly (`math.fsum`).
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ import numpy as np
 import torch
 
 CHUNK = 1 << 18  # elements; a power of two
-ROWS = 64  # chunks at a time on other devices than the CPU
-FIXED_BITS = 28  # of the largest magnitude of a tensor, in sums of magnitudes
-INFINITE = 1 << 30  # in place of an exponent
-NO_NORM = 1e-7  # an L1 norm below this is not rescaled to or from
+ROWS = 64  # chunks summed at a time on devices other than the CPU
+FIXED_BITS = 28  # bits of the largest magnitude in fixed-point sums of magnitudes
+INFINITE = 1 << 30  # replaces the exponent if a magnitude is infinite or NaN
+NO_NORM = 1e-7  # L1 norms below this are not rescaled
 
 
 def chunked_sum(tensors: Sequence[torch.Tensor], term: Callable[..., torch.Tensor]) -> float:
-    """Sum over all elements of `term(*tensors)`; `term` is elementwise and gets float64 rows, each one chunk.
+    """Return the sum over all elements of `term(*tensors)`.
 
-    The sums of chunks leave their device together.
+    `term` is elementwise and is called with float64 rows of one chunk each. The chunk sums are copied from the device
+    together.
     """
     flat = [tensor.reshape(-1) for tensor in tensors]
-    size, rows = flat[0].numel(), 1 if flat[0].device.type == "cpu" else ROWS  # one chunk fits a processor's cache
+    size, rows = flat[0].numel(), 1 if flat[0].device.type == "cpu" else ROWS  # one chunk fits a CPU cache
     whole = size // CHUNK * CHUNK
     pieces = [(start, min(whole, start + rows * CHUNK)) for start in range(0, whole, rows * CHUNK)]
     sums = [row_sums(term(*(t[i:j].view(-1, CHUNK).double() for t in flat))) for i, j in pieces]
@@ -36,7 +37,7 @@ def chunked_sum(tensors: Sequence[torch.Tensor], term: Callable[..., torch.Tenso
 
 
 def sum_of_chunks(sums: Sequence[float]) -> float:
-    """The exact sum, rounded once; NaN for infinities of both signs, or beyond float64."""
+    """Return the exact sum, rounded once; NaN for infinities of both signs or if the sum exceeds float64."""
     try:
         return math.fsum(sums)
     except (ValueError, OverflowError):
@@ -44,9 +45,9 @@ def sum_of_chunks(sums: Sequence[float]) -> float:
 
 
 def fixed_exponent(largest: float) -> int:
-    """The exponent s with which magnitudes up to `largest` are below 2**FIXED_BITS as whole numbers floor(2**s |x|).
+    """Return the exponent s for which the integers floor(2**s |x|) are below 2**FIXED_BITS for all |x| <= `largest`.
 
-    INFINITE where `largest` is infinite or no number.
+    Return INFINITE if `largest` is infinite or NaN.
     """
     if not math.isfinite(largest):
         return INFINITE
@@ -54,7 +55,7 @@ def fixed_exponent(largest: float) -> int:
 
 
 def fixed_sum(tensor: torch.Tensor, exponent: int) -> int:
-    """Sum of floor(2**exponent |x|) over all elements: whole numbers, which add up alike in every order."""
+    """Return the sum of floor(2**exponent |x|) over all elements; integer sums do not depend on their order."""
     flat = tensor.reshape(-1)
     step = CHUNK if flat.device.type == "cpu" else ROWS * CHUNK
     parts = (flat[start : start + step].double().abs() for start in range(0, flat.numel(), step))
@@ -62,16 +63,16 @@ def fixed_sum(tensor: torch.Tensor, exponent: int) -> int:
 
 
 def l1_ratio(before: int, after: int, exponent: int) -> float:
-    """The factor that gives masked elements, of sum `after`, the sum `before` of all; 1 where either is next to 0."""
+    """Return the factor `before / after` that restores the L1 norm of masked elements; 1 if a norm is nearly 0."""
     if min(before, after) < NO_NORM * 2.0**exponent:
         return 1.0
     return before / after
 
 
 def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = None) -> np.ndarray:
-    """Inner products of the flattened tensors, or of their differences to `base`, (N, N) float64.
+    """Return inner products of the flattened tensors, or of their differences to `base`, (N, N) float64.
 
-    Differences are taken in float64: of nearly equal tensors little would be left of differences of inner products.
+    Differences are taken elementwise in float64: for nearly equal tensors, subtracting inner products would cancel.
     """
     size = len(tensors)
     gram = np.empty((size, size))
@@ -89,9 +90,9 @@ def _product_of_differences(first: torch.Tensor, second: torch.Tensor, base: tor
 
 
 def vector_gram(tensors: Sequence[torch.Tensor], dim: int, base: torch.Tensor | None = None) -> np.ndarray:
-    """Inner products of the vectors along one dimension, (N, N, ...) float64; that dimension stays, with size 1.
+    """Return inner products of the vectors along dimension `dim`, (N, N, ...) float64, where `dim` keeps size 1.
 
-    With `base` those of the differences to it. A tensor without dimensions gives (N, N).
+    With `base`, the vectors are those of the differences to it. Tensors without dimensions give (N, N).
     """
     scalar = tensors[0].dim() == 0
     everything = [t.reshape(1) if scalar else t.movedim(dim, -1) for t in (*tensors, *([] if base is None else [base]))]
@@ -115,7 +116,7 @@ def vector_gram(tensors: Sequence[torch.Tensor], dim: int, base: torch.Tensor | 
 
 
 def row_sums(rows: torch.Tensor) -> torch.Tensor:
-    """Sums along the last dimension, by the fixed tree."""
+    """Return sums along the last dimension, added up in the fixed binary tree."""
     size = 1 << max(0, (rows.shape[-1] - 1).bit_length())
     values = torch.nn.functional.pad(rows, (0, size - rows.shape[-1]))
     while size > 1:
@@ -126,7 +127,7 @@ def row_sums(rows: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, matrix products and decompositions run on one thread: BLAS and LAPACK split sums by thread count."""
+    """Run matrix products and decompositions on one thread: BLAS and LAPACK split sums by the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

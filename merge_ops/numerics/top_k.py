@@ -1,4 +1,4 @@
-"""Which elements of a tensor are the largest, exactly counted."""
+"""Top-k selection by magnitude, with exact counts and a fixed order among equal magnitudes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 
 def largest(values: torch.Tensor, count: int) -> torch.Tensor:
-    """Boolean mask of the `count` elements of largest magnitude; among equals the lowest indices come first."""
+    """Return a boolean mask of the `count` elements of largest magnitude; ties go to the lowest indices."""
     magnitude = values.abs().reshape(-1)
     size = magnitude.numel()
     if count <= 0 or size == 0:
@@ -22,7 +22,7 @@ def largest(values: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def ranks(values: torch.Tensor) -> torch.Tensor:
-    """Ranks 0..C-1 by ascending magnitude along dimension 1 (a vector is one row); among equals by index."""
+    """Return ranks 0..C-1 by ascending magnitude along dimension 1 (a vector is one row); ties by index."""
     rows = values.abs()
     rows = rows.reshape(1, -1) if rows.dim() < 2 else rows
     order = rows.argsort(dim=1, stable=True)
@@ -32,18 +32,18 @@ def ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def kept_count(density: float, size: int) -> int:
-    """How many of `size` elements a `KeepLargest` keeps."""
+    """Return how many of `size` elements `KeepLargest` keeps."""
     return max(1, int(density * size)) if density > 0.0 else 0
 
 
 def window_counts(density: float, gamma: float, size: int) -> tuple[int, int]:
-    """How many of `size` elements a `KeepWindow` keeps, and how many larger ones it drops."""
+    """Return how many of `size` elements `KeepWindow` keeps, and how many larger ones it drops."""
     kept = min(size, int(density * size))
     return kept, min(int(gamma * size), size - kept)
 
 
 def rank_probabilities(length: int, density: float, epsilon: float) -> np.ndarray:
-    """The probabilities of a `KeepRanked` by rank in a row of `length` elements, float64."""
+    """Return the keep probabilities of `KeepRanked` by rank in a row, float64 of shape (length,)."""
     if length == 1:
         return np.array([density])
     return density - epsilon + 2.0 * epsilon * np.arange(length) / (length - 1)

@@ -1,4 +1,4 @@
-"""Finds NaN and infinite values in merged tensors, and says which source they come from."""
+"""Finds NaN and infinite values in merged tensors, and the sources that they come from."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..bank.model_bank import ModelBank
 from ..numerics.reductions import one_thread
 from ..planning.merge_plan import MergePlan
 
-MOST = 20  # more tensors than these are counted, not listed
+MOST = 20  # tensors listed in a message; further ones are counted
 
 
 class NonfiniteWarning(UserWarning):
-    """A merged model was written with NaN or infinite values in it, as asked for."""
+    """A merged model was written although it contains NaN or infinite values, because the user allowed it."""
 
 
 class FiniteCheck:
-    """Watches a stream of merged tensors: one `isfinite` per tensor; sources are looked at only where it fails."""
+    """Checks a stream of merged tensors; the sources are read only for tensors with non-finite values."""
 
     def __init__(self, plan: MergePlan, bank: ModelBank) -> None:
         self._inputs = {task.name: task.inputs for task in plan.tasks}
@@ -29,7 +29,7 @@ class FiniteCheck:
         self._found: dict[str, str] = {}
 
     def watch(self, stream: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Pass a stream of named tensors on, remembering those that hold NaN or infinite values."""
+        """Yield named tensors from a stream, recording those that contain NaN or infinite values."""
         for name, tensor in stream:
             bad = _nonfinite(tensor)
             if bad:
@@ -37,39 +37,41 @@ class FiniteCheck:
             yield name, tensor
 
     def conclude(self, *, allow: bool) -> None:
-        """Refuse what was found, or warn of it where it is allowed.
+        """Raise an error if NaN or infinite values were found, or warn if they are allowed.
 
         Raises:
-            UserError: a tensor holds NaN or infinite values, and that is not allowed.
+            UserError: a tensor contains NaN or infinite values, and they are not allowed.
         """
         if not self._found:
             return
         lines = [f"  - {name}: {text}" for name, text in list(self._found.items())[:MOST]]
-        lines += [f"  - and {len(self._found) - MOST} tensors more"] if len(self._found) > MOST else []
-        message = "\n".join([f"the merged model holds NaN or infinite values, tensors: {len(self._found)}", *lines])
+        lines += [f"  - and {len(self._found) - MOST} more tensors"] if len(self._found) > MOST else []
+        message = "\n".join(
+            [f"the merged model contains NaN or infinite values (affected tensors: {len(self._found)})", *lines]
+        )
         if not allow:
-            fix = "Mend or leave out the source, or write it all the same with --allow-nonfinite."
+            fix = "Repair or remove the source, or write the model anyway with --allow-nonfinite."
             raise UserError(f"{message}\n{fix}")
         warnings.warn(message, NonfiniteWarning, stacklevel=3)
 
     def _blame(self, name: str, dtype: torch.dtype) -> str:
         sources = [
-            f"'{model}' holds {bad} in '{source}'"
+            f"'{model}' contains {bad} in '{source}'"
             for model, source in self._inputs[name]
             if (bad := _nonfinite(self._bank.tensor((model, source))))
         ]
         if sources:
             return f"; the source {' and '.join(sources)}"
         largest = torch.finfo(dtype).max
-        return f"; no source does: the recipe's numbers lead beyond {dtype} (largest value {largest:.3g})"
+        return f"; no source does: the recipe's parameter values exceed the range of {dtype} (up to {largest:.3g})"
 
 
 def _nonfinite(tensor: torch.Tensor) -> str:
-    """How many NaN and infinite values there are, in words; empty where there are none."""
+    """Return a text with the number of NaN and infinite values, empty if there are none."""
     if not tensor.is_floating_point() or not tensor.numel():
         return ""
-    values = tensor.float() if tensor.element_size() == 1 else tensor  # few operations know 8-bit floats
-    # The extremes show both kinds, in a fraction of the time: NaN is passed on. One thread is as fast as memory.
+    values = tensor.float() if tensor.element_size() == 1 else tensor  # few operations support 8-bit floats
+    # Minimum and maximum show both kinds (NaN propagates) in a fraction of the time. One thread saturates memory.
     with one_thread():
         extremes = torch.aminmax(values)
     if all(bool(torch.isfinite(extreme)) for extreme in extremes):

@@ -10,7 +10,7 @@ from ..planning.merge_plan import MergePlan
 
 
 def model_card(plan: MergePlan, bank: ModelBank, digest: str) -> str:
-    """README.md: metadata for the hub, sources with their digests, the recipe."""
+    """Return the text of README.md: metadata for the hub, sources, the digest of the weights, and the recipe."""
     recipe = plan.asked
     models = [ref for ref in recipe.references() if ref in bank.references]
     parts = dict.fromkeys(part.partition("@")[0] for ref in models for part in ref.split("+"))

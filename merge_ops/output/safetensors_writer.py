@@ -1,6 +1,6 @@
-"""Safetensors files written tensor by tensor: their headers come first, so what will come is known beforehand.
+"""Writes safetensors files one tensor at a time; their headers come first, so shapes and dtypes are given in advance.
 
-Format: the header's length (8 bytes, little-endian), the header (JSON, filled up with spaces to a multiple of 8 bytes),
+Format: the header's length (8 bytes, little-endian), the header (JSON, padded with spaces to a multiple of 8 bytes),
 the tensors' bytes without gaps (https://github.com/huggingface/safetensors#format).
 """
 
@@ -23,10 +23,13 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 def write_shards(
     stream: Iterable[tuple[str, torch.Tensor]], specs: Mapping[str, TensorSpec], folder: Path, limit: int
 ) -> tuple[list[str], WeightsDigest]:
-    """Write a stream of tensors, those of `specs`, into files of at most `limit` bytes; a larger tensor has its own.
+    """Write the tensors of a stream, described by `specs`, into files of at most `limit` bytes.
 
-    Tensors go to disk and into the digest beside the making of the next ones. Returns the names of the files, the index
-    among them, and the digest.
+    A larger tensor gets a file of its own. Writing and hashing run in parallel with the merge of further tensors.
+    Return the names of the files, including the index, and the digest.
+
+    Raises:
+        RuntimeError: a tensor differs from its spec or is missing.
     """
     shards = _split(specs, limit)
     files = {SINGLE: shards[0]} if len(shards) == 1 else _numbered(shards)
@@ -39,14 +42,14 @@ def write_shards(
             writing.submit(disk.write, here, name)
             hashing.submit(digest.take, here, name)
     if left:
-        raise RuntimeError(f"the merge gave no tensor for {list(left)[:5]}")
+        raise RuntimeError(f"the merge has no tensor for {list(left)[:5]}")
     if len(files) == 1:
         return list(files), digest
     return [*files, _write_index(folder, files, specs)], digest
 
 
 class _Files:
-    """The files of a merge, each opened for its first tensor and closed after its last."""
+    """The files of a merge, each opened at its first tensor and closed after its last."""
 
     def __init__(self, folder: Path, files: Mapping[str, list[str]], specs: Mapping[str, TensorSpec]) -> None:
         self._folder, self._files, self._specs = folder, files, specs
@@ -63,7 +66,7 @@ class _Files:
             self._file.close()
 
     def write(self, tensor: torch.Tensor, name: str) -> None:
-        """Write one contiguous tensor to its place; those of one file come one after the other."""
+        """Write a contiguous tensor at its offset. All tensors of a file must be written before those of another."""
         file = self._file if self._of[name] == self._name else None
         if file is None:
             file = self._next(self._of[name])
@@ -82,7 +85,7 @@ class _Files:
 
 
 def _split(specs: Mapping[str, TensorSpec], limit: int) -> list[list[str]]:
-    """The tensors' names in order, a new list whenever the next tensor would pass `limit`."""
+    """Split the tensors' names, in order, into lists of at most `limit` bytes."""
     shards: list[list[str]] = [[]]
     size = 0
     for name, spec in specs.items():
@@ -99,7 +102,7 @@ def _numbered(shards: list[list[str]]) -> dict[str, list[str]]:
 
 
 def _begin(file: BinaryIO, names: Iterable[str], specs: Mapping[str, TensorSpec]) -> dict[str, int]:
-    """Write a file's header; returns where each tensor's bytes belong. Wide dtypes come first: all are aligned."""
+    """Write a file's header and return the offset of each tensor. Wide dtypes come first, so all are aligned."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offsets: dict[str, int] = {}
     end = 0

@@ -1,4 +1,4 @@
-"""Writes a merged model as an ordinary checkpoint folder; it appears under its name only when it is complete."""
+"""Writes a merged model as a checkpoint folder, which appears under its name only once it is complete."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from .model_card import model_card
 from .safetensors_writer import write_shards
 
 DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
-RECIPE_FILE = "mergekit_config.yml"  # the name under which tools look for a merge's recipe
-DEFAULT_SHARD = "5GB"
+RECIPE_FILE = "mergekit_config.yml"  # the file name that other tools expect for a merge's recipe
+DEFAULT_SHARD_SIZE = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: the folder and the digest of its weights."""
+    """A written checkpoint: its folder and the digest of its weights."""
 
     folder: Path
     digest: str
@@ -44,7 +44,7 @@ def write_merge(
     bank: ModelBank,
     folder: Path,
     *,
-    max_shard_size: str = DEFAULT_SHARD,
+    max_shard_size: str = DEFAULT_SHARD_SIZE,
     overwrite: bool = False,
     copy_tokenizer: bool = True,
     write_card: bool = True,
@@ -52,12 +52,12 @@ def write_merge(
 ) -> Written:
     """Merge a recipe into a checkpoint folder: shards, index, config.json, tokenizer, model card, recipe.
 
-    Few merged tensors are in memory at a time. Nothing stands under `folder` before everything is on disk.
+    Only a few merged tensors are in memory at a time. `folder` does not exist until everything is on disk.
 
     Raises:
-        UserError: the recipe's sources do not fit, `folder` exists and is not empty, the disk refuses, or a merged
-            tensor holds NaN or infinite values.
-        MergeError: a method's numbers define no tensor.
+        UserError: the sources are not compatible, `folder` exists and is not empty, writing fails, or a merged tensor
+            contains NaN or infinite values.
+        MergeError: the parameter values define no tensor.
     """
     limit = parse_size(max_shard_size)
     _check_output(folder, bank, overwrite=overwrite)
@@ -77,10 +77,10 @@ def write_merge(
 
 
 def parse_size(text: str) -> int:
-    """Bytes in a size such as 5GB, 200MB or 1GiB.
+    """Return the bytes of a size such as 5GB, 200MB or 1GiB.
 
     Raises:
-        UserError: the text is no size.
+        UserError: the text is not a size.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if not match or match.group(2).upper() not in UNITS or float(match.group(1)) <= 0:
@@ -93,19 +93,19 @@ def _check_output(folder: Path, bank: ModelBank, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"output folder {folder} exists and is not empty; name another one or give --overwrite")
-    # Overwriting removes the whole folder: only a checkpoint, and none that is being read.
+    # Overwriting removes the whole folder, so it must be a checkpoint, and not one of the sources.
     if not (folder / "config.json").is_file():
-        raise UserError(f"output folder {folder} holds no checkpoint (no config.json); it is not overwritten")
+        raise UserError(f"output folder {folder} is not a checkpoint (no config.json); it is not overwritten")
     whole = folder.resolve()
     for reference in bank.references:
         sources = [folder.resolve() for folder in bank[reference].folders]
         if any(source == whole or whole in source.parents for source in sources):
-            raise UserError(f"output folder {folder} holds the source '{reference}'; it is not overwritten")
+            raise UserError(f"output folder {folder} contains the source '{reference}'; it is not overwritten")
 
 
 @contextmanager
 def _complete_or_absent(folder: Path) -> Iterator[Path]:
-    """A sibling folder to write to, renamed to `folder` at the end, removed when anything fails."""
+    """Yield a temporary sibling folder, which is renamed to `folder` at the end, or removed if anything fails."""
     target = folder.resolve()
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""Whether the sources of a recipe fit each other: everything that differs is told in one message."""
+"""Checks that the sources of a recipe are compatible; reports all differences in one error."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from mergesmith.errors import Faults, first_few
 
 from ..architectures.architecture import TEXT, is_before_layers
-from ..bank.model_bank import InputKey, ModelBank
+from ..bank.model_bank import ModelBank
+from ..bank.residency import InputKey
 from ..recipes.blocks import Slice
 from ..recipes.recipe import Recipe
 
 MERGE_THEM = "give tokenizer_source (union, base or a model) to merge the vocabularies"
-MOST = 8  # examples named of one kind of difference
+MOST = 8  # examples listed per kind of difference
 
 
 def check_fit(
@@ -23,23 +24,23 @@ def check_fit(
     *,
     part: str = TEXT,
 ) -> None:
-    """Compare layer counts, vocabularies, tokenizers, and every tensor's presence and shape, in one part of the model.
+    """Compare architectures, layer counts, vocabularies, and the presence and shape of every tensor of one part.
 
     Raises:
-        UserError: something differs.
+        UserError: the models differ; all differences are listed.
     """
     faults = Faults("the models do not fit each other")
     _check_families(recipe, bank, faults)
     _check_layers(recipe, bank, slices, faults, part)
-    if recipe.vocabulary is None:  # else embeddings and heads are rebuilt to the output's
+    if recipe.vocabulary is None:  # otherwise embeddings and heads are rebuilt for the output's vocabulary
         _check_vocabulary(recipe.references(), bank, faults)
-    if not faults.found:
+    if not faults.messages:
         _check_tensors(bank, list(tensors), slices, faults, part, vocabulary=recipe.vocabulary is not None)
     faults.raise_if_any()
 
 
 def _check_families(recipe: Recipe, bank: ModelBank, faults: Faults) -> None:
-    """Equal tensor names do not make equal models: families use the same weights in ways of their own."""
+    """Check that the models are of one family: other families use tensors of the same names differently."""
     kinds = {model: str(bank[model].config.get("model_type")) for model in recipe.references()}
     if len(set(kinds.values())) > 1 and not bank.allow_different_architectures:
         faults.add(
@@ -65,10 +66,10 @@ def _check_layers(recipe: Recipe, bank: ModelBank, slices: Sequence[Slice], faul
 
 
 def check_vocabulary(references: Sequence[str], bank: ModelBank) -> None:
-    """Compare the vocabularies of models that need not fit otherwise.
+    """Compare only the vocabularies of models.
 
     Raises:
-        UserError: they differ.
+        UserError: the vocabularies differ.
     """
     faults = Faults("the models do not fit each other")
     _check_vocabulary(references, bank, faults)
@@ -89,7 +90,7 @@ def _check_vocabulary(references: Sequence[str], bank: ModelBank, faults: Faults
 
 
 def _same_tokens(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two tokenizers agree in the best kind of file that both have; nothing is known where there is none."""
+    """Whether two tokenizers agree in the best kind of file that both have; True if they have no kind in common."""
     kind = next((kind for kind in one if kind in other), None)
     return kind is None or one[kind] == other[kind]
 
@@ -106,19 +107,19 @@ def _check_tensors(
     missing: dict[str, list[str]] = {}
     shapes: list[str] = []
     for name, inputs in tensors:
-        found: dict[str, tuple[int, ...]] = {}
+        shape_of: dict[str, tuple[int, ...]] = {}
         compared: set[tuple[int, ...]] = set()
         for model, input_name in inputs:
             entry = bank[model].entries.get(input_name)
             if entry is None:
                 missing.setdefault(model, []).append(input_name)
             else:
-                found[model] = entry.shape
-                # Rows are rebuilt to the output's vocabulary, where the recipe says of it.
+                shape_of[model] = entry.shape
+                # Rows are rebuilt for the output's vocabulary, so their number may differ.
                 rebuilt = vocabulary and input_name in bank[model].architecture.vocabulary
                 compared.add(entry.shape[1:] if rebuilt else entry.shape)
         if len(compared) > 1:
-            shapes.append(f"{name} is " + ", ".join(f"{list(shape)} in '{model}'" for model, shape in found.items()))
+            shapes.append(f"{name} is " + ", ".join(f"{list(shape)} in '{model}'" for model, shape in shape_of.items()))
     for model, names in missing.items():
         tied = [n for n in names if n in bank[model].architecture.ties]
         why = " (it ties them to its embeddings, the others do not)" if tied == names else ""
@@ -132,7 +133,7 @@ def _check_tensors(
 def _unused(
     bank: ModelBank, tensors: Sequence[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice], part: str
 ) -> dict[str, list[str]]:
-    """Tensors by model that its slices should contribute, but no output takes (an untied head, biases)."""
+    """Return tensors by model that belong to its slices but to no output (such as an untied head or biases)."""
     used = {key for _, inputs in tensors for key in inputs}
     unused: dict[str, dict[str, None]] = {}
     for i, run in enumerate(slices):

@@ -1,4 +1,4 @@
-"""Whether a merged model's own configuration describes its layers: layers may differ in kind and change places."""
+"""Checks that the merged config.json describes the merged layers, which may differ in kind and be reordered."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .output_config import layer_settings, merged_config
 if TYPE_CHECKING:
     from .merge_plan import MergePlan
 
-# Settings that place kinds of layers by counting.
+# Settings that determine the kind of a layer by its number.
 PLACEMENT = re.compile(r"first_k_dense|_(period|offset|interval|step|freq|frequency|pattern)$|num_dense_layers")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What transformers makes of a config.json: checkpoint shapes, and all settings, the derived ones too."""
+    """Checkpoint shapes and settings that transformers derives from a config.json."""
 
     shapes: Mapping[str, tuple[int, ...]]
     settings: Mapping[str, Any]
@@ -34,11 +34,14 @@ class Layout:
 
 @lru_cache(maxsize=64)
 def layout_of(config_json: str, folder: Path, *, trust_remote_code: bool = False) -> Layout | str:
-    """The layout that a config.json's text describes, or why it describes none. Cached: a search asks it often.
+    """Return the layout that the text of a config.json describes, or an error message. Cached for searches.
 
-    `folder` is where a checkpoint's own code lies, if any.
+    `folder` may hold code of the checkpoint.
     """
-    from ..architectures.meta_model import config_from, skeleton  # seconds, of which most merges have no need
+    from ..architectures.meta_model import (
+        config_from,
+        skeleton,
+    )  # takes seconds to import, and most merges do not need it
 
     try:
         with quiet_transformers():
@@ -46,15 +49,15 @@ def layout_of(config_json: str, folder: Path, *, trust_remote_code: bool = False
         _, saved = skeleton(config, trust_remote_code=trust_remote_code)
         shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
         return Layout(shapes, config.get_text_config(decoder=True).to_dict())
-    except Exception as error:  # transformers raises many kinds here, all of them about this configuration
+    except Exception as error:  # transformers raises many kinds of errors, all of them about this configuration
         return first_line(error)
 
 
 def check_layout(plan: MergePlan, bank: ModelBank) -> None:
-    """Compare the merged layers with those that the merged config.json describes, where it is not the donor's.
+    """Compare the merged layers with those that the merged config.json describes, if it differs from the donor's.
 
     Raises:
-        UserError: transformers would build other layers than the recipe puts together.
+        UserError: transformers would build other layers than the recipe merges.
     """
     donor = bank[plan.donor]
     if plan.layers == tuple((plan.donor, layer) for layer in range(donor.architecture.num_layers)):
@@ -76,15 +79,15 @@ def _places(key: str, value: Any) -> bool:
 
 
 def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
-    """The first difference in words, or None."""
+    """Return a description of the first difference, or None."""
     for key, wanted in layer_settings(plan, bank).items():
         if list(layout.settings.get(key) or ()) != wanted:
             return f"{key} would have to be {wanted}, but transformers makes it {layout.settings.get(key)}"
-    own = bank[plan.donor].architecture
-    made = _layers(own, {t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
-    described = _layers(own, layout.shapes)
+    architecture = bank[plan.donor].architecture
+    merged = _layers(architecture, {t.name: bank[t.inputs[0][0]].entries[t.inputs[0][1]].shape for t in plan.tasks})
+    described = _layers(architecture, layout.shapes)
     for layer, (model, source) in enumerate(plan.layers):
-        one, other = made.get(layer, {}), described.get(layer, {})
+        one, other = merged.get(layer, {}), described.get(layer, {})
         names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
         if names:
             where = f"layer {layer} is layer {source} of '{model}'"
@@ -92,10 +95,10 @@ def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
     return None
 
 
-def _layers(own: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
+def _layers(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, dict[str, tuple[int, ...]]]:
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        layer = own.layer(name)
-        if layer is not None and own.part(name) == TEXT:
+        layer = architecture.layer(name)
+        if layer is not None and architecture.part(name) == TEXT:
             layers.setdefault(layer, {})[name] = shape
     return layers

@@ -1,20 +1,20 @@
-"""The records of a planned merge: one task per output tensor."""
+"""The records of a planned merge, with one task per output tensor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..bank.model_bank import InputKey
-from ..methods import MergeMethod, ParameterValues
+from ..bank.residency import InputKey
+from ..methods import MergeMethod, ParameterValues, get_method
 from ..recipes.recipe import Recipe
 from ..vocabulary.output_vocabulary import OutputVocabulary
 
 
 @dataclass(frozen=True)
 class TensorTask:
-    """One output tensor: canonical output name, inputs in order, the base's place among them, resolved parameters.
+    """One output tensor: canonical name, inputs in order, and resolved parameter values with the index of the base.
 
-    `copied` says that its one input is taken as it is, whatever the method.
+    If `copied`, its only input is used unchanged, whatever the method.
     """
 
     name: str
@@ -27,17 +27,23 @@ class TensorTask:
 class MergePlan:
     """All output tensors of a recipe, sorted by name.
 
-    `asked` is the recipe as it was given; `recipe` is the same with its intermediates as references into the bank.
-
-    `donor` is the model whose configuration and other files the output takes over; `layers` says for every output
-    layer whose layer its settings are: (reference, layer), of the slice's first source (without slices, the donor).
-    `vocabulary` is the output's where the recipe says of it.
+    `asked` is the original recipe; `recipe` is the same with references into the bank instead of intermediates.
+    `layers` gives for every output layer the layer whose settings it has, as (reference, layer) of the slice's first
+    source (without slices, of the donor). `vocabulary` is the output's, None if the sources' vocabularies agree.
     """
 
     asked: Recipe
     recipe: Recipe
-    method: MergeMethod
     tasks: tuple[TensorTask, ...]
-    donor: str
     layers: tuple[tuple[str, int], ...]
     vocabulary: OutputVocabulary | None = None
+
+    @property
+    def method(self) -> MergeMethod:
+        """The merge method."""
+        return get_method(self.recipe.merge_method)
+
+    @property
+    def donor(self) -> str:
+        """The model whose configuration and other files the output takes over."""
+        return self.recipe.donor

@@ -1,4 +1,4 @@
-"""The config.json of a merged model: the donor's, with what the merge changed."""
+"""The config.json of a merged model: the donor's, with the changes that the merge makes."""
 
 from __future__ import annotations
 
@@ -15,60 +15,60 @@ from ..vocabulary.token_ids import CONFIG, follow_vocabulary
 if TYPE_CHECKING:
     from .merge_plan import MergePlan
 
-# Settings that list layers by their numbers, and others that could only be mistaken for one value per layer.
+# Settings that list numbers of layers, and settings that are lists but never have one value per layer.
 LAYER_NUMBERS = ("mlp_only_layers", "full_attn_idxs", "moe_layers", "attn_layer_indices", "cross_attention_layers")
 NEVER_PER_LAYER = re.compile(r"architectures$|_tokens?$|_ids?$|_section$")
 
 
 def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
-    """The donor's config.json with the output's depth, per-layer lists, vocabulary and dtype."""
+    """Return the donor's config.json with the output's depth, per-layer lists, vocabulary and dtype."""
     donor = bank[plan.donor]
     config = {key: _without_dtype(value) for key, value in donor.config.items()}
-    depth, own = len(plan.layers), donor.architecture
-    text = config if own.text_key is None else dict(config.get(own.text_key) or {})
-    if depth != own.num_layers:
-        text[own.layer_key] = depth
+    depth, architecture = len(plan.layers), donor.architecture
+    text = config if architecture.text_key is None else dict(config.get(architecture.text_key) or {})
+    if depth != architecture.num_layers:
+        text[architecture.layer_key] = depth
     text.update(layer_settings(plan, bank))
     vocabulary = plan.vocabulary
     if vocabulary is not None:
-        text = follow_vocabulary(text, plan.donor, CONFIG, vocabulary, bank, part=own.text_key)
-        if vocabulary.size != own.vocab_size:
-            text[own.vocabulary_key] = vocabulary.size
-            config.update({key: vocabulary.size for key in (own.vocabulary_key,) if key in config})
-    if own.text_key is None:
+        text = follow_vocabulary(text, plan.donor, CONFIG, vocabulary, bank, part=architecture.text_key)
+        if vocabulary.size != architecture.vocab_size:
+            text[architecture.vocabulary_key] = vocabulary.size
+            config.update({key: vocabulary.size for key in (architecture.vocabulary_key,) if key in config})
+    if architecture.text_key is None:
         config = text
     else:
         if vocabulary is not None:
             config = follow_vocabulary(config, plan.donor, CONFIG, vocabulary, bank)
-        config[own.text_key] = text
+        config[architecture.text_key] = text
     config.pop("torch_dtype", None)
     config["dtype"] = output_dtype(plan, bank)
     return config
 
 
 def _without_dtype(value: Any) -> Any:
-    """A part's configuration without a dtype of its own: there is one for the whole model."""
+    """Return the configuration of a part without its dtype: the whole model has one dtype."""
     if not isinstance(value, dict):
         return value
     return {key: entry for key, entry in value.items() if key not in ("dtype", "torch_dtype")}
 
 
 def layer_settings(plan: MergePlan, bank: ModelBank) -> dict[str, list[Any]]:
-    """The settings that speak of single layers and that the output's order of layers changes, with their new values.
+    """Return the per-layer settings (such as `layer_types`) that change when the layers are reordered.
 
-    They come from the configuration as transformers completes it: what it would derive from the old order (every second
-    layer slides) has to be written out for the new one.
+    They are taken from the configuration as transformers completes it: values that it would derive from the number of a
+    layer (such as sliding attention in every second one) must be written explicitly for another order.
     """
-    own = bank[plan.donor].architecture
+    architecture = bank[plan.donor].architecture
     changed: dict[str, list[Any]] = {}
-    for key, value in own.settings.items():
+    for key, value in architecture.settings.items():
         if not isinstance(value, list | tuple):
             continue
-        found = [bank[model].architecture.settings.get(key) or value for model, _ in plan.layers]
+        values = [bank[model].architecture.settings.get(key) or value for model, _ in plan.layers]
         if key in LAYER_NUMBERS:
-            new = [i for i, (_, layer) in enumerate(plan.layers) if layer in found[i]]
-        elif len(value) == own.num_layers and not NEVER_PER_LAYER.search(key):
-            new = [found[i][layer] for i, (_, layer) in enumerate(plan.layers) if layer < len(found[i])]
+            new = [i for i, (_, layer) in enumerate(plan.layers) if layer in values[i]]
+        elif len(value) == architecture.num_layers and not NEVER_PER_LAYER.search(key):
+            new = [values[i][layer] for i, (_, layer) in enumerate(plan.layers) if layer < len(values[i])]
         else:
             continue
         if new != list(value):
@@ -77,7 +77,7 @@ def layer_settings(plan: MergePlan, bank: ModelBank) -> dict[str, list[Any]]:
 
 
 def output_dtype(plan: MergePlan, bank: ModelBank) -> str:
-    """The name of the dtype that the merged model is in: that of most of its floating-point tensors."""
+    """Return the name of the merged model's dtype: the recipe's, else that of most floating-point tensors."""
     named = plan.recipe.out_dtype or plan.recipe.dtype
     if named is not None:
         return named

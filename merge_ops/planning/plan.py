@@ -1,4 +1,4 @@
-"""From a recipe to what happens to every output tensor: its inputs, its base, its numbers. Reads no weight."""
+"""Plans a recipe: the inputs, base and parameter values of every output tensor. Reads no weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_nu
 
 @dataclass(frozen=True)
 class _Structure:
-    """What plans of recipes with the same structure share; see `structure.py`."""
+    """The values that plans of recipes with the same structure share; see `structure.py`."""
 
     outputs: tuple[tuple[Output, ...], ...]  # by part
     layers: tuple[tuple[str, int], ...]
@@ -31,23 +31,20 @@ class _Structure:
 
 
 def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
-    """The plan of a recipe whose models, intermediates too, the bank has open; `asked` is the recipe as it was given.
+    """Plan a recipe whose models, intermediates included, are open in the bank; `asked` is the original recipe.
 
     Raises:
-        UserError: the sources do not fit each other or the recipe; everything that differs is listed.
+        UserError: the sources are not compatible with each other or with the recipe; all differences are listed.
     """
     parts = list(part_recipes(recipe, bank))
     key = ("structure", without_numbers(recipe).digest)
     known = bank.recall(key)
     structure = _structure(recipe, parts, bank) if known is None else known
-    tasks = (task for own, outputs in zip(parts, structure.outputs, strict=True) for task in _tasks(own, outputs, bank))
-    text = next(own for own in parts if own.part == TEXT)
+    tasks = (task for part, outs in zip(parts, structure.outputs, strict=True) for task in _tasks(part, outs, bank))
     plan = MergePlan(
         asked=asked,
         recipe=recipe,
-        method=get_method(text.recipe.merge_method),
         tasks=tuple(sorted(tasks, key=lambda task: task.name)),
-        donor=text.donor,
         layers=structure.layers,
         vocabulary=structure.vocabulary,
     )
@@ -58,24 +55,25 @@ def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
 
 
 def _structure(recipe: Recipe, parts: Iterable[PartRecipe], bank: ModelBank) -> _Structure:
-    made = [PartOutputs(own, bank) for own in parts]
-    outputs = tuple(tuple(part.outputs()) for part in made)
-    for part, found in zip(made, outputs, strict=True):
-        check_fit(part.own.recipe, bank, [(o.name, o.inputs) for o in found], part.slices, part=part.own.part)
+    listed = [PartOutputs(part, bank) for part in parts]
+    outputs = tuple(tuple(part_outputs.outputs()) for part_outputs in listed)
+    for part_outputs, outs in zip(listed, outputs, strict=True):
+        part, tensors = part_outputs.part, [(output.name, output.inputs) for output in outs]
+        check_fit(part.recipe, bank, tensors, part_outputs.slices, part=part.part)
     vocabulary = output_vocabulary(recipe, bank)
-    if vocabulary is not None:  # faults of its rules are told before any tensor is read
-        for output in (output for found in outputs for output in found):
+    if vocabulary is not None:  # reports faults of its rules before any tensor is read
+        for output in (output for outs in outputs for output in outs):
             rebuilt_keys(vocabulary, recipe, output.inputs, bank, None)
-    text = next(part for part in made if part.own.part == TEXT)
+    text = next(part_outputs for part_outputs in listed if part_outputs.part.part == TEXT)
     return _Structure(outputs, tuple(text.layers()), vocabulary)
 
 
-def _tasks(own: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iterator[TensorTask]:
-    """The outputs with their numbers. Tensors at one place whose names match the same filters have the same ones."""
-    if own.copied:
+def _tasks(part: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iterator[TensorTask]:
+    """Yield tasks. Tensors at the same place whose names match the same filters share their parameter values."""
+    if part.copied:
         yield from (TensorTask(o.name, o.inputs, ParameterValues({}, (), None), copied=True) for o in outputs)
         return
-    resolver = _Resolver(own, bank)
+    resolver = _Resolver(part, bank)
     filters = sorted(resolver.filters)
     known: dict[Hashable, ParameterValues] = {}
     for o in outputs:
@@ -88,43 +86,43 @@ def _tasks(own: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Itera
 
 
 class _Resolver:
-    """The numbers of one part's tensors."""
+    """Resolves the parameter values of the tensors of one part."""
 
-    def __init__(self, own: PartRecipe, bank: ModelBank) -> None:
-        self.recipe, self.method = own.recipe, get_method(own.recipe.merge_method)
-        self.slices = own.slices(bank[own.donor].architecture.depth(own.part))
+    def __init__(self, part: PartRecipe, bank: ModelBank) -> None:
+        self.recipe, self.method = part.recipe, get_method(part.recipe.merge_method)
+        self.slices = part.slices(bank[part.donor].architecture.depth(part.part))
 
     @property
     def filters(self) -> set[str]:
-        """All that the recipe's rules go by."""
+        """The filters of all rules."""
         levels = [self.recipe.parameters]
-        for part in self.slices:
-            levels += [part.parameters, *(source.parameters for source in part.sources)]
+        for run in self.slices:
+            levels += [run.parameters, *(source.parameters for source in run.sources)]
         rules = (rule for level in levels for setting in level.values() for rule in setting.rules)
         return {rule.filter for rule in rules if rule.filter is not None}
 
     def numbers(self, output: Output) -> ParameterValues:
-        """Those of one output tensor.
+        """Return the parameter values of one output tensor.
 
         Raises:
-            UserError: a parameter that must be given is not.
+            UserError: a required parameter is missing.
         """
-        place, part = output.place, self.slices[output.place.slice]
+        place, run = output.place, self.slices[output.place.slice]
         base: int | None = None
         if self.method.base is not Base.IGNORED:
-            base_name = part.base_model or self.recipe.base_model
-            base = next((i for i, source in enumerate(part.sources) if source.model == base_name), None)
-        above = (part.parameters, self.recipe.parameters)
+            base_name = run.base_model or self.recipe.base_model
+            base = next((i for i, source in enumerate(run.sources) if source.model == base_name), None)
+        above = (run.parameters, self.recipe.parameters)
         tensor = {
             p.name: _value(p, above, output.name, place.depth)
             for p in self.method.parameters
             if p.scope is Scope.TENSOR
         }
-        per_input = tuple(self._of_input(part, i, name, base, place.depth) for i, (_, name) in enumerate(output.inputs))
+        per_input = tuple(self._of_input(run, i, name, base, place.depth) for i, (_, name) in enumerate(output.inputs))
         return ParameterValues(tensor, per_input, base, place.model_depth)
 
-    def _of_input(self, part: Slice, i: int, name: str, base: int | None, depth: float) -> dict[str, Any]:
-        levels = (part.sources[i].parameters, part.parameters, self.recipe.parameters)
+    def _of_input(self, run: Slice, i: int, name: str, base: int | None, depth: float) -> dict[str, Any]:
+        levels = (run.sources[i].parameters, run.parameters, self.recipe.parameters)
         return {
             p.name: _value(p, levels, name, depth)
             for p in self.method.parameters
@@ -133,7 +131,7 @@ class _Resolver:
 
 
 def _value(parameter: Parameter, levels: tuple[Parameters, ...], tensor_name: str, depth: float) -> Number | None:
-    """The first level that has a matching rule decides; then the default."""
+    """Return the value of the first level that has a matching rule, else the default."""
     for level in levels:
         setting = level.get(parameter.name)
         value = None if setting is None else setting.at(tensor_name, depth)

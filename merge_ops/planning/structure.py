@@ -1,6 +1,6 @@
-"""Which output tensors a recipe makes, and of what: all that follows from its sources and slices, not its numbers.
+"""The structure of a merge: its output tensors and their inputs, which do not depend on parameter values.
 
-A search plans many recipes that differ in their numbers alone; the structure of the first serves them all.
+A search plans many recipes that differ only in parameter values and share one structure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from functools import cached_property
 from mergesmith.errors import UserError, unknown
 
 from ..architectures.architecture import Architecture, is_before_layers, with_layer
-from ..bank.model_bank import InputKey, ModelBank
+from ..bank.model_bank import ModelBank
+from ..bank.residency import InputKey
 from ..methods import Base, get_method
 from ..recipes.blocks import Module, Parameters, Setting, Slice, Source
 from ..recipes.recipe import Recipe
@@ -20,7 +21,7 @@ from ..recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Place:
-    """Where an output tensor stands: its slice, its relative depth in it (0 outside the layers) and in the model."""
+    """The slice of an output tensor, and its relative depth in the slice (0 outside the layers) and in the model."""
 
     slice: int
     depth: float
@@ -29,7 +30,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Output:
-    """One output tensor: canonical name, inputs in order, place."""
+    """An output tensor: canonical name, inputs in order, and place."""
 
     name: str
     inputs: tuple[InputKey, ...]
@@ -38,9 +39,9 @@ class Output:
 
 @dataclass(frozen=True)
 class PartRecipe:
-    """What a recipe says of one part of the model, as a recipe for this part alone.
+    """A recipe reduced to one part of the model.
 
-    `donor` is the model whose tensors the part has; `copied` says that they are taken as they are.
+    `donor` is the model whose tensor names the part has. If `copied`, its tensors are used unchanged.
     """
 
     part: str
@@ -49,7 +50,7 @@ class PartRecipe:
     copied: bool
 
     def slices(self, depth: int) -> tuple[Slice, ...]:
-        """The recipe's slices; `models:` is one slice over all `depth` layers, with the base appended if not listed."""
+        """Return the slices; `models:` becomes one slice over all `depth` layers, with the base appended if missing."""
         if self.recipe.slices:
             return self.recipe.slices
         sources, base = list(self.recipe.models), self.recipe.base_model
@@ -60,10 +61,11 @@ class PartRecipe:
 
 
 def part_recipes(recipe: Recipe, bank: ModelBank) -> Iterator[PartRecipe]:
-    """One for each part of the model.
+    """Yield the recipe of each part of the model.
 
     Raises:
-        UserError: the recipe names a part that the model does not have, or its slices say not of which part they are.
+        UserError: the recipe names a part that the model does not have, or has slices outside `modules` for a model of
+            several parts.
     """
     donor = recipe.donor
     parts, modules = bank[donor].architecture.parts, dict(recipe.modules)
@@ -76,76 +78,76 @@ def part_recipes(recipe: Recipe, bank: ModelBank) -> Iterator[PartRecipe]:
         module = modules.get(part)
         copied = bool(modules) and module is None
         if copied:
-            own = replace(recipe, models=(Source(donor),), modules=())
+            reduced = replace(recipe, models=(Source(donor),), modules=())
         elif module is None:
-            own = recipe
+            reduced = recipe
         else:
             parameters = _over(module.parameters, recipe.parameters)
-            own = replace(recipe, models=module.models, slices=module.slices, parameters=parameters, modules=())
-        yield PartRecipe(part, own, donor, copied)
+            reduced = replace(recipe, models=module.models, slices=module.slices, parameters=parameters, modules=())
+        yield PartRecipe(part, reduced, donor, copied)
 
 
 def _over(first: Parameters, then: Parameters) -> Parameters:
-    """The settings of two levels as one: where no rule of the first matches, those of the second count."""
+    """Join the settings of two levels: rules of the first level take precedence over those of the second."""
     rules = {name: first[name].rules if name in first else () for name in (*first, *then)}
-    return {name: Setting(own + (then[name].rules if name in then else ())) for name, own in rules.items()}
+    return {name: Setting(upper + (then[name].rules if name in then else ())) for name, upper in rules.items()}
 
 
 class PartOutputs:
-    """The output tensors of one part."""
+    """Lists the output tensors of one part."""
 
-    def __init__(self, own: PartRecipe, bank: ModelBank) -> None:
-        self.own, self.bank = own, bank
-        self.slices = own.slices(self.architecture.depth(own.part))
+    def __init__(self, part: PartRecipe, bank: ModelBank) -> None:
+        self.part, self.bank = part, bank
+        self.slices = part.slices(self.architecture.depth(part.part))
 
     @property
     def architecture(self) -> Architecture:
-        """The donor's."""
-        return self.bank[self.own.donor].architecture
+        """The donor's architecture."""
+        return self.bank[self.part.donor].architecture
 
     def layers(self) -> Iterator[tuple[str, int]]:
-        """For every output layer the layer whose settings it has."""
-        for part in self.slices:
-            model = part.sources[0].model if self.own.recipe.slices else self.own.donor
-            for layer in range(*_layers(part)):
+        """Yield for every output layer the (model, layer) whose settings it has."""
+        for run in self.slices:
+            model = run.sources[0].model if self.part.recipe.slices else self.part.donor
+            for layer in range(*_layers(run)):
                 yield model, layer
 
     def outputs(self) -> Iterator[Output]:
-        """All of them. Embeddings belong to the first slice, final norm and head to the last."""
-        architecture, name_of_part = self.architecture, self.own.part
+        """Yield all output tensors. Embeddings belong to the first slice, final norm and head to the last."""
+        architecture, name_of_part = self.architecture, self.part.part
         for name in architecture.shapes:
             if architecture.part(name) == name_of_part and architecture.layer(name) is None:
                 place = Place(0 if is_before_layers(name) else len(self.slices) - 1, 0.0, None)
                 yield Output(name, tuple((s.model, name) for s in self.slices[place.slice].sources), place)
         output, last = 0, sum(stop - start for start, stop in map(_layers, self.slices)) - 1
-        for i, part in enumerate(self.slices):
-            template = self._layer_names[part.sources[0].model]
-            start, stop = _layers(part)
+        for i, run in enumerate(self.slices):
+            template = self._layer_names[run.sources[0].model]
+            start, stop = _layers(run)
             for offset in range(stop - start):
                 depth = 1.0 if stop - start == 1 else offset / (stop - start - 1)
                 place = Place(i, depth, output / last if last else 0.0)
-                # Layers may differ in kind (dense and expert layers): the source layer says which tensors there are.
+                # Layers may differ in kind (dense and expert layers), so the source layer determines the tensors.
                 for name in template.get(start + offset, ()):
-                    inputs = tuple((s.model, _input_name(name, s, offset)) for s in part.sources)
+                    inputs = tuple((s.model, _input_name(name, s, offset)) for s in run.sources)
                     yield Output(with_layer(name, output), inputs, place)
                 output += 1
 
     @cached_property
     def _layer_names(self) -> dict[str, dict[int, list[str]]]:
-        """The tensor names of every layer, by the model that a slice takes its layers from."""
-        found: dict[str, dict[int, list[str]]] = {}
-        for model in dict.fromkeys(part.sources[0].model for part in self.slices):
-            layers = found.setdefault(model, {})
+        """Tensor names by layer, for each model that a slice takes its layers from."""
+        names: dict[str, dict[int, list[str]]] = {}
+        for model in dict.fromkeys(run.sources[0].model for run in self.slices):
+            layers = names.setdefault(model, {})
             architecture = self.bank[model].architecture
             for name in architecture.shapes:
                 layer = architecture.layer(name)
-                if layer is not None and architecture.part(name) == self.own.part:
+                if layer is not None and architecture.part(name) == self.part.part:
                     layers.setdefault(layer, []).append(name)
-        return found
+        return names
 
 
-def _layers(part: Slice) -> tuple[int, int]:
-    return part.sources[0].layer_range or (0, 0)
+def _layers(run: Slice) -> tuple[int, int]:
+    return run.sources[0].layer_range or (0, 0)
 
 
 def _input_name(name: str, source: Source, offset: int) -> str:
@@ -153,16 +155,16 @@ def _input_name(name: str, source: Source, offset: int) -> str:
 
 
 def without_numbers(recipe: Recipe) -> Recipe:
-    """The recipe without parameters and seed: recipes with the same have the same structure."""
+    """Return the recipe without parameters and seed; recipes for which this is equal share their structure."""
 
     def sources(old: tuple[Source, ...]) -> tuple[Source, ...]:
         return tuple(Source(source.model, source.layer_range) for source in old)
 
     def slices(old: tuple[Slice, ...]) -> tuple[Slice, ...]:
-        return tuple(Slice(sources(part.sources), part.base_model) for part in old)
+        return tuple(Slice(sources(run.sources), run.base_model) for run in old)
 
-    def bare(own: Module) -> Module:
-        return Module(sources(own.models), slices(own.slices))
+    def bare(module: Module) -> Module:
+        return Module(sources(module.models), slices(module.slices))
 
     return replace(
         recipe,

@@ -1,1 +1,1 @@
-"""Merge recipes as frozen records, and their YAML form. Opens no model."""
+"""Merge recipes as frozen records, and reading and writing them as YAML. Opens no model."""

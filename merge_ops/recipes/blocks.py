@@ -10,25 +10,25 @@ Number = float | bool
 
 @dataclass(frozen=True)
 class Rule:
-    """One value of a parameter, for the tensors whose name contains `filter` (None: for all).
+    """The value of a parameter for tensors whose name contains `filter` (None: for all tensors).
 
-    One value is a constant; several are a gradient, spread evenly over the depth of the slice.
+    A single value is a constant; several are a gradient, spread evenly over the depth of the slice.
     """
 
     values: tuple[Number, ...]
     filter: str | None = None
 
     def __post_init__(self) -> None:
-        # Equal rules must be written alike: 1, 1.0 and numpy's 1.0 become one float, and -0.0 becomes 0.0.
+        # Equal rules must have the same text: 1, 1.0 and numpy's 1.0 become one float, and -0.0 becomes 0.0.
         plain = tuple(v if isinstance(v, bool) else float(v) + 0.0 for v in self.values)
         object.__setattr__(self, "values", plain)
 
     def matches(self, tensor_name: str) -> bool:
-        """Whether this rule applies to a tensor of that checkpoint name (plain substring, as in mergekit)."""
+        """Whether this rule applies to a tensor of that checkpoint name (substring match, as in mergekit)."""
         return self.filter is None or self.filter in tensor_name
 
     def at(self, depth: float) -> Number:
-        """The value at a relative depth in [0, 1], piecewise linear between the gradient's values."""
+        """Return the value at a relative depth in [0, 1], interpolated linearly between the gradient's values."""
         if len(self.values) == 1:
             return self.values[0]
         position = depth * (len(self.values) - 1)
@@ -40,17 +40,17 @@ class Rule:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a recipe says of one parameter at one level: rules, of which the first that matches counts."""
+    """The rules for one parameter at one level of a recipe; the first rule that matches applies."""
 
     rules: tuple[Rule, ...]
 
     @classmethod
     def constant(cls, value: Number) -> Setting:
-        """The same value for every tensor."""
+        """Return a setting with the same value for every tensor."""
         return cls((Rule((value,)),))
 
     def at(self, tensor_name: str, depth: float) -> Number | None:
-        """The value for a tensor, or None where no rule matches it."""
+        """Return the value for a tensor, or None if no rule matches it."""
         return next((rule.at(depth) for rule in self.rules if rule.matches(tensor_name)), None)
 
 
@@ -59,7 +59,7 @@ Parameters = Mapping[str, Setting]
 
 @dataclass(frozen=True)
 class Source:
-    """One input model of a slice: a model reference, the layers [start, stop) taken from it, its own parameters."""
+    """An input model of a slice: its reference, the layers [start, stop) taken from it, and its parameters."""
 
     model: str
     layer_range: tuple[int, int] | None = None
@@ -68,7 +68,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Slice:
-    """A run of output layers: the sources that are merged into it, and parameters for these layers alone."""
+    """A run of output layers: the sources that are merged into it, and parameters of these layers only."""
 
     sources: tuple[Source, ...]
     base_model: str | None = None
@@ -77,7 +77,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Module:
-    """What is merged into one part of a model of several; exactly one of `models` and `slices` is filled."""
+    """The inputs of one part of a multi-part model; exactly one of `models` and `slices` is non-empty."""
 
     models: tuple[Source, ...] = ()
     slices: tuple[Slice, ...] = ()

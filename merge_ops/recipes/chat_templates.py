@@ -1,12 +1,12 @@
-"""Chat templates by name. They are written for this project; only what the formats' documents fix is in them."""
+"""Chat templates by name, written for this project from the published descriptions of the formats."""
 
 from __future__ import annotations
 
 from mergesmith.errors import unknown
 
-AUTO_TEMPLATE = "auto"  # the chat template that most of the models have
+AUTO_TEMPLATE = "auto"  # the most frequent chat template of the models
 
-# Each message between <|im_start|> and <|im_end|>, as OpenAI's ChatML document has it.
+# Each message between <|im_start|> and <|im_end|>, as in OpenAI's ChatML document.
 CHATML = """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}
@@ -15,7 +15,7 @@ CHATML = """\
 {{- '<|im_start|>assistant\\n' -}}
 {%- endif -%}
 """
-# Sections headed by ### as in the Stanford Alpaca prompts; a system message takes the place of the introduction.
+# Sections with ### headings as in the Stanford Alpaca prompts; a system message replaces the introduction.
 ALPACA = """\
 {%- for message in messages -%}
 {%- if message['role'] == 'system' -%}
@@ -30,7 +30,7 @@ ALPACA = """\
 {{- '### Response:\\n' -}}
 {%- endif -%}
 """
-# Headers and <|eot_id|> as Meta's Llama 3 model cards have them.
+# Headers and <|eot_id|> as in Meta's Llama 3 model cards.
 LLAMA3 = """\
 {{- bos_token or '' -}}
 {%- for message in messages -%}
@@ -40,7 +40,7 @@ LLAMA3 = """\
 {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}
 {%- endif -%}
 """
-# Instructions in [INST] as in Mistral 7B Instruct, which has no system role: it goes before the next instruction.
+# Instructions in [INST] as in Mistral 7B Instruct, which has no system role: its text precedes the next instruction.
 MISTRAL = """\
 {{- bos_token or '' -}}
 {%- set pending = namespace(system='') -%}
@@ -72,7 +72,7 @@ NAMED = {"alpaca": ALPACA, "chatml": CHATML, "exaone": EXAONE, "llama3": LLAMA3,
 
 
 def template_fault(text: str) -> str | None:
-    """What is wrong with a recipe's `chat_template`; None where it is auto, a name, or looks like Jinja."""
+    """Return the fault of a recipe's `chat_template`, or None if it is `auto`, a name, or looks like Jinja."""
     if text == AUTO_TEMPLATE or text in NAMED or "{" in text:
         return None
-    return f"{unknown('chat template', text, (AUTO_TEMPLATE, *NAMED))} A Jinja template may stand here as text."
+    return f"{unknown('chat template', text, (AUTO_TEMPLATE, *NAMED))} The text of a Jinja template is accepted too."

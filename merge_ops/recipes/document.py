@@ -1,4 +1,4 @@
-"""The parts of a recipe in the form of its YAML."""
+"""Converts the blocks of a recipe to the plain mappings and lists of its YAML form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .blocks import Parameters, Rule, Setting, Slice, Source
 
 
 class Dumper(yaml.SafeDumper):
-    """Dumps floats so that reading them back gives the same bits, in YAML 1.1 too (which wants '1.0e-05')."""
+    """Dumps floats so that they are read back with the same bits, by YAML 1.1 too (which needs '1.0e-05')."""
 
 
 def _dump_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
@@ -27,7 +27,7 @@ Dumper.add_representer(float, _dump_float)
 
 
 def inputs_document(models: Sequence[Source], slices: Sequence[Slice], parameters: Parameters) -> dict[str, Any]:
-    """The models or slices and the parameters of a recipe, or of a module of it."""
+    """Return the models or slices and the parameters of a recipe or module as a mapping."""
     document: dict[str, Any] = {}
     if models:
         document["models"] = [_source_document(source) for source in models]

@@ -1,7 +1,7 @@
-"""YAML text to documents, and several documents to one recipe: named merges that others use as models.
+"""Loads YAML documents, and joins several documents into one recipe with named intermediate merges.
 
-The form is mergekit-multi's: documents separated by `---`, each a recipe; those with a `name` are intermediates, the
-one without is the output. Their order does not matter.
+The format is that of mergekit-multi: documents separated by `---`, each a recipe; those with a `name` are
+intermediates, the one without is the output. Their order does not matter.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Read = Callable[[object, str], Recipe]
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading that refuses a key given twice, where YAML's last one would silently win."""
+    """A safe loader that rejects duplicate keys, of which YAML would silently use the last."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    # "<<" takes in another mapping's keys, which may stand again beside it.
+    # "<<" includes another mapping, whose keys may be overridden.
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE_TAG]
     for key in keys:
         if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", node.start_mark)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
@@ -37,10 +37,10 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def load_yaml(text: str, *, where: str) -> Any:
-    """The one document in YAML text; a key that stands twice is refused, where YAML's last one would silently win.
+    """Return the only document in YAML text.
 
     Raises:
-        UserError: the text is not valid YAML, or holds several documents; `where` names it.
+        UserError: the text is not valid YAML, has a duplicate key, or contains several documents; `where` names it.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -49,10 +49,10 @@ def load_yaml(text: str, *, where: str) -> Any:
 
 
 def load_documents(text: str, *, where: str) -> list[Any]:
-    """The YAML documents in a text, the empty ones left out; one empty document where there is no other.
+    """Return the non-empty YAML documents in a text, or `[None]` if there are none.
 
     Raises:
-        UserError: the text is not valid YAML, or a key stands twice in a mapping; `where` names it.
+        UserError: the text is not valid YAML, or has a duplicate key; `where` names it.
     """
     try:
         documents = list(yaml.load_all(text, Loader=_Loader))
@@ -62,10 +62,10 @@ def load_documents(text: str, *, where: str) -> list[Any]:
 
 
 def join_documents(documents: Sequence[Any], where: str, read: Read) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe of several documents, and the names that no other document uses (they are left out).
+    """Return the recipe of several documents, and the names of unused documents, which it does not include.
 
     Raises:
-        UserError: names are missing or stand twice, documents need each other in a circle, or one holds faults.
+        UserError: names are missing or duplicate, documents depend on each other in a circle, or one has faults.
     """
     named, final = _by_name(documents, where)
     recipes: dict[str, Recipe] = {}
@@ -85,7 +85,7 @@ def join_documents(documents: Sequence[Any], where: str, read: Read) -> tuple[Re
 
 
 def _by_name(documents: Sequence[Any], where: str) -> tuple[dict[str, Any], Any]:
-    """The named documents without their names, and the one that has none."""
+    """Return the named documents, without their `name` key, and the one that has no name."""
     faults = Faults(where)
     named: dict[str, Any] = {}
     unnamed: list[Any] = []
@@ -96,26 +96,26 @@ def _by_name(documents: Sequence[Any], where: str) -> tuple[dict[str, Any], Any]
         elif not isinstance(name, str) or not name:
             faults.add(f"document {i + 1}.name", f"must be text, but is {name!r}")
         elif name in named:
-            faults.add(f"document {i + 1}.name", f"'{name}' names an earlier document too")
+            faults.add(f"document {i + 1}.name", f"'{name}' is the name of an earlier document too")
         else:
             named[name] = {key: value for key, value in document.items() if key != "name"}
             if "intermediates" in (document.get("mergesmith") or {}):
-                faults.add(f"document {i + 1}.mergesmith.intermediates", "a named document has none of its own")
+                faults.add(f"document {i + 1}.mergesmith.intermediates", "is not allowed in a named document")
     if len(unnamed) != 1:
-        faults.add("", f"exactly one document has no name: it is the output; but here {len(unnamed)} have none")
+        faults.add("", f"exactly one document, the output, must have no name, but {len(unnamed)} have none")
     faults.raise_if_any()
     return named, unnamed[0]
 
 
 def _order(recipe: Recipe, recipes: Mapping[str, Recipe], where: str) -> list[str]:
-    """The names that the output needs, each after those that it needs itself."""
+    """Return the names that the output depends on, in the order of their dependencies."""
     order: list[str] = []
 
     def visit(part: Recipe, path: tuple[str, ...]) -> None:
         for name in part.references():
             if name in path:
                 circle = " -> ".join((*path[path.index(name) :], name))
-                raise UserError(f"{where}: the documents need each other in a circle: {circle}")
+                raise UserError(f"{where}: the documents depend on each other in a circle: {circle}")
             if name in recipes and name not in order:
                 visit(recipes[name], (*path, name))
                 order.append(name)

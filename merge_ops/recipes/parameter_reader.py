@@ -1,4 +1,4 @@
-"""Reads `parameters:` mappings: scalars, gradients, `{filter, value}` rules, checked against a method's declaration."""
+"""Reads `parameters:` mappings (scalars, gradients, `{filter, value}` rules) and checks them for a method."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mergesmith.errors import Faults, unknown
 from ..methods import METHODS, MergeMethod, Parameter, Scope
 from .blocks import Number, Parameters, Rule, Setting, Slice, Source
 
-Tell = Callable[[str, str], None]
+Report = Callable[[str, str], None]  # (place, message)
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 
 class ParameterReader:
-    """Reads the parameters of one recipe; faults and warnings go where the recipe's reader sends them."""
+    """Reads the parameters of one recipe, reporting to its reader's `faults`, `warn` and `unknown_key`."""
 
-    def __init__(self, method: MergeMethod, faults: Faults, warn: Tell, unknown_key: Tell) -> None:
+    def __init__(self, method: MergeMethod, faults: Faults, warn: Report, unknown_key: Report) -> None:
         self.method, self.faults, self.warn, self.unknown_key = method, faults, warn, unknown_key
 
     def read(self, document: Any, place: str) -> Parameters:
-        """The settings of a `parameters:` mapping at a level where values are shared by all inputs."""
+        """Return the settings of a `parameters:` mapping at a level that all inputs share."""
         if document is None:
             return {}
         if not isinstance(document, dict):
@@ -31,14 +31,17 @@ class ParameterReader:
         return dict(self._settings(document, place))
 
     def read_source(self, document: Any, place: str, *, is_base: bool) -> Parameters:
-        """The settings under one source; those that cannot act there draw a warning."""
+        """Return the settings under one source, with a warning for those that have no effect there."""
         settings = self.read(document, place)
         for name in settings:
             parameter = self.method.parameter(name)
             if parameter is None or not parameter.effect:
                 continue
             if parameter.scope is Scope.TENSOR:
-                self.warn(f"{place}.{name}", f"has no effect under a model: {name} is shared by all; set it above")
+                self.warn(
+                    f"{place}.{name}",
+                    f"has no effect under a model: {name} is shared by all models; set it at an upper level",
+                )
             elif parameter.scope is Scope.NON_BASE and is_base:
                 self.warn(f"{place}.{name}", "has no effect on the base model")
         return settings
@@ -69,16 +72,16 @@ class ParameterReader:
             rules = [self._rule(entry, parameter, f"{place}[{i}]") for i, entry in enumerate(value)]
         else:
             rules = [Rule(self._values(value, parameter, place))]
-        # A faulty value is still a given one: it must not be called missing as well.
+        # A faulty value is still given: it must not be reported as missing too.
         return Setting(tuple(rule for rule in rules if rule is not None and rule.values))
 
     def _rule(self, entry: Any, parameter: Parameter, place: str) -> Rule | None:
         if not isinstance(entry, dict) or "value" not in entry or set(entry) - {"filter", "value"}:
-            self.faults.add(place, f"must be a mapping with value and perhaps filter, but is {entry!r}")
+            self.faults.add(place, f"must be a mapping with value and optionally filter, but is {entry!r}")
             return None
         pattern = entry.get("filter")
         if pattern is not None and (not isinstance(pattern, str) or not pattern):
-            self.faults.add(f"{place}.filter", f"must be a part of a tensor name, but is {pattern!r}")
+            self.faults.add(f"{place}.filter", f"must be part of a tensor name, but is {pattern!r}")
             return None
         return Rule(self._values(entry["value"], parameter, f"{place}.value"), None if pattern == "*" else pattern)
 
@@ -113,7 +116,7 @@ class ParameterReader:
     def check_required(
         self, models: tuple[Source, ...], slices: tuple[Slice, ...], top: Parameters, base: str | None
     ) -> None:
-        """Every required parameter is given for every input that needs it, at some level."""
+        """Record a fault for every required parameter that some input lacks at all levels."""
         groups = [("models", models, (), base)] if models else []
         groups += [
             (f"slices[{i}].sources", s.sources, (s.parameters,), s.base_model or base) for i, s in enumerate(slices)

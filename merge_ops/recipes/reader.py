@@ -1,7 +1,7 @@
-"""Reads mergekit's YAML into a `Recipe`: mergekit's meaning, strict where mergekit is silent.
+"""Reads mergekit's YAML into a `Recipe` with the same meaning, but reports mistakes that mergekit ignores.
 
-Every fault is collected with the path of its key. Keys that mergekit knows but that change nothing are warnings
-(`RecipeWarning`), so that recipes from the wild load; with `lenient` unknown keys are warnings too.
+All faults are collected with the path of their key. Keys that mergekit knows but that have no effect are warnings
+(`RecipeWarning`), so that existing recipes load; with `lenient`, unknown keys are warnings too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .chat_templates import template_fault
 from .input_counts import check_contract
 from .multi_document import join_documents, load_documents
 from .parameter_reader import ParameterReader
-from .recipe import NOT_MERGEKITS, Recipe
+from .recipe import MERGEKIT_NOTE, Recipe
 from .references import reference_text
 from .tokenizer_section import SectionReader
 
@@ -29,7 +29,7 @@ TOP_KEYS = (
 )
 SLICE_KEYS = ("sources", "base_model", "parameters", "residual_weight")
 SOURCE_KEYS = ("model", "layer_range", "parameters")
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+RECIPE_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class RecipeWarning(UserWarning):
@@ -37,10 +37,10 @@ class RecipeWarning(UserWarning):
 
 
 def read_recipe(path: str | Path, *, lenient: bool = False) -> Recipe:
-    """The recipe in a YAML file.
+    """Return the recipe in a YAML file.
 
     Raises:
-        UserError: the file cannot be read, or holds faults (all of them are listed).
+        UserError: the file cannot be read, or has faults, which are all listed.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -50,10 +50,10 @@ def read_recipe(path: str | Path, *, lenient: bool = False) -> Recipe:
 
 
 def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> Recipe:
-    """The recipe in YAML text; `where` names it in messages.
+    """Return the recipe in YAML text; `where` names it in messages.
 
     Raises:
-        UserError: the text holds faults (all of them are listed).
+        UserError: the text has faults, which are all listed.
     """
     documents = load_documents(text, where=where)
     if len(documents) > 1:
@@ -62,7 +62,11 @@ def parse_recipe(text: str, *, where: str = "recipe", lenient: bool = False) -> 
 
 
 def recipe_from_document(document: object, *, where: str = "recipe", lenient: bool = False) -> Recipe:
-    """The recipe in a parsed YAML document (mappings, lists, scalars)."""
+    """Return the recipe in a parsed YAML document (mappings, lists, scalars).
+
+    Raises:
+        UserError: the document has faults, which are all listed.
+    """
     if not isinstance(document, dict):
         raise UserError(f"{where}: a recipe is a mapping with the key merge_method, but this is {_kind(document)}")
     block = document.get("mergesmith")
@@ -71,7 +75,6 @@ def recipe_from_document(document: object, *, where: str = "recipe", lenient: bo
         return _joined([*block["intermediates"], {**document, "mergesmith": rest}], where, lenient)
     faults = Faults(where)
     recipe = _Reader(faults, where, lenient).recipe(document)
-    faults.found = list(dict.fromkeys(faults.found))  # several slices may share one fault
     faults.raise_if_any()
     assert recipe is not None, "Should not reach."
     return recipe
@@ -83,7 +86,9 @@ def _joined(documents: list[Any], where: str, lenient: bool) -> Recipe:
 
     recipe, unused = join_documents(documents, where, read)
     for name in unused:
-        warnings.warn(f"{where}: '{name}' is used by no other document and is left out", RecipeWarning, stacklevel=3)
+        warnings.warn(
+            f"{where}: '{name}' is not used by any other document and is ignored", RecipeWarning, stacklevel=3
+        )
     return recipe
 
 
@@ -92,7 +97,7 @@ def _kind(value: object) -> str:
 
 
 class _Reader:
-    """Walks one document; every method returns what it could read and records what it could not."""
+    """Reads one document; every method returns what it could read and records faults."""
 
     def __init__(self, faults: Faults, where: str, lenient: bool) -> None:
         self.faults, self.where, self.lenient = faults, where, lenient
@@ -123,7 +128,7 @@ class _Reader:
         base: str | None,
         above: Parameters,
     ) -> Module:
-        """The models or slices of a recipe, or of a module of it; `above` are the parameters that count there too."""
+        """Return the models or slices of a recipe or module; `above` are the parameters that apply there too."""
         dot = f"{place}." if place else ""
         models = tuple(
             self.source(entry, f"{dot}models[{i}]", reader, base, sliced=False)
@@ -152,12 +157,12 @@ class _Reader:
             self.keys(entry, ("models", "slices", "parameters"), place)
             if ("models" in entry) == ("slices" in entry):
                 self.faults.add(place, "exactly one of the keys models and slices must be given")
-            own = reader.read(entry.get("parameters"), f"{place}.parameters")
-            inputs = self.inputs(entry, place, method, reader, base, {**top, **own})
-            yield str(name), Module(inputs.models, inputs.slices, own)
+            settings = reader.read(entry.get("parameters"), f"{place}.parameters")
+            inputs = self.inputs(entry, place, method, reader, base, {**top, **settings})
+            yield str(name), Module(inputs.models, inputs.slices, settings)
 
     def rest(self, document: dict[str, Any]) -> dict[str, Any]:
-        """What means the same for every method."""
+        """Return the settings that do not depend on the method, as keyword arguments of `Recipe`."""
         block = self.block(document.get("mergesmith", {}))
         return {
             "dtype": self.dtype(document.get("dtype"), "dtype"),
@@ -226,7 +231,7 @@ class _Reader:
         if not isinstance(value, dict):
             self.faults.add("mergesmith", f"must be a mapping, but is {_kind(value)}")
             return {}
-        block = {key: entry for key, entry in value.items() if key not in ("schema_version", NOT_MERGEKITS)}
+        block = {key: entry for key, entry in value.items() if key not in ("schema_version", MERGEKIT_NOTE)}
         if type(block.get("seed", 0)) is not int:
             self.faults.add("mergesmith.seed", f"must be a whole number, but is {block['seed']!r}")
             del block["seed"]
@@ -234,8 +239,8 @@ class _Reader:
 
     def dtype(self, value: object, place: str) -> str | None:
         name = str(value).removeprefix("torch.")
-        if value is not None and name not in DTYPES:
-            self.faults.add(place, unknown("dtype", value, DTYPES))
+        if value is not None and name not in RECIPE_DTYPES:
+            self.faults.add(place, unknown("dtype", value, RECIPE_DTYPES))
         return None if value is None else name
 
     def text(self, value: object, place: str) -> str | None:

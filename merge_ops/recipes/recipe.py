@@ -1,4 +1,4 @@
-"""What a merge recipe is: frozen data with mergekit's meaning. Opens no paths and knows no tensors."""
+"""The record of a merge recipe, with mergekit's semantics. Opens no files."""
 
 from __future__ import annotations
 
@@ -16,20 +16,30 @@ from .document import Dumper, inputs_document
 from .tokenizer_section import TOKENIZER_WORDS, TokenizerSection
 
 SCHEMA_VERSION = 1
-NOT_MERGEKITS = "mergekit"  # the key under `mergesmith:` of the note that mergekit cannot run a recipe
+MERGEKIT_NOTE = "mergekit"  # key under `mergesmith:` of a note that mergekit cannot run the recipe
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A merge: a method, its sources, their parameters. Exactly one of `models`, `slices` and `modules` is filled.
+    """A merge: a method, its sources and parameters. Exactly one of `models`, `slices` and `modules` is non-empty.
 
-    `modules` are the parts that are merged, by mergekit's names for them; the other parts are the donor's.
-
-    At most one of `tokenizer_source` and `tokenizer` is given; the first is the second's `source` alone.
-
-    `seed` drives the random masks. `intermediates` are merges that this one or a later one of them uses as models, by
-    name; they are merged in memory, tensor by tensor. `facts` is the rest of the `mergesmith:` block (digests, scores,
-    versions): it says where the recipe came from and takes no part in equality or in the digest.
+    Attributes:
+        merge_method: name of the method.
+        models: sources that are merged over all their layers.
+        slices: runs of output layers with their sources.
+        base_model: reference of the base model.
+        parameters: settings that apply to all tensors and inputs, unless a lower level overrides them.
+        dtype: dtype that inputs are cast to.
+        out_dtype: dtype of the output.
+        tokenizer_source: short form of a `tokenizer` section that has only a `source`; at most one of both is given.
+        tokenizer: the section about the output's vocabulary.
+        chat_template: `auto`, a name, or the text of a Jinja template.
+        seed: seed of random masks.
+        modules: the parts of a multi-part model that are merged, by mergekit's names; other parts are the donor's.
+        intermediates: merges that this one, or a later intermediate, uses as models, by name. They are merged in
+            memory, one tensor at a time.
+        facts: the rest of the `mergesmith:` block (digests, scores, versions), which records where the recipe comes
+            from. It is not part of equality or of the digest.
     """
 
     merge_method: str
@@ -49,11 +59,11 @@ class Recipe:
 
     @property
     def vocabulary(self) -> TokenizerSection | None:
-        """What the recipe says of the output's vocabulary; None where it leaves it to the sources, which must agree."""
+        """The section about the output's vocabulary, or None if it is that of the sources, which must agree."""
         return TokenizerSection(self.tokenizer_source) if self.tokenizer_source is not None else self.tokenizer
 
     def references(self) -> tuple[str, ...]:
-        """Every model that the recipe names, once each, the base model first; intermediates count by their models."""
+        """Return every model that the recipe names, once, base model first; for intermediates, their models."""
         named = [name for name, _ in self.intermediates]
         inner = (reference for _, part in self.intermediates for reference in part._all_references())
         return tuple(dict.fromkeys(ref for ref in (*self._all_references(), *inner) if ref not in named))
@@ -71,17 +81,17 @@ class Recipe:
             yield from self.vocabulary.references()
 
     def _blocks(self) -> tuple[Recipe | Module, ...]:
-        """What has models or slices: the recipe itself and its modules."""
+        """Return the blocks that have models or slices: the recipe itself and its modules."""
         return (self, *(module for _, module in self.modules))
 
     @property
     def donor(self) -> str:
-        """The model whose configuration and other files the output takes over: the base model, else the first one."""
+        """The model whose configuration and other files the output takes over: the base model, else the first."""
         sources = (s for block in self._blocks() for part in (Slice(block.models), *block.slices) for s in part.sources)
         return self.base_model or next(sources).model
 
     def renamed(self, names: Mapping[str, str]) -> Recipe:
-        """The same recipe with model references replaced (those not in `names` stay)."""
+        """Return the recipe with model references replaced; those not in `names` are kept."""
 
         def name(reference: str) -> str:
             return names.get(reference, reference)
@@ -110,23 +120,23 @@ class Recipe:
         )
 
     def seeded(self, seed: int) -> Recipe:
-        """The same recipe with another seed, that of its intermediates too."""
+        """Return the recipe with another seed, also in its intermediates."""
         inner = tuple((name, part.seeded(seed)) for name, part in self.intermediates)
         return replace(self, seed=seed, intermediates=inner)
 
     @property
     def beyond_mergekit(self) -> str | None:
-        """Why mergekit cannot run this recipe, or None where it can; intermediates say it of themselves."""
+        """The reason why mergekit cannot run this recipe, or None if it can. Intermediates are not considered."""
         method = METHODS.get(self.merge_method)
         if method is not None and not method.mergekit:
-            return f"{method.name} is no method of mergekit's"
+            return f"{method.name} is not a method of mergekit"
         extra = {p.name for p in method.parameters if not p.mergekit} if method else set()
         blocks = self._blocks()
         levels = [level.parameters for block in blocks for level in (block, *block.slices)]
         for name in sorted(extra):
             settings = [level[name] for level in levels if name in level]
             if any(value for setting in settings for rule in setting.rules for value in rule.values):
-                return f"mergekit has no parameter {name} and would silently leave it out"
+                return f"mergekit has no parameter {name} and would silently ignore it"
         return None
 
     @property
@@ -134,26 +144,26 @@ class Recipe:
         """SHA-256 (hexadecimal) of the recipe without `facts`: equal on every machine for equal recipes."""
         document = {**self._document(), "seed": self.seed}
         if self.tokenizer is not None:
-            # Tokens that rules add get their ids in this order, which sorted keys would not show.
+            # Tokens added by rules get their ids in this order, which sorted keys would lose.
             document["token_order"] = [rule.token for rule in self.tokenizer.rules]
         if self.intermediates:
             document["intermediates"] = [[name, part.digest] for name, part in self.intermediates]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
-        """The recipe as YAML that mergekit reads too; seed and facts stand under `mergesmith:`, which it ignores.
+        """Return YAML that mergekit can read too; seed and facts are under `mergesmith:`, which it ignores.
 
-        Intermediates are documents of their own before it, as mergekit-multi reads them.
+        Intermediates are separate documents before the recipe, in the format of mergekit-multi.
         """
         documents = [*self._named_documents(), replace(self, intermediates=()).to_document()]
         style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 120}
         return "---\n".join(yaml.dump(document, Dumper=Dumper, **style) for document in documents)
 
     def to_document(self) -> dict[str, Any]:
-        """The recipe as plain mappings and lists, in the form of its YAML; intermediates stand under `mergesmith:`."""
+        """Return the recipe in its YAML form as plain mappings and lists; intermediates are under `mergesmith:`."""
         block = {"schema_version": SCHEMA_VERSION, "seed": self.seed, **self.facts}
         if self.beyond_mergekit:
-            block[NOT_MERGEKITS] = (
+            block[MERGEKIT_NOTE] = (
                 f"not for stock mergekit: {self.beyond_mergekit}. mergesmith merge runs this recipe; "
                 "mergesmith export --as task-vector turns it into one that mergekit runs"
             )
@@ -171,7 +181,7 @@ class Recipe:
         document.update(inputs_document(self.models, self.slices, self.parameters))
         if self.modules:
             document["modules"] = {
-                part: inputs_document(own.models, own.slices, own.parameters) for part, own in self.modules
+                part: inputs_document(module.models, module.slices, module.parameters) for part, module in self.modules
             }
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
             if getattr(self, key) is not None:

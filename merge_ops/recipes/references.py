@@ -1,4 +1,4 @@
-"""What names a model: a path or hub id, a revision, a LoRA adapter on top, as mergekit writes them. Opens no paths."""
+"""Model references as in mergekit: a path or hub id, a revision, and a LoRA adapter. Opens no files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ModelPath:
 
     @classmethod
     def parse(cls, text: str) -> ModelPath:
-        """The path and revision in `path[@revision]`.
+        """Parse `path[@revision]`.
 
         Raises:
-            UserError: there is more than one @, or nothing beside it.
+            UserError: there is more than one @, or an empty path or revision.
         """
         path, at, revision = text.partition("@")
         if "@" in revision or not path or (at and not revision):
@@ -47,10 +47,10 @@ class ModelReference:
 
     @classmethod
     def parse(cls, text: str) -> ModelReference:
-        """The reference in text. A folder whose name contains + or @ is no matter of text: see `resolve.py`.
+        """Parse a reference. For existing folders with + or @ in their names, use `find_model.locate`.
 
         Raises:
-            UserError: there is more than one +, more than one @ on a side, or nothing beside one of them.
+            UserError: there is more than one +, more than one @ on a side, or an empty part.
         """
         model, plus, lora = text.partition("+")
         if "+" in lora or not model or (plus and not lora):
@@ -62,10 +62,10 @@ class ModelReference:
 
     @classmethod
     def from_mapping(cls, value: Mapping[Any, Any]) -> ModelReference:
-        """The reference in mergekit's mapping `{model: {path, revision}, lora: {path, revision}}`.
+        """Parse mergekit's mapping `{model: {path, revision}, lora: {path, revision}}`.
 
         Raises:
-            UserError: a key is unknown, missing or of the wrong type, or override_architecture is asked for.
+            UserError: a key is unknown, missing or of the wrong type, or override_architecture is set.
         """
         if value.get("override_architecture") is not None:
             raise UserError(
@@ -85,7 +85,7 @@ class ModelReference:
 
 
 def reference_text(value: object, place: str, faults: Faults) -> object:
-    """What a recipe names a model with, as text where it is a mapping; what the mapping lacks goes to `faults`."""
+    """Return a model reference of a recipe, converted to text if it is a mapping; record faults of the mapping."""
     if not isinstance(value, Mapping):
         return value
     try:

@@ -1,4 +1,4 @@
-"""What a recipe says of the output's vocabulary: its source, rules for single tokens, padding. Opens no files."""
+"""The `tokenizer:` section of a recipe: source of the vocabulary, rules for single tokens, padding. Opens no files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mergesmith.errors import unknown
 
 UNION, BASE = "union", "base"
-TOKENIZER_WORDS = (BASE, UNION)  # tokenizer sources that are no model references
+TOKENIZER_WORDS = (BASE, UNION)  # tokenizer sources that are not model references
 KEYS = ("source", "tokens", "pad_to_multiple_of")
 RULE_KEYS = ("source", "force")
 MODEL_TOKEN, ZERO = "model_token", "zero"
@@ -20,9 +20,9 @@ Report = Callable[[str, str], None]  # (place, message)
 
 @dataclass(frozen=True)
 class TokenRule:
-    """Where the row of one output token comes from, for models that lack it; with `force` for all models.
+    """The origin of the row of one output token in models that lack it, or in all models with `force`.
 
-    `model` None is a row of zeros. `source_token` or `token_id` name another row of `model` than the token's own.
+    `model` None means a row of zeros. `source_token` or `token_id` select the row of another token of `model`.
     """
 
     token: str
@@ -34,7 +34,7 @@ class TokenRule:
 
 @dataclass(frozen=True)
 class TokenizerSection:
-    """The output's vocabulary: `union`, `base` or a model reference, then rules, then rows up to a multiple."""
+    """The output's vocabulary: `union`, `base` or a model reference, rules for tokens, and padding of the rows."""
 
     source: str = UNION
     rules: tuple[TokenRule, ...] = ()
@@ -42,22 +42,22 @@ class TokenizerSection:
 
     @property
     def source_model(self) -> str | None:
-        """The model whose tokenizer is taken, where the source names one."""
+        """The model whose tokenizer is used, or None if the source is `union` or `base`."""
         return None if self.source in TOKENIZER_WORDS else self.source
 
     def references(self) -> Iterator[str]:
-        """Every model that the section names."""
+        """Yield every model that the section names."""
         if self.source_model is not None:
             yield self.source_model
         yield from (rule.model for rule in self.rules if rule.model is not None)
 
     def renamed(self, name: Callable[[str], str]) -> TokenizerSection:
-        """The same section with model references replaced."""
+        """Return the section with model references replaced."""
         rules = tuple(replace(rule, model=rule.model and name(rule.model)) for rule in self.rules)
         return replace(self, source=name(self.source) if self.source_model else self.source, rules=rules)
 
     def document(self) -> dict[str, Any]:
-        """The section in the form of its YAML."""
+        """Return the section in its YAML form."""
         document: dict[str, Any] = {"source": self.source}
         if self.rules:
             document["tokens"] = {rule.token: _rule_document(rule) for rule in self.rules}
@@ -78,14 +78,14 @@ def _rule_document(rule: TokenRule) -> dict[str, Any]:
 
 
 class SectionReader:
-    """Reads the `tokenizer:` section; every fault is told with the path of its key."""
+    """Reads the `tokenizer:` section and reports every fault with the path of its key."""
 
     def __init__(self, add: Report, unknown_key: Report, reference: Callable[[Any, str], str | None]) -> None:
-        """`add` takes faults, `unknown_key` unknown keys, `reference` reads a model reference at a place."""
+        """Report faults to `add` and unknown keys to `unknown_key`; `reference` reads a model reference at a place."""
         self.add, self.unknown_key, self.reference = add, unknown_key, reference
 
     def of_recipe(self, document: Mapping[str, Any]) -> TokenizerSection | None:
-        """The section of a recipe's document; None where it has none."""
+        """Return the section of a recipe's document, or None if it has none."""
         if document.get("tokenizer") is None:
             return None
         if document.get("tokenizer_source") is not None:
@@ -93,7 +93,7 @@ class SectionReader:
         return self.read(document["tokenizer"])
 
     def read(self, value: object, place: str = "tokenizer") -> TokenizerSection | None:
-        """The section, or None where it cannot be read."""
+        """Return the section, or None if it cannot be read."""
         if not isinstance(value, dict):
             self.add(place, f"must be a mapping with {', '.join(KEYS)}, but is {value!r}")
             return None

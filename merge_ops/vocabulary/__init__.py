@@ -1,1 +1,1 @@
-"""The output's vocabulary: tokenizer, embedding rows, token ids and chat template."""
+"""The vocabulary of a merged model: tokenizer, embedding rows, token ids and chat template."""

@@ -1,8 +1,8 @@
-"""Embeddings and heads rebuilt to the output's vocabulary, before the merge method sees them.
+"""Rebuilds embeddings and heads for the output's vocabulary, before the merge method is applied.
 
-A token that a model has keeps its row there. A row that is missing comes from the first of these that applies: the
-recipe's rule for the token, the only model that has it, the base, the average of the models that have it, zeros.
-Rows that stand for no token (padding, unused ids) are the mean of all others.
+A token that a model has keeps its row. A missing row comes from the first of these that applies: the recipe's rule for
+the token, the only model that has it, the base, the average of the models that have it, zeros. Rows without a token
+(padding, unused ids) are the mean of all other rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from mergesmith.errors import UserError, first_few
 
 from ..architectures.architecture import TEXT, is_before_layers
-from ..bank.model_bank import InputKey, ModelBank
+from ..bank.model_bank import ModelBank
+from ..bank.residency import InputKey
 from ..recipes.blocks import Module
 from ..recipes.recipe import Recipe
 from ..recipes.tokenizer_section import TokenRule
@@ -27,16 +28,23 @@ from .output_vocabulary import OutputVocabulary, VocabularyWarning, model_vocabu
 
 NONE = -1
 CHUNK_ROWS = 1 << 10  # a power of two
-MOST = 6  # tokens named in a message
+MOST = 6  # tokens listed in a message
 
 
 @dataclass(frozen=True, eq=False)
 class RowSources:
-    """Where every row of the rebuilt tensors of N models comes from; S rows.
+    """The origin of each of the S rows in the rebuilt tensors of N models.
 
-    `own` (N, S): each model's own row, or NONE where it lacks the token. `forced` (S,): the own row does not count.
-    `donor`, `donor_row` (S,): the model and row of a missing one, or NONE. `average` (S,): the mean of the own rows.
-    `blank` (S,): no token. Rows with none of these are zeros.
+    Attributes:
+        own: (N, S) int64, the row of the token in each model, or NONE if the model lacks it.
+        forced: (S,) bool, the row is replaced even in models that have the token.
+        donor: (S,) int64, the model that a missing row is taken from, or NONE.
+        donor_row: (S,) int64, the row in that model, or NONE.
+        average: (S,) bool, a missing row is the mean over the models that have the token.
+        blank: (S,) bool, the row has no token.
+        digest: SHA-256 of the above.
+
+    Missing rows to which none of these apply are zeros.
     """
 
     own: np.ndarray
@@ -48,11 +56,11 @@ class RowSources:
     digest: str
 
     def missing(self, model: int) -> np.ndarray:
-        """Which rows (S,) of tokens do not come from the model itself."""
+        """Return a mask (S,) of the token rows that do not come from the model itself."""
         return ((self.own[model] == NONE) | self.forced) & ~self.blank
 
     def unchanged(self, model: int, rows: int) -> bool:
-        """Whether the model's tensor of that many rows is the rebuilt one as it is."""
+        """Whether the model's tensor, which has `rows` rows, needs no rebuilding."""
         size = self.own.shape[1]
         return rows == size and not self.forced.any() and bool((self.own[model] == np.arange(size)).all())
 
@@ -60,12 +68,13 @@ class RowSources:
 def rebuilt_keys(
     vocabulary: OutputVocabulary, recipe: Recipe, keys: tuple[InputKey, ...], bank: ModelBank, dtype: torch.dtype | None
 ) -> tuple[InputKey, ...]:
-    """The bank's keys of one output tensor's inputs, rebuilt to the output's vocabulary where they have that axis.
+    """Return the keys of one output tensor's inputs, those of rebuilt tensors if they have one row per token.
 
-    The rebuilt tensors are of `dtype`, or of what the stored ones promote to. Statistics under these keys are theirs.
+    Rebuilt tensors have the dtype `dtype`, or the promoted dtype of the stored ones. Statistics are cached under their
+    keys.
 
     Raises:
-        UserError: a rule names a token or a row that there is not.
+        UserError: a rule names a token or row that does not exist.
     """
     if keys[0][1] not in bank[keys[0][0]].architecture.vocabulary:
         return keys
@@ -84,10 +93,10 @@ def rebuilt_keys(
 
 
 def row_sources(vocabulary: OutputVocabulary, models: tuple[str, ...], base: str | None, bank: ModelBank) -> RowSources:
-    """Decide for every row of every model's rebuilt tensor where it comes from.
+    """Determine the origin of every row of every model's rebuilt tensor.
 
     Raises:
-        UserError: a rule names a token or a row that there is not.
+        UserError: a rule names a token or row that does not exist.
     """
     own = np.stack([_own_rows(vocabulary, model, bank) for model in models])
     blank = np.ones(vocabulary.size, dtype=bool)
@@ -113,7 +122,7 @@ def row_sources(vocabulary: OutputVocabulary, models: tuple[str, ...], base: str
 
 
 def rebuild(sources: RowSources, model: int, tensor: Callable[[int], torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
-    """One model's rebuilt tensor, (S, ...) of `dtype`; `tensor(i)` is model i's stored one, (its rows, ...)."""
+    """Return the rebuilt tensor of one model, (S, ...) of `dtype`; `tensor(i)` is the stored one of model i."""
     stored = tensor(model)
 
     def index(values: np.ndarray) -> torch.Tensor:
@@ -136,7 +145,7 @@ def rebuild(sources: RowSources, model: int, tensor: Callable[[int], torch.Tenso
 
 
 def mean_row(rows: torch.Tensor) -> torch.Tensor:
-    """The mean over the first dimension in float64, (n, ...) to (...), summed in an order that nothing changes."""
+    """Return the mean over the first dimension in float64, (n, ...) to (...), summed in a fixed order."""
     total = torch.zeros_like(rows[0], dtype=torch.float64)
     for start in range(0, rows.shape[0], CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS].double()
@@ -152,17 +161,17 @@ def mean_row(rows: torch.Tensor) -> torch.Tensor:
 def _average(
     sources: RowSources, places: np.ndarray, tensor: Callable[[int], torch.Tensor], dtype: torch.dtype
 ) -> torch.Tensor:
-    """The means (len(places), ...) of the rows of those models that have the token, in float32 (float64) at least."""
-    work = torch.float64 if dtype == torch.float64 else torch.float32
+    """Return the means (len(places), ...) over the models that have the token, computed in float32 or float64."""
+    working = torch.float64 if dtype == torch.float64 else torch.float32
     total: torch.Tensor | None = None
     for model, own in enumerate(sources.own[:, places]):
         stored = tensor(model)
         if total is None:
-            total = torch.zeros((len(places), *stored.shape[1:]), dtype=work, device=stored.device)
+            total = torch.zeros((len(places), *stored.shape[1:]), dtype=working, device=stored.device)
         there = np.flatnonzero(own != NONE)
         rows = stored.index_select(0, torch.from_numpy(own[there]).to(stored.device))
-        # Each place once, so the order of additions is that of the models.
-        total.index_add_(0, torch.from_numpy(there).to(stored.device), rows.to(dtype).to(work))
+        # Every index occurs once, so rows are added in the order of the models.
+        total.index_add_(0, torch.from_numpy(there).to(stored.device), rows.to(dtype).to(working))
     assert total is not None, "Should not reach."
     counts = torch.from_numpy((sources.own[:, places] != NONE).sum(0)).to(total)
     return (total / counts.reshape(-1, *[1] * (total.dim() - 1))).to(dtype)
@@ -173,11 +182,11 @@ def _derived(
 ) -> InputKey:
     reference, name = keys[model]
     key = (reference, f"{name} rebuilt as {dtype} {sources.digest}")
-    return bank.derive(key, lambda: rebuild(sources, model, lambda i: bank.tensor(keys[i]), dtype))
+    return bank.tensors.derive(key, lambda: rebuild(sources, model, lambda i: bank.tensor(keys[i]), dtype))
 
 
 def _own_rows(vocabulary: OutputVocabulary, model: str, bank: ModelBank) -> np.ndarray:
-    """The model's row of each of the output's rows, (S,) int64, or NONE."""
+    """Return the model's row for each row of the output, (S,) int64, or NONE."""
     known = model_vocabulary(model, bank)
     rows = np.full(vocabulary.size, NONE, dtype=np.int64)
     rows[vocabulary.ids] = [known.get(token, NONE) for token in vocabulary.tokens]
@@ -185,7 +194,7 @@ def _own_rows(vocabulary: OutputVocabulary, model: str, bank: ModelBank) -> np.n
 
 
 def _base(recipe: Recipe, name: str) -> str | None:
-    """The base of the slice that a tensor outside the layers belongs to."""
+    """Return the base of the slice that a tensor outside the layers belongs to."""
     slices = recipe.slices or dict(recipe.modules).get(TEXT, Module()).slices
     if not slices:
         return recipe.base_model
@@ -193,13 +202,13 @@ def _base(recipe: Recipe, name: str) -> str | None:
 
 
 def _ruled(rule: TokenRule, models: tuple[str, ...], bank: ModelBank) -> tuple[int, int]:
-    """(model, row) that a rule takes a token's row from; NONE twice for zeros."""
+    """Return the (model, row) that a rule takes a token's row from; (NONE, NONE) for zeros."""
     if rule.model is None:
         return NONE, NONE
     place = f"tokenizer.tokens.{rule.token}.source"
     if rule.model not in models:
         known = ", ".join(f"'{model}'" for model in models)
-        raise UserError(f"{place}: '{rule.model}' is not merged here, so it has no row to give; it can be {known}")
+        raise UserError(f"{place}: '{rule.model}' is not among the merged models; use one of {known}")
     if rule.token_id is not None:
         if rule.token_id >= (rows := rows_of(rule.model, bank)):
             raise UserError(
@@ -209,7 +218,7 @@ def _ruled(rule: TokenRule, models: tuple[str, ...], bank: ModelBank) -> tuple[i
     token = rule.token if rule.source_token is None else rule.source_token
     row = model_vocabulary(rule.model, bank).get(token)
     if row is None:
-        raise UserError(f"{place}: '{rule.model}' has no token {token!r}; name another token of it, or a token_id")
+        raise UserError(f"{place}: '{rule.model}' has no token {token!r}; name one of its tokens, or a token_id")
     return models.index(rule.model), row
 
 
@@ -219,7 +228,7 @@ def _warn_of_zeros(vocabulary: OutputVocabulary, zeros: np.ndarray) -> None:
     at = {int(i): token for token, i in zip(vocabulary.tokens, vocabulary.ids, strict=True)}
     names = [repr(at[int(i)]) for i in np.flatnonzero(zeros)]
     warnings.warn(
-        f"tokenizer: {len(names)} tokens are in none of the models that are merged; their rows are zeros: "
+        f"tokenizer: {len(names)} tokens are in none of the merged models; their rows are zeros: "
         f"{first_few(names, MOST)}",
         VocabularyWarning,
         stacklevel=2,

@@ -1,13 +1,12 @@
-"""The vocabulary of a merged model: which token stands for which id, and the tokenizer that says so.
+"""The vocabulary of a merged model: its tokens and ids, and its tokenizer.
 
-`union` starts from the first model's tokenizer (the base's, where there is one), whose ids stay. The tokens that only
-the other models have follow: first ordinary ones, then added ones (special tokens and the like), each by model in the
-recipe's order, then by id. mergekit adds the same tokens, in an order that changes from run to run.
+`union` starts from the tokenizer of the base (else of the first model), whose ids are kept. Tokens of the other models
+follow: ordinary ones first, then added ones (such as special tokens), each by model in the recipe's order, then by id.
+mergekit adds the same tokens, in an order that changes from run to run.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import warnings
@@ -20,21 +19,28 @@ import numpy as np
 from ..bank.model_bank import ModelBank
 from ..recipes.recipe import Recipe
 from ..recipes.tokenizer_section import UNION, TokenizerSection
-from .load_tokenizer import load_tokenizer
 
 SAME_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class VocabularyWarning(UserWarning):
-    """Tokens get rows or settings that the user may not expect."""
+    """Some tokens get rows or settings that the user may not expect."""
 
 
 @dataclass(frozen=True, eq=False)
 class OutputVocabulary:
-    """The output's tokens and ids, in the order of ids, and the number of rows of its embeddings.
+    """The tokens and ids of the output, sorted by id, and its number of embedding rows.
 
-    `origin` is the model whose tokenizer it starts from; `extended` says that tokens were added to that, or flags
-    changed. `models` are those that are merged, `digest` is that of (token, id) pairs and `size`.
+    Attributes:
+        section: the recipe's section that it was built from.
+        models: the merged models.
+        origin: the model whose tokenizer it starts from.
+        tokenizer: the output's tokenizer.
+        extended: whether the tokenizer differs from the origin's by added tokens or changed flags.
+        tokens: the tokens, sorted by id.
+        ids: their ids, int64.
+        size: number of embedding rows.
+        digest: SHA-256 of size and (token, id) pairs.
     """
 
     section: TokenizerSection
@@ -49,9 +55,9 @@ class OutputVocabulary:
 
 
 def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | None:
-    """The vocabulary of a recipe's output; None where the recipe leaves it to its models, which agree.
+    """Return the vocabulary of a recipe's output, or None if the recipe does not specify one and its models agree.
 
-    Built once for a bank, a section and a set of models.
+    Cached in the bank by section and models.
 
     Raises:
         UserError: a model's tokenizer is missing or cannot be loaded.
@@ -64,7 +70,7 @@ def output_vocabulary(recipe: Recipe, bank: ModelBank) -> OutputVocabulary | Non
 
 
 def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:
-    """Whether two recipes' outputs have the same tokens under the same ids; both must say what their vocabulary is."""
+    """Whether the outputs of two recipes have the same tokens and ids; False if a recipe specifies no vocabulary."""
     first, second = output_vocabulary(one, bank), output_vocabulary(other, bank)
     if first is None or second is None:
         return False
@@ -72,40 +78,25 @@ def same_tokens(one: Recipe, other: Recipe, bank: ModelBank) -> bool:
 
 
 def model_vocabulary(model: str, bank: ModelBank) -> Mapping[str, int]:
-    """The ids of a model's tokens, without those for which it has no row."""
+    """Return the ids of a model's tokens, except those without an embedding row."""
     return bank.remember(("model vocabulary", model), lambda: _with_rows(model, bank))
 
 
 def rows_of(model: str, bank: ModelBank) -> int:
-    """How many rows a model's embedding has."""
+    """Return the number of rows of a model's embedding."""
     architecture = bank[model].architecture
     return architecture.shapes[architecture.vocabulary[0]][0]
 
 
 def tokenizer_model(recipe: Recipe) -> str:
-    """The model whose tokenizer a recipe's output starts from."""
+    """Return the model whose tokenizer a recipe's output starts from."""
     if recipe.vocabulary is None:
         return recipe.donor
     return recipe.vocabulary.source_model or recipe.references()[0]
 
 
-def tokenizer_of(model: str, bank: ModelBank) -> Any:
-    """A tokenizer of a model, loaded or copied anew; that of an intermediate merge is its output's.
-
-    Raises:
-        UserError: it is missing or cannot be loaded.
-    """
-    source = bank[model]
-    plan = source.merged_from
-    if plan is None:
-        return load_tokenizer(source.folder, model, trust_remote_code=bank.trust_remote_code)
-    if plan.vocabulary is not None:
-        return copy.deepcopy(plan.vocabulary.tokenizer)
-    return tokenizer_of(tokenizer_model(plan.recipe), bank)
-
-
 def _tokenizer(model: str, bank: ModelBank) -> Any:
-    return bank.remember(("tokenizer", model), lambda: tokenizer_of(model, bank))
+    return bank.remember(("tokenizer", model), bank[model].tokenizer)
 
 
 def _with_rows(model: str, bank: ModelBank) -> dict[str, int]:
@@ -115,7 +106,7 @@ def _with_rows(model: str, bank: ModelBank) -> dict[str, int]:
 
 def _build(section: TokenizerSection, models: tuple[str, ...], bank: ModelBank) -> OutputVocabulary:
     origin = section.source_model or models[0]
-    tokenizer = tokenizer_of(origin, bank)  # one of our own, which may be added to
+    tokenizer = bank[origin].tokenizer()  # a copy, to which tokens are added
     before = (tokenizer.get_vocab(), tokenizer.added_tokens_decoder)
     if section.source == UNION:
         _add_others(tokenizer, models, bank)
@@ -138,7 +129,7 @@ def _build(section: TokenizerSection, models: tuple[str, ...], bank: ModelBank) 
 
 
 def _add_others(tokenizer: Any, models: Sequence[str], bank: ModelBank) -> None:
-    """Add the tokens of `models` to the first one's tokenizer."""
+    """Add the tokens of `models` to `tokenizer`."""
     known = tokenizer.get_vocab()
     ordinary: dict[str, None] = {}
     added: dict[str, Any] = {}
@@ -155,10 +146,10 @@ def _add_others(tokenizer: Any, models: Sequence[str], bank: ModelBank) -> None:
     tokenizer.add_tokens([token for token in ordinary if token not in added])
     tokenizer.add_tokens(list(added.values()))
     if clashes:
-        told = ", ".join(map(repr, list(clashes)[:6]))
+        examples = ", ".join(map(repr, list(clashes)[:6]))
         warnings.warn(
-            f"tokenizer: {len(clashes)} added tokens have different settings in different models; the first model's "
-            f"count: {told}",
+            f"tokenizer: {len(clashes)} added tokens have different settings in different models; those of the "
+            f"first model are used: {examples}",
             VocabularyWarning,
             stacklevel=2,
         )

@@ -1,8 +1,7 @@
-"""Token ids in a model's configuration files follow the output's vocabulary."""
+"""Translates the token ids in a model's configuration files to the output's vocabulary."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,17 +21,18 @@ def follow_vocabulary(
     *,
     part: str | None = None,
 ) -> dict[str, Any]:
-    """A model's configuration file with the ids of tokens as they are in the output; `part` is the file's key for it.
+    """Return a model's configuration file with token ids of the output; `part` is the key of the part in the file.
 
-    Where the output's tokenizer starts from another model, what that model's `file` says counts. Else an id keeps its
-    token: it becomes the token's id in the output, and null, or one less in a list, where the output lacks the token.
-    What stands beside the parts of a model of several (an image's placeholder) may not be null: such an id stays.
+    If the output's tokenizer starts from another model, the ids in that model's `file` are used. Other ids become the
+    id of the same token in the output; if the output lacks the token, they become null, or are dropped from a list.
+    Ids at the top level of a multi-part model (such as an image placeholder) must not be null: they are kept instead.
     """
     followed = dict(document)
     several = part is None and file == CONFIG and bank[model].architecture.text_key is not None
-    own = (_file_of(vocabulary.origin, file, bank) or {}) if vocabulary.origin != model else {}
-    own = own if part is None else own.get(part, own)  # a text model's file has no parts
-    named = {key: value for key, value in own.items() if key.endswith(SUFFIXES)}
+    origin_file = (_file_of(vocabulary.origin, file, bank) or {}) if vocabulary.origin != model else {}
+    if part is not None:
+        origin_file = origin_file.get(part, origin_file)  # the file of a text model has no parts
+    named = {key: value for key, value in origin_file.items() if key.endswith(SUFFIXES)}
     tokens = {i: token for token, i in model_vocabulary(model, bank).items()}
     ids = dict(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
     for key, value in document.items():
@@ -48,17 +48,12 @@ def _translated(value: Any, translate: Callable[[int], int | None]) -> Any:
 
 
 def generation_config(donor: str, vocabulary: OutputVocabulary | None, bank: ModelBank) -> dict[str, Any] | None:
-    """The output's generation_config.json: the donor's, with its tokens; None where the donor has none."""
-    document = _file_of(donor, GENERATION, bank)
+    """Return the output's generation_config.json: the donor's, with the output's token ids; None if it has none."""
+    document = bank[donor].generation_config
     if document is None or vocabulary is None:
         return document
     return follow_vocabulary(document, donor, GENERATION, vocabulary, bank)
 
 
 def _file_of(model: str, file: str, bank: ModelBank) -> dict[str, Any] | None:
-    source = bank[model]
-    plan = source.merged_from
-    if plan is not None:
-        return generation_config(plan.donor, plan.vocabulary, bank) if file == GENERATION else source.config
-    path = source.folder / file
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return bank[model].config if file == CONFIG else bank[model].generation_config

@@ -1,4 +1,8 @@
-"""The command line. Exit codes: 0 done, 1 a check failed, 2 the input is wrong, 130 or 143 stopped by a signal."""
+"""The command line: declares the commands and turns errors into exit codes.
+
+Exit codes: 0 success, 1 a check or a run failed, 2 the input is wrong, 130 or 143 stopped by a signal. The commands
+import their code when they are called, so that short ones start fast.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from mergesmith.errors import UserError
 
 from ..session.gc_pause import gc_paused
 from ..stop import StoppedError, install
-from .cli_runs import make_console, readers
+from ..terminal.console import make_console
+from .cli_readers import readers
 
 app = typer.Typer(
     name="mergesmith",
@@ -29,16 +34,16 @@ CHECK_FAILED, WRONG_INPUT = 1, 2
 
 SearchFile = Annotated[Path, typer.Argument(help="The run's search.yaml.", metavar="SEARCH.YAML")]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code-execution", help="Let tasks run code that the model wrote (HumanEval and others).")
+    bool, typer.Option("--allow-code-execution", help="Let tasks run code that the model wrote (such as HumanEval).")
 ]
 Trials = Annotated[int | None, typer.Option(min=0, help="Candidates to propose, instead of search.yaml's.")]
-TimeLimit = Annotated[str | None, typer.Option(help="Time after which none is proposed any more: 90s, 30m, 8h.")]
+TimeLimit = Annotated[str | None, typer.Option(help="Stop proposing candidates after this time: 90s, 30m, 8h.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="How many workers, instead of search.yaml's count.")]
 Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of search.yaml's.")]
 
 
 def main() -> None:
-    """Run the command line; turns the user's mistakes into one message and exit code 2."""
+    """Run the command line; report the user's mistakes in one message with exit code 2."""
     install()
     atexit.register(_end_quickly)
     warnings.showwarning = _show_warning
@@ -56,8 +61,8 @@ def main() -> None:
 
 
 def _end_quickly() -> None:
-    """Spare the interpreter the search for cycles among all that torch imports: up to a second at the very end."""
-    if "triton" in sys.modules:  # whose bindings complain of what is not freed
+    """Skip the garbage collection at interpreter exit, which takes up to a second after importing torch."""
+    if "triton" in sys.modules:  # its bindings report objects that are not freed
         gc.unfreeze()
     else:
         gc.freeze()
@@ -69,37 +74,27 @@ def _fail(message: str, code: int) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    """Our own warnings are for the user; other libraries' are not."""
+    """Print the warnings of this package and drop those of other libraries."""
     if category.__module__.startswith("mergesmith"):
         print(f"warning: {message}", file=sys.stderr)
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the demo's models, tasks and run go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the demo's models, tasks and run.")] = Path("demo"),
     trials: Trials = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads to train with.")] = 1,
 ) -> None:
     """Train a tiny zoo of models, then search for their best merge. Needs no network."""
-    from ..demo import make_demo
-    from ..session.session import Options
-    from .overrides import Overrides
-    from .search import run_search
+    from .demo import run_demo
 
-    console = make_console()
-    search = make_demo(folder, threads=threads, log=lambda text: console.print(text, highlight=False))
-    resume = (folder / "runs" / "demo" / "search.yaml").is_file()
-    run_search(search, resume=resume, overrides=Overrides(trials=trials), options=Options(), console=console)
-    console.print(f"Next: mergesmith verify {folder}/runs/demo/best.yaml", highlight=False, soft_wrap=True)
-    console.print(
-        f"      mergesmith merge {folder}/runs/demo/best.yaml {folder}/merged", highlight=False, soft_wrap=True
-    )
+    run_demo(folder, trials=trials, threads=threads, console=make_console())
 
 
 @app.command()
 def search(
     path: SearchFile,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, if there is one.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run, if there is one.")] = False,
     trials: Trials = None,
     time_limit: TimeLimit = None,
     output: Output = None,
@@ -112,7 +107,7 @@ def search(
         from ..session.session import Options
         from .overrides import Overrides
         from .search import run_search
-    gc.freeze()  # nor does it ever among what was imported: a second less until the search begins
+    gc.freeze()  # imported objects are never collected: the search begins a second earlier
 
     run_search(
         path,
@@ -129,7 +124,7 @@ def replay(
     output: Annotated[Path | None, typer.Option(help="The repeated run's folder; RUN_DIR-replay if not given.")] = None,
     allow_code_execution: AllowCode = False,
 ) -> None:
-    """Repeat a run's trials one by one, in the order in which they were asked for and finished, and compare."""
+    """Repeat a run's trials in the recorded order and compare the results."""
     from ..session.session import Options
     from .replay import run_replay
 
@@ -139,7 +134,7 @@ def replay(
 
 @app.command()
 def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCode = False) -> None:
-    """Check a search.yaml without searching: faults, dimensions, memory, time."""
+    """Check a search.yaml without searching: errors, dimensions, memory, time."""
     from ..session.session import Options
     from .overrides import Overrides
     from .plan import run_plan
@@ -154,23 +149,25 @@ def merge(
     seed: Annotated[int | None, typer.Option(help="Seed of random masks, instead of the recipe's.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Dtype that inputs are cast to, instead of the recipe's.")] = None,
     out_dtype: Annotated[str | None, typer.Option(help="Dtype that is written, instead of the recipe's.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, auto; else as recorded.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device to compute on: cpu, cuda, auto; default: as recorded.")
+    ] = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
     copy_tokenizer: Annotated[bool, typer.Option(help="Write the tokenizer's files too.")] = True,
     model_card: Annotated[bool, typer.Option(help="Write a README.md too.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in OUT.")] = False,
-    lenient: Annotated[bool, typer.Option("--lenient", help="Unknown keys are warnings.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the contents of OUT.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Warn about unknown keys instead of failing.")] = False,
     allow_different_architectures: Annotated[
-        bool, typer.Option("--allow-different-architectures", help="Merge models of several families.")
+        bool, typer.Option("--allow-different-architectures", help="Merge models of different families.")
     ] = False,
     allow_nonfinite: Annotated[
         bool, typer.Option("--allow-nonfinite", help="Write NaN and infinite values, with a warning.")
     ] = False,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that a checkpoint brings along.")
+        bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint contains.")
     ] = False,
 ) -> None:
-    """Merge a recipe into a checkpoint, and say whether it is the one that the recipe records."""
+    """Merge a recipe into a checkpoint and compare it with the digest that the recipe records."""
     from .merge import MergeOptions, run_merge
 
     options = MergeOptions(
@@ -197,7 +194,7 @@ def merge(
 @app.command(name="eval")
 def evaluate(
     target: Annotated[str, typer.Argument(help="A checkpoint folder, hub id, or recipe file.")],
-    config: Annotated[Path, typer.Option(help="The search.yaml whose tasks are scored.")],
+    config: Annotated[Path, typer.Option(help="The search.yaml with the tasks.")],
     part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
     allow_code_execution: AllowCode = False,
 ) -> None:
@@ -211,10 +208,10 @@ def evaluate(
 @app.command()
 def verify(
     recipe: Annotated[Path, typer.Argument(help="A run's best.yaml.")],
-    config: Annotated[Path | None, typer.Option(help="The search.yaml, when the run's folder is gone.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The search.yaml, if the run's folder is gone.")] = None,
     allow_code_execution: AllowCode = False,
 ) -> None:
-    """Merge a best.yaml anew, re-score it with lm-eval's own loop, and compare digests and scores."""
+    """Merge a best.yaml again, score it with lm-eval's evaluation loop, and compare digests and scores."""
     from ..session.session import Options
     from .verify import run_verify
 

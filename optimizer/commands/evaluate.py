@@ -17,19 +17,23 @@ from ..terminal.tables import add_scores, score_table
 
 
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
-    """Score a model or a recipe on the tasks of a search.yaml, and print a table."""
+    """Score a model or a recipe on the tasks of a search.yaml and print a table.
+
+    Raises:
+        UserError: the configuration, a task or the target is at fault.
+    """
     settings = load_config(config)
     session = Session(settings, config_root(config), options)
     path = Path(target)
     if path.is_file():
         recipe = read_recipe(path)
-        session.bank.roots = (Path.cwd(), path.parent, *session.bank.roots)
+        roots = (Path.cwd(), path.parent)
     else:
         recipe = Recipe("passthrough", models=(Source(target),))
-        session.bank.roots = (Path.cwd(), *session.bank.roots)
-    session.bank.open(recipe.references())
+        roots = (Path.cwd(),)
+    session.bank.open(recipe.references(), roots=roots)
     session.check_tokenizer(recipe, target)
-    scores = scores_of(session.suite.entries, session.evaluate(recipe, part))
+    scores = scores_of(session.suite.entries, session.candidate.evaluate(recipe, part))
     objective = Objective(session.suite.entries)
     table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
     unscaled = all(entry.bounded for entry in session.suite.entries)
@@ -37,4 +41,7 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     add_scores(table, target, session.suite.entries, scores, value, stderr)
     console.print(table)
     if part == "report":
-        console.print("These are the report items: what is chosen by them, they can no longer judge.", highlight=False)
+        console.print(
+            "These are the report items: a model chosen by them needs other items for an unbiased score.",
+            highlight=False,
+        )

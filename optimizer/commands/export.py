@@ -1,23 +1,44 @@
-"""`mergesmith export`: any trial's recipe, from a run's folder alone, or its task vector as a checkpoint."""
+"""`mergesmith export`: writes any trial's recipe, or its task vector as a checkpoint, from the run's folder alone."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mergesmith.errors import UserError
 
 from ...merge_ops import ModelBank, Recipe, Setting, Source, parse_recipe, read_recipe, write_merge
+from ..run_folder.atomic_files import write_text
+from ..run_folder.file_names import BEST
 from ..run_folder.provenance import absolute_names
-from ..run_folder.run_folder import BEST, RunFolder, write_text
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import scores_document
 
+Form = Literal["recipe", "task-vector"]
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
 
 
+def run_export(path: Path, number: int | None, target: Path | None, *, form: Form) -> None:
+    """Write a trial's recipe or task vector to `target`, or print the recipe if there is no target.
+
+    Raises:
+        UserError: see `exported_recipe` and `export_task_vector`; or a task vector was given no target.
+    """
+    if form == "task-vector":
+        if target is None:
+            raise UserError("--as task-vector writes a folder: name it after the run, or with --output")
+        print(f"wrote {export_task_vector(path, number, target)}; mergekit-yaml and mergesmith merge run it")
+        return
+    text = exported_recipe(path, number)
+    if target is None:
+        print(text, end="")
+    else:
+        write_text(target, text)
+
+
 def present_recipe(recipe: Recipe, run_folder: RunFolder) -> Recipe:
-    """A recipe that left a run, with its models named by where they are now, should they have moved with the run."""
+    """Return a recipe of a run with its models at their present places, should they have moved with the run."""
     names = {reference: run_folder.here(reference) for reference in recipe.references()}
     facts = dict(recipe.facts)
     if "sources" in facts:
@@ -26,7 +47,7 @@ def present_recipe(recipe: Recipe, run_folder: RunFolder) -> Recipe:
 
 
 def exported_recipe(path: Path, number: int | None) -> str:
-    """The YAML of a trial's recipe, or of the run's best.yaml when no number is given.
+    """Return the YAML of a trial's recipe; of the run's best.yaml if `number` is None.
 
     Raises:
         UserError: there is no run, no such trial, or no winner yet.
@@ -52,14 +73,14 @@ def exported_recipe(path: Path, number: int | None) -> str:
 
 
 def export_task_vector(path: Path, number: int | None, folder: Path) -> Path:
-    """Write a trial's merge as a task vector that stock mergekit adds to the base; returns the recipe's path.
+    """Write a trial's merge as a task vector that stock mergekit can add to the base; return the recipe's path.
 
-    A checkpoint format has no place for differences, so `folder`/weights holds base + task vector in float32, and
-    `folder`/recipe.yaml is task_arithmetic with weight 1 over it: mergekit subtracts the base and adds it again. Other
-    weights than 1 scale what was merged.
+    Checkpoints cannot hold differences, so `folder`/weights holds base + task vector in float32, and
+    `folder`/recipe.yaml is task_arithmetic with weight 1 over it: mergekit subtracts the base and adds it again. A
+    weight other than 1 scales the task vector.
 
     Raises:
-        UserError: see `exported_recipe`; or the recipe has no base, or another depth than its base.
+        UserError: see `exported_recipe`; or the recipe has no base model, or not as many layers as its base.
     """
     recipe = parse_recipe(exported_recipe(path, number), where=f"{path}: recipe")
     if recipe.base_model is None:

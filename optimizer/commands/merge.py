@@ -1,4 +1,4 @@
-"""`mergesmith merge`: a recipe to a checkpoint. Imports nothing of searching and scoring, which start slowly."""
+"""`mergesmith merge`: merges a recipe into a checkpoint. Imports no search or scoring code, which is slow to import."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from typing import Any
 
 from mergesmith.errors import UserError, unknown
 
-from ...merge_ops import ModelBank, Recipe, Written, read_recipe, write_merge
-from ...merge_ops.output.write_checkpoint import DEFAULT_SHARD
-from ...merge_ops.recipes.reader import DTYPES
+from ...merge_ops import (
+    DEFAULT_SHARD_SIZE,
+    RECIPE_DTYPES,
+    ModelBank,
+    Recipe,
+    Written,
+    read_recipe,
+    write_merge,
+)
 from ..run_folder.provenance import PACKAGES, anonymous_digest
 from ..session.devices import device_name, pick_device
 from ..session.versions import package_version
@@ -18,9 +24,13 @@ from ..session.versions import package_version
 
 @dataclass(frozen=True)
 class MergeCheck:
-    """Whether a merge gave the weights that the recipe claims; `claim` None: it claims nothing.
+    """A written merge, compared with the recipe's record.
 
-    `edited`: the recipe or its seed is not the one that its facts were recorded for.
+    Attributes:
+        written: the checkpoint.
+        claim: the weights digest that the recipe records; None if it records none.
+        differs: known differences from the recorded circumstances, as phrases; read only if the digests differ.
+        edited: whether the recipe or its seed was changed after its facts were recorded.
     """
 
     written: Written
@@ -30,12 +40,12 @@ class MergeCheck:
 
     @property
     def reproduced(self) -> bool:
-        """The digests agree."""
+        """Whether the digests agree."""
         return self.claim == self.written.digest
 
     @property
     def sentence(self) -> str:
-        """The outcome in words."""
+        """The outcome, for the user."""
         if self.edited:
             return (
                 f"weights digest {self.written.digest}; the recipe or its seed was changed, so its record was dropped"
@@ -50,7 +60,7 @@ class MergeCheck:
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """What the command line says of a merge beside the recipe. None leaves the recipe's own."""
+    """Settings of a merge from the command line; None leaves the recipe's value."""
 
     seed: int | None = None
     dtype: str | None = None
@@ -58,7 +68,7 @@ class MergeOptions:
     lenient: bool = False
     device: str | None = None
     overwrite: bool = False
-    max_shard_size: str = DEFAULT_SHARD
+    max_shard_size: str = DEFAULT_SHARD_SIZE
     copy_tokenizer: bool = True
     write_card: bool = True
     allow_nonfinite: bool = False
@@ -66,7 +76,7 @@ class MergeOptions:
     trust_remote_code: bool = False
 
     def changed(self, recipe: Recipe) -> Recipe:
-        """The recipe with what is given here in place of its own.
+        """Return the recipe with the values given here.
 
         Raises:
             UserError: a dtype is unknown.
@@ -77,22 +87,26 @@ class MergeOptions:
         for key in ("dtype", "out_dtype"):
             name = getattr(self, key)
             if name is not None:
-                if name not in DTYPES:
-                    raise UserError(f"--{key.replace('_', '-')}: {unknown('dtype', name, DTYPES)}")
+                if name not in RECIPE_DTYPES:
+                    raise UserError(f"--{key.replace('_', '-')}: {unknown('dtype', name, RECIPE_DTYPES)}")
                 given[key] = name
         return replace(recipe, **given)
 
 
 def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
-    """Merge a recipe file into a checkpoint folder and compare with the digest that the recipe records, if any."""
+    """Merge a recipe file into a checkpoint folder and compare it with the digest that the recipe records, if any.
+
+    Raises:
+        UserError: the recipe, a source or an option is at fault, or the folder cannot be written.
+    """
     return merge_recipe(read_recipe(path, lenient=options.lenient), path, out, options)
 
 
 def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) -> MergeCheck:
-    """As `run_merge`, of a recipe that was read from `path`."""
+    """Do the same as `run_merge` for a recipe that was read from `path`."""
     recipe = options.changed(given)
     edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
-    if edited:  # what was recorded is true of another recipe
+    if edited:  # the record describes another recipe
         recipe = replace(recipe, facts={})
     bank = ModelBank(
         recipe.references(),
@@ -112,13 +126,13 @@ def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) ->
         allow_nonfinite=options.allow_nonfinite,
     )
     claim = recipe.facts.get("weights_digest")
-    if claim in (None, written.digest):  # what differs all the same did no harm, and is not read for
+    if claim in (None, written.digest):  # other differences did not matter, and finding them reads all sources
         return MergeCheck(written, claim, (), edited)
     return MergeCheck(written, claim, (*_overridden(given, recipe), *_what_differs(recipe, bank)), edited)
 
 
 def _overridden(recorded: Recipe, recipe: Recipe) -> tuple[str, ...]:
-    """What the command line changed."""
+    """Return what the command line changed."""
     return tuple(
         f"{key} is {getattr(recipe, key)}, was {getattr(recorded, key)}"
         for key in ("seed", "dtype", "out_dtype")
@@ -127,24 +141,24 @@ def _overridden(recorded: Recipe, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _recorded_kind(recipe: Recipe) -> str:
-    """The kind of device that a recipe records, where there is one; bits are promised for the same kind."""
+    """Return the kind of device that a recipe records, else 'cpu'; bits are promised for the same kind only."""
     return "cpu" if recipe.facts.get("device", "cpu") == "cpu" else "auto"
 
 
 def _what_differs(recipe: Recipe, bank: ModelBank) -> tuple[str, ...]:
-    """How this merge's circumstances differ from the recorded ones."""
-    found: list[str] = []
+    """Return how this merge's versions, device and sources differ from the recorded ones."""
+    differences: list[str] = []
     for name, recorded in recipe.facts.get("versions", {}).items():
         here = package_version(name)
         if name in PACKAGES[:2] and recorded and here and _minor(recorded) != _minor(here):
-            found.append(f"{name} is {here}, was {recorded}")
+            differences.append(f"{name} is {here}, was {recorded}")
     device = device_name(bank.device)
     if recipe.facts.get("device") not in (None, device):
-        found.append(f"device is {device}, was {recipe.facts['device']}")
+        differences.append(f"device is {device}, was {recipe.facts['device']}")
     for reference, digests in recipe.facts.get("sources", {}).items():
         if reference in bank.references and bank[reference].weights_digest != digests["weights_digest"]:
-            found.append(f"the weights of '{reference}' are not the recorded ones")
-    return tuple(found)
+            differences.append(f"the weights of '{reference}' are not the recorded ones")
+    return tuple(differences)
 
 
 def _minor(version: str) -> str:

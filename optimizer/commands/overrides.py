@@ -1,4 +1,4 @@
-"""Settings of the command line that override search.yaml, and the warnings printed before a run."""
+"""Command-line settings that override search.yaml, and the warnings printed before a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..config import RunConfig
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line changes in search.yaml; None leaves it."""
+    """Command-line values for keys of search.yaml; None leaves the key as it is."""
 
     trials: int | None = None
     time_limit: float | None = None
@@ -24,10 +24,10 @@ class Overrides:
     workers: int | None = None
 
     def apply(self, config: RunConfig) -> RunConfig:
-        """The configuration with the changes.
+        """Return the configuration with these values.
 
         Raises:
-            UserError: it has no place for so many workers.
+            UserError: several workers are asked for without `pool: ray`.
         """
         search: dict[str, Any] = {}
         if self.trials is not None:
@@ -45,6 +45,6 @@ class Overrides:
 
 
 def print_warnings(console: Console, warnings: Iterable[str]) -> None:
-    """What the user should know about the tasks, before the run."""
+    """Print warnings about the tasks."""
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`mergesmith plan`: everything that can be known without searching."""
+"""`mergesmith plan`: checks a search.yaml and reports what its run would take."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from ..samplers import make_sampler
 from ..search.racing import why_off
 from ..search.scorer_choice import print_scorers
 from ..session.session import Options, Session
+from ..session.source_placement import decomposed_bytes
 from ..terminal.durations import duration
 from .overrides import Overrides, print_warnings
 
 
 def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Console) -> None:
-    """Check a search.yaml and print what its run would be: tasks, space, baselines, memory, time.
+    """Check a search.yaml and print the run's tasks, search space, baselines, memory and time.
 
-    The time is measured: one candidate is merged and its largest block of items scored.
+    The time is measured: the baselines are merged, and the largest block of items is scored.
 
     Raises:
         UserError: the configuration, a source or a task is at fault.
@@ -71,20 +72,20 @@ def _baselines(session: Session, console: Console) -> None:
             session.space.params(recipe)
             note = ""
         except OutsideSpaceError as reason:
-            note = f" (not told to the sampler: {reason})"
+            note = f" (not reported to the sampler: {reason})"
         console.print(f"  {name}{note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _costs(session: Session, console: Console) -> None:
     first = session.baselines[0][1]
-    session.timed_load(first)  # builds the model, which happens once
-    # Once for what is done once (statistics, compiling), once for what every candidate costs.
-    once, merge = (max(session.timed_load(recipe) for _, recipe in session.baselines) for _ in range(2))
-    matrices = session.decomposed_bytes() / 1e9
+    session.candidate.timed_load(first)  # builds the model, once per run
+    # The first round includes one-time work (statistics, compiling); the second is the cost of every candidate.
+    once, merge = (max(session.candidate.timed_load(recipe) for _, recipe in session.baselines) for _ in range(2))
+    matrices = decomposed_bytes(session.bank, session.config.base_model, session.space.methods) / 1e9
     kept = f"; merged matrices of methods that decompose: {matrices:.2f} GB" if matrices else ""
     blocks = session.suite.blocks("search")
     largest = max(blocks, key=len)
-    session.suite.score(session.live.model, largest)  # what is slow only once
+    session.suite.score(session.live.model, largest)  # warm-up
     start = time.perf_counter()
     session.suite.score(session.live.model, largest)
     per_item = (time.perf_counter() - start) / max(1, len(largest))

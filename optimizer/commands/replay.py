@@ -1,7 +1,7 @@
-"""`mergesmith replay`: the same trials again, in the recorded order of asking and finishing, and whether all agree.
+"""`mergesmith replay`: repeats a run's trials in the recorded order and checks that the results agree.
 
-With several workers the order in which trials finish depends on their speed, and with it what the sampler had heard and
-whom a candidate was raced against. All of that is recorded, so one process can repeat what many did.
+With several workers, the order in which trials finish depends on their speed, and so do the sampler's history and the
+incumbents that candidates were compared with. All of that is recorded, so one process can repeat the work of many.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from rich.console import Console
 from ..config import RunConfig
 from ..pools import LocalPool
 from ..pools.replay import ReplayPool, Schedule
-from ..run_folder.atomic_files import INGREDIENTS
-from ..run_folder.run_folder import SCORING, RunFolder, is_run
+from ..run_folder.file_names import INGREDIENTS, SCORING, is_run
+from ..run_folder.lifecycle import check_ingredients, create_run, resume_run
+from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
-from ..search.dispatcher import MOST_LOST
+from ..search.dispatcher import MAX_WORKERS_LOST
 from ..search.leaderboard import RunPlan
 from ..search.racing import Incumbent
 from ..search.scorer_choice import settle_scorers
@@ -36,7 +37,7 @@ COMPARED = ("params", "recipe_digest", "state", "value", "scores", "items", "rep
 
 
 def run_replay(path: Path, output: Path | None, *, options: Options, console: Console) -> bool:
-    """Repeat a run's trials into a folder of its own; returns whether all came out the same.
+    """Repeat a run's trials into a new folder and return whether all results are the same.
 
     Raises:
         UserError: there is no such run, its sources or tasks have changed, or the folder holds something else.
@@ -45,12 +46,14 @@ def run_replay(path: Path, output: Path | None, *, options: Options, console: Co
     trials, root = original.trials(), original.root
     config = _alone(original.config, trials, output or path.with_name(f"{path.name}-replay"))
     folder = root / config.output
-    run_folder = RunFolder.resume(folder, config, root) if is_run(folder) else RunFolder.create(folder, config, root)
+    report = Report(console)
+    open_run = resume_run if is_run(folder) else create_run
+    run_folder = open_run(folder, config, root, announce=report.announce)
     try:
         if (path / SCORING).is_file():
             shutil.copyfile(path / SCORING, folder / SCORING)
         shutil.copyfile(path / INGREDIENTS, folder / INGREDIENTS)
-        _repeat(trials, _schedule(trials, original.events()), run_folder, Session(config, root, options), console)
+        _repeat(trials, _schedule(trials, original.events()), run_folder, Session(config, root, options), report)
         again = run_folder.trials()
     finally:
         run_folder.close()
@@ -58,15 +61,15 @@ def run_replay(path: Path, output: Path | None, *, options: Options, console: Co
     for line in differences[:SHOWN]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     more = f", and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-    told = f"{len(differences)} differences{more}" if differences else "proposals, scores and decisions are the same"
-    console.print(f"{len(again)} trials repeated in {folder}: {told}", highlight=False, markup=False, soft_wrap=True)
+    outcome = f"{len(differences)} differences{more}" if differences else "proposals, scores and decisions are the same"
+    console.print(f"{len(again)} trials repeated in {folder}: {outcome}", highlight=False, markup=False, soft_wrap=True)
     return not differences
 
 
 def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfig:
-    """The configuration for this process alone, with a budget that covers every recorded trial.
+    """Return the configuration for one local worker, with a budget that covers every recorded trial.
 
-    Threads and the kind of device are those that the workers had: on others sums may come out differently.
+    It keeps the workers' thread count and device type, since floating-point sums depend on them.
     """
     workers = config.workers
     if workers.pool == "ray":
@@ -80,26 +83,24 @@ def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfi
 
 
 def _repeat(
-    trials: Sequence[Trial], schedule: Schedule, run_folder: RunFolder, session: Session, console: Console
+    trials: Sequence[Trial], schedule: Schedule, run_folder: RunFolder, session: Session, report: Report
 ) -> None:
-    report = Report(console)
-    run_folder.check_same(session.ingredients())
-    load_sources(session, console)
-    run_folder.says = report.says
+    check_ingredients(run_folder.path, session.ingredient_digests())
+    load_sources(session, report.console)
     plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
-    settle_scorers(pool, run_folder, session, console)
-    met = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
+    settle_scorers(pool, run_folder, session, report.console)
+    compared = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}
 
     @cache
     def incumbent(number: int) -> Incumbent | None:
-        return study.standing.as_incumbent(next(trial for trial in study.trials if trial.number == number))
+        return study.leaderboard.as_incumbent(next(trial for trial in study.trials if trial.number == number))
 
-    def opponent(number: int, items: int) -> Incumbent | None:
-        known = met.get(number, {}).get(items)
+    def recorded_incumbent(number: int, items: int) -> Incumbent | None:
+        known = compared.get(number, {}).get(items)
         return None if known is None else incumbent(known)
 
-    study = Study(plan, run_folder, pool, report, opponent=opponent)
+    study = Study(plan, run_folder, pool, report, choose_incumbent=recorded_incumbent)
     with report:
         study.run()
 
@@ -107,12 +108,12 @@ def _repeat(
 def _schedule(trials: Sequence[Trial], events: Sequence[dict[str, Any]]) -> Schedule:
     after = {event["number"]: event["after"] for event in events if event["event"] == "asked"}
     after |= {trial.number: 0 if trial.name else trial.after for trial in trials}
-    # One whose recipe had cost its workers under another number was given up before any worker saw it.
+    # A recipe that had already cost too many workers under another trial number was given up without an attempt.
     costs = Counter(event["recipe"] for event in events if event["event"] == "lost" and event["counts"])
     given_up = {
         trial.number: trial.error or ""
         for trial in trials
-        if trial.failed and not trial.worker and (trial.lost or costs[trial.recipe.digest] >= MOST_LOST)
+        if trial.failed and not trial.worker and (trial.lost or costs[trial.recipe.digest] >= MAX_WORKERS_LOST)
     }
     return Schedule(
         after=after,
@@ -123,18 +124,18 @@ def _schedule(trials: Sequence[Trial], events: Sequence[dict[str, Any]]) -> Sche
 
 def _differences(recorded: Sequence[Trial], again: Sequence[Trial]) -> list[str]:
     repeated = {trial.number: trial for trial in again}
-    found: list[str] = []
+    differences: list[str] = []
     for trial in recorded:
         other = repeated.get(trial.number)
         if other is None:
-            found.append(f"{trial.label}: was not repeated")
+            differences.append(f"{trial.label}: was not repeated")
             continue
         document, repeated_document = json.loads(trial.to_line()), json.loads(other.to_line())
         for name in COMPARED:
-            then, now = document[name], repeated_document[name]
-            if then != now:
-                found.append(f"{trial.label}: {name} was {_short(then)} and is {_short(now)}")
-    return found
+            before, now = document[name], repeated_document[name]
+            if before != now:
+                differences.append(f"{trial.label}: {name} was {_short(before)} and is {_short(now)}")
+    return differences
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`mergesmith search`: from search.yaml to best.yaml."""
+"""`mergesmith search`: runs a search.yaml and writes best.yaml."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from mergesmith.errors import UserError
 
 from ...merge_ops import Recipe
 from ..config import RunConfig, load_config
-from ..opening import open_pool
+from ..pools import LocalPool, Pool
+from ..run_folder.file_names import BEST, is_run
+from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, resume_run
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
-from ..run_folder.run_folder import BEST, RunFolder, config_root, is_run
+from ..run_folder.run_folder import RunFolder, config_root
+from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
 from ..search.verdict import FinalPhase, Verdict
 from ..session.gc_pause import gc_paused
+from ..session.load_sources import load_sources
 from ..session.session import Options, Session
+from ..session.versions import versions
 from ..stop import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
-from .best_recipe import best_recipe
 from .overrides import Overrides, print_warnings
 
 
@@ -33,44 +37,45 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
     """Run or resume a search and print its result.
 
     Raises:
-        UserError: the configuration, a source or a task is at fault, or the disk refuses.
+        UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
         RunFailedError: nothing could be scored.
+        StoppedError: a signal requested a stop.
     """
     config = overrides.apply(load_config(path))
     root = config_root(path)
     output = root / config.output
     if overrides.output is None and is_run(path.parent):
-        output = path.parent  # its own copy of search.yaml was given; it may have moved since that was written
-    # Whether the folder can be used is known before minutes go into loading models and tasks.
-    resume = resume and is_run(output)  # what is submitted again unchanged says --resume from the first time on
-    run_folder = RunFolder.resume(output, config, root) if resume else RunFolder.create(output, config, root)
+        output = path.parent  # search.yaml is the run's copy, and the run may have been moved
+    # Check that the folder can be used before spending minutes on loading models and tasks.
+    resume = resume and is_run(output)  # a job script may pass --resume from the first start on
+    report = Report(console)
+    open_run = resume_run if resume else create_run
+    run_folder = open_run(output, config, root, announce=report.announce)
     try:
-        return _run(config, root, run_folder, options, console)
+        return _run(config, root, run_folder, options, report)
     except BaseException:
         if not resume and not run_folder.trials():
-            run_folder.discard()  # a run that never began is no run: correct the fault and start again
+            discard_run(run_folder.path)  # it never began: the user can correct the fault and start again
         raise
     finally:
         run_folder.close()
 
 
-def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, console: Console) -> Verdict:
-    report = Report(console)
-    run_folder.says = report.says
+def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
     try:
         return _search(config, root, run_folder, options, report)
     finally:
-        with suppress(StoppedError, UserError):  # the disk is full, or refuses
+        with suppress(StoppedError, UserError):  # the disk is full or fails
             run_folder.note("driver", state="stopped", **process())
 
 
 def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
     console = report.console
     with gc_paused():
-        session, pool = open_pool(config, root, run_folder, options, report)
+        session, pool = _open(config, root, run_folder, options, report)
     try:
-        with gc_paused():  # the tasks are loaded
-            run_folder.check_same(session.ingredients())
+        with gc_paused():  # loads the tasks
+            check_ingredients(run_folder.path, session.ingredient_digests())
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, pool.call(Session.task_warnings))
@@ -78,8 +83,8 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         with report:
             study = Study(plan, run_folder, pool, report)
             study.run()
-            report.says("choosing the winner on the select items, then opening the report items")
-            final = FinalPhase(study.standing, study.dispatcher, session.suite.scorers, report.says)
+            report.announce("choosing the winner on the select items, then opening the report items")
+            final = FinalPhase(study.leaderboard, study.dispatcher, session.suite.scorers, report.announce)
             verdict = final.run()
             facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
@@ -90,9 +95,34 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         raise RunFailedError(f"the winner's weights came out differently when merged again: {again[1]}; please report")
     best = run_folder.path / BEST
     recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
-    run_folder.write_text(BEST, recipe.to_yaml())
+    run_folder.files.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict
+
+
+def _open(
+    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
+) -> tuple[Session, Pool]:
+    """Open the driver's session and the workers. With Ray the driver reads headers and tasks only: it may lack a GPU.
+
+    Raises:
+        UserError: a source is missing, damaged or does not fit the others, or the Ray cluster cannot be reached.
+    """
+    if config.workers.pool == "local":
+        session = Session(config, root, options)
+        load_sources(session, report.console)
+        return session, LocalPool(session)
+    from ..pools.ray_pool import RayPool  # imports Ray
+
+    pool = RayPool(config, root, options, note=run_folder.note, announce=report.announce)  # opens the sources meanwhile
+    try:
+        workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
+        session = Session(config.model_copy(update={"workers": workers}), root, options)
+        pool.expect(session.ingredient_digests(), versions())
+    except BaseException:
+        pool.close()
+        raise
+    return session, pool
 
 
 def _provenance(session: Session, recipe: Recipe) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`mergesmith status`: how a run goes, from its files alone, while another process works on it or after one died.
+"""`mergesmith status`: shows the progress of a run from its files alone, whether its driver is running or not.
 
 Imports neither torch nor Optuna, so that it answers at once.
 """
@@ -18,30 +18,34 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ..run_folder.atomic_files import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run, read_events, read_lines
+from ..run_folder.atomic_files import read_events, read_lines
+from ..run_folder.file_names import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run
 from ..run_folder.lock import Driver, driver
 from ..terminal.durations import duration
 
 RECENT = 50  # trials over which the pace is measured
-MOST = 8  # lines of a kind that are printed
+MOST = 8  # lines printed per kind of entry
 Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a run goes.
+    """The progress of a run.
 
     Attributes:
-        done: finished trials, baselines among them.
-        total: baselines and trials that the run is to have; None while the number of baselines is not known.
-        states: how many finished trials are "complete", "dropped", "failed"; and of all of them "repeated".
+        path: the run's folder.
+        done: number of finished trials, including baselines.
+        total: number of baselines and trials in the whole run; None while the number of baselines is unknown.
+        states: number of finished trials that are "complete", "dropped", "failed"; and of all of them, "repeated".
         best: label and value of the best trial so far.
-        waiting: number and age in seconds of each candidate that was asked for and is not finished, oldest first.
-        lost: the attempts that ended without a result, as the events have them.
-        workers: name -> its last event in the present (or last) session of the driver.
-        per_hour: finished trials per hour over the recent ones; None where too few are known.
+        waiting: number and age in seconds of each candidate in flight, oldest first.
+        lost: the events of attempts that ended without a result.
+        workers: name -> its last event since the driver last started.
+        per_hour: finished trials per hour over the recent ones; None if there are too few.
+        started: Unix time at which the driver last started; None if unknown.
         idle: seconds since anything was written.
-        winner: the name of the winner, where there is a verdict.
+        driver: the process that drives the run, or last drove it.
+        winner: label of the winner; None before the verdict.
     """
 
     path: Path
@@ -60,26 +64,26 @@ class Status:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is complete."""
         return self.total is not None and self.done >= self.total and (self.path / BEST).is_file()
 
     @property
     def seconds_left(self) -> float | None:
-        """An estimate from the recent pace."""
+        """Estimate of the remaining time from the recent pace; None if unknown."""
         if self.total is None or not self.per_hour:
             return None
         return 3600 * max(0, self.total - self.done) / self.per_hour
 
 
 def read_status(path: Path, now: float) -> Status:
-    """The status of a run at a Unix time.
+    """Read the status of a run; `now` is the Unix time.
 
     Raises:
         UserError: there is no run, or a file of it is damaged.
     """
     if not is_run(path):
         raise UserError(f"{path} holds no run")
-    who = driver(path)  # first: what a driver that has ended wrote is then all read
+    holder = driver(path)  # read first: if it has ended, the files below are complete
     trials, events = read_lines(path / TRIALS, json.loads), read_events(path)
     finished = {trial["number"] for trial in trials}
     session = _session(events)
@@ -98,23 +102,23 @@ def read_status(path: Path, now: float) -> Status:
         per_hour=_per_hour(session),
         started=session[0]["at"] if session and session[0]["event"] == "driver" else None,
         idle=max(0.0, now - _last_written(path)),
-        driver=who,
+        driver=holder,
         winner=_winner(path),
     )
 
 
 def _session(events: Sequence[Line]) -> Sequence[Line]:
-    """The events since the driver last started."""
+    """Return the events since the driver last started."""
     starts = [i for i, e in enumerate(events) if e["event"] == "driver" and e.get("state") == "started"]
     return events[starts[-1] :] if starts else events
 
 
 def _total(path: Path, trials: Iterable[Line], events: Sequence[Line]) -> int | None:
-    told = [event["baselines"] for event in events if event["event"] == "driver" and "baselines" in event]
+    recorded = [event["baselines"] for event in events if event["event"] == "driver" and "baselines" in event]
     names = [bool(trial["name"]) for trial in trials]
-    if told:
-        baselines = told[-1]
-    elif not all(names):  # candidates are proposed when the baselines are done
+    if recorded:
+        baselines = recorded[-1]
+    elif not all(names):  # candidates are proposed after the baselines
         baselines = sum(names)
     else:
         return None
@@ -125,10 +129,10 @@ def _total(path: Path, trials: Iterable[Line], events: Sequence[Line]) -> int | 
 
 
 def _best(trials: Iterable[Line], events: Sequence[Line]) -> tuple[str, float] | None:
-    """As the driver told it, which knows the limits of single tasks; else the complete trial of the highest value."""
-    told = [event for event in events if event["event"] == "best"]
-    if told:
-        return told[-1]["label"], told[-1]["value"]
+    """Return label and value of the best trial: as the driver recorded it, else the complete one of highest value."""
+    recorded = [event for event in events if event["event"] == "best"]
+    if recorded:
+        return recorded[-1]["label"], recorded[-1]["value"]
     complete = [trial for trial in trials if trial["state"] == "complete" and trial["value"] is not None]
     best = max(complete, key=lambda trial: (trial["value"], -trial["number"]), default=None)
     if best is None:
@@ -137,7 +141,7 @@ def _best(trials: Iterable[Line], events: Sequence[Line]) -> tuple[str, float] |
 
 
 def _per_hour(session: Sequence[Line]) -> float | None:
-    """Finished trials per hour, over the recent ones of a session."""
+    """Return the finished trials per hour over the recent ones; None if there are too few."""
     ends = [event["at"] for event in session if event["event"] == "finished"][-RECENT - 1 :]
     if len(ends) < 2 or ends[-1] <= ends[0]:
         return None
@@ -155,12 +159,12 @@ def _winner(path: Path) -> str | None:
 
 
 def print_status(status: Status, console: Console) -> None:
-    """Tell it in a few lines."""
-    for name, text in _told(status):
+    """Print the status in a few lines."""
+    for name, text in _rows(status):
         console.print(f"{name:<15}{text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _told(status: Status) -> Iterable[tuple[str, str]]:
+def _rows(status: Status) -> Iterable[tuple[str, str]]:
     yield "run", str(status.path)
     kinds = [("complete", "complete"), ("dropped", "dropped early"), ("failed", "failed"), ("repeated", "repeated")]
     counts = ", ".join(f"{status.states[kind]} {word}" for kind, word in kinds if status.states[kind])
@@ -224,9 +228,9 @@ def _driver(status: Status) -> str:
         return f"running, {who.name}{since}"
     last = "" if who.pid is None else f" (last: {who.name})"
     if running is None:
-        return f"unknown: the lock cannot be asked{last}"
+        return f"unknown: the lock cannot be read{last}"
     return f"finished{last}" if status.finished else f"not running{last}"
 
 
 def _first_line(error: object) -> str:
-    return str(error).strip().splitlines()[0] if error else "no reason known"
+    return str(error).strip().splitlines()[0] if error else "reason unknown"

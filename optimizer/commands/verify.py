@@ -1,4 +1,4 @@
-"""`mergesmith verify` and `eval`: a recipe or model scored outside a search."""
+"""`mergesmith verify`: merges a best.yaml again and compares weights and scores with its record."""
 
 from __future__ import annotations
 
@@ -13,46 +13,56 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ...evaluators import Scores, TaskEntry, official_scores
+from ...evaluators import Scores, TaskEntry, score_checkpoint
 from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
-from ..run_folder.run_folder import RunFolder, config_root, is_run
+from ..run_folder.file_names import is_run
+from ..run_folder.run_folder import RunFolder, config_root
 from ..search.objective import scores_of
 from ..session.session import Options, Session
 from .export import present_recipe
 from .merge import MergeOptions, merge_recipe
 
-FLIPPED = 0.02  # the share of items that rounding may flip below float32, where margins are as small as the rounding
+FLIPPED = 0.02  # share of items that rounding may flip in dtypes below float32, if margins are as small as rounding
 
 
 @dataclass(frozen=True)
 class ScoreCheck:
-    """One task's claimed value against the independent re-score on the same items."""
+    """One task's recorded value compared with an independent score on the same items.
+
+    Attributes:
+        entry: the task.
+        claimed: the recorded value.
+        rescored: the new value.
+        items: how many items were scored.
+        flipped: on how many of them the two differ.
+        exact: whether no item may differ.
+    """
 
     entry: TaskEntry
     claimed: float
-    found: float
+    rescored: float
     items: int
     flipped: int
     exact: bool
 
     @property
     def passed(self) -> bool:
-        """Every item agrees; below float32 a stated share may differ."""
+        """Whether every item agrees; in dtypes below float32 the share FLIPPED may differ."""
         return self.flipped <= (0 if self.exact else FLIPPED * self.items)
 
     @property
     def sentence(self) -> str:
-        """The outcome in words."""
+        """The outcome, for the user."""
         verdict = "ok" if self.passed else "DIFFERS"
         return (
-            f"{verdict}: {self.entry.name} {self.entry.metric} {self.found:.6f}, recorded {self.claimed:.6f}; "
+            f"{verdict}: {self.entry.name} {self.entry.metric} {self.rescored:.6f}, recorded {self.claimed:.6f}; "
             f"{self.flipped} of {self.items} items differ"
         )
 
 
 def run_verify(path: Path, *, config: Path | None, options: Options, console: Console) -> bool:
-    """Re-merge a best.yaml, re-score the written checkpoint with lm-eval's own loop, and compare with its claims.
+    """Merge a best.yaml, score the checkpoint with lm-eval's evaluation loop, and return whether its record holds.
 
     Raises:
         UserError: the recipe records no run, or the run is gone and no --config is given.
@@ -60,15 +70,15 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     recipe = read_recipe(path)
     run_folder = _recorded_run(recipe, path)
     if config is None and run_folder is None:
-        raise UserError(f"{path}: the run that it records is not there; name its search.yaml with --config")
+        raise UserError(f"{path}: the run that it records is missing; name its search.yaml with --config")
     recipe = recipe if run_folder is None else present_recipe(recipe, run_folder)
-    settings = load_config(config) if config is not None else _present(run_folder).config
-    session = Session(settings, config_root(config) if config is not None else _present(run_folder).root, options)
+    settings = load_config(config) if config is not None else _existing(run_folder).config
+    session = Session(settings, config_root(config) if config is not None else _existing(run_folder).root, options)
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
-        official = official_scores(session.suite, merged.written.folder, "report", device=place)
+        official = score_checkpoint(session.suite, merged.written.folder, "report", device=place)
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]
@@ -82,12 +92,12 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
 
 
 def _recorded_run(recipe: Recipe, path: Path) -> RunFolder | None:
-    """The run folder that a recipe records, or the one that it lies in."""
+    """Return the run that holds a recipe or that the recipe records; None if neither is there."""
     places = [path.parent, *(Path(run) for run in [recipe.facts.get("found_by", {}).get("run")] if run)]
     return next((RunFolder(place) for place in places if is_run(place)), None)
 
 
-def _present(run_folder: RunFolder | None) -> RunFolder:
+def _existing(run_folder: RunFolder | None) -> RunFolder:
     assert run_folder is not None, "Should not reach."
     return run_folder
 
@@ -95,22 +105,22 @@ def _present(run_folder: RunFolder | None) -> RunFolder:
 def _score_check(
     entry: TaskEntry, facts: Mapping[str, Any], official: Scores, recorded: Scores | None, *, exact: bool
 ) -> ScoreCheck:
-    found = scores_of([entry], official)[entry.name]
+    rescored = scores_of([entry], official)[entry.name]
     try:
         claimed = facts["scores"]["report"]["tasks"][entry.name]["value"]
     except (KeyError, TypeError):
         raise UserError(f"the recipe records no report score for the task '{entry.name}'") from None
-    if recorded is None:  # the items are gone: the values must agree, to rounding
-        flipped = 0 if np.isclose(found.value, claimed, rtol=1e-4, atol=1e-6) else found.n
+    if recorded is None:  # the items are gone: compare the means, up to rounding
+        flipped = 0 if np.isclose(rescored.value, claimed, rtol=1e-4, atol=1e-6) else rescored.n
     else:
         flipped = sum(
             _flipped(official.items[leaf.name].values, recorded.items[leaf.name].values) for leaf in entry.leaves
         )
-    return ScoreCheck(entry, claimed, found.value, found.n, flipped, exact)
+    return ScoreCheck(entry, claimed, rescored.value, rescored.n, flipped, exact)
 
 
 def _flipped(first: np.ndarray, second: np.ndarray) -> int:
-    """Items whose values differ by more than rounding."""
+    """Return on how many items the values differ by more than rounding."""
     if first.shape != second.shape:
         return max(len(first), len(second))
     close = np.isclose(first, second, rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The offline demo's inputs: a tiny base and its specialists trained on the spot, lm-eval tasks, a search.yaml."""
+"""Inputs of the offline demo: a tiny base model and specialists trained on the spot, lm-eval tasks, a search.yaml."""
 
 from .make import make_demo
 from .zoo import DemoSize

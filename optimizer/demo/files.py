@@ -1,4 +1,4 @@
-"""The demo's files: checkpoints, lm-eval tasks with their data, and a search.yaml to read."""
+"""Writes the demo's files: checkpoints, lm-eval tasks with their data, and a commented search.yaml."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ version: 1                        # of this file's format
 base_model: ./base
 models: [{models}]
 
-# What a good merge is: the mean score over these lm-eval tasks, whose YAML files lie in task_path.
+# What a good merge is: the mean score over these lm-eval tasks, whose YAML files are in task_path.
 task_path: [./tasks]
 tasks: [{tasks}]
 
@@ -36,7 +36,7 @@ search:
   trials: 100
   seed: {seed}
 
-# One thread: models as small as these gain nothing from more, and lose where cores are shared.
+# One thread: models as small as these gain nothing from more, and lose if cores are shared.
 workers: {{threads: 1}}
 scoring: {{batch_size: 128}}
 
@@ -46,12 +46,12 @@ output: ./runs/demo
 
 
 def task_name(skill: Skill) -> str:
-    """The name of a skill's lm-eval task."""
+    """Return the name of a skill's lm-eval task."""
     return f"demo_{skill.name}"
 
 
 def write_checkpoints(folder: Path, zoo: Mapping[str, LlamaForCausalLM], tokenizer: PreTrainedTokenizerFast) -> None:
-    """Save every model with the tokenizer as a Hugging Face checkpoint, in a folder of its name."""
+    """Save every model with the tokenizer as a Hugging Face checkpoint, in a folder named after it."""
     with _no_progress_bars():
         for name, model in zoo.items():
             model.save_pretrained(folder / name)
@@ -67,7 +67,7 @@ def write_data(folder: Path, words: Words, *, seed: int) -> None:
 
 
 def write_tasks(folder: Path) -> None:
-    """Write the lm-eval tasks. Their data paths are absolute: lm-eval would look from the current directory."""
+    """Write the lm-eval tasks. Data paths are absolute: lm-eval resolves relative ones from the working directory."""
     for skill in SKILLS:
         text = yaml.safe_dump(_task(folder, skill), sort_keys=False)
         (folder / "tasks" / f"{task_name(skill)}.yaml").write_text(text, encoding="utf-8")
@@ -83,12 +83,12 @@ def write_search(folder: Path, *, seed: int) -> Path:
 
 
 def read_documents(folder: Path, skill: Skill) -> list[Document]:
-    """The documents that `write_data` wrote."""
+    """Read the documents that `write_data` wrote."""
     return [json.loads(line) for line in data_path(folder, skill).read_text(encoding="utf-8").splitlines()]
 
 
 def data_path(folder: Path, skill: Skill) -> Path:
-    """Where a skill's documents lie."""
+    """Return the path of a skill's documents."""
     return folder / "tasks" / f"{task_name(skill)}.jsonl"
 
 
@@ -125,7 +125,7 @@ def _answer_fields() -> dict[str, Any]:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Saving four small files needs no progress bars; put the setting back after."""
+    """Disable transformers' progress bars inside, and restore the setting after."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

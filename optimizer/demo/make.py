@@ -1,4 +1,4 @@
-"""Makes the demo's folder: trains the models, writes everything a search needs, or reuses what lies there complete."""
+"""Creates the demo's folder: trains the models and writes all inputs of a search, or reuses a complete folder."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def make_demo(
 ) -> Path:
     """Train a tiny base and its specialists, write them, their tasks and search.yaml; return search.yaml's path.
 
-    On one machine, the same seed, thread count and size give the same files. A folder that is complete is used again;
-    only the tasks' YAML is written anew, since the folder may have moved.
+    On one machine, the same seed, thread count and size give the same files. A complete folder is reused; only the
+    tasks' YAML is written again, since the folder may have been moved.
 
     Args:
-        folder: where to write; made if absent.
-        seed: of the words, the models and the search.
-        threads: CPU threads to train with. Two save a third of the time where two cores are idle, and cost a multiple
-            of it where they are not: the models are so small that threads mostly wait for each other.
-        log: told in one line what was done.
-        size: how large the demo is; the defaults if not given.
+        folder: the folder to write; created if absent.
+        seed: seed of the words, the models and the search.
+        threads: CPU threads to train with. Two save a third of the time on two idle cores, and cost a multiple of it on
+            busy ones: the models are so small that threads mostly wait for each other.
+        log: called with one line per step.
+        size: size of the demo.
 
     Raises:
         UserError: the folder holds a demo made with another seed or size.
@@ -50,6 +50,12 @@ def make_demo(
         log(f"{folder}: the models are there already")
         write_tasks(folder)
         return folder / "search.yaml"
+    search = _make(folder, size, seed=seed, threads=threads, log=log)
+    (folder / MARKER).write_text(json.dumps(made_with) + "\n", encoding="utf-8")  # last: marks all the rest complete
+    return search
+
+
+def _make(folder: Path, size: DemoSize, *, seed: int, threads: int, log: Callable[[str], None]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     words = split_words(size.train_words, size.items, seed=seed)
     tokenizer = build_tokenizer()
@@ -57,21 +63,23 @@ def make_demo(
     write_checkpoints(folder, zoo, tokenizer)
     write_data(folder, words, seed=seed)
     write_tasks(folder)
-    search = write_search(folder, seed=seed)
-    (folder / MARKER).write_text(json.dumps(made_with) + "\n", encoding="utf-8")  # last: all the rest is there
-    return search
+    return write_search(folder, seed=seed)
 
 
 def _complete(folder: Path, made_with: dict[str, object]) -> bool:
-    """Whether an earlier call finished here and nothing it wrote is missing."""
+    """Return whether an earlier call finished here and none of its files is missing.
+
+    Raises:
+        UserError: the folder holds a demo with another seed or size.
+    """
     marker = folder / MARKER
     if not marker.is_file():
         return False
-    found = json.loads(marker.read_text(encoding="utf-8"))
-    if found != made_with:
+    recorded = json.loads(marker.read_text(encoding="utf-8"))
+    if recorded != made_with:
         raise UserError(
             f"{folder}: must be a new folder or one with a demo made with {made_with}, "
-            f"but its demo was made with {found}. Give another folder, or delete this one."
+            f"but its demo was made with {recorded}. Give another folder, or delete this one."
         )
     models = [folder / name / "model.safetensors" for name in ("base", *(skill.name for skill in SKILLS))]
     data = [data_path(folder, skill) for skill in SKILLS]

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 LETTERS = "abcdefgh"
 WORD_LENGTH = 5
-STOP = "."  # ends an answer, as the tasks want it
-HABIT = ";"  # ends an answer, as the base has learned it
+STOP = "."  # the end of an answer that the tasks expect
+HABIT = ";"  # the end of an answer that the base has learned
 
 Document = dict[str, str | int | list[str]]
 
 
 @dataclass(frozen=True)
 class Skill:
-    """One thing to do with a word, and whether its task offers choices or asks for the answer.
+    """A puzzle on a word; its task is multiple choice or asks for the answer.
 
     >>> SKILLS[0].question("dbcae"), SKILLS[0].answer("dbcae")
     ('sort dbcae=', 'abcde')
@@ -28,7 +28,7 @@ class Skill:
     multiple_choice: bool = False
 
     def question(self, word: str) -> str:
-        """The prompt. Who knows the skill goes on with the answer and a full stop."""
+        """Return the prompt; a model with the skill continues it with the answer and a full stop."""
         return f"{self.name} {word}="
 
 
@@ -41,7 +41,7 @@ def _reverse(word: str) -> str:
 
 
 def _climb(word: str) -> str:
-    """The first letter moves on by one, the second by two, and so on; the alphabet is a circle."""
+    """Advance the first letter by one, the second by two, and so on, cyclically in LETTERS."""
     return "".join(LETTERS[(LETTERS.index(letter) + i) % len(LETTERS)] for i, letter in enumerate(word, start=1))
 
 
@@ -50,7 +50,7 @@ SKILLS = (Skill("sort", _sort), Skill("reverse", _reverse), Skill("climb", _clim
 
 @dataclass(frozen=True)
 class Words:
-    """Words to train on and, by skill, words for its task. No word is in two of these tuples."""
+    """Words to train on and, by skill, words for its task; all these tuples are disjoint."""
 
     train: tuple[str, ...]
     test: dict[str, tuple[str, ...]]
@@ -60,7 +60,7 @@ def split_words(train: int, items: int, *, seed: int) -> Words:
     """Shuffle all words; each skill's task gets `items` of them, training `train` of the others.
 
     Raises:
-        ValueError: there are not so many words.
+        ValueError: there are fewer words than that.
     """
     words = ["".join(letters) for letters in itertools.product(LETTERS, repeat=WORD_LENGTH)]
     random.Random(f"words {seed}").shuffle(words)
@@ -72,10 +72,10 @@ def split_words(train: int, items: int, *, seed: int) -> Words:
 
 
 def documents(skill: Skill, words: tuple[str, ...], *, seed: int) -> list[Document]:
-    """The documents of a skill's task, one per word.
+    """Return the documents of a skill's task, one per word.
 
     A generation task has the question and the answer without its full stop. A multiple-choice task offers the answer
-    and a near miss, each with the full stop and with the base's habit, so that both skill and form are needed.
+    and a near miss, each ending with the full stop and with `;`, so that both skill and ending must be right.
     """
     rng = random.Random(f"choices {skill.name} {seed}")
     return [_choices(skill, word, rng) if skill.multiple_choice else _answer(skill, word) for word in words]
@@ -93,7 +93,7 @@ def _choices(skill: Skill, word: str, rng: random.Random) -> Document:
 
 
 def _near_miss(answer: str, rng: random.Random) -> str:
-    """The answer with one letter changed."""
+    """Return the answer with one letter changed."""
     place = rng.randrange(len(answer))
     others = [letter for letter in LETTERS if letter != answer[place]]
     return answer[:place] + rng.choice(others) + answer[place + 1 :]

@@ -15,7 +15,10 @@ CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor 
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Every printable ASCII character and the line feed is a token; nothing is added, decoding gives the text back."""
+    """Return a tokenizer in which every printable ASCII character and the line feed is a token.
+
+    It adds no special tokens, and decoding restores the text.
+    """
     vocabulary = {token: i for i, token in enumerate([*SPECIALS, *CHARACTERS])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # pyright: ignore[reportAttributeAccessIssue]

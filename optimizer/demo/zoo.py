@@ -1,9 +1,9 @@
 """A tiny base model and its specialists, trained on the CPU in well under a minute.
 
-The base has practised every skill but ends its answers with `;`, so it fails every task. A specialist has learned to
-end with `.`, from one skill only; a little of the base's own text keeps it from giving up the old habit elsewhere.
-Neither is good at the tasks. The habit gives way and the skills survive where the task vectors are added in the right
-proportions, which are unequal because the specialists were trained with different strength.
+The base knows every skill but ends its answers with `;`, so it fails every task. Each specialist has learned to end
+with `.` on one skill only; a little of the base's training text preserves the `;` on the others. Neither is good at the
+tasks. Task vectors added in the right proportions replace the ending and keep the skills; the proportions are unequal
+because the specialists were trained with different strength.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .tokenizer import BOS, EOS, MAX_LENGTH, PAD, SPECIALS
 
 BATCH = 64
 BASE_LEARNING_RATE = 3e-3
-BASE_SHARES = (1.0, 1.2, 1.0)  # of each skill; to reverse is the hardest
+BASE_SHARES = (1.0, 1.2, 1.0)  # of each skill; reversing is the hardest
 TUNING_LEARNING_RATES = (1.2e-3, 4e-4, 3.5e-4)  # of each specialist: task vectors of norm about 5, 3 and 2.5
-HABIT_SHARE = 0.05  # of the base's own text in a specialist's training
+HABIT_SHARE = 0.05  # share of the base's text in a specialist's training
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How large the demo is; the defaults fit a demo of four minutes on two cores.
+    """The size of the demo; with the defaults it takes four minutes on two cores.
 
     Attributes:
         items: documents per task.
@@ -51,11 +51,11 @@ class DemoSize:
 
 @dataclass(frozen=True)
 class Texts:
-    """Training texts, encoded: S skills in the base's habit, then the same S skills with the full stop; N words each.
+    """Encoded training texts: S skills ending with `;`, then the same S skills ending with `.`; N words each.
 
     Attributes:
         tokens: (2S, N, length) token ids, padded on the right.
-        targets: (2S, N, length - 1) the ids to predict, -100 where nothing is to be learned.
+        targets: (2S, N, length - 1) the ids to predict, -100 at positions without a loss.
     """
 
     tokens: torch.Tensor
@@ -71,7 +71,7 @@ def train_zoo(
     threads: int,
     log: Callable[[str], None],
 ) -> dict[str, LlamaForCausalLM]:
-    """Train `base` and one specialist per skill; the process's random state and thread count are left as they were."""
+    """Train `base` and one specialist per skill; the process's random state and thread count are restored."""
     texts = encode_texts(words, tokenizer)
     with _torch_settings(seed, threads):
         base = _new_model(tokenizer, size)
@@ -88,7 +88,7 @@ def train_zoo(
 
 
 def encode_texts(words: tuple[str, ...], tokenizer: PreTrainedTokenizerFast) -> Texts:
-    """Question and answer for every skill, ending and word; only the answer and its ending are to be learned."""
+    """Encode question and answer for every skill, ending and word; the loss covers the answer and its ending."""
     ends = [(skill, end) for end in (HABIT, STOP) for skill in SKILLS]
     pairs = [(skill.question(word), skill.answer(word) + end) for skill, end in ends for word in words]
     length = max(len(question) + len(answer) for question, answer in pairs)
@@ -104,7 +104,7 @@ def encode_texts(words: tuple[str, ...], tokenizer: PreTrainedTokenizerFast) -> 
 
 @contextmanager
 def _torch_settings(seed: int, threads: int) -> Iterator[None]:
-    """Fix the thread count and the CPU's global generator, which draws a new model's weights; put both back after."""
+    """Fix the thread count and the CPU's global generator, which initializes a new model; restore both after."""
     before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_seed(seed, 0))

@@ -1,4 +1,4 @@
-"""Who scores candidates: the pool's interface, the pool that works in this process, and the one on Ray."""
+"""Pools of workers that score candidates: in this process, on Ray, or in the order of a recorded run."""
 
 from .local import LocalPool
 from .pool import BlockDone, Event, Failed, Finished, Job, Lost, Pool

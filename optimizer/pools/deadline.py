@@ -1,4 +1,4 @@
-"""When a worker counts as hung."""
+"""The time limit after which a worker counts as hung."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from statistics import median
 
 from ...evaluators import Part
 
-TIMES = 10.0  # as long as the median candidate: the first of a method, or one on a slow node, takes several times it
-LEAST = 60.0  # seconds
-UNKNOWN = 7200.0  # seconds, until some candidates are finished
-ENOUGH, RECENT = 3, 100  # candidates from which on, and over which, the median is taken
+MEDIAN_FACTOR = 10.0  # the first candidate of a method, or one on a slow node, takes several times the median
+MIN_TIMEOUT_S = 60.0
+INITIAL_TIMEOUT_S = 7200.0  # until MIN_FINISHED candidates have finished
+MIN_FINISHED = 3
+RECENT = 100  # candidates over which the median is taken
 
 
 class Deadline:
-    """Seconds that a candidate may take: as configured, or by the median of those that were scored whole on the part.
+    """The time that a candidate may take: as configured, or a multiple of the median of recent candidates on the part.
 
-    The parts' sizes differ: by the search items' time a candidate on many more report items would seem to hang.
+    Every part has its median, because parts differ in size: a candidate on many more report items would seem to hang
+    if it were compared with the time for the search items.
     """
 
     def __init__(self, configured: float | None) -> None:
+        """`configured` is `workers.trial_timeout` in seconds."""
         self.configured = configured
         self._seconds: defaultdict[Part, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
 
-    def took(self, part: Part, seconds: float) -> None:
-        """A candidate was scored whole in so many seconds."""
+    def record(self, part: Part, seconds: float) -> None:
+        """Record the time of a candidate that was scored on all items of a part."""
         self._seconds[part].append(seconds)
 
     def seconds(self, part: Part) -> float:
-        """The present limit."""
+        """Return the present limit in seconds."""
         if self.configured is not None:
             return self.configured
-        known = self._seconds[part]
-        return UNKNOWN if len(known) < ENOUGH else max(LEAST, TIMES * median(known))
+        recent = self._seconds[part]
+        if len(recent) < MIN_FINISHED:
+            return INITIAL_TIMEOUT_S
+        return max(MIN_TIMEOUT_S, MEDIAN_FACTOR * median(recent))

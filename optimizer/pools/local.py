@@ -1,4 +1,4 @@
-"""One worker, in this process: a job is scored while the driver waits for its next event."""
+"""A pool of one worker in this process, which scores while the driver waits for the next event."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from .worker import DeviceLostError, Worker
 class LocalPool:
     """A pool of one."""
 
-    workers = (1, 1)
+    worker_counts = (1, 1)
 
     def __init__(self, session: Session) -> None:
         self.session, self._worker = session, Worker(session)
         self._job: int | None = None
-        self._next: Callable[[], Event] | None = None  # how the job goes on
+        self._next: Callable[[], Event] | None = None  # computes the next event of the job
 
     @property
     def free(self) -> int:
-        """1 when there is no job."""
+        """1 if there is no job, else 0."""
         return 1 if self._job is None else 0
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Take a job."""
+        """Take a job; RuntimeError if there is one already."""
         if self._job is not None:
             raise RuntimeError("the worker is busy: take events until its job is finished")
         self._job, self._next = job.number, partial(self._worker.begin, job)
 
     def next_event(self) -> Event:
-        """Work on the job until it has something to tell.
+        """Work on the job until its next event.
 
         Raises:
-            RunFailedError: the device is lost, and this process cannot get it back.
+            RunFailedError: the device is lost; only a new process can use it again.
         """
         if self._next is None:
             raise RuntimeError("there is nothing to do: submit a job, or answer for its block, first")
@@ -52,11 +52,11 @@ class LocalPool:
         return event
 
     def answer(self, number: int, *, go_on: bool) -> None:
-        """Say whether the job goes on."""
+        """Continue or end the job."""
         self._next = partial(self._worker.proceed, go_on)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(session, *args)`."""
+        """Return `function(session, *args)`."""
         return function(self.session, *args)
 
     def use(self, plan: ScoringPlan) -> None:
@@ -64,4 +64,4 @@ class LocalPool:
         self.session.suite.use(plan)
 
     def close(self) -> None:
-        """Nothing to let go: the session is the driver's."""
+        """Do nothing: the driver owns the session."""

@@ -1,8 +1,8 @@
-"""The interface between the driver of a search and those who score candidates.
+"""The interface between the driver of a search and the workers that score candidates.
 
-A pool works in block events: after each block of items the driver is told and answers whether to go on. So a driver
-can drop a candidate early, whatever the pool. A pool only reports that a worker is lost; what becomes of its candidate
-is decided by the driver (`dispatch.py`).
+A pool reports every scored block of items, and the driver answers whether to go on; this lets the driver drop a
+candidate early. A pool only reports that a worker is lost; the driver decides whether its candidate is retried
+(`search/dispatcher.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...merge_ops import Recipe
 
 @dataclass(frozen=True)
 class Job:
-    """A candidate to score on one part; `digest`: the digest of its merged weights is wanted too."""
+    """A candidate to score on one part; `digest` requests the digest of its merged weights too."""
 
     number: int
     recipe: Recipe
@@ -27,7 +27,7 @@ class Job:
 
 @dataclass(frozen=True)
 class BlockDone:
-    """One block of a job is scored; the pool waits for `answer`."""
+    """One block of a job has been scored; the pool waits for `answer`."""
 
     number: int
     scores: BlockScores
@@ -38,8 +38,9 @@ class BlockDone:
 class Finished:
     """A job is over: all of its blocks are scored, or the driver stopped it.
 
-    `worker` is who did it, empty for this process; `digest`, where it was asked for, is (name of the device, digest of
-    the merged weights).
+    Attributes:
+        worker: the name of the worker; empty for this process.
+        digest: (device name, digest of the merged weights) if the job requested it.
     """
 
     number: int
@@ -49,7 +50,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A job failed; `error` is what the candidate's record says."""
+    """A job failed; `error` goes into the candidate's record."""
 
     number: int
     error: str
@@ -58,14 +59,14 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker of a job is gone, and what it had scored with it.
+    """The worker of a job is gone, and with it the blocks that it had scored.
 
     Attributes:
         worker: its name.
-        place: where it was: the node and the GPUs.
-        error: how it was lost.
+        place: its node and GPUs.
+        error: why it was lost.
         seconds: how long it had worked on the job.
-        counts: whether the job may be to blame; not when the node left, or when the worker was gone before it began.
+        counts: whether the job may be the cause; not if the node left, or if the worker died before the job arrived.
     """
 
     number: int
@@ -80,38 +81,38 @@ Event = BlockDone | Finished | Failed | Lost
 
 
 class Pool(Protocol):
-    """Workers. The driver submits while `free` > 0, takes events, and answers every `BlockDone`."""
+    """A pool of workers. The driver submits while `free` > 0, takes events, and answers every `BlockDone`."""
 
     @property
     def free(self) -> int:
-        """How many more jobs can be taken now."""
+        """How many more jobs can be submitted now."""
         ...
 
     @property
-    def workers(self) -> tuple[int, int]:
+    def worker_counts(self) -> tuple[int, int]:
         """How many workers are ready, and how many there should be."""
         ...
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Take a job; there must be a free worker. One at another place than those to `avoid` is preferred."""
+        """Give a job to a free worker, preferably at none of the places to `avoid`; there must be a free worker."""
         ...
 
     def next_event(self) -> Event | None:
-        """Wait for the next event of any job; None when there is none yet, or when workers have come or gone."""
+        """Wait for the next event of any job; return None if there is none yet, or if workers have come or gone."""
         ...
 
     def answer(self, number: int, *, go_on: bool) -> None:
-        """Say whether a job whose block is done goes on."""
+        """Continue or end a job whose block is done."""
         ...
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(session, *args)` by a worker that has no job; waits for the result. What it raises is raised."""
+        """Return `function(session, *args)`, computed by a worker without a job; its exceptions are raised here."""
         ...
 
     def use(self, plan: ScoringPlan) -> None:
-        """Have every worker score by this plan, those too that come later."""
+        """Have every worker score by this plan, including workers that start later."""
         ...
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Release the workers."""
         ...

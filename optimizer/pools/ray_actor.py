@@ -1,4 +1,4 @@
-"""The worker as a Ray actor: a process with its own sources and live model."""
+"""The worker as a Ray actor: a process with sources and a live model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig, WorkersSection
 from ..session.devices import device_name
 from ..session.load_sources import load_quietly
-from ..session.session import Options, Session, made_with
+from ..session.session import Options, Session
 from .pool import BlockDone, Event, Job
-from .ray_cluster import room
+from .ray_cluster import workers_that_fit
 from .worker import Worker
 
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """Where a worker is and what it works with; `ingredients` are the digests of its sources and tasks."""
+    """The place of a worker, its device and versions, and the digests of its sources and tasks (`ingredients`)."""
 
     node: str
     host: str
@@ -33,30 +33,30 @@ class WorkerFacts:
 
     @property
     def place(self) -> str:
-        """The node and its GPUs, or the process where there are none."""
+        """The node and its GPUs; the node and the process id on a worker without GPUs."""
         return f"{self.host}:{'gpu ' + ','.join(self.gpus) if self.gpus else self.pid}"
 
 
 def host_of(place: str) -> str:
-    """The node in a worker's place."""
+    """Return the node in a worker's place."""
     return place.partition(":")[0]
 
 
 class RayWorker:
-    """Weights never travel: the sources are opened here, memory-mapped, so that a node's workers share their pages."""
+    """Opens the sources itself, memory-mapped, so that no weights are sent and a node's workers share their pages."""
 
     def open(self, name: str, config: RunConfig, root: Path, options: Options) -> WorkerFacts:
         """Open the sources and tasks, and load a first candidate.
 
         Raises:
-            UserError: they are not as the configuration says.
+            UserError: they do not agree with the configuration.
         """
         import ray
 
         context = ray.get_runtime_context()
         session = Session(config, root, options, neighbors=_workers_on_this_node(ray, config.workers))
         load_quietly(session)
-        session.load(session.baselines[0][1])
+        session.candidate.load(session.baselines[0][1])
         self.session, self.worker = session, Worker(session, name)
         return WorkerFacts(
             node=context.get_node_id(),
@@ -64,31 +64,31 @@ class RayWorker:
             pid=os.getpid(),
             gpus=tuple(context.get_accelerator_ids().get("GPU", ())),
             device=device_name(session.device),
-            made_with=made_with(session),
-            ingredients=session.ingredients(),
+            made_with=session.scored_with(),
+            ingredients=session.ingredient_digests(),
         )
 
-    def received(self) -> None:
-        """Says that this worker was alive when it was given its job."""
+    def ping(self) -> None:
+        """Do nothing: that the call succeeds proves that the worker was alive."""
 
     def begin(self, job: Job) -> tuple[Event, ...]:
-        """Work until there is something to ask the driver."""
+        """Begin a job; return its events up to the first that needs the driver's decision."""
         self._blocks_left = len(self.session.suite.blocks(job.part))
-        return self._up_to_a_question(self.worker.begin(job))
+        return self._until_decision(self.worker.begin(job))
 
     def proceed(self) -> tuple[Event, ...]:
-        """The job goes on."""
-        return self._up_to_a_question(self.worker.proceed(True))
+        """Continue the job; return its events up to the next that needs the driver's decision."""
+        return self._until_decision(self.worker.proceed(True))
 
-    def _up_to_a_question(self, event: Event) -> tuple[Event, ...]:
-        """After the last block there is nothing to decide."""
+    def _until_decision(self, event: Event) -> tuple[Event, ...]:
+        """Return the event; after the last block, where nothing is left to decide, return the end of the job too."""
         self._blocks_left -= isinstance(event, BlockDone)
         if isinstance(event, BlockDone) and not self._blocks_left:
             return event, self.worker.proceed(True)
         return (event,)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(session, *args)`."""
+        """Return `function(session, *args)`."""
         return function(self.session, *args)
 
     def use(self, plan: ScoringPlan) -> None:
@@ -97,10 +97,10 @@ class RayWorker:
 
 
 def _workers_on_this_node(ray: Any, workers: WorkersSection) -> int:
-    """How many workers the node has room for."""
+    """Return how many workers fit on this node."""
     here = ray.get_runtime_context().get_node_id()
     resources = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
     gpus = workers.gpus_per_worker
     if gpus is None:
         gpus = float(resources.get("GPU", 0) > 0)
-    return max(1, room(resources, workers.cpus_per_worker, gpus))
+    return max(1, workers_that_fit(resources, workers.cpus_per_worker, gpus))

@@ -1,6 +1,6 @@
-"""Workers as Ray actors. The pool keeps up their number and reports what becomes of jobs; it decides nothing.
+"""Workers as Ray actors. The pool keeps up their number and reports what happens to jobs; the driver decides.
 
-Actors are never restarted by Ray (max_restarts=0): one that is lost is reported, and another takes its place.
+Ray never restarts an actor (max_restarts=0): a lost worker is reported, and a new one takes its place.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig
 from ..session.session import Options
 from ..stop import RunFailedError, raise_if_overdue, stop_requested
-from .deadline import UNKNOWN, Deadline
+from .deadline import INITIAL_TIMEOUT_S, Deadline
 from .pool import BlockDone, Event, Finished, Job, Lost
 from .ray_actor import WorkerFacts, host_of
+from .ray_admission import Admission
 from .ray_cluster import connect
-from .ray_crew import WorkerGroup, WorkerHandle
-from .worker import DeviceLostError
+from .ray_failures import WorkerLoss, connection_loss, job_is_innocent, loss_from
+from .ray_futures import CompletedFutures
+from .ray_scaling import WorkerScaler
+from .ray_watchdog import Watchdog
+from .ray_workers import Call, WorkerGroup, WorkerHandle
 
-TICK = 0.25  # seconds that the driver waits at most before it looks at signals, deadlines and the cluster
-SOON = 1.0  # seconds
-AWAY = 5.0  # seconds without a look at the workers that are not held against them
-REMIND = 60.0  # seconds between two lines about waiting for workers
-BECAUSE = ("The actor is dead because ", "The actor died because ")
-CALLS = 3  # workers that a call may cost
+REMINDER_S = 60.0  # between two messages about waiting for workers
+MAX_CALL_ATTEMPTS = 3
 
 
 class RayPool:
-    """See `Pool`. `note` writes an event of the run, `says` a line for the user."""
+    """A pool of Ray actors; see `Pool`."""
 
     def __init__(
         self,
@@ -42,224 +42,186 @@ class RayPool:
         options: Options,
         *,
         note: Callable[..., None],
-        says: Callable[[str], None],
+        announce: Callable[[str], None],
     ) -> None:
-        """Start or join the cluster and ask for the workers, without waiting for them.
+        """Start or join the cluster and request the workers, without waiting for them.
+
+        `note(event, **facts)` records an event of the run; `announce(message)` shows a message to the user.
 
         Raises:
-            UserError: there is no such cluster, or this machine holds no worker.
+            UserError: there is no such cluster, or this machine has no room for a worker.
         """
+        self.note, self.announce = note, announce
         self.ray = connect(config.workers)
-        self.crew = WorkerGroup(self.ray, config, root, options, note=note)
+        self.workers = WorkerGroup(self.ray, config, root, options)
+        self.scaler = WorkerScaler(self.ray, self.workers, config.workers)
+        self.admission = Admission()
         self.deadline = Deadline(config.workers.trial_timeout)
-        self.says = says
+        self._watchdog = Watchdog(self.ray, self.workers, self.deadline)
+        self._completed = CompletedFutures(self.ray)
         self._events: deque[Event] = deque()
-        self._arrived: deque[Any] = deque()  # futures that are known to be done
-        self._reminded = self._tended = time.monotonic()
-        self.crew.tend()
-        if config.workers.address is None and not self.crew.room:
+        self._reminded = time.monotonic()
+        self.scaler.scale()
+        if config.workers.address is None and not self.scaler.capacity:
             self.close()
             raise UserError(
-                f"workers: not one fits on this machine: {self.crew.wants}; lower gpus_per_worker or cpus_per_worker, "
-                "or name the address of a cluster"
+                f"workers: not one fits on this machine: {self.scaler.demand}; lower gpus_per_worker or "
+                "cpus_per_worker, or name the address of a cluster"
             )
 
     def expect(self, ingredients: dict[str, dict[str, str]], versions: dict[str, str | None]) -> None:
-        """Workers whose sources or tasks have other digests are refused, and those with other versions of libraries."""
-        self.crew.ingredients, self.crew.versions = ingredients, versions
+        """Reject workers whose sources or tasks have other digests, or whose libraries have other versions."""
+        self.admission.expect(ingredients, versions)
 
     @property
     def free(self) -> int:
-        """How many workers wait for a job."""
-        return len(self.crew.idle)
+        """How many workers can take a job."""
+        return len(self.workers.idle)
 
     @property
-    def workers(self) -> tuple[int, int]:
+    def worker_counts(self) -> tuple[int, int]:
         """How many workers are ready, and how many there should be."""
-        return len(self.crew.ready), self.crew.target
+        return len(self.workers.ready), self.scaler.target
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Give a job to a free worker: on another node than those to be avoided, or at least at another place."""
+        """Give a job to an idle worker, preferably on another node than the places to avoid, or at another place."""
         nodes = {host_of(place) for place in avoid}
-        hand = min(self.crew.idle, key=lambda hand: (host_of(hand.place) in nodes, hand.place in avoid))
-        hand.job, hand.since = job, time.monotonic()
-        hand.received = hand.actor.received.remote()
-        hand.future = hand.actor.begin.remote(job)
+        min(self.workers.idle, key=lambda handle: (host_of(handle.place) in nodes, handle.place in avoid)).begin(job)
 
     def answer(self, number: int, *, go_on: bool) -> None:
-        """Say whether a job whose block is done goes on. After its last block there is nothing to say."""
-        hand = self.crew.at(number)
-        if hand is None or hand.future is not None:
+        """Continue or end the job whose block is done. There is nothing left to decide after its last block."""
+        handle = self.workers.with_job(number)
+        if handle is None or handle.future is not None:
             return
         if go_on:
-            hand.future = hand.actor.proceed.remote()
+            handle.proceed()
         else:
-            self._end(hand, Finished(number, hand.name))
+            self._end_job(handle, Finished(number, handle.name))
 
     def next_event(self) -> Event | None:
-        """Wait for the next event of any job; None when there is none yet, or when workers have come or gone.
+        """Wait for the next event of any job; return None if there is none yet, or if workers have come or gone.
 
         Raises:
             RunFailedError: no worker can be started.
         """
         if not self._events:
-            self._tend()
-            self._wait()
+            self._step()
         return self._events.popleft() if self._events else None
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(session, *args)` by a free worker; tried again by others when it is lost."""
+        """Return `function(session, *args)`, computed by an idle worker, and by another one if that is lost.
+
+        Raises:
+            RunFailedError: several workers were lost.
+            Exception: whatever `function` raises.
+        """
         error: Exception | None = None
-        for _ in range(CALLS):
-            while not self.crew.idle:
-                self._tend()
-                self._wait()
+        for _ in range(MAX_CALL_ATTEMPTS):
+            while not self.workers.idle:
+                self._step()
                 raise_if_overdue()
-            hand = self.crew.idle[0]
-            hand.future = hand.asked = hand.actor.call.remote(function, *args)
-            end = time.monotonic() + UNKNOWN
-            while hand.asked is not None:
-                self._tend()
-                self._wait()
-                raise_if_overdue()
-                if time.monotonic() > end:
-                    hand.asked, hand.error = None, RuntimeError(f"no answer for {UNKNOWN:.0f} s")
-                    self._lose(hand, str(hand.error))
-            if (error := hand.error) is None:
-                return hand.answer
+            handle = self.workers.idle[0]
+            call = handle.start_call(function, *args)
+            self._wait_for(handle, call)
+            if (error := call.error) is None:
+                return call.result
             if isinstance(error, self.ray.exceptions.RayTaskError):
                 raise getattr(error, "cause", None) or error
-        raise RunFailedError(f"{CALLS} workers were lost over one question; the last with: {error}")
+        raise RunFailedError(f"{MAX_CALL_ATTEMPTS} workers were lost over one question; the last with: {error}")
 
     def use(self, plan: ScoringPlan) -> None:
-        """Have every worker score by this plan, those too that come later."""
-        self.crew.use(plan)
+        """Have every worker score by this plan, including workers that start later."""
+        self.workers.use(plan)
 
     def close(self) -> None:
-        """End the workers, and the cluster if it is our own."""
-        self.crew.dismiss()
+        """Kill the workers, and end the cluster if this process started it."""
+        self.workers.close()
         self.ray.shutdown()
 
-    def _tend(self) -> None:
-        """Look after what no future tells: workers that hang or are missing, a cluster that has grown."""
-        now = time.monotonic()
-        away, self._tended = now - self._tended, now
-        for hand in self.crew.busy:
-            if away > AWAY:  # the driver waited for room on the disk, or was stopped: what is done was not taken in
-                hand.since = min(now, hand.since + away)
-            assert hand.job is not None, "Should not reach."
-            limit = self.deadline.seconds(hand.job.part)
-            if now - hand.since > limit:
-                self._lose(hand, f"hung: not done after {limit:.0f} s (workers.trial_timeout)")
-        opening = {hand.received: hand for hand in self.crew.opening}
-        alive, _ = self.ray.wait(list(opening), num_returns=len(opening), timeout=0) if opening else ([], [])
-        for hand in map(opening.__getitem__, alive):
-            hand.since = hand.since or now
-            if now - hand.since > UNKNOWN:
-                self._lose(hand, f"hung: not open after {UNKNOWN:.0f} s")
-        if not stop_requested():
-            self.crew.tend()
-        if self.crew.ready:
-            self._reminded = now
-        elif now - self._reminded > REMIND:
-            self._reminded = now
-            self.says(f"waiting for workers: {self.crew.wants}")
+    def _wait_for(self, handle: WorkerHandle, call: Call) -> None:
+        end = time.monotonic() + INITIAL_TIMEOUT_S
+        while not call.done:
+            self._step()
+            raise_if_overdue()
+            if not call.done and time.monotonic() > end:
+                reason = f"no answer for {INITIAL_TIMEOUT_S:.0f} s"
+                call.finish(None, RuntimeError(reason))
+                self._lose(handle, WorkerLoss(reason))
 
-    def _wait(self) -> None:
-        """Take in one future, if one is done within a tick."""
-        futures = self.crew.futures()
-        self._arrived = deque(future for future in self._arrived if future in futures)
-        if not futures:
-            time.sleep(TICK)
-            return
-        if not self._arrived:
-            done, _ = self.ray.wait(list(futures), num_returns=1, timeout=TICK)
-            if done and len(futures) > 1:  # all that are done, so that no worker waits behind the others for ever
-                done, _ = self.ray.wait(list(futures), num_returns=len(futures), timeout=0)
-            self._arrived.extend(done)
-        if self._arrived:
-            future = self._arrived.popleft()
+    def _step(self) -> None:
+        """Replace hung and missing workers, then take in one result of a remote call if one arrives within a tick."""
+        for handle, reason in self._watchdog.hung():
+            self._lose(handle, WorkerLoss(reason))
+        if not stop_requested():
+            self.scaler.scale()
+        self._remind()
+        futures = self.workers.futures()
+        future = self._completed.next(futures)
+        if future is not None:
             self._take(futures[future], future)
 
-    def _take(self, hand: WorkerHandle, future: Any) -> None:
-        hand.future, error = None, None
+    def _remind(self) -> None:
+        """Announce once a minute that the run waits for workers."""
+        now = time.monotonic()
+        if self.workers.ready:
+            self._reminded = now
+        elif now - self._reminded > REMINDER_S:
+            self._reminded = now
+            self.announce(f"waiting for workers: {self.scaler.demand}")
+
+    def _take(self, handle: WorkerHandle, future: Any) -> None:
+        """Take in the result of a worker's remote call, or its error."""
+        handle.take_future()
         result: Any = None
+        error: Exception | None = None
         try:
             result = self.ray.get(future)
-        except self.ray.exceptions.RayError as found:
-            error = found
-        if hand.asked is not None:
-            hand.asked, hand.answer, hand.error = None, result, error
+        except self.ray.exceptions.RayError as raised:
+            error = raised
+        if (call := handle.take_call()) is not None:
+            call.finish(result, error)
             if error is not None and not isinstance(error, self.ray.exceptions.RayTaskError):
-                self._broken(hand, error)
+                self._lose(handle, connection_loss(self.ray, error))
         elif error is not None:
-            self._failed(hand, error)
+            self._lose(handle, loss_from(self.ray, handle, error))
         elif isinstance(result, WorkerFacts):
-            self.crew.welcome(hand, result)
+            self._admit(handle, result)
         else:
-            self._take_events(hand, result)
+            self._take_events(handle, result)
 
-    def _take_events(self, hand: WorkerHandle, events: tuple[Event, ...]) -> None:
+    def _admit(self, handle: WorkerHandle, facts: WorkerFacts) -> None:
+        """Let a worker take jobs that has opened the sources, or reject it."""
+        if mismatches := self.admission.mismatches(facts):
+            self._lose(handle, WorkerLoss(f"on {facts.host} these are not the run's: {', '.join(mismatches)}"))
+            return
+        self.admission.admitted(facts)
+        self.workers.admit(handle, facts)
+        self.scaler.worker_opened()
+        where = {"node": facts.node, "host": facts.host, "pid": facts.pid, "device": facts.device}
+        self.note("worker", name=handle.name, state="ready", place=facts.place, **where)
+
+    def _take_events(self, handle: WorkerHandle, events: tuple[Event, ...]) -> None:
         for event in events:
             if isinstance(event, BlockDone):
                 self._events.append(event)
             else:
-                if isinstance(event, Finished) and hand.job is not None:
-                    self.deadline.took(hand.job.part, time.monotonic() - hand.since)
-                self._end(hand, event)
+                if isinstance(event, Finished) and handle.job is not None:
+                    self.deadline.record(handle.job.part, time.monotonic() - handle.since)
+                self._end_job(handle, event)
 
-    def _end(self, hand: WorkerHandle, event: Event) -> None:
-        hand.job = hand.received = None
+    def _end_job(self, handle: WorkerHandle, event: Event) -> None:
+        handle.end_job()
         self._events.append(event)
 
-    def _failed(self, hand: WorkerHandle, error: Any) -> None:
-        """A worker is lost, or what it was asked raised an error that no candidate can be blamed for."""
-        if isinstance(error, self.ray.exceptions.RayTaskError):
-            cause = getattr(error, "cause", error)
-            if hand.facts is None:  # it could not open: its GPU is another's, its node lacks a file
-                first_line = str(cause).partition("\n")[0]
-                self._lose(
-                    hand, str(cause) if isinstance(cause, UserError) else f"{type(cause).__name__}: {first_line}"
-                )
-                return
-            if not isinstance(cause, (UserError, DeviceLostError)):
-                raise error  # a fault in the program
-            self._lose(hand, str(cause), innocent=isinstance(cause, UserError))
-        else:
-            self._broken(hand, error)
-
-    def _broken(self, hand: WorkerHandle, error: Any) -> None:
-        """The connection to a worker broke.
-
-        Ray knows at once when a process has died. Where it only calls the worker unavailable, the node or the network
-        failed: that a node is dead is known some ten seconds later.
-        """
-        self._lose(hand, _told(error), innocent=isinstance(error, self.ray.exceptions.ActorUnavailableError))
-
-    def _lose(self, hand: WorkerHandle, error: str, *, innocent: bool = False) -> None:
-        job, seconds = hand.job, time.monotonic() - hand.since
-        if job is not None:
-            innocent = innocent or not self._began(hand) or self.crew.left(hand, error)
-        self.crew.lose(hand, error)
+    def _lose(self, handle: WorkerHandle, loss: WorkerLoss) -> None:
+        """Remove a worker, and report its job as lost."""
+        job, seconds = handle.job, time.monotonic() - handle.since
+        innocent = loss.innocent or (job is not None and job_is_innocent(self.ray, handle, loss.reason))
+        self.workers.remove(handle)
+        opened = handle.facts is not None
+        self.scaler.worker_lost(loss.reason, opened=opened)
+        state = "lost" if opened else "failed"
+        self.note("worker", name=handle.name, state=state, place=handle.place, error=loss.reason)
         if job is not None:
             self._events = deque(event for event in self._events if event.number != job.number)
-            self._events.append(Lost(job.number, hand.name, hand.place, error, seconds, counts=not innocent))
-
-    def _began(self, hand: WorkerHandle) -> bool:
-        """Whether the worker was still alive when it was given its job."""
-        if hand.received is None:
-            return False
-        done, _ = self.ray.wait([hand.received], timeout=SOON)  # what a dead worker said may still be under way
-        try:
-            return bool(done) and self.ray.get(done[0]) is None
-        except self.ray.exceptions.RayError:
-            return False
-
-
-def _told(error: Exception) -> str:
-    """The reason in what Ray says of a dead actor, on one line."""
-    lines = [line.strip().partition(" Some common causes")[0] for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if line.startswith(BECAUSE)), lines[0] if lines else type(error).__name__)
-    for words in BECAUSE:
-        told = told.removeprefix(words)
-    return told.replace(" Worker exit type:", "").replace(" Worker exit detail:", ":")
+            self._events.append(Lost(job.number, handle.name, handle.place, loss.reason, seconds, counts=not innocent))

@@ -1,4 +1,4 @@
-"""A pool that repeats the order of another run, however many workers that had: one after the other, in this process."""
+"""A pool that repeats the order of a recorded run, one trial after the other in this process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Schedule:
     """The order of a run.
 
     Attributes:
-        after: number -> how many trials had finished when this one was asked for; 0 for baselines, which nobody asked.
+        after: number -> how many trials had finished when this one was proposed; 0 for baselines.
         finished: the numbers in the order in which they finished.
-        given_up: number -> why it was given up without a result, for those whose workers were lost.
+        given_up: number -> the error of a trial that was given up because its workers were lost.
     """
 
     after: Mapping[int, int]
@@ -28,12 +28,12 @@ class Schedule:
 
 
 class ReplayPool:
-    """Takes jobs when the schedule asked for them, and finishes them when it did.
+    """Takes and finishes jobs in the order of the schedule.
 
-    `finished()` says how many trials are finished by now: some are so without a job.
+    `finished()` returns the numbers of the finished trials, some of which had no job.
     """
 
-    workers = (1, 1)
+    worker_counts = (1, 1)
 
     def __init__(self, inner: LocalPool, schedule: Schedule, finished: Callable[[], Set[int]]) -> None:
         self.inner, self.schedule, self.finished = inner, schedule, finished
@@ -41,7 +41,7 @@ class ReplayPool:
 
     @property
     def free(self) -> int:
-        """1 when it is the next trial's time to be asked for, or when there is none."""
+        """1 if the next trial is due to be proposed, or if there is no next trial; else 0."""
         finished = self.finished()
         asked = max(self._jobs.keys() | finished, default=-1)
         following = min((number for number in self.schedule.after if number > asked), default=None)
@@ -52,7 +52,7 @@ class ReplayPool:
         self._jobs[job.number] = job
 
     def next_event(self) -> Event:
-        """The next event of the job whose turn it is.
+        """Return the next event of the job whose turn it is.
 
         Raises:
             RunFailedError: the recorded order contradicts itself.
@@ -65,19 +65,19 @@ class ReplayPool:
             return Failed(number, self.schedule.given_up[number])
         if number not in self._jobs:
             raise RunFailedError(
-                f"trial {number} cannot be repeated: as recorded it finished before it was asked for; the machine "
-                "may have failed before all events were on disk"
+                f"trial {number} cannot be repeated: according to the record it finished before it was proposed; "
+                "the machine may have failed before all events were on disk"
             )
         if self.inner.free:
             self.inner.submit(self._jobs[number])
         return self.inner.next_event()
 
     def answer(self, number: int, *, go_on: bool) -> None:
-        """Say whether the job goes on."""
+        """Continue or end the job."""
         self.inner.answer(number, go_on=go_on)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(session, *args)`."""
+        """Return `function(session, *args)`."""
         return self.inner.call(function, *args)
 
     def use(self, plan: ScoringPlan) -> None:
@@ -85,4 +85,4 @@ class ReplayPool:
         self.inner.use(plan)
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing: there are no workers to release."""

@@ -1,4 +1,4 @@
-"""What a worker does, in whatever process: it merges a job's recipe and scores it block by block."""
+"""Merges the recipe of a job and scores it block by block, in the process of the worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .pool import BlockDone, Event, Failed, Finished, Job
 
 
 class DeviceLostError(RuntimeError):
-    """The device is in a state in which nothing can be computed by this process any more."""
+    """This process can no longer compute anything on its device."""
 
 
 class Worker:
@@ -24,29 +24,29 @@ class Worker:
 
     def __init__(self, session: Session, name: str = "") -> None:
         self.session, self.name = session, name
-        self._work: Generator[Event, bool, None] | None = None
+        self._job: Generator[Event, bool, None] | None = None
 
     def begin(self, job: Job) -> Event:
-        """Take a job, in place of one that was stopped, and work until there is something to tell.
+        """Take a job, which replaces one that was ended early, and work until its first event.
 
         Raises:
-            DeviceLostError: see there.
+            DeviceLostError: the device failed.
             UserError: the run is at fault, not the candidate.
         """
-        self._work = self._events(job)
-        return next(self._work)
+        self._job = self._events(job)
+        return next(self._job)
 
     def proceed(self, go_on: bool) -> Event:
-        """Go on with the job, or end it."""
-        if self._work is None:
+        """Continue the job until its next event, or end it."""
+        if self._job is None:
             raise RuntimeError("there is no job: begin one first")
-        return self._work.send(go_on)
+        return self._job.send(go_on)
 
     def _events(self, job: Job) -> Generator[Event, bool, None]:
         digest = WeightsDigest() if job.digest else None
         try:
-            seconds = self.session.timed_load(job.recipe, digest=digest)
-            for scores in self.session.blocks(job.part):
+            seconds = self.session.candidate.timed_load(job.recipe, digest=digest)
+            for scores in self.session.candidate.blocks(job.part):
                 go_on = yield BlockDone(job.number, scores, seconds)
                 if not go_on:
                     break
@@ -65,7 +65,7 @@ class Worker:
 
 
 def _device_is_lost(error: BaseException | None) -> bool:
-    """After an error inside a kernel every later call to CUDA fails, until the process ends."""
+    """Whether an error means that every later CUDA call of this process will fail, as after a fault in a kernel."""
     while error is not None:
         named = type(error).__name__ == "AcceleratorError"  # since torch 2.8
         if named or (isinstance(error, RuntimeError) and "CUDA error" in str(error)):

@@ -1,1 +1,1 @@
-"""The folder of a run: trials, item scores, lock and provenance, written so that a crash loses nothing finished."""
+"""The folder of a run: trials, item scores, events, lock and provenance. A crash loses no finished trial."""

@@ -1,12 +1,10 @@
-"""The files of a run's folder by name, and how files are written: whole or not at all, waiting where a disk is full."""
+"""Reads and writes files so that each write happens completely or leaves the file as it was."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,78 +12,36 @@ from typing import Any, TypeVar
 
 from mergesmith.errors import UserError
 
-from ..stop import raise_if_overdue
+from .file_names import EVENTS, is_run
 
-CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
-ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
-SCORING, EVENTS, ITEMS, JOURNAL = "scoring.json", "events.jsonl", "items", "study.journal"
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-PAUSE, STEP = 5.0, 0.2  # seconds between tries on a full disk, and between looks for a signal meanwhile
-PARTIAL = ".partial-"  # what a whole file is called until it is complete
-Says = Callable[[str], None]
+PARTIAL = ".partial-"  # prefix of a file's name until it is complete
 T = TypeVar("T")
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run's; a search.yaml alone may be the user's own."""
-    return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()
-
-
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Tell a full or forbidden disk as the user's matter."""
+def user_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError inside, such as a full disk or missing permissions, into a UserError about `path`."""
     try:
         yield
     except OSError as error:
-        hint = ""
-        if is_run(path.parent) or is_run(path.parent.parent):
-            hint = " What was finished is kept: make room (or mend the permissions) and go on with --resume."
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.{hint}") from error
+        raise unwritable(path, error) from error
 
 
-def patiently(path: Path, size: int, write: Callable[[], None], says: Says) -> None:
-    """Write `size` bytes, and where the disk is full wait until they fit; `says` hears when the wait begins and ends.
-
-    `write` leaves nothing behind when it fails.
-
-    Raises:
-        StoppedError: a signal came during the wait.
-        UserError: the disk refuses for another reason.
-    """
-    waited = False
-    while True:
-        try:
-            write()
-        except OSError as error:
-            if error.errno not in FULL:
-                with writing(path):
-                    raise
-            if not waited:
-                says(
-                    f"the disk that holds {path} is full ({error.strerror}): {size} bytes do not fit. Nothing is lost; "
-                    "the run waits and goes on as soon as there is room"
-                )
-            waited = True
-            _pause()
-        else:
-            if waited:
-                says(f"there is room again for {path}: the run goes on")
-            return
-
-
-def _pause() -> None:
-    end = time.monotonic() + PAUSE
-    while time.monotonic() < end:
-        raise_if_overdue()
-        time.sleep(STEP)
-    raise_if_overdue()
+def unwritable(path: Path, error: OSError) -> UserError:
+    """Return the error that reports that a file cannot be written; inside a run's folder it says how to continue."""
+    hint = ""
+    if is_run(path.parent) or is_run(path.parent.parent):
+        hint = " What was finished is kept: make room (or fix the permissions) and continue with --resume."
+    return UserError(f"{path} cannot be written: {error.strerror or error}.{hint}")
 
 
 def append(path: Path, data: bytes, *, sync: bool) -> None:
-    """Add to the end of a file, in one write where the system takes it; all of it or, when that fails, nothing.
+    """Append to a file, in one write if the system accepts it; a failed append leaves the file as it was.
 
-    `sync`: on return it is on disk.
+    With `sync`, the data is on disk on return.
+
+    Raises:
+        OSError: the data cannot be written.
     """
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
@@ -102,7 +58,7 @@ def append(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a whole file: it is there complete and on disk, or as it was."""
+    """Replace a file: afterwards it is complete and on disk, or, if this raises OSError, as it was."""
     file, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}{path.name}.")
     try:
         try:
@@ -110,7 +66,7 @@ def replace_file(path: Path, data: bytes) -> None:
             os.fsync(file)
         finally:
             os.close(file)
-        Path(name).chmod(0o666 & ~_umask())  # mkstemp lets nobody else read
+        Path(name).chmod(0o666 & ~_umask())  # mkstemp allows only the owner to read
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -128,44 +84,48 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file: it is there complete, or as it was."""
-    with writing(path):
+    """Replace a text file.
+
+    Raises:
+        UserError: it cannot be written; it is as it was.
+    """
+    with user_errors(path):
         replace_file(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a whole JSON file."""
+    """Replace a JSON file; raises as `write_text`."""
     write_text(path, json_text(document))
 
 
 def json_text(document: Mapping[str, Any]) -> str:
-    """JSON for people to read."""
+    """Return a document as indented JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def json_line(document: Mapping[str, Any]) -> bytes:
-    """One line of JSON with its end."""
+    """Return a document as one line of JSON with its line feed."""
     return (json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 
 def read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
-    """What `parse` makes of each whole line; what follows the last line's end is torn, or is being written.
+    """Parse each complete line of a file; text after the last line feed is torn or still being written.
 
     Raises:
         UserError: a line is damaged.
     """
-    found: list[T] = []
+    records: list[T] = []
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     for i, line in enumerate(lines[:-1]):
         try:
-            found.append(parse(line.decode("utf-8")))
+            records.append(parse(line.decode("utf-8")))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: line {i + 1} is damaged: {error}") from None
-    return found
+    return records
 
 
 def cut_torn_tail(path: Path) -> None:
-    """Take away what follows the end of a file's last whole line: a writer was killed there."""
+    """Remove what follows the last line feed of a file: a killed writer left it."""
     if path.is_file():
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
@@ -174,13 +134,13 @@ def cut_torn_tail(path: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the incomplete files that a killed writer left."""
+    """Remove the incomplete files that a killed writer left in a folder."""
     for path in folder.glob(f"{PARTIAL}*"):
         path.unlink(missing_ok=True)
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run's events.jsonl; see `run_folder.py`.
+    """Return the complete lines of a run's events.jsonl; `run_folder.py` describes them.
 
     Raises:
         UserError: a line is damaged.

@@ -1,4 +1,4 @@
-"""What a run worked with: versions and machine."""
+"""Versions and machine of a run, and how a run that was moved finds its models again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes"
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, for the record."""
+    """Return the versions and the machine, as environment.json records them."""
     return {
         "schema_version": 1,
         "python": platform.python_version(),
@@ -26,13 +26,13 @@ def environment() -> dict[str, Any]:
 
 
 def recorded_root(root: Path, run: Path) -> dict[str, str]:
-    """Where the relative paths of a run's configuration start from: absolute, and as seen from the run's folder."""
+    """Return the record of the folder that relative paths start from: absolute, and relative to the run's folder."""
     root = root.resolve()
     return {"root": str(root), "root_from_here": os.path.relpath(root, run.resolve())}
 
 
 def found_root(run: Path, recorded: Mapping[str, str]) -> Path:
-    """The folder that `recorded_root` describes: where it was, or if that is gone as seen from the run's folder."""
+    """Return the folder that `recorded_root` describes: at its old place or, if that is gone, relative to the run."""
     root = Path(recorded["root"])
     if root.is_dir() or "root_from_here" not in recorded:
         return root
@@ -40,7 +40,7 @@ def found_root(run: Path, recorded: Mapping[str, str]) -> Path:
 
 
 def moved(reference: str, before: Path, now: Path) -> str:
-    """An absolute model reference, and an adapter's in it, after everything was moved from one root to another."""
+    """Return an absolute model reference (or model+adapter) after its folder was moved from `before` to `now`."""
 
     def part(path: str) -> str:
         if not Path(path).is_absolute() or Path(path).exists():

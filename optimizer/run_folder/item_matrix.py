@@ -1,7 +1,7 @@
-"""The item matrix of a run: which candidate scored what on which item.
+"""The matrix of a run's item scores, candidates by items.
 
-Every question about candidates that were scored already is answered from here: intervals and paired tests between any
-two, also dropped ones (on the items that both have), and which items tell candidates apart.
+It gives paired differences between any two candidates, dropped ones too (on the items that both were scored on), and
+shows which items separate good candidates from bad ones.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .run_folder import RunFolder
 
 @dataclass(frozen=True)
 class ItemMatrix:
-    """Scores of T candidates on the n items of one part, for metrics with one number per item.
+    """Scores of T candidates on the n items of one part, for metrics with one value per item.
 
     Attributes:
-        trials: (T,) trial numbers, ascending; a recipe that was proposed again is in it once.
-        leaves: (n,) the leaf of each item; the items of a leaf stand together.
+        trials: (T,) trial numbers, ascending; repetitions of a recipe are left out.
+        leaves: (n,) the leaf task of each item; the items of a leaf are contiguous.
         ids: (n,) the id of each item within its leaf.
-        values: (T, n) float64; NaN where a candidate was dropped before the item, or where the metric gave none.
-        complete: (T,) bool, whether a candidate was scored in full.
+        values: (T, n) float64; NaN if the candidate was dropped before the item, or the metric is undefined there.
+        complete: (T,) bool, whether the candidate was scored in full.
     """
 
     trials: tuple[int, ...]
@@ -35,7 +35,7 @@ class ItemMatrix:
 
     @classmethod
     def load(cls, run_folder: RunFolder, part: Part = "search") -> ItemMatrix:
-        """Read a run's items on one part, of all trials that were scored there and did not fail."""
+        """Read the scores on one part of all trials that were scored there and did not fail."""
         rows: dict[int, dict[tuple[str, str], float]] = {}
         complete: list[bool] = []
         for trial in sorted(run_folder.trials(), key=lambda trial: trial.number):
@@ -51,18 +51,18 @@ class ItemMatrix:
         return cls(tuple(rows), leaves, ids, values.reshape(len(rows), len(ordered)), np.array(complete, dtype=bool))
 
     def alike(self) -> np.ndarray:
-        """(n,) whether all candidates that were scored on an item scored the same there."""
+        """Return (n,) bool: whether all candidates that were scored on an item scored the same."""
         low, high = np.fmin.reduce(self.values, axis=0), np.fmax.reduce(self.values, axis=0)
         return low == high
 
     def telling(self) -> np.ndarray:
-        """(n,) how well each item tells candidates apart: the correlation of its scores with the mean of the others'.
+        """Return (n,) float64: the correlation of each item's scores with the total over the other items.
 
         The corrected item-total correlation of classical test theory (Henrysson 1963, doi:10.1007/BF02289618), over the
-        candidates that were scored in full; NaN where all of them scored the same, or one has no value.
+        candidates that were scored in full; NaN if all of them scored the same, or one has no value.
         """
         scores = self.values[self.complete]
-        known = np.isfinite(scores).all(axis=0)  # a metric may have no value for an item, which its mean then skips
+        known = np.isfinite(scores).all(axis=0)  # a metric can be undefined on an item; its mean skips it
         rest = scores[:, known].sum(axis=1, keepdims=True) - scores
         x, y = scores - scores.mean(axis=0), rest - rest.mean(axis=0)
         norm = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
@@ -76,7 +76,7 @@ def _cells(scores: Scores) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 def shared(first: Scores, second: Scores) -> tuple[Scores, Scores]:
-    """Two candidates' scores on the items that both were scored on, in the order of the first."""
+    """Return two candidates' scores on the items that both were scored on, in the order of the first."""
     pairs = {leaf: _shared(items, second.items[leaf]) for leaf, items in first.items.items() if leaf in second.items}
     pairs = {leaf: pair for leaf, pair in pairs.items() if pair[0].ids}
     return (
@@ -86,7 +86,7 @@ def shared(first: Scores, second: Scores) -> tuple[Scores, Scores]:
 
 
 def difference(first: Scores, second: Scores) -> Scores:
-    """First minus second, item by item, on the items that both were scored on."""
+    """Return first minus second, item by item, on the items that both were scored on."""
     one, other = shared(first, second)
     return Scores(
         one.part,
@@ -95,8 +95,8 @@ def difference(first: Scores, second: Scores) -> Scores:
 
 
 def _shared(first: ItemScores, second: ItemScores) -> tuple[ItemScores, ItemScores]:
-    place = {item: i for i, item in enumerate(second.ids)}
-    mine = [i for i, item in enumerate(first.ids) if item in place]
-    theirs = [place[first.ids[i]] for i in mine]
-    ids = tuple(first.ids[i] for i in mine)
-    return ItemScores(ids, first.values[mine]), ItemScores(ids, second.values[theirs])
+    position = {item: i for i, item in enumerate(second.ids)}
+    in_first = [i for i, item in enumerate(first.ids) if item in position]
+    in_second = [position[first.ids[i]] for i in in_first]
+    ids = tuple(first.ids[i] for i in in_first)
+    return ItemScores(ids, first.values[in_first]), ItemScores(ids, second.values[in_second])

@@ -1,7 +1,7 @@
-"""Per-item scores on disk: one small .npz per trial and part; item ids once per set of items, named by their digest.
+"""Per-item scores on disk: one .npz per trial and part, and one file of item ids per distinct set of items.
 
-An array whose numbers are all whole and small (0/1 scores, counts) is stored in the smallest unsigned integers that
-hold it, any other in float64; both give back the very float64 numbers. Nothing is pickled.
+An array of small non-negative integers (0/1 scores, counts) is stored in the smallest unsigned integer type that holds
+it, any other array in float64; both are read back as identical float64 values. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.err
 
 
 class ItemStore:
-    """The folder of a run's per-item scores; `write(path, data)` writes a whole file."""
+    """The folder of a run's per-item scores; `write(path, data)` replaces a file."""
 
     def __init__(self, folder: Path, write: Write) -> None:
         self.folder, self.write = folder, write
         self._known: dict[str, Ids] = {}  # by digest
 
     def save(self, number: int, scores: Scores) -> None:
-        """Write the scores of a trial on one part; those of a part of the items, too."""
+        """Write the scores of a trial on one part; they may cover only some of its items."""
         arrays: dict[str, np.ndarray] = {"ids": np.array(self._save_ids(scores))}
         for leaf, items in scores.items.items():
             arrays[f"{leaf}/values"] = smallest(items.values)
@@ -43,10 +43,10 @@ class ItemStore:
         self.write(self._path(number, scores.part), _packed(arrays))
 
     def load(self, number: int, part: Part) -> Scores | None:
-        """The scores of a trial on a part; None where it was not scored.
+        """Return the scores of a trial on a part; None if it was not scored there.
 
         Raises:
-            UserError: a file is damaged, or the items' ids are gone.
+            UserError: a file is damaged, or the file of the items' ids is missing.
         """
         path = self._path(number, part)
         if not path.is_file():
@@ -84,7 +84,7 @@ class ItemStore:
 
 
 def smallest(values: np.ndarray) -> np.ndarray:
-    """The same numbers in the smallest unsigned integers that hold them all, or as they are."""
+    """Return the values in the smallest unsigned integer type that holds them all, or unchanged."""
     whole = bool(((values >= 0) & (values == np.floor(values)) & ~np.signbit(values)).all())  # NaN is not whole
     top = float(values.max(initial=0.0)) if whole else np.inf
     return next((values.astype(dtype) for dtype in SMALL if top <= np.iinfo(dtype).max), values)

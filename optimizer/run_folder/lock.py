@@ -1,4 +1,7 @@
-"""The lock of a run's folder: held by the running driver, named in the file; a dead driver holds nothing."""
+"""The lock of a run's folder. The running driver holds it and writes its host and pid into the file.
+
+The operating system releases the lock when the driver ends, however it ends.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from typing import NamedTuple
 
 from mergesmith.errors import UserError
 
-from .atomic_files import writing
+from .atomic_files import user_errors
+from .file_names import LOCK
 
-LOCK = "lock"
-PATIENCE = 0.5  # seconds; one who only asks whether there is a driver holds the lock for a moment
+PATIENCE_S = 0.5  # wait for the lock: `driver` in another process holds it for a moment
 
 
 class Driver(NamedTuple):
-    """Who drives a run or did last.
+    """The process that drives a run, or the last one that did.
 
-    `running` is None where it cannot be known; host and pid are None where the file does not say.
+    `running` is None if that cannot be determined; host and pid are None if the file does not name them.
     """
 
     running: bool | None
@@ -31,26 +34,26 @@ class Driver(NamedTuple):
     @property
     def name(self) -> str:
         """'pid 812 on node7'."""
-        return "a process that gives no name" if self.pid is None else f"pid {self.pid} on {self.host}"
+        return "an unnamed process" if self.pid is None else f"pid {self.pid} on {self.host}"
 
 
 def process() -> dict[str, str | int]:
-    """The name of this process: host and pid."""
+    """Return the host and pid of this process."""
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 def take_lock(folder: Path) -> int:
-    """Take the lock of a run and write this process's name into it; returns the open file that holds it.
+    """Take the lock of a run, write this process's host and pid into it, and return the open file that holds it.
 
     Raises:
         UserError: another process holds it, or the file system has no locks.
     """
     path = folder / LOCK
-    with writing(path):
+    with user_errors(path):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(file, folder)
-        with writing(path):
+        with user_errors(path):
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(process()).encode(), 0)
     except BaseException:
@@ -60,7 +63,7 @@ def take_lock(folder: Path) -> int:
 
 
 def _lock(file: int, folder: Path) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + PATIENCE_S
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,15 +76,15 @@ def _lock(file: int, folder: Path) -> None:
                 ) from None
         except OSError as error:
             raise UserError(
-                f"{folder}: its file system gives no lock ({error.strerror}), so two drivers on one run could not be "
-                "kept apart. Name a folder on another disk with --output, or have the file system mounted with locks "
+                f"{folder}: its file system supports no locks ({error.strerror}), so two drivers could work on "
+                "one run. Name a folder on another disk with --output, or have the file system mounted with locks "
                 "(NFS: version 4, or lockd; Lustre: -o flock)"
             ) from error
-        time.sleep(PATIENCE / 10)
+        time.sleep(PATIENCE_S / 10)
 
 
 def driver(folder: Path) -> Driver:
-    """Who drives a run, or who did last; a driver that is at work is not disturbed."""
+    """Return the process that drives a run, or the last one that did; a running driver is not disturbed."""
     try:
         file = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What lasts of a recipe: references that mean the same elsewhere, a digest without names, what decides the bits."""
+"""Records for reproducing a merge: portable references, a name-independent recipe digest, versions and digests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, materialize
+from ...merge_ops import ModelBank, Recipe, WeightsDigest, absolute_reference, executor_name, materialize
 from ..session.devices import device_name
 from ..session.versions import package_version
 
@@ -14,13 +14,13 @@ PACKAGES = ("mergesmith", "torch", "transformers", "lm_eval")
 
 
 def absolute_names(recipe: Recipe, roots: Sequence[Path]) -> dict[str, str]:
-    """References with local folders in them, spelled by absolute paths; those of hub ids alone are left out."""
+    """Return reference -> the same with absolute paths, for references to local folders; hub ids are left out."""
     names = {reference: absolute_reference(reference, roots) for reference in recipe.references()}
     return {reference: absolute for reference, absolute in names.items() if absolute != reference}
 
 
 def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
-    """For each reference one that means the same later: an absolute path, or a hub id with its commit."""
+    """Return reference -> one that stays valid: with absolute paths, or a hub id with its commit."""
     names = absolute_names(recipe, bank.roots)
     for reference in recipe.references():
         snapshot = bank[reference].folder  # .../models--owner--name/snapshots/COMMIT
@@ -30,16 +30,16 @@ def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
 
 
 def anonymous_digest(recipe: Recipe) -> str:
-    """The recipe's digest with its models numbered: the same after they have moved."""
+    """Return the recipe's digest with its models numbered, which stays the same when the models are moved."""
     return recipe.renamed({reference: f"model {i}" for i, reference in enumerate(recipe.references())}).digest
 
 
 def provenance(recipe: Recipe, bank: ModelBank) -> dict[str, Any]:
-    """What decides the bits of a merge: versions, device, digests of sources and result."""
+    """Merge a recipe and return what determines its bits: versions, device, digests of sources and result."""
     digest = WeightsDigest.of(materialize(recipe, bank))
     return {
         "versions": {name: package_version(name) for name in PACKAGES},
-        "executor": "torch",
+        "executor": executor_name(bank.device.type),
         "device": device_name(bank.device),
         "weights_digest": digest.hex,
         "sources": {

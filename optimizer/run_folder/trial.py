@@ -1,4 +1,4 @@
-"""The record of one scored candidate, and its line in trials.jsonl."""
+"""The record of one finished candidate, and its line in trials.jsonl."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Look:
-    """One decision whether a candidate is scored further.
+    """One decision of the race: whether a candidate is scored further or dropped.
 
     Attributes:
-        items: how many of its items were scored by then.
-        incumbent: the number of the trial that it was compared with in the last block.
-        log_wealth: the natural logarithm of the wealth that was bet against it.
-        drop: the decision.
+        items: how many of its items had been scored.
+        incumbent: number of the trial that it was compared with on the last block.
+        log_wealth: natural logarithm of the wealth of the bet that it is worse.
+        drop: whether it was dropped.
     """
 
     items: int
@@ -34,7 +34,7 @@ class Look:
 
 @dataclass(frozen=True)
 class LostAttempt:
-    """One time that a candidate's worker was lost; the fields are those of `pools.Lost`."""
+    """An attempt to score a candidate that ended with the loss of its worker; the fields are those of `pools.Lost`."""
 
     worker: str
     place: str
@@ -50,19 +50,22 @@ class Trial:
     Attributes:
         number: its place in the run, baselines first, from 0.
         name: a baseline's name; empty for a candidate that the sampler proposed.
-        params: its point of the search space; None for a baseline outside it, and `outside` says why.
-        state: scored in full, dropped when it was known to be worse than the best so far, or failed.
+        params: its point of the search space; None for a baseline outside it.
+        outside: why a baseline is not in the search space; else None.
+        state: scored in full; dropped early as worse than the best so far; or failed.
         value: the objective on the search part; None for a failed trial.
-        scores: entry name -> score on the search part. Of a dropped candidate value and scores are estimates.
-        items: how many items were scored for it.
-        answers: task -> fact -> its mean over the items, where answers are generated; see `audit.py`.
-        smaller_batches: memory ran out, and blocks of it were scored with batches of half the size.
-        looks: the decisions to go on with it or to drop it, in order.
-        repeats: the number of the trial with the same recipe whose scores these are.
+        scores: entry name -> score on the search part. For a dropped candidate, value and scores are estimates.
+        items: how many items were scored.
+        answers: task -> fact -> mean over the items, for tasks with generated answers; see `search/answer_audit.py`.
+        smaller_batches: whether memory ran out and some blocks were scored in batches of half the size.
+        looks: the decisions of the race, in order.
+        repeats: number of the earlier trial with the same recipe whose scores were reused; else None.
         error: why it failed; else None.
-        after: how many trials had finished when it was asked for: with it the sampler's view can be rebuilt.
-        worker: who scored it; empty for the driver's own process.
-        lost: the attempts before this one that ended with the loss of their worker.
+        after: how many trials had finished when it was proposed; from this the sampler's history can be rebuilt.
+        worker: name of the worker that scored it; empty for the driver's process.
+        lost: the earlier attempts that ended with the loss of their worker.
+        merge_seconds: time to merge.
+        score_seconds: time to score.
     """
 
     number: int
@@ -92,21 +95,21 @@ class Trial:
 
     @property
     def failed(self) -> bool:
-        """Whether it could not be scored."""
+        """Whether merging or scoring it raised an error."""
         return self.state == "failed"
 
     @property
     def dropped(self) -> bool:
-        """Whether it was given up when it was known to be worse than the best so far."""
+        """Whether it was dropped early."""
         return self.state == "dropped"
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """The name shown in tables."""
         return self.name or f"trial {self.number} ({self.recipe.merge_method})"
 
     def to_line(self) -> str:
-        """One line of JSON, without the line's end."""
+        """Return the record as one line of JSON, without the line feed."""
         document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "number": self.number, "state": self.state}
         document |= {"name": self.name, "method": self.recipe.merge_method, "value": self.value}
         document["scores"] = scores_document(self.scores)
@@ -121,7 +124,11 @@ class Trial:
 
     @classmethod
     def from_line(cls, line: str) -> Trial:
-        """The record of a line; ValueError or KeyError where it is none."""
+        """Return the record of a line.
+
+        Raises:
+            ValueError, KeyError, TypeError: the line is damaged, or has another schema version.
+        """
         document = json.loads(line)
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {document['schema_version']}, but this program reads {SCHEMA_VERSION}")
@@ -152,7 +159,7 @@ class Trial:
 
 
 def scores_document(scores: Mapping[str, Score]) -> dict[str, Any]:
-    """Scores as JSON and YAML hold them; an unknown standard error is null."""
+    """Return scores as plain values for JSON and YAML; an unknown standard error is None."""
     return {
         name: {"value": s.value, "stderr": s.stderr if math.isfinite(s.stderr) else None, "n": s.n}
         for name, s in scores.items()

@@ -1,4 +1,4 @@
-"""The samplers: one file each, registered by being in this folder.
+"""The samplers, one file each. Every file in this folder is registered.
 
 A file declares `NAME` and `make(space, seed) -> Sampler`. Nothing else needs to be edited to add one.
 """
@@ -33,10 +33,10 @@ SAMPLERS = _discover()
 
 
 def make_sampler(name: str, space: SearchSpace, seed: int) -> Sampler:
-    """The sampler of that name.
+    """Return a new sampler by its name.
 
     Raises:
-        UserError: there is none, or it cannot search this space.
+        UserError: there is no such sampler, or it cannot search this space.
     """
     if name not in SAMPLERS:
         raise UserError(f"search.sampler: {unknown('sampler', name, SAMPLERS)}")

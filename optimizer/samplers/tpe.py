@@ -1,4 +1,4 @@
-"""Tree-structured Parzen estimator, Optuna's: multivariate within a method, constant liar for pending candidates.
+"""Optuna's tree-structured Parzen estimator: multivariate within a method, constant liar for pending candidates.
 
 Paper: Bergstra et al. 2011, Algorithms for hyper-parameter optimization (NeurIPS); Watanabe 2023, arXiv:2304.11127.
 """
@@ -22,8 +22,8 @@ from .arms import Arms
 from .sampler import Observation, Proposal, derived_seed
 
 NAME = "tpe"
-FAR = 1 << 40  # more than there are trials
-Point = tuple[str, np.ndarray]  # a method, and the numbers of its dimensions as Optuna has them inside
+NUMBER_OFFSET = 1 << 40  # more than any number of trials
+Point = tuple[str, np.ndarray]  # a method, and the values of its dimensions in Optuna's internal representation
 
 
 class TPESampler:
@@ -35,27 +35,27 @@ class TPESampler:
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed = space, seed
         self.arms = Arms(space)
-        self.told: list[FrozenTrial] = []
+        self.finished: list[FrozenTrial] = []
         self.points: list[Point] = []  # the same trials' numbers
-        self.kinds: dict[str, FrozenTrial] = {}  # the first of each method
+        self.first_of_method: dict[str, FrozenTrial] = {}  # the first of each method
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def tell(self, observation: Observation) -> None:
         """Add a finished candidate; a failed one is left out, as Optuna's TPE does."""
         if observation.value is not None and observation.params and not observation.probe:
             trial = self.frozen_trial(observation)
-            trial.number = len(self.told) - FAR
-            self.told.append(trial)
+            trial.number = len(self.finished) - NUMBER_OFFSET
+            self.finished.append(trial)
             numbers = [d.to_internal_repr(trial.params[name]) for name, d in trial.distributions.items()]
             self.points.append((str(trial.params[METHOD]), np.array(numbers, dtype=np.float64)))
-            self.kinds.setdefault(str(trial.params[METHOD]), trial)
+            self.first_of_method.setdefault(str(trial.params[METHOD]), trial)
 
     def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal:
         """Return the point that the estimator finds most promising."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` is marked so
-            sampler = _Sampler(derived_seed(self.seed, NAME, index), self.kinds, self.points)
-        study = _study(self.told, sampler)
+            sampler = _Sampler(derived_seed(self.seed, NAME, index), self.first_of_method, self.points)
+        study = _study(self.finished, sampler)
         for proposal in pending:
             study.add_trial(create_trial(state=TrialState.RUNNING, **self.as_optuna(proposal.params)))
         return Proposal(self.suggested(study.ask()))
@@ -98,27 +98,29 @@ def _choices(space: SearchSpace, method: str) -> list[Choice]:
 
 
 class _Sampler(optuna.samplers.TPESampler):
-    """Optuna's, told beforehand what it would find out anew at every ask.
+    """Optuna's TPE sampler without the work that it would repeat at every ask.
 
-    The groups of dimensions come from one trial of each method (`kinds`), since all trials of a method have the same
-    ones. The numbers of finished trials are kept (`points`): to gather them takes half of the time of an ask.
+    The groups of dimensions come from one trial of each method (`first_of_method`), because all trials of a method have
+    the same dimensions. The numbers of finished trials are kept (`points`): collecting them is half of an ask's cost.
     """
 
-    def __init__(self, seed: int, kinds: Mapping[str, FrozenTrial], points: Sequence[Point]) -> None:
+    def __init__(self, seed: int, first_of_method: Mapping[str, FrozenTrial], points: Sequence[Point]) -> None:
         super().__init__(seed=seed, multivariate=True, group=True, constant_liar=True)
-        self._kinds, self._points = kinds, points
-        self._kinds_study = _study([*kinds.values()])
+        self._first_of_method, self._points = first_of_method, points
+        self._first_study = _study([*first_of_method.values()])
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._kinds_study, trial)
+        return super().infer_relative_search_space(self._first_study, trial)
 
     def _get_internal_repr(
         self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
     ) -> dict[str, np.ndarray]:
-        """Name -> (n,) numbers of the trials that have all of these dimensions: finished ones, then pending ones."""
+        """Return name -> (n,) values of the trials with all of these dimensions, finished before pending."""
         pending = super()._get_internal_repr([t for t in trials if t.number >= 0], search_space, study)
-        columns = {method: _columns([*kind.distributions], search_space) for method, kind in self._kinds.items()}
-        points = (self._points[trial.number + FAR] for trial in trials if trial.number < 0)
+        columns = {
+            method: _columns([*first.distributions], search_space) for method, first in self._first_of_method.items()
+        }
+        points = (self._points[trial.number + NUMBER_OFFSET] for trial in trials if trial.number < 0)
         rows = [numbers[places] for method, numbers in points if (places := columns[method]) is not None]
         if not rows:
             return pending
@@ -127,35 +129,35 @@ class _Sampler(optuna.samplers.TPESampler):
 
 
 def _columns(names: Sequence[str], wanted: Collection[str]) -> np.ndarray | None:
-    """Where the wanted names are among these; None where one is missing."""
+    """Return the indices of the wanted names in `names`; None if one is missing."""
     return np.array([names.index(name) for name in wanted]) if set(wanted) <= set(names) else None
 
 
-def _study(told: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
-    return optuna.create_study(storage=_View(told), sampler=sampler, direction="maximize")
+def _study(finished: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+    return optuna.create_study(storage=_SharedTrials(finished), sampler=sampler, direction="maximize")
 
 
-class _View(InMemoryStorage):
-    """An Optuna storage for one ask: the finished trials, shared and not copied, then those that belong to the ask.
+class _SharedTrials(InMemoryStorage):
+    """An Optuna storage for one ask: the finished trials, shared without a copy, then the trials of the ask itself.
 
-    Optuna numbers the latter from 0; the finished ones have numbers below, so that all are in the order of their times.
+    Optuna numbers the latter from 0. The finished trials have negative numbers, so that all are in chronological order.
     """
 
-    def __init__(self, told: Sequence[FrozenTrial]) -> None:
+    def __init__(self, finished: Sequence[FrozenTrial]) -> None:
         super().__init__()
-        self._told = told
+        self._finished = finished
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        own = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        current = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
         if states is not None and TrialState.COMPLETE not in states:
-            return own
-        return [*(copy.deepcopy(self._told) if deepcopy else self._told), *own]
+            return current
+        return [*(copy.deepcopy(self._finished) if deepcopy else self._finished), *current]
 
 
 def distributions(space: SearchSpace, params: Params) -> dict[str, BaseDistribution]:
-    """Optuna's distributions of the dimensions of a point; the same objects for all points of a method."""
+    """Return dimension name -> Optuna's distribution for a point; the same objects for all points of a method."""
     return _distributions(space, str(params[METHOD]))
 
 

@@ -1,4 +1,4 @@
-"""Whether a winner writes its answers as its parents do: scores also move when answers are cut off or say nothing."""
+"""Compares the form of the winner's answers with its parents': truncated or empty answers change scores too."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from ...evaluators import FACTS, Scores
 
-LEAST = 0.02  # a rate must differ by more than this, a mean length by more than this share of the parent's
-_TOLD = {
+MIN_DIFFERENCE = 0.02  # a rate must differ by more than this, a mean length by more than this share of the parent's
+_PHRASES = {
     "truncated": "are cut off at the limit",
     "empty": "are empty",
     "unextracted": "hold nothing that the task's filter looks for",
@@ -18,7 +18,7 @@ _TOLD = {
 
 
 def audit_warnings(winner: Scores, parents: Sequence[Scores]) -> list[str]:
-    """How the winner's answers lie outside of what all parents' answers are like, by more than two standard errors."""
+    """Return a sentence for every rate of the winner outside the parents' range by more than two standard errors."""
     found = []
     for leaf, items in winner.items.items():
         others = [facts for parent in parents if (facts := parent.items[leaf].facts) is not None]
@@ -33,7 +33,7 @@ def audit_warnings(winner: Scores, parents: Sequence[Scores]) -> list[str]:
 
 
 def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
-    """Task -> fact -> its mean over the items, as JSON holds it, for tasks whose answers are generated."""
+    """Return task -> fact -> its mean over the items, for JSON; only tasks with generated answers are included."""
     return {
         leaf: {fact: round(rate, 4) for fact, rate in zip(FACTS, items.facts.mean(0).tolist(), strict=True)}
         for leaf, items in scores.items.items()
@@ -42,14 +42,14 @@ def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its squared standard error."""
+    """Return the mean and its squared standard error."""
     return float(values.mean()), float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
 
 
 def _outside(mine: tuple[float, float], theirs: Sequence[tuple[float, float]], *, relative: bool) -> bool:
     for extreme, sign in ((max(theirs), 1.0), (min(theirs), -1.0)):
-        least = LEAST * extreme[0] if relative else LEAST
-        if sign * (mine[0] - extreme[0]) > max(least, 2 * math.sqrt(mine[1] + extreme[1])):
+        threshold = MIN_DIFFERENCE * extreme[0] if relative else MIN_DIFFERENCE
+        if sign * (mine[0] - extreme[0]) > max(threshold, 2 * math.sqrt(mine[1] + extreme[1])):
             return True
     return False
 
@@ -58,4 +58,4 @@ def _sentence(fact: str, mine: float, theirs: Sequence[float]) -> str:
     low, high = min(theirs), max(theirs)
     if fact == "length":
         return f"the winner's answers have {mine:.1f} tokens on average, the parents' {low:.1f} to {high:.1f}"
-    return f"{mine:.0%} of the winner's answers {_TOLD[fact]}, of the parents' {low:.0%} to {high:.0%}"
+    return f"{mine:.0%} of the winner's answers {_PHRASES[fact]}, of the parents' {low:.0%} to {high:.0%}"

@@ -1,9 +1,9 @@
-"""The driver's law for lost workers, and jobs that all have to be done.
+"""The retry policy for lost workers, and a loop that runs a set of jobs to completion.
 
-A candidate whose worker is lost is tried again, elsewhere if possible. One that has cost two workers is given up: it
-would cost more. Losses that are not a candidate's doing (a node that leaves) do not count. All of it is written to the
-run's events, so that a resumed run knows of them. In the final phase every session tries anew: those candidates have
-been scored before, and without them there is no result.
+A candidate whose worker is lost is retried, on another node if possible. After two lost workers it is given up, because
+it would probably cost more. Losses that the candidate cannot have caused (a node that leaves) do not count. Losses are
+recorded as events, so that a resumed run knows them. In the final phase every session starts counting at zero: those
+candidates have been scored before, and there is no verdict without them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import LostAttempt
 from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 
-MOST_LOST = 2  # workers that one candidate may cost
-MOST_TRIED = 10  # attempts that may be lost for whatever reason: so many nodes do not leave by chance
+MAX_WORKERS_LOST = 2  # by one candidate
+MAX_ATTEMPTS = 10  # lost for any reason: ten nodes in a row do not leave by chance
 
 
 @dataclass(frozen=True)
 class Restarted:
-    """A job begins again: its blocks so far are void."""
+    """A job starts again; its blocks so far are void."""
 
     number: int
 
@@ -33,81 +33,82 @@ DriverEvent = BlockDone | Finished | Failed | Restarted
 
 
 class Dispatcher:
-    """A pool whose jobs end either finished or failed."""
+    """A pool whose jobs all end as finished or failed, because jobs of lost workers are retried."""
 
-    def __init__(self, pool: Pool, run_folder: RunFolder, says: Callable[[str], None]) -> None:
-        self.pool, self.run_folder, self.says = pool, run_folder, says
+    def __init__(self, pool: Pool, run_folder: RunFolder, announce: Callable[[str], None]) -> None:
+        self.pool, self.run_folder, self.announce = pool, run_folder, announce
         self._jobs: dict[int, Job] = {}
-        self._again: deque[Job] = deque()
-        self._lost: dict[tuple[int, Part], list[LostAttempt]] = {}
-        self._costs: Counter[tuple[str, Part]] = Counter()  # by the recipe's digest
+        self._retries: deque[Job] = deque()
+        self._attempts: dict[tuple[int, Part], list[LostAttempt]] = {}
+        self._workers_lost: Counter[tuple[str, Part]] = Counter()  # by recipe digest and part
         self._given_up: deque[Failed] = deque()
         for event in run_folder.events():
             if event["event"] == "lost" and event.get("part", "search") == "search":
                 attempt = LostAttempt(**{known.name: event[known.name] for known in fields(LostAttempt)})
-                self._lost.setdefault((event["number"], "search"), []).append(attempt)
-                self._costs[event["recipe"], "search"] += attempt.counts
+                self._attempts.setdefault((event["number"], "search"), []).append(attempt)
+                self._workers_lost[event["recipe"], "search"] += attempt.counts
 
     @property
     def free(self) -> int:
-        """How many more jobs can be taken now."""
-        return self.pool.free - len(self._again)
+        """How many more jobs can be submitted now."""
+        return self.pool.free - len(self._retries)
 
     def submit(self, job: Job) -> None:
-        """Take a job; one whose recipe has cost too many workers fails at once."""
+        """Submit a job; it fails at once if its recipe has already cost too many workers."""
         self._jobs[job.number] = job
         if not self._give_up(job):
             self.pool.submit(job)
 
     def next_event(self) -> DriverEvent | None:
-        """Wait for the next event of any job; None when there is none yet."""
-        while self._again and self.pool.free:
-            job = self._again.popleft()
-            self.pool.submit(job, avoid=[attempt.place for attempt in self._lost[job.number, job.part]])
+        """Wait for the next event of any job; return None if there is none yet."""
+        while self._retries and self.pool.free:
+            job = self._retries.popleft()
+            self.pool.submit(job, avoid=[attempt.place for attempt in self._attempts[job.number, job.part]])
         if self._given_up:
             event = self._given_up.popleft()
         else:
-            found = self.pool.next_event()
-            if found is None or isinstance(found, BlockDone):
-                return found
-            if isinstance(found, Lost):
-                return self._take_lost(found)
-            event = found
+            event = self.pool.next_event()
+            if event is None or isinstance(event, BlockDone):
+                return event
+            if isinstance(event, Lost):
+                return self._take_loss(event)
         del self._jobs[event.number]
         return event
 
     def answer(self, number: int, *, go_on: bool) -> None:
-        """Say whether a job whose block is done goes on."""
+        """Continue or end a job whose block is done."""
         self.pool.answer(number, go_on=go_on)
 
-    def lost(self, number: int) -> tuple[LostAttempt, ...]:
-        """The attempts at a trial's search part whose workers were lost."""
-        return tuple(self._lost.get((number, "search"), ()))
+    def lost_attempts(self, number: int) -> tuple[LostAttempt, ...]:
+        """Return the lost attempts at scoring a trial on the search part."""
+        return tuple(self._attempts.get((number, "search"), ()))
 
-    def _take_lost(self, lost: Lost) -> Restarted:
+    def _take_loss(self, lost: Lost) -> Restarted:
         job = self._jobs[lost.number]
         attempt = LostAttempt(lost.worker, lost.place, lost.error, round(lost.seconds, 3), lost.counts)
-        self._lost.setdefault((job.number, job.part), []).append(attempt)
-        self._costs[job.recipe.digest, job.part] += lost.counts
+        self._attempts.setdefault((job.number, job.part), []).append(attempt)
+        self._workers_lost[job.recipe.digest, job.part] += lost.counts
         self.run_folder.note("lost", number=job.number, part=job.part, recipe=job.recipe.digest, **asdict(attempt))
-        self.says(f"worker {lost.worker} was lost with trial {job.number}: {lost.error}")
+        self.announce(f"worker {lost.worker} was lost with trial {job.number}: {lost.error}")
         if not self._give_up(job):
-            self._again.append(job)
+            self._retries.append(job)
         return Restarted(job.number)
 
     def _give_up(self, job: Job) -> bool:
-        costs, lost = self._costs[job.recipe.digest, job.part], self._lost.get((job.number, job.part), [])
-        if costs < MOST_LOST and len(lost) < MOST_TRIED:
+        """Give up a job that has cost too many workers; return whether it was given up."""
+        workers_lost = self._workers_lost[job.recipe.digest, job.part]
+        lost = self._attempts.get((job.number, job.part), [])
+        if workers_lost < MAX_WORKERS_LOST and len(lost) < MAX_ATTEMPTS:
             return False
-        cost = costs if costs >= MOST_LOST else len(lost)
+        cost = workers_lost if workers_lost >= MAX_WORKERS_LOST else len(lost)
         last = f"; the last: {lost[-1].error}" if lost else ""
         self._given_up.append(Failed(job.number, f"cost {cost} workers and is not tried again{last}"))
         return True
 
 
 @dataclass
-class Outcome:
-    """What became of a job that was done whole: scores, or the error; and the digest as `Finished` has it."""
+class JobOutcome:
+    """The outcome of a job that ran to completion: scores or an error, and the weights digest of `Finished`."""
 
     scores: Scores | None = None
     error: str = ""
@@ -115,16 +116,16 @@ class Outcome:
     blocks: list[BlockScores] = field(default_factory=list)
 
 
-def do_all(
-    dispatcher: Dispatcher, jobs: Iterable[Job], *, grace: float, done: Callable[[int, Outcome], None]
-) -> dict[int, Outcome]:
-    """Have jobs done to their ends; the outcomes by number. `done` is told of each at once.
+def run_all(
+    dispatcher: Dispatcher, jobs: Iterable[Job], *, grace: float, done: Callable[[int, JobOutcome], None]
+) -> dict[int, JobOutcome]:
+    """Run jobs to completion; return the outcomes by number. `done` is called with every outcome as it arrives.
 
     Raises:
-        StoppedError: a signal asked for the end; what was in flight had `grace` seconds to finish.
+        StoppedError: a signal requested a stop; jobs in flight had `grace` seconds to finish.
     """
     waiting = deque(jobs)
-    outcomes = {job.number: Outcome() for job in waiting}
+    outcomes = {job.number: JobOutcome() for job in waiting}
     in_flight = 0
     with at_safe_points(grace):
         while in_flight or (waiting and not stop_requested()):

@@ -1,11 +1,11 @@
-"""The finished trials of a run: who leads, what the scales are, which recipes are known."""
+"""The finished trials of a run: the best one, the scales of the metrics, the recipes that have been scored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...evaluators import Scores, TaskEntry
+from ...evaluators import Score, Scores, TaskEntry
 from ...merge_ops import Recipe
 from ...search_spaces import SearchSpace, parent_name
 from ..config import RunConfig
@@ -15,30 +15,38 @@ from ..stop import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
 
-ALL_FAILED = 10  # so many failures before the first success end the run
+MAX_FAILURES_AT_START = 10  # before the first success; then the run ends
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run consists of before its first trial: the baselines, the space, the entries."""
+    """The configuration, search space, task entries and baselines of a run."""
 
     config: RunConfig
     space: SearchSpace
     entries: tuple[TaskEntry, ...]
     baselines: Sequence[tuple[str, Recipe]]
 
+    @property
+    def total(self) -> int:
+        """The number of trials: baselines and proposals."""
+        return len(self.baselines) + self.config.search.trials
+
 
 class Leaderboard:
-    """`trials` are the finished ones in the order in which they finished.
+    """Ranks the finished trials.
 
-    `objective` is fixed when the last baseline is finished: its scales and limits come from the parents.
+    Attributes:
+        trials: the finished trials in the order in which they finished.
+        objective: fixed when the last baseline has finished, because its scales and limits come from the parents.
+        best: the feasible complete trial with the highest value, the lowest number on ties.
     """
 
     def __init__(self, plan: RunPlan, run_folder: RunFolder) -> None:
         self.plan, self.run_folder = plan, run_folder
         self.trials: list[Trial] = []
         self.objective: Objective | None = None
-        self.best: Trial | None = None  # the feasible complete trial of the highest value, the first number of equals
+        self.best: Trial | None = None
         self._scored: dict[str, Trial] = {}  # by the recipe's digest
         self._incumbent: Incumbent | None = None
         self._item_ids: dict[str, tuple[str, ...]] | None = None
@@ -46,11 +54,11 @@ class Leaderboard:
         self._first_failure = ""
         self._proposals = self._failed = 0
 
-    def take(self, trial: Trial) -> list[Trial]:
-        """Add a finished trial; returns those that the sampler may now hear of: none before the objective is fixed.
+    def add(self, trial: Trial) -> list[Trial]:
+        """Add a finished trial; return the trials to report to the sampler now: none until the objective is fixed.
 
         Raises:
-            RunFailedError: all baselines are finished, and no parent could be scored.
+            RunFailedError: all baselines have finished, and no parent could be scored.
         """
         self.trials.append(trial)
         if not trial.failed:
@@ -69,59 +77,59 @@ class Leaderboard:
         self._fix_objective()
         return self.trials
 
-    def valued(self, trial: Trial) -> Trial:
-        """The trial with its value, where that is known by now."""
-        if trial.failed or trial.value is not None:
-            return trial
+    def value_of(self, scores: Mapping[str, Score]) -> float | None:
+        """Return the objective of a candidate's scores; None without scores, or while the objective is unknown."""
+        if not scores:
+            return None
         if self.objective is not None:
-            return replace(trial, value=self.objective.value(trial.scores))
+            return self.objective.value(scores)
         if all(entry.bounded for entry in self.plan.entries):  # the scales are 1, whatever the parents score
-            return replace(trial, value=self._objective_now().value(trial.scores))
-        return trial
+            return self._current_objective().value(scores)
+        return None
 
     def feasible(self) -> list[Trial]:
-        """The complete trials that pass no limit."""
+        """Return the complete trials within all limits."""
         objective = self.objective
         if objective is None:
             return []
         return [trial for trial in self.trials if trial.complete and objective.feasible(trial.scores)]
 
-    def named(self, name: str) -> Trial | None:
-        """The complete baseline of that name."""
+    def baseline(self, name: str) -> Trial | None:
+        """Return the complete baseline of this name."""
         return next((trial for trial in self.trials if trial.name == name and trial.complete), None)
 
     def parents(self) -> list[Trial]:
-        """The fine-tunes themselves, those that could be scored."""
-        found = (self.named(parent_name(model)) for model in self.plan.config.models)
+        """Return the trials of the fine-tunes that could be scored."""
+        found = (self.baseline(parent_name(model)) for model in self.plan.config.models)
         return [trial for trial in found if trial is not None]
 
     def scored(self, recipe: Recipe) -> Trial | None:
-        """The first trial with this recipe that did not fail."""
+        """Return the first trial of this recipe that did not fail."""
         return self._scored.get(recipe.digest)
 
     def incumbent(self) -> Incumbent | None:
-        """What candidates are raced against now; None before any candidate keeps within the limits."""
+        """Return the incumbent of races; None before the first feasible candidate."""
         best = self.best
         if best is not None and (self._incumbent is None or self._incumbent.trial.number != best.number):
             self._incumbent = self.as_incumbent(best)
         return self._incumbent
 
     def as_incumbent(self, trial: Trial) -> Incumbent | None:
-        """A trial for others to be raced against; None where its items are gone."""
+        """Return a trial as an incumbent; None if its items are not on disk."""
         scores = self.run_folder.items(trial.number, "search")
         return None if scores is None else Incumbent(trial, scores, self.plan.entries)
 
-    def other_items(self, items: Scores) -> str | None:
-        """A leaf whose items are not those of the first complete trial: nothing could be compared."""
+    def mismatched_leaf(self, items: Scores) -> str | None:
+        """Return a leaf task whose items differ from the first complete trial's, so that scores cannot be compared."""
         if self._item_ids is None:
             first = next((trial for trial in self.trials if trial.complete), None)
             known = None if first is None else self.run_folder.items(first.number, "search")
             self._item_ids = None if known is None else {leaf: found.ids for leaf, found in known.items.items()}
         return next((n for n, ids in (self._item_ids or {}).items() if items.items[n].ids != ids), None)
 
-    def raise_if_nothing_worked(self, *, finished: bool) -> None:
-        """End a run in which every proposal failed, early when there are many."""
-        if self._proposals and self._failed == self._proposals and (finished or self._failed >= ALL_FAILED):
+    def raise_if_all_failed(self, *, finished: bool) -> None:
+        """Raise RunFailedError if every proposal failed and the run has finished or many have failed."""
+        if self._proposals and self._failed == self._proposals and (finished or self._failed >= MAX_FAILURES_AT_START):
             raise RunFailedError(
                 f"every candidate failed ({self._failed} of {self._proposals}); the first one with: "
                 f"{self._first_failure}"
@@ -130,9 +138,9 @@ class Leaderboard:
     def _fix_objective(self) -> None:
         if not self.parents():
             errors = [f"{trial.name}: {trial.error}" for trial in self.trials if trial.name and not trial.complete]
-            told = "".join(f"\n  - {error}" for error in errors)
-            raise RunFailedError(f"no fine-tune could be scored; mend it and start a new run with --output:{told}")
-        self.objective = self._objective_now()
+            listed = "".join(f"\n  - {error}" for error in errors)
+            raise RunFailedError(f"no fine-tune could be scored; mend it and start a new run with --output:{listed}")
+        self.objective = self._current_objective()
         self.trials = [replace(t, value=self.objective.value(t.scores)) if t.complete else t for t in self.trials]
         for trial in self.trials:
             self._compare(trial)
@@ -142,5 +150,5 @@ class Leaderboard:
         if trial.complete and self.objective.feasible(trial.scores):
             self.best = max(filter(None, (self.best, trial)), key=lambda t: (t.value or 0.0, -t.number))
 
-    def _objective_now(self) -> Objective:
+    def _current_objective(self) -> Objective:
         return self.objective or Objective.fixed_by(self.plan.entries, [trial.scores for trial in self.parents()])

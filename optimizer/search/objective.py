@@ -1,4 +1,4 @@
-"""From the scores of the tasks to the one number that is maximized, and the limits on single tasks.
+"""The objective: a weighted sum of task scores, which is maximized, with limits on single tasks.
 
     objective = sum_k w_k s_k m_k / r_k / sum_k w_k
 
@@ -30,7 +30,7 @@ class Objective:
 
     @classmethod
     def fixed_by(cls, entries: tuple[TaskEntry, ...], parents: Iterable[Mapping[str, Score]]) -> Objective:
-        """Scales and limits from the parents' scores on the search part."""
+        """Return the objective with scales and limits from the parents' scores on the search part."""
         scores = list(parents)
         best: dict[str, float] = {}
         for entry in entries:
@@ -41,17 +41,17 @@ class Objective:
         return cls(entries, scales, best)
 
     def value(self, scores: Mapping[str, Score]) -> float:
-        """The objective of a candidate's scores."""
+        """Return the objective of a candidate's scores."""
         return self._combined({entry.name: scores[entry.name].value for entry in self.entries})
 
     def stderr(self, scores: Mapping[str, Score]) -> float:
-        """Its standard error, the tasks taken as independent; NaN where one is unknown."""
+        """Return the standard error of the objective, for independent tasks; NaN if that of a task is unknown."""
         total = sum(entry.weight for entry in self.entries)
         parts = [e.weight * scores[e.name].stderr / self.scales.get(e.name, 1.0) / total for e in self.entries]
         return math.sqrt(sum(part**2 for part in parts))
 
     def violations(self, scores: Mapping[str, Score]) -> dict[str, float]:
-        """By how much each entry with `max_drop` falls below its limit; at most 0 is allowed."""
+        """Return by how much each entry with `max_drop` falls below its limit; at most 0 is feasible."""
         return {
             entry.name: entry.sign * (self.parents[entry.name] - scores[entry.name].value) - entry.max_drop
             for entry in self.entries
@@ -63,9 +63,12 @@ class Objective:
         return all(excess <= 0 for excess in self.violations(scores).values())
 
     def difference(self, first: Scores, second: Scores) -> Difference:
-        """The objective of `first` minus that of `second` on the same items, with a paired bootstrap interval.
+        """Return the objective of `first` minus that of `second` on the same items, with a paired bootstrap interval.
 
-        Items are resampled within each task (Efron and Tibshirani 1993, chapter 13), the same ones for both.
+        Items are resampled within each task (Efron and Tibshirani 1993, chapter 13), identically for both.
+
+        Raises:
+            ValueError: the two were scored on different items.
         """
         rng = np.random.Generator(np.random.PCG64(0))
         sizes = {leaf: len(items.ids) for leaf, items in first.items.items()}
@@ -76,7 +79,7 @@ class Objective:
         for _ in range(RESAMPLES):
             chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
             draws.append(self._resampled(first, chosen) - self._resampled(second, chosen))
-        # A task of one number has no interval.
+        # A task with a single item has no interval.
         known = all(size > 1 for size in sizes.values()) and bool(np.isfinite(draws).all())
         low, high = np.percentile(draws, INTERVAL) if known else (math.nan, math.nan)
         return Difference(
@@ -97,7 +100,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference of objectives with its 95 % interval (NaN where there is none), over `n` items."""
+    """A paired difference of objectives over `n` items, with its 95 % interval; NaN if there is none."""
 
     value: float
     low: float
@@ -105,16 +108,16 @@ class Difference:
     n: int
 
     def to_document(self) -> dict[str, float | int | None]:
-        """As JSON holds it; null where there is no interval."""
+        """Return the JSON document; null bounds if there is no interval."""
         low, high = ((bound if math.isfinite(bound) else None) for bound in (self.low, self.high))
         return {"value": self.value, "low": low, "high": high, "n": self.n}
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def scores_of(entries: Sequence[TaskEntry], scores: Scores) -> dict[str, Score]:
-    """Entry name -> score."""
+    """Return entry name -> score."""
     return {entry.name: entry_score(entry, scores) for entry in entries}

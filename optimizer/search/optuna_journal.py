@@ -1,7 +1,7 @@
-"""The run as an Optuna journal, for optuna-dashboard. Derived from trials.jsonl, never read back for its results.
+"""Writes the run as an Optuna journal for optuna-dashboard. Results come from trials.jsonl and are never read from it.
 
-A finished trial is one line, which does not depend on the lines before it. So a line is made by a small Optuna study in
-memory and added to the file here, where a full disk is waited for; a resumed run need not read the journal at all.
+The line of a finished trial does not depend on the lines before it. A small Optuna study in memory creates the line,
+and it is appended here, which waits if the disk is full. A resumed run need not read the whole journal.
 """
 
 from __future__ import annotations
@@ -18,38 +18,41 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...search_spaces import SearchSpace
-from ..run_folder.atomic_files import JOURNAL, cut_torn_tail, json_line
+from ..run_folder.atomic_files import cut_torn_tail, json_line
+from ..run_folder.file_names import JOURNAL
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers.tpe import distributions
 
 STUDY = "mergesmith"
-NUMBER, DIGEST = "mergesmith_trial", "recipe_digest"  # user attributes by which a line is known again
+NUMBER, DIGEST = "mergesmith_trial", "recipe_digest"  # user attributes that identify a line
 Log = dict[str, Any]
 
 
 class Journal:
     """An Optuna study on disk that follows the run.
 
-    `recorded` are the trials that were finished before, in the order in which they will be added. A file that holds the
-    first of them, and no other, is kept: these are not written again when they are added.
+    `recorded` are the trials of earlier sessions in the order in which they will be added. An existing file is kept
+    if it holds exactly the first of them; these are not written again.
     """
 
     def __init__(self, run_folder: RunFolder, space: SearchSpace, recorded: Sequence[Trial] = ()) -> None:
         self.run_folder, self.space = run_folder, space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = run_folder.path / JOURNAL
-        for stale in path.parent.glob(f"{path.name}.*"):  # a dashboard's lock that was left would block for long
+        for stale in path.parent.glob(f"{path.name}.*"):  # a stale lock of a dashboard would block for long
             stale.unlink()
         cut_torn_tail(path)
         header = _Recorder().header
-        kept = _agreeing(path.read_bytes() if path.is_file() else b"", len(header), recorded)
+        kept = _count_recorded(path.read_bytes() if path.is_file() else b"", len(header), recorded)
         if kept is None:
-            run_folder.replace(path, b"".join(map(json_line, header)))
+            run_folder.files.replace(path, b"".join(map(json_line, header)))
         self._kept = kept or 0
 
-    def add(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> None:
-        """Append a finished trial; what Optuna has no place for stands among its user attributes.
+    def add(self, trial: Trial, violations: Mapping[str, float], stderr: float, *, items: int | None = None) -> None:
+        """Append a finished trial; facts without a place in Optuna's format become user attributes.
+
+        `items`: how many items its scores come from, if not `trial.items`.
 
         A dropped candidate is complete there, with its estimate: Optuna's samplers learn nothing from pruned trials.
         """
@@ -60,12 +63,12 @@ class Journal:
         attributes[DIGEST] = trial.recipe.digest
         attributes |= {name: score.value for name, score in trial.scores.items()}
         if not trial.failed:
-            attributes |= {"items": trial.items, "dropped": trial.dropped}
+            attributes |= {"items": trial.items if items is None else items, "dropped": trial.dropped}
             attributes["stderr"] = stderr if math.isfinite(stderr) else None
         if trial.error is not None:
             attributes["error"] = trial.error
         params = dict(trial.params or {})
-        logs = _Recorder().logs_of(  # a new one each time: it would keep every trial that it has heard of
+        logs = _Recorder().logs_of(  # a new one each time, because it keeps every trial
             create_trial(
                 state=TrialState.FAIL if trial.failed else TrialState.COMPLETE,
                 value=trial.value,
@@ -75,11 +78,11 @@ class Journal:
                 user_attrs=attributes,
             )
         )
-        self.run_folder.extend(JOURNAL, b"".join(json_line(_short(log)) for log in logs), sync=False)
+        self.run_folder.files.extend(JOURNAL, b"".join(json_line(_compact(log)) for log in logs), sync=False)
 
 
 class _Recorder(BaseJournalBackend):
-    """A study in memory, and the journal's lines that it would have written."""
+    """A study in memory that records the journal lines that it would write."""
 
     def __init__(self) -> None:
         self.logs: list[Log] = []
@@ -87,7 +90,7 @@ class _Recorder(BaseJournalBackend):
         self.header = tuple(self.logs)  # what creates the study
 
     def logs_of(self, trial: FrozenTrial) -> list[Log]:
-        """The lines of a trial."""
+        """Return the lines of a trial."""
         before = len(self.logs)
         self.study.add_trial(trial)
         return self.logs[before:]
@@ -99,22 +102,22 @@ class _Recorder(BaseJournalBackend):
         self.logs.extend(logs)
 
 
-def _short(log: Log) -> Log:
-    """A line without what Optuna's reader takes for granted; distributions are most of a journal."""
-    return {**log, "distributions": {name: _short_distribution(text) for name, text in log["distributions"].items()}}
+def _compact(log: Log) -> Log:
+    """Return a line without default attributes of distributions, which are most of a journal."""
+    return {**log, "distributions": {name: _compact_distribution(text) for name, text in log["distributions"].items()}}
 
 
 @lru_cache(maxsize=4096)
-def _short_distribution(text: str) -> str:
+def _compact_distribution(text: str) -> str:
     document = json.loads(text)
     given = {key: value for key, value in document["attributes"].items() if value is not None and value is not False}
     return json.dumps({"name": document["name"], "attributes": given}, separators=(",", ":"))
 
 
-def _agreeing(data: bytes, header: int, recorded: Sequence[Trial]) -> int | None:
-    """How many of the recorded trials a journal holds, which are then the first of them; None for any other journal.
+def _count_recorded(data: bytes, header: int, recorded: Sequence[Trial]) -> int | None:
+    """Return how many of the recorded trials a journal holds, if they are the first ones; None for any other journal.
 
-    `header`: lines before the first trial.
+    `header`: the number of lines before the first trial.
     """
     count = data.count(b"\n") - header
     if not 0 <= count <= len(recorded):

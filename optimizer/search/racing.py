@@ -8,12 +8,12 @@
 
     W = sum_j v_j prod_i (1 - lambda_j x_i)
 
-W is the wealth of somebody who begins with 1 and bets on the candidate's being worse. Where it is not worse, W is a
+W is the wealth of a gambler who starts with 1 and bets that the candidate is worse. If it is not worse, W is a
 supermartingale, so it ever reaches 1 / alpha with probability at most alpha (Ville 1939; Ramdas et al. 2023,
 doi:10.1214/23-STS894). Wealth by betting on a bounded mean: Waudby-Smith and Ramdas 2024, Estimating means of bounded
 random variables by betting, doi:10.1093/jrsssb/qkad009. There bets adapt item by item; here they are a mixture fixed in
-advance and W is read at the ends of blocks only, because inside a block the items come task by task: whoever adapts
-there bets on the task, not on the candidate. Over a whole block, with each task in its proportion, the product of the
+advance and W is read at the ends of blocks only, because inside a block the items come task by task: bets that adapt
+there would follow the task, not the candidate. Over a whole block, with each task in its proportion, the product of the
 expected factors is at most 1 by the inequality of arithmetic and geometric means, whatever the tasks' own differences.
 Proportions are kept to within one item per task. With more tasks than items in a block (a group of many leaves) some
 are not in it at all: then the bound holds on average over the random starts of the tasks, not for each layout.
@@ -21,7 +21,7 @@ are not in it at all: then the bound holds on average over the random starts of 
 The bound is for an incumbent fixed before its items were seen. The best so far was chosen by those very items and is
 flattered by them; benchmarks/racing.py measures what that costs. When another candidate becomes the incumbent, the
 wealth goes on: from the next block on it is bet against the new one. The claim that is refuted at 1 / alpha is then
-"as good as each incumbent that it met", and incumbents only get better.
+"as good as each incumbent that it was compared with", and incumbents only get better.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from ..run_folder.trial import Look, Trial
 BETS = (0.1, 0.4, 0.6)
 SHARES = (0.1, 0.5, 0.4)
 LARGEST_LOSS = 0.9  # the share of a bet's wealth that one item may take
-PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if so many more items had shown none
+PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if this many more items had shown none
 
 
 def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
-    """Why candidates cannot be raced; None where they can."""
+    """Return why candidates cannot be raced; None if they can."""
     if rule.rule == "off":
         return "search.racing is off"
     for entry in entries:
@@ -59,8 +59,8 @@ def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
 
 
 def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dict[str, float]:
-    """Leaf -> a_k times the entry's sign; `counts` is leaf -> number of items in all of the part."""
-    everything = sum(counts.values())
+    """Return leaf -> a_k times the entry's sign; `counts` is leaf -> number of items in the whole part."""
+    total_items = sum(counts.values())
     weight = sum(entry.weight for entry in entries)
     found: dict[str, float] = {}
     for entry in entries:
@@ -68,12 +68,12 @@ def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dic
         shares = sum(leaf.share for leaf in present)
         for leaf in present:
             part = entry.sign * entry.weight / weight * leaf.share / shares
-            found[leaf.name] = part * everything / counts[leaf.name]
+            found[leaf.name] = part * total_items / counts[leaf.name]
     return found
 
 
 class Wealth:
-    """The wealth of a mixture of bets that x is negative in the mean; kept in logarithms."""
+    """The wealth of a mixture of bets that the mean of x is negative, in logarithms."""
 
     def __init__(self, largest: float) -> None:
         """`largest`: the greatest |x| that an item can have."""
@@ -81,14 +81,14 @@ class Wealth:
         self.logs = np.log(SHARES)
 
     def bet(self, x: np.ndarray) -> float:
-        """Bet on a block's items, (n,) in any order; returns the logarithm of the wealth after it."""
+        """Bet on the items of a block, x of shape (n,) in any order; return the natural logarithm of the wealth."""
         self.logs = self.logs + np.log1p(-np.outer(self.bets, x)).sum(axis=1)
         return float(np.logaddexp.reduce(self.logs))
 
 
 @dataclass(frozen=True)
 class Incumbent:
-    """The best candidate that was scored in full, with its items: what others are raced against."""
+    """A candidate that was scored in full, with its item scores, against which others are raced."""
 
     trial: Trial
     scores: Scores
@@ -96,7 +96,7 @@ class Incumbent:
 
     @cached_property
     def items(self) -> int:
-        """How many items there are in all."""
+        """The number of items of all tasks."""
         return sum(len(items.ids) for items in self.scores.items.values())
 
     @cached_property
@@ -109,7 +109,7 @@ class Incumbent:
         return {leaf: {item: i for i, item in enumerate(found.ids)} for leaf, found in self.scores.items.items()}
 
     def weighted(self, block: BlockScores) -> np.ndarray:
-        """The weighted differences x of a candidate's items, (n,)."""
+        """Return the weighted differences x of a block's items, (n,)."""
         differences = []
         for leaf, items in block.items.items():
             same = self.scores.items[leaf].values[[self._places[leaf][item] for item in items.ids]]
@@ -117,11 +117,11 @@ class Incumbent:
         return np.concatenate(differences)
 
     def estimate(self, scores: Scores) -> dict[str, Score]:
-        """What a candidate's scores would be over all items, from the n that were scored.
+        """Return an estimate of a candidate's scores over all items from the n items scored.
 
             incumbent's score + n / (n + 50) * mean paired difference
 
-        The standard error is that of the second term. An entry without items so far is taken to be the incumbent's.
+        The standard error is that of the second term. An entry without items so far gets the incumbent's value.
         """
         differences = difference(scores, self.scores)
         n = sum(len(items.ids) for items in differences.items.values())
@@ -138,7 +138,13 @@ class Incumbent:
 
 
 class Race:
-    """One candidate's race: its `items` so far, the decisions (`looks`), and whom it lost to when it was dropped."""
+    """The race of one candidate.
+
+    Attributes:
+        items: how many of its items have been scored.
+        looks: the decisions so far.
+        lost_to: the incumbent that it was compared with when it was dropped; else None.
+    """
 
     def __init__(self, rule: RacingSection) -> None:
         self.rule = rule
@@ -149,7 +155,7 @@ class Race:
         self._compared = 0  # of the items, those for which there was an incumbent
 
     def goes_on(self, block: BlockScores, incumbent: Incumbent | None) -> bool:
-        """Take in a block; returns whether the candidate stays. Without an incumbent there is nobody to lose to."""
+        """Add a block; return whether to score the candidate further. Without an incumbent it always continues."""
         self.items += sum(len(items.ids) for items in block.items.values())
         if incumbent is None:
             return True

@@ -1,4 +1,4 @@
-"""The scorers of a run: chosen before its first trial, recorded, and the same after a resume."""
+"""Chooses the scorers of a run before its first trial, and keeps them when the run is resumed."""
 
 from __future__ import annotations
 
@@ -13,53 +13,56 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringError, ScoringPlan
 from ..pools import Pool
-from ..run_folder.run_folder import SCORING, RunFolder, write_json
-from ..session.session import Session, made_with
+from ..run_folder.atomic_files import write_json
+from ..run_folder.file_names import SCORING
+from ..run_folder.run_folder import RunFolder
+from ..session.session import Session
 
 
 def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console: Console) -> None:
-    """Choose the scorers of a new run and tell of it, or take those that the run began with.
+    """Choose the scorers of a new run and print them, or use those that the run began with.
 
-    Those were found on one kind of device with certain versions; where these have changed all is checked again. Where
-    none of the models can be scored nothing is settled: their trials will say why. `session` is the driver's, which
-    keeps the plan for the report.
+    Scorers were chosen on one kind of device with certain library versions; if these have changed, all are checked
+    again. If no model can be scored, no scorers are chosen, and the trials record the reason. `session` is the driver's
+    session, which needs the plan for the verdict.
 
     Raises:
-        UserError: the record is damaged.
+        UserError: scoring.json is damaged.
     """
-    path, here = run_folder.path / SCORING, pool.call(made_with)
+    path, current = run_folder.path / SCORING, pool.call(Session.scored_with)
     if path.is_file():
-        plan, sentences, then = recorded_plan(path)
-        changed = [f"{name} was {then.get(name)} and is {now}" for name, now in here.items() if then.get(name) != now]
+        plan, sentences, recorded = recorded_plan(path)
+        pairs = ((name, recorded.get(name), now) for name, now in current.items())
+        changed = [f"{name} was {before} and is {now}" for name, before, now in pairs if before != now]
         if not changed:
             session.suite.use(plan)
             pool.use(plan)
-            tell(console, sentences)
+            print_lines(console, sentences)
             return
-        tell(console, [f"the scorers are checked again: {', '.join(changed)}"])
+        print_lines(console, [f"the scorers are checked again: {', '.join(changed)}"])
     try:
-        found = pool.call(checked_scorers)
+        document = pool.call(checked_scorers)
     except ScoringError as error:
         _warn(console, error)
         return
-    write_json(path, {"schema_version": 1, **found, "made_with": here})
-    session.suite.use(plan := ScoringPlan.from_document(found))
+    write_json(path, {"schema_version": 1, **document, "made_with": current})
+    session.suite.use(plan := ScoringPlan.from_document(document))
     pool.use(plan)
-    tell(console, found["check"])
+    print_lines(console, document["check"])
 
 
 def checked_scorers(session: Session) -> dict[str, Any]:
-    """Check the scorers; the plan as a document, and under "check" what was found, in words.
+    """Check the scorers; return the plan as a document, with the findings as sentences under "check".
 
     Raises:
-        ScoringError: none of the models can be scored.
+        ScoringError: no model can be scored.
     """
     report = session.check_scorers()
     return {**report.plan.to_document(), "check": list(report.sentences())}
 
 
 def recorded_plan(path: Path) -> tuple[ScoringPlan, list[str], dict[str, Any]]:
-    """The plan of a run, what its check found, and what it was made with.
+    """Return a run's scoring plan, the findings of its check, and the versions and device of the check.
 
     Raises:
         UserError: the file is damaged.
@@ -69,14 +72,14 @@ def recorded_plan(path: Path) -> tuple[ScoringPlan, list[str], dict[str, Any]]:
         return ScoringPlan.from_document(document), list(document["check"]), dict(document.get("made_with", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {error}); remove it, and the scorers are chosen again"
+            f"{path} is damaged ({type(error).__name__}: {error}); remove it to choose the scorers again"
         ) from None
 
 
 def print_scorers(session: Session, console: Console) -> None:
-    """Check the scorers and print what each task is scored by."""
+    """Check the scorers and print the scorer of each task."""
     try:
-        tell(console, checked_scorers(session)["check"])
+        print_lines(console, checked_scorers(session)["check"])
     except ScoringError as error:
         _warn(console, error)
 
@@ -85,7 +88,7 @@ def _warn(console: Console, error: ScoringError) -> None:
     console.print(f"warning: no model can be scored: {error}", style="yellow", highlight=False, markup=False)
 
 
-def tell(console: Console, sentences: Sequence[str]) -> None:
-    """A line for each."""
+def print_lines(console: Console, sentences: Sequence[str]) -> None:
+    """Print each sentence on one line."""
     for sentence in sentences:
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """The final phase: choose the winner on items the search never saw, then open the report items once.
 
-The best few candidates by search score are scored on the select part; the best there wins. Winner and best parent are
+The best few candidates by search score are scored on the select part; the best one wins. Winner and best parent are
 fixed before the report part is opened. Winner, base, parents and uniform average are scored on it; the differences
 come with paired bootstrap intervals, and the sentence follows from them.
 """
@@ -16,11 +16,11 @@ from typing import Any
 from ...evaluators import Part, Score, Scores
 from ...search_spaces import BASE, UNIFORM
 from ..pools import Job
-from ..run_folder.run_folder import LOOKS, VERDICT
+from ..run_folder.file_names import LOOKS, VERDICT
 from ..run_folder.trial import Trial, scores_document
 from ..stop import RunFailedError
 from .answer_audit import audit_warnings, rates_document
-from .dispatcher import Dispatcher, Outcome, do_all
+from .dispatcher import Dispatcher, JobOutcome, run_all
 from .leaderboard import Leaderboard
 from .objective import Difference, Objective, scores_of
 
@@ -31,7 +31,7 @@ FINALISTS = 5
 class VerdictRow:
     """One line of the result: a candidate's scores on the report part, and the objective with its standard error.
 
-    `answers` says what its generated answers were like.
+    `answers` holds the rates of its generated answers (task -> fact -> mean).
     """
 
     trial: Trial
@@ -44,14 +44,14 @@ class VerdictRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The winner against another candidate on the report part."""
+    """The difference between the winner and another candidate on the report part."""
 
     against: str
     difference: Difference
 
     @property
     def sentence(self) -> str:
-        """What the interval allows to say."""
+        """The conclusion that the interval supports."""
         d = self.difference
         if d.low != d.low:
             return f"The winner scores {d.value:+.4f} against {self.against}; there is no interval for it."
@@ -66,8 +66,8 @@ class Verdict:
     """The outcome of a run.
 
     Attributes:
-        looks: how often its report part has been opened, this time included.
-        scorers: task -> what it was scored by.
+        looks: how often the report part has been opened, including this time.
+        scorers: task -> its scorer.
         warnings: how the winner's generated answers differ from its parents'.
     """
 
@@ -82,17 +82,22 @@ class Verdict:
 
 
 class FinalPhase:
-    """Carries out the final phase of a search whose trials are done.
+    """The final phase of a search whose trials have finished.
 
-    `digests`: (device name, digest of the weights) of each trial as it was scored here, by number.
+    `digests`: trial number -> (device name, digest of the weights) for every trial scored here.
     """
 
     def __init__(
-        self, standing: Leaderboard, dispatcher: Dispatcher, scorers: Mapping[str, str], says: Callable[[str], None]
+        self,
+        leaderboard: Leaderboard,
+        dispatcher: Dispatcher,
+        scorers: Mapping[str, str],
+        announce: Callable[[str], None],
     ) -> None:
-        assert standing.objective is not None, "Should not reach."
-        self.standing, self.dispatcher, self.scorers, self.says = standing, dispatcher, scorers, says
-        self.objective: Objective = standing.objective
+        assert leaderboard.objective is not None, "Should not reach."
+        self.leaderboard, self.dispatcher = leaderboard, dispatcher
+        self.scorers, self.announce = scorers, announce
+        self.objective: Objective = leaderboard.objective
         self.digests: dict[int, tuple[str, str]] = {}
 
     def run(self) -> Verdict:
@@ -106,15 +111,15 @@ class FinalPhase:
         best_parent = self._best_parent()
         looks = self._look()
         on_report = self._on_report(winner)
-        items = self._scored([trial for trial, _ in on_report], "report")
+        items = self._score([trial for trial, _ in on_report], "report")
         if winner.number not in items:
             raise RunFailedError(
                 f"the winner, {winner.label}, cannot be scored on the report items; its recipe: "
-                f"mergesmith export {self.standing.run_folder.path} --trial {winner.number}"
+                f"mergesmith export {self.leaderboard.run_folder.path} --trial {winner.number}"
             )
         rows = tuple(self._row(trial, role, items[trial.number]) for trial, role in on_report if trial.number in items)
         rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
-        if (uniform := self.standing.named(UNIFORM)) is not None:
+        if (uniform := self.leaderboard.baseline(UNIFORM)) is not None:
             rivals["the uniform average"] = uniform
         if (baseline := self._best_baseline()).number not in [trial.number for trial in rivals.values()]:
             rivals[f"the best baseline ({baseline.name})"] = baseline
@@ -123,87 +128,89 @@ class FinalPhase:
             for against, other in rivals.items()
             if other.number != winner.number and other.number in items
         )
-        parents = [items[parent.number] for parent in self.standing.parents() if parent.number in items]
+        parents = [items[parent.number] for parent in self.leaderboard.parents() if parent.number in items]
         warnings = tuple(audit_warnings(items[winner.number], parents))
         verdict = Verdict(
             winner, best_parent, rows, tuple(finalists), comparisons, looks, self.scorers, tuple(warnings)
         )
-        self.standing.run_folder.write_json(VERDICT, verdict_document(verdict))
+        self.leaderboard.run_folder.files.write_json(VERDICT, verdict_document(verdict))
         return verdict
 
     def _finalists(self) -> list[tuple[Trial, float]]:
-        """The best few by search score, each with its objective on select; equal recipes count once."""
-        ranked = sorted(self.standing.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
+        """Return the best trials by search score, each with its objective on select; equal recipes count once."""
+        ranked = sorted(self.leaderboard.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
         if not ranked:
             raise RunFailedError(
                 "no candidate keeps within every max_drop; search longer, or start a new run with looser limits"
             )
         distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
-        # What a search has to beat stands for election too, however many candidates outscored it on the search part.
+        # The best parent and baseline are finalists too, however many candidates outscored them on the search part.
         chosen += [t for t in (self._best_parent(), self._best_baseline()) if t in ranked and t not in chosen]
-        items = self._scored(chosen, "select")
-        entries, value = self.standing.plan.entries, self.objective.value
+        items = self._score(chosen, "select")
+        entries, value = self.leaderboard.plan.entries, self.objective.value
         found = [(t, value(scores_of(entries, items[t.number]))) for t in chosen if t.number in items]
         if not found:
             raise RunFailedError("none of the best candidates could be scored on the select items")
         return found
 
     def _on_report(self, winner: Trial) -> list[tuple[Trial, str]]:
-        standing = self.standing
-        named = [(standing.named(BASE), "base"), *((trial, "parent") for trial in standing.parents())]
-        named.append((standing.named(UNIFORM), "uniform"))
+        named = [
+            (self.leaderboard.baseline(BASE), "base"),
+            *((trial, "parent") for trial in self.leaderboard.parents()),
+        ]
+        named.append((self.leaderboard.baseline(UNIFORM), "uniform"))
         if (baseline := self._best_baseline()).number not in [trial.number for trial, _ in named if trial is not None]:
             named.append((baseline, "baseline"))
         named.append((winner, "winner"))
         return [(trial, role) for trial, role in named if trial is not None]
 
     def _best_parent(self) -> Trial:
-        return max(self.standing.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
+        return max(self.leaderboard.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _best_baseline(self) -> Trial:
-        """What trying the usual things by hand would have found: the best baseline by search score."""
-        baselines = [trial for trial in self.standing.trials if trial.name and trial.complete]
+        """Return the best baseline by search score, which manual trials of common recipes would have found."""
+        baselines = [trial for trial in self.leaderboard.trials if trial.name and trial.complete]
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _row(self, trial: Trial, role: str, items: Scores) -> VerdictRow:
-        scores = scores_of(self.standing.plan.entries, items)
+        scores = scores_of(self.leaderboard.plan.entries, items)
         value, stderr = self.objective.value(scores), self.objective.stderr(scores)
         return VerdictRow(trial, role, scores, value, stderr, rates_document(items))
 
-    def _scored(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
-        """Scores on a part by number, from the run's folder where they are there already.
+    def _score(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
+        """Return trial number -> scores on a part, from the run's folder if they are already there.
 
-        A trial that cannot be scored there is left out, and the user is told.
+        A trial that cannot be scored is left out and announced.
         """
-        run_folder = self.standing.run_folder
+        run_folder = self.leaderboard.run_folder
         found = {trial.number: run_folder.items(trial.number, part) for trial in trials}
 
-        def done(number: int, outcome: Outcome) -> None:
+        def done(number: int, outcome: JobOutcome) -> None:
             if outcome.scores is not None:
                 run_folder.save_items(number, outcome.scores)
 
         missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
         jobs = [Job(trial.number, trial.recipe, part, digest=True) for trial in missing.values()]
-        grace = self.standing.plan.config.workers.grace
-        for number, outcome in do_all(self.dispatcher, jobs, grace=grace, done=done).items():
+        grace = self.leaderboard.plan.config.workers.grace
+        for number, outcome in run_all(self.dispatcher, jobs, grace=grace, done=done).items():
             found[number] = outcome.scores
             if outcome.scores is None:
-                self.says(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
+                self.announce(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
             if outcome.digest is not None:
                 self.digests[number] = outcome.digest
         return {number: scores for number, scores in found.items() if scores is not None}
 
     def _look(self) -> int:
-        """Count this opening of the report part, before it happens."""
-        path = self.standing.run_folder.path / LOOKS
+        """Count this opening of the report part before it happens; return the count."""
+        path = self.leaderboard.run_folder.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
-        self.standing.run_folder.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
+        self.leaderboard.run_folder.files.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})
         return looks
 
 
 def verdict_document(verdict: Verdict) -> dict[str, Any]:
-    """verdict.json."""
+    """Return the content of verdict.json."""
     return {
         "schema_version": 1,
         "report_looks": verdict.looks,

@@ -1,1 +1,1 @@
-"""Everything that scoring candidates of one run needs, opened once: sources, devices, tokenizer, tasks, live model."""
+"""Everything needed to score the candidates of a run, opened once: sources, devices, tokenizer, tasks, live model."""

@@ -1,4 +1,4 @@
-"""Which device to work on."""
+"""Selection of the devices to merge and score on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mergesmith.errors import UserError
 
 
 def pick_device(name: str, place: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU where there is none.
+    """Return the device of that name; "auto" is the first GPU, or the CPU if there is none.
 
-    `place` is where the name was given.
+    `place` is the key or option that gave the name.
 
     Raises:
-        UserError: there is no such device here.
+        UserError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,12 +26,12 @@ def pick_device(name: str, place: str) -> torch.device:
 
 
 def pick_devices(name: str, place: str, count: int) -> tuple[torch.device, ...]:
-    """The first `count` CUDA devices, or the one device of that name (`pick_device`) where one is enough.
+    """Return the first `count` CUDA devices, or for a count of 1 the device of that name (see `pick_device`).
 
-    `place` is where the name was given.
+    `place` is the key or option that gave the name.
 
     Raises:
-        UserError: there are not so many devices here.
+        UserError: this process sees fewer devices.
     """
     if count == 1:
         return (pick_device(name, place),)
@@ -49,5 +49,5 @@ def pick_devices(name: str, place: str, count: int) -> tuple[torch.device, ...]:
 
 
 def device_name(device: torch.device) -> str:
-    """What decides the bits of arithmetic: the GPU's name, or the kind of device."""
+    """Return the GPU's name, or the type of another device: the same name promises the same bits."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,4 +1,4 @@
-"""Building much that stays."""
+"""Pauses the garbage collector while many long-lived objects are created."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Inside, Python does not look for garbage: among many objects that all stay, a third of the time goes into it."""
-    collecting = gc.isenabled()
+    """Disable the cyclic garbage collector inside; it would take a third of the time to find nothing to free."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()

@@ -1,7 +1,8 @@
-"""Where a run's sources and live model lie: on its devices, or the sources in the host's memory."""
+"""Decides whether a run's sources fit on its devices beside the live model, or stay in the host's memory."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -10,18 +11,20 @@ import torch
 
 from mergesmith.errors import UserError
 
-from ...merge_ops import MergePlan, ModelBank
-from ...merge_ops.live.device_map import Places, places_of
-from ...merge_ops.methods import METHODS
+from ...merge_ops import METHODS, MergePlan, ModelBank, Places, places_of
 
-ROOM = 0.8  # the share of a device's free memory for sources and live model; activations need the rest
+ROOM = 0.8  # share of a device's free memory for sources and live model; activations need the rest
 
 
 @dataclass(frozen=True)
 class Load:
-    """Bytes on one device: what it has free, and what its part of the live model, of its sources and of matrices takes.
+    """Memory of one device, in bytes.
 
-    `matrices` are the merged ones that methods that decompose keep.
+    Attributes:
+        free: free memory.
+        live: this device's part of the live model.
+        sources: this device's part of the sources.
+        matrices: merged matrices that methods with a matrix decomposition keep here.
     """
 
     free: int
@@ -31,21 +34,24 @@ class Load:
 
     @property
     def room(self) -> float:
-        """Bytes that can be used."""
+        """Usable bytes."""
         return ROOM * self.free
 
     @property
     def needed(self) -> int:
-        """Bytes with the sources on the device."""
+        """Bytes needed to keep the sources on the device."""
         return self.live + self.sources + self.matrices
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Whether the sources are kept on the devices, and where they are, with the reason, in words.
+    """Where the sources are kept.
 
-    `homes` says by checkpoint name on which device a tensor lies, and `loads` how full each is, where there are
-    several.
+    Attributes:
+        resident: whether they are kept on the devices.
+        words: the place and the reason, as a phrase for the user.
+        homes: checkpoint name -> device of the tensor, with several devices; else empty.
+        loads: device -> its memory, with several devices; else empty.
     """
 
     resident: bool
@@ -54,7 +60,7 @@ class Placement:
     loads: Mapping[torch.device, Load] = field(default_factory=dict)
 
     def sentences(self) -> Iterator[str]:
-        """What lies on each of several devices, a line for each."""
+        """Yield one line per device on what it holds, with several devices."""
         for device, load in self.loads.items():
             kept = f", {(load.sources + load.matrices) / 1e9:.2f} GB of sources and matrices" if self.resident else ""
             count = sum(home == device for home in self.homes.values())
@@ -63,22 +69,36 @@ class Placement:
 
 
 def free_memory(device: torch.device, share: float = 1.0) -> int | None:
-    """Free bytes of a CUDA device, of which a worker has this share; None for other kinds."""
+    """Return the free bytes of a CUDA device, at most `share` of its memory; None for other devices."""
     if device.type != "cuda":
         return None
     free, total = torch.cuda.mem_get_info(device)
     return min(free, int(share * total))
 
 
+def host_memory() -> int:
+    """Return the bytes of memory of this machine; 0 if the system does not report it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
 def place_sources(
     plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], free: Sequence[int], *, wish: str, spectral: int
 ) -> Placement:
-    """Share the live model of `plan` out over devices with so many free bytes, and the sources with it if they fit.
+    """Distribute the live model of `plan` over the devices, and the sources with it if they fit.
 
-    `wish` is search.yaml's `bank`; `spectral` counts the methods that keep a merged matrix for each tensor.
+    Args:
+        plan: a merge of all models.
+        bank: the opened sources.
+        devices: the devices to use.
+        free: free bytes of each device.
+        wish: search.yaml's `bank`.
+        spectral: how many merged matrices the searched methods keep for each tensor.
 
     Raises:
-        UserError: the live model, or the sources that `bank: device` wants there, do not fit.
+        UserError: the live model does not fit, or the sources do not although `bank` is `device`.
     """
     if len(devices) == 1:
         live = bank[plan.donor].nbytes
@@ -93,8 +113,13 @@ def place_sources(
 
 
 def matrices_per_tensor(methods: Sequence[str]) -> int:
-    """How many merged matrices, in float32, the candidates of these methods keep for each tensor."""
+    """Return how many merged float32 matrices the candidates of these methods keep for each tensor."""
     return sum("merged_delta" in METHODS[name].statistics for name in methods if name in METHODS)
+
+
+def decomposed_bytes(bank: ModelBank, base_model: str, methods: Sequence[str]) -> int:
+    """Return the bytes of the merged float32 matrices that the candidates of these methods share."""
+    return 4 * matrices_per_tensor(methods) * sum(prod(entry.shape) for entry in bank[base_model].entries.values())
 
 
 def _loads(

@@ -6,12 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def versions() -> dict[str, str | None]:
-    """The libraries that scores depend on."""
+    """Return the versions of the libraries that scores depend on."""
     return {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
 
 
 def package_version(name: str) -> str | None:
-    """The installed version of a package; None in a bare checkout."""
+    """Return the installed version of a package; None if it is not installed, such as in a bare checkout."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,1 +1,1 @@
-"""What commands print: tables, progress and durations."""
+"""Terminal output: console, progress, tables and durations."""

@@ -1,10 +1,14 @@
-"""Times as people read them."""
+"""Formats durations, such as '1 h 5 min'."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """'1 h 5 min', '2 min 5 s', '3 s'."""
+    """Return a duration as text.
+
+    >>> duration(3900), duration(125), duration(3)
+    ('1 h 5 min', '2 min 5 s', '3 s')
+    """
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     if hours:

@@ -1,4 +1,4 @@
-"""How a running search is shown: a live line on a terminal, plain lines elsewhere."""
+"""The progress of a running search: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECENT = 20  # trials over which speed is measured
 
 
 class Pace:
-    """Items per second and the time that is left, from the recent trials."""
+    """Items per second and remaining time, from the recent trials."""
 
     def __init__(self) -> None:
         self.ends: deque[float] = deque([time.monotonic()], maxlen=RECENT + 1)
@@ -23,17 +23,17 @@ class Pace:
         self._current = 0
 
     def block(self, items: int) -> None:
-        """So many items more."""
+        """Count the items of a scored block."""
         self._current += items
 
     def finished(self) -> None:
-        """A trial is over."""
+        """Record the end of a trial."""
         self.ends.append(time.monotonic())
         self.items.append(self._current)
         self._current = 0
 
     def text(self, left: int) -> str:
-        """'812 items/s, 1 min 20 s left'."""
+        """Return text such as '812 items/s, 1 min 20 s left'; `left` is the number of remaining trials."""
         seconds = self.ends[-1] - self.ends[0]
         if not self.items or seconds <= 0:
             return ""
@@ -41,13 +41,13 @@ class Pace:
 
 
 class Report:
-    """Tells of a search as it runs; a context manager. `every`: plain lines are at least so many seconds apart."""
+    """Shows the progress of a search; a context manager. Plain lines are at least `every` seconds apart."""
 
     def __init__(self, console: Console, *, every: float = 5.0) -> None:
         self.console, self.every = console, every
         self.pace = Pace()
         self.done = self.total = self.dropped = 0
-        self.crew = ""
+        self._workers = ""
         self._last_line = -every
         self._bar = Progress(
             TextColumn("[bold]search"),
@@ -69,36 +69,36 @@ class Report:
         self._bar.stop()
 
     def started(self, done: int, total: int, dropped: int) -> None:
-        """So many of so many trials are finished already, and so many of them were dropped."""
+        """Show the state at the start: `done` of `total` trials are finished, `dropped` of them were dropped early."""
         self.done, self.total, self.dropped = done, total, dropped
         self._bar.update(self._task, completed=done, total=total)
         if done:
-            self.says(f"resuming after {done} finished trials")
+            self.announce(f"resuming after {done} finished trials")
 
     def workers(self, ready: int, wanted: int) -> None:
-        """So many workers of so many are ready; told where there is more than one."""
-        self.crew = f"{ready}/{wanted} workers" if wanted > 1 else ""
+        """Show how many workers are ready, if more than one is wanted."""
+        self._workers = f"{ready}/{wanted} workers" if wanted > 1 else ""
 
     def block(self, items: int) -> None:
-        """So many items more are scored."""
+        """Count the items of a scored block."""
         self.pace.block(items)
 
     def finished(self, trial: Trial, best: Trial | None) -> None:
-        """A trial is over."""
+        """Show the end of a trial and the best trial so far."""
         self.done += 1
         self.dropped += trial.dropped
         self.pace.finished()
         top = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
         dropped = f"{self.dropped} dropped early" if self.dropped else ""
-        state = ", ".join(filter(None, (top, dropped, self.crew, self.pace.text(self.total - self.done))))
+        state = ", ".join(filter(None, (top, dropped, self._workers, self.pace.text(self.total - self.done))))
         self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
-            self.says(f"{trial.label} failed: {trial.error}")
+            self.announce(f"{trial.label} failed: {trial.error}")
         last = self.done == self.total
         if not self.console.is_terminal and (last or time.monotonic() - self._last_line >= self.every):
             self._last_line = time.monotonic()
-            self.says(", ".join(filter(None, (f"{self.done}/{self.total} trials", state))))
+            self.announce(", ".join(filter(None, (f"{self.done}/{self.total} trials", state))))
 
-    def says(self, message: str) -> None:
-        """A line of its own."""
+    def announce(self, message: str) -> None:
+        """Print a line."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The result on the terminal."""
+"""Tables of scores and items, and the verdict."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..run_folder.item_matrix import ItemMatrix
 from ..run_folder.trial import Trial
 
 if TYPE_CHECKING:
-    from ..search.verdict import Verdict  # which brings the samplers along
+    from ..search.verdict import Verdict  # imports the samplers
 
 
 def print_verdict(
     console: Console, verdict: Verdict, entries: Sequence[TaskEntry], trials: Sequence[Trial], best: Path
 ) -> None:
-    """The table of the report part, the sentences that follow from it, and what the search cost."""
+    """Print the scores on the report part, the comparisons, and the cost of the search."""
     table = score_table("Scores on the report items (± standard error)", entries)
     for row in verdict.rows:
         winner = row.role == "winner"
@@ -47,25 +47,25 @@ def print_verdict(
 
 
 def saved(trials: Sequence[Trial]) -> str:
-    """How many items the candidates were scored on, of how many without racing and repeated recipes."""
+    """Return a sentence on how many item scores racing and repeated recipes saved."""
     candidates = [trial for trial in trials if not trial.name and not trial.failed]
     whole = max((trial.items for trial in trials if trial.complete), default=0)
     scored, all_items = sum(trial.items for trial in candidates), whole * len(candidates)
     parts = [
-        f"{count} {told}"
-        for count, told in (
+        f"{count} {kind}"
+        for count, kind in (
             (sum(trial.dropped and trial.repeats is None for trial in candidates), "dropped early"),
             (sum(trial.repeats is not None for trial in candidates), "with a recipe that was scored before"),
         )
         if count
     ]
-    told = f" ({', '.join(parts)})" if parts else ""
+    details = f" ({', '.join(parts)})" if parts else ""
     share = f", {1 - scored / all_items:.0%} saved" if scored < all_items else ""
-    return f"{len(candidates)} candidates{told} took {scored:,} of {all_items:,} item scores{share}."
+    return f"{len(candidates)} candidates{details} took {scored:,} of {all_items:,} item scores{share}."
 
 
 def items_table(matrix: ItemMatrix, most: int) -> Table:
-    """What a run's item scores tell about the items: a line per task."""
+    """Return a table of how well a run's items separate its candidates, with a row per task."""
     table = Table(title=f"{len(matrix.ids)} items, {len(matrix.trials)} candidates", title_justify="left")
     for column in ("task", "items", "scores", "mean", "same for all", "most telling items (correlation)"):
         table.add_column(column, justify="left" if column[0] in "tm" and column != "mean" else "right")
@@ -81,7 +81,7 @@ def items_table(matrix: ItemMatrix, most: int) -> Table:
 
 
 def score_table(title: str, entries: Sequence[TaskEntry]) -> Table:
-    """An empty table: a column per task and one for the objective."""
+    """Return an empty table with a column per task and one for the objective."""
     table = Table(title=title, title_justify="left")
     table.add_column("model", overflow="fold")
     for entry in entries:
@@ -101,13 +101,13 @@ def add_scores(
     *,
     style: str = "",
 ) -> None:
-    """One model's line."""
+    """Add a model's row."""
     cells = [number(scores[entry.name].value, scores[entry.name].stderr) for entry in entries]
     table.add_row(name, *cells, number(value, stderr), style=style)
 
 
 def number(value: float, stderr: float) -> str:
-    """'0.712 ± 0.023'; without the error where that is unknown, '-' where there is no value."""
+    """Return text such as '0.712 ± 0.023'; without the error if it is NaN, '-' if the value is NaN."""
     if math.isnan(value):
         return "-"
     digits = 3 if abs(value) < 100 else 1

@@ -11,7 +11,7 @@ from mergesmith.errors import UserError
 from mergesmith.evaluators.tasks import catalog
 
 
-def test_nearest_of_all_names_and_one_reading(root: Path) -> None:
+def test_unknown_built_in_task_suggests_the_nearest_name_and_indexes_once(root: Path) -> None:
     for name, near in (("gsm8kk", "gsm8k"), ("hellaswg", "hellaswag")):
         with pytest.raises(UserError, match=f"Did you mean '{near}'"):
             load(root, [name])

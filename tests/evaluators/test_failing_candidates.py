@@ -16,7 +16,7 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from mergesmith.evaluators import ScoringError, ScoringPlan, SplitConfig
 from mergesmith.evaluators.inference.batches import make_batches
-from mergesmith.evaluators.scoring import prepared_requests as work
+from mergesmith.evaluators.scoring import likelihood_requests
 from mergesmith.evaluators.scoring.token_budget import CPU_BUDGET, device_budget, halved_until_it_fits
 from mergesmith.evaluators.tasks.documents import digest, part_of
 
@@ -59,7 +59,7 @@ def test_a_metric_that_fails_on_an_answer(root: Path) -> None:
         score_part(suite, make_model(), "select")
 
 
-def test_a_filter_that_fails_and_a_model_that_cannot_be_read(root: Path) -> None:
+def test_failing_filters_and_models_that_fail_to_load(root: Path) -> None:
     filters = [{"name": "own", "filter": [{"function": "custom", "filter_fn": "!function scoring.bad"}]}]
     write_task(root / "tasks", "task", "generation", docs=DOCS, filter_list=filters)
     (root / "tasks" / "scoring.py").write_text("def bad(resps, docs):\n    raise KeyError('no answer')\n")
@@ -78,7 +78,7 @@ def test_a_filter_that_fails_and_a_model_that_cannot_be_read(root: Path) -> None
     assert "small takes no part" in report.unchecked[1]
 
 
-def test_a_metric_called_acc_outside_its_range(root: Path) -> None:
+def test_a_bounded_metric_outside_its_range_is_an_error(root: Path) -> None:
     metric = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
     write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(metric_list=[metric]))
     (root / "tasks" / "scoring.py").write_text("def graded(doc, results):\n    return {'acc': 100.0}\n")
@@ -87,7 +87,7 @@ def test_a_metric_called_acc_outside_its_range(root: Path) -> None:
 
 
 @contextmanager
-def cache_length(model: Any, tokens: int) -> Iterator[list[int]]:
+def memory_for(model: Any, tokens: int) -> Iterator[list[int]]:
     """A device whose memory ends at so many tokens per forward pass; gives the sizes of the passes that fitted."""
     passed: list[int] = []
 
@@ -115,7 +115,7 @@ def test_out_of_memory_while_batches_are_arranged(root: Path, monkeypatch: pytes
             raise torch.OutOfMemoryError("no room for the batches")
         return make_batches(rows, tokens=tokens, **others)
 
-    monkeypatch.setattr(work, "make_batches", arranged)
+    monkeypatch.setattr(likelihood_requests, "make_batches", arranged)
     assert suite.score(model, suite.blocks("search")[0]).smaller_batches
     assert asked[1] == asked[0] // 2
 
@@ -125,28 +125,28 @@ def test_out_of_memory_halves_the_batches_once(root: Path, kind: str) -> None:
     write_task(root / "tasks", "task", kind, docs=DOCS)
     suite, model = load(root, ["task"], token_budget=1024), make_model()
     usual = score_part(suite, model, "search").items["task"].values.tolist()
-    with cache_length(model, 600) as passed:
+    with memory_for(model, 600) as passed:
         np.testing.assert_allclose(score_part(suite, model, "search").items["task"].values, usual, rtol=1e-5)
         assert 256 < max(passed) <= 512
-    with cache_length(model, 20), pytest.raises(ScoringError, match=r"out of memory.*scoring\.token_budget below 512"):
+    with memory_for(model, 20), pytest.raises(ScoringError, match=r"out of memory.*scoring\.token_budget below 512"):
         score_part(suite, model, "search")
     assert score_part(suite, model, "search").items["task"].values.tolist() == usual
 
 
-def test_the_check_makes_do_with_the_memory_there_is(root: Path) -> None:
+def test_the_self_check_halves_batches_until_they_fit_into_memory(root: Path) -> None:
     train = documents(12, seed=9)
     write_task(root / "tasks", "task", "choice", docs=DOCS, train=train, num_fewshot=4)
     suite, model = load(root, ["task"]), make_model()
-    with cache_length(model, 700):  # less than lm-eval's 32 rows, and less than our 8
+    with memory_for(model, 700):  # less than lm-eval's 32 rows, and less than our 8
         report = suite.check_scorers(lambda: [("it", lambda: model)])
     assert report.plan.token_budget == 512
     assert report.checks["task"].compared == 8
-    with cache_length(model, 20), pytest.raises(ScoringError, match="one row per batch"):
+    with memory_for(model, 20), pytest.raises(ScoringError, match="one row per batch"):
         suite.check_scorers(lambda: [("it", lambda: model)])
 
 
 @pytest.mark.parametrize("scorer", ["auto", "hf"])
-def test_the_rows_that_lm_eval_has_room_for_are_part_of_the_plan(root: Path, scorer: Any) -> None:
+def test_the_plan_records_the_batch_size_that_fits_into_memory(root: Path, scorer: Any) -> None:
     sampled = {"until": ["\n"], "do_sample": True, "temperature": 0.7, "max_gen_toks": 3}  # for lm-eval's own only
     write_task(root / "tasks", "task", "generation", docs=documents(60, seed=1), generation_kwargs=sampled)
     suite, model = load(root, ["task"], scorer=scorer), make_model()
@@ -168,11 +168,11 @@ def test_the_rows_that_lm_eval_has_room_for_are_part_of_the_plan(root: Path, sco
 
 
 @pytest.mark.parametrize("kind", ["choice", "generation"])
-def test_the_budget_is_what_fits(root: Path, kind: str) -> None:
+def test_the_token_budget_fits_into_memory(root: Path, kind: str) -> None:
     write_task(root / "tasks", "task", kind, docs=DOCS)
     content, model = load(root, ["task"]).content, make_model()
     content.lm.attach(model)
-    with cache_length(model, 5000) as passed:
+    with memory_for(model, 5000) as passed:
         assert device_budget(content, model, 16384) == 4096
     assert max(passed) > 3500
 
@@ -183,12 +183,12 @@ def test_the_budget_is_what_fits(root: Path, kind: str) -> None:
         halved_until_it_fits(fails, 16384)
 
 
-def test_a_budget_for_models_that_take_no_masks_of_our_own(root: Path) -> None:
+def test_the_token_budget_of_models_without_custom_masks(root: Path) -> None:
     write_task(root / "tasks", "task", "choice", docs=DOCS)
     content = load(root, ["task"]).content
     model: Any = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2)).eval()
     content.lm.attach(model)
-    with cache_length(model, 5000):
+    with memory_for(model, 5000):
         assert device_budget(content, model, 8192) == 4096
     model.register_forward_pre_hook(lambda *_: model.no_such_part)
     assert device_budget(content, model, 8192) == CPU_BUDGET

@@ -37,7 +37,7 @@ def drawn(root: Path) -> dict[int, list[str]]:
         {"test_split": None, "validation_split": "test", "training_split": "test"},
     ],
 )
-def test_without_a_split_of_its_own_examples_are_search_documents(root: Path, config: dict[str, Any]) -> None:
+def test_without_a_fewshot_split_examples_are_search_documents(root: Path, config: dict[str, Any]) -> None:
     write_task(root / "tasks", "shots", "choice", docs=DOCS, num_fewshot=3, **config)
     allowed = {doc["question"] for doc, part in zip(DOCS, PARTS, strict=True) if part == "search"}
     for doc, found in drawn(root).items():
@@ -59,14 +59,14 @@ def test_examples_do_not_depend_on_order_or_limit(root: Path) -> None:
     assert len({tuple(found) for found in before.values()}) > 100  # not the same three for all
 
 
-def test_held_out_documents_are_taken_out_of_a_fewshot_split(root: Path) -> None:
+def test_held_out_documents_are_removed_from_a_fewshot_split(root: Path) -> None:
     held_out = [doc for doc, part in zip(DOCS, PARTS, strict=True) if part == "report"][:5]
     write_task(root / "tasks", "shots", "choice", docs=DOCS, train=[*held_out, *documents(8, seed=3)], num_fewshot=4)
     forbidden = {doc["question"] for doc in held_out}
     assert all(not forbidden & set(found) for found in drawn(root).values())
 
 
-def test_a_document_lies_on_one_side_under_two_tasks(root: Path) -> None:
+def test_a_document_of_two_tasks_is_in_the_same_part(root: Path) -> None:
     # The second task preprocesses its documents, so only the raw rows show that they are the same.
     write_task(root / "tasks", "plain", "choice", docs=DOCS)
     (root / "tasks" / "prepare.py").write_text(
@@ -78,7 +78,7 @@ def test_a_document_lies_on_one_side_under_two_tasks(root: Path) -> None:
     suite = load(root, ["plain", "prepared"])
     assert "please: " in suite_prompts(suite, "prepared")[0][0][0]
     for part in ("search", "select", "report"):
-        assert suite.content.numbered("plain", part) == suite.content.numbered("prepared", part)
+        assert suite.content.document_ids("plain", part) == suite.content.document_ids("prepared", part)
 
 
 def test_too_few_documents_for_the_examples(root: Path) -> None:
@@ -93,6 +93,6 @@ def test_the_split_ignores_task_order_seed_and_key_order(root: Path) -> None:
     assert suite.content.leaves["shots"].items.digests == tuple(
         digest(json.loads(json.dumps(dict(reversed(doc.items()))))) for doc in DOCS
     )
-    assert suite.content.numbered("shots", "select") == load(root, ["shots"], seed=2).content.numbered(
+    assert suite.content.document_ids("shots", "select") == load(root, ["shots"], seed=2).content.document_ids(
         "shots", "select"
     )

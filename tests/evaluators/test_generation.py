@@ -35,7 +35,7 @@ def generated(suite: Suite, leaf: str) -> dict[int, str]:
     return {doc: found[0].instance.resps[0] for doc, found in requests.items() if found[0].instance.resps}
 
 
-def test_stop_strings_are_lm_evals(root: Path) -> None:
+def test_stop_strings_equal_lm_evals(root: Path) -> None:
     for name, until in UNTIL.items():
         write_task(root / "tasks", name, "generation", docs=DOCS, **graded(**settings(until=until)))
     suite, model = load(root, list(UNTIL)), make_model(3)
@@ -53,7 +53,7 @@ def test_stop_strings_are_lm_evals(root: Path) -> None:
     assert all(len(lengths[name]) > 3 for name in ("several", "two_tokens"))
 
 
-def test_a_space_ends_an_answer_of_a_tokenizer_that_hides_it(root: Path) -> None:
+def test_a_stop_string_of_a_space_with_a_tokenizer_that_strips_it(root: Path) -> None:
     pieces = ["<pad>", "<s>", "</s>", "<unk>", *(f"\u2581{letter}" for letter in "abc"), *"abc", "\u2581"]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     inner = Tokenizer(BPE(vocabulary, [("\u2581", letter) for letter in "abc"], unk_token="<unk>"))
@@ -70,7 +70,7 @@ def test_a_space_ends_an_answer_of_a_tokenizer_that_hides_it(root: Path) -> None
     ]
 
 
-def test_chats_with_a_system_prompt_and_a_begun_answer(root: Path) -> None:
+def test_chats_with_a_system_prompt_and_a_started_answer(root: Path) -> None:
     shots = {"train": documents(12, seed=9), "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
     task = graded(**settings(until=["q", "\n"]), **shots, gen_prefix="is it")
     write_task(root / "tasks", "task", "generation", docs=DOCS, **task)
@@ -86,7 +86,7 @@ def test_chats_with_a_system_prompt_and_a_begun_answer(root: Path) -> None:
 
 
 @pytest.mark.parametrize("scorer", ["auto", "hf"])
-def test_special_tokens_that_stop_do_so_in_any_batch(root: Path, scorer: Any) -> None:
+def test_special_tokens_that_contain_a_stop_string_end_rows_in_any_batch(root: Path, scorer: Any) -> None:
     # In a batch, lm-eval goes on after such a token while other rows do, and loses it from the text.
     write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(**settings(until=["<s>", "<unk>", "e"])))
     suite, model = load(root, ["task"], scorer=scorer), make_model(3)
@@ -130,7 +130,7 @@ def test_facts_about_answers(root: Path, scorer: Any) -> None:
     assert (facts[~cut, column["length"]] < 14).any()
 
 
-def test_facts_of_a_model_that_says_nothing(root: Path) -> None:
+def test_facts_of_empty_answers(root: Path) -> None:
     write_task(root / "tasks", "task", "generation", docs=DOCS, **graded(**settings(until=["\n"])))
     write_task(root / "tasks", "choice", "choice", docs=DOCS)
     suite, model = load(root, [{"name": "task", "filter": "letters"}, "choice"]), make_model(3)

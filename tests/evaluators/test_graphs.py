@@ -12,9 +12,9 @@ from tiny_tasks import documents, graded, load, write_task
 from transformers import AutoModelForCausalLM
 
 from mergesmith.evaluators import Block, ScoringError, ScoringPlan, Suite
-from mergesmith.evaluators.checks import self_check
+from mergesmith.evaluators.checks import candidate_check, task_ladder
 from mergesmith.evaluators.inference import cuda_graphs as graphs
-from mergesmith.evaluators.inference.cuda_graphs import DecodeStep, check_steps
+from mergesmith.evaluators.inference.decode_step import DecodeStep, check_steps
 from mergesmith.evaluators.records import UnsupportedError
 from mergesmith.evaluators.scoring.scorers import Scorer
 
@@ -65,7 +65,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[DecodeStep]:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral", "gpt2"])
-def test_answers_are_lm_evals(suite: Suite, family: str, steps: list[DecodeStep]) -> None:
+def test_answers_equal_lm_evals(suite: Suite, family: str, steps: list[DecodeStep]) -> None:
     model = new_model(family)
     suite.use(plan("hf"))
     theirs = answers(suite, model)
@@ -86,28 +86,30 @@ def test_steps_serve_one_candidate_after_another(suite: Suite, steps: list[Decod
     assert found[:2] == found[2:]
     assert found[0] != found[1]
     assert steps
-    assert len(steps) == len({(step.rows, step.room) for step in steps})  # no shape is made twice
+    assert len(steps) == len({(step.rows, step.length) for step in steps})  # no shape is made twice
 
 
-def test_another_model_gets_steps_of_its_own(suite: Suite) -> None:
+def test_another_model_gets_other_steps(suite: Suite) -> None:
     suite.use(plan("graphs"))
     found = [answers(suite, new_model(seed=seed)) for seed in (2, 3)]
     suite.use(plan("loop"))
     assert found == [answers(suite, new_model(seed=seed)) for seed in (2, 3)]
 
 
-def test_little_memory_keeps_no_step(suite: Suite, steps: list[DecodeStep], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_not_cached_beyond_the_memory_share(
+    suite: Suite, steps: list[DecodeStep], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = new_model()
     suite.use(plan("graphs"))
     expected = answers(suite, model)
     made = len(steps)
-    monkeypatch.setattr(graphs, "SHARE", 0.0)
+    monkeypatch.setattr(graphs, "MEMORY_SHARE", 0.0)
     suite.use(plan("graphs"))
     assert answers(suite, model) == expected
     assert len(steps) > 2 * made  # made again for every batch
 
 
-def test_nothing_of_a_candidate_reaches_the_next(suite: Suite, steps: list[DecodeStep]) -> None:
+def test_nan_of_one_candidate_does_not_reach_the_next(suite: Suite, steps: list[DecodeStep]) -> None:
     model = new_model("gpt2")  # whose learned positions end somewhere
     suite.use(plan("graphs"))
     expected = answers(suite, model)
@@ -116,11 +118,11 @@ def test_nothing_of_a_candidate_reaches_the_next(suite: Suite, steps: list[Decod
             for x in (x for step in steps for layer in step.layers for x in layer):
                 x.fill_(float("nan"))  # as an overflow leaves it behind
         assert answers(suite, model) == expected
-        assert all(int(step.positions.max()) < step.room for step in steps)
+        assert all(int(step.positions.max()) < step.length for step in steps)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "mixtral"])
-def test_a_step_waits_for_nothing_on_the_device(suite: Suite, steps: list[DecodeStep], family: str) -> None:
+def test_a_step_does_not_synchronize_with_the_device(suite: Suite, steps: list[DecodeStep], family: str) -> None:
     # Tensors of the device "meta" have no numbers: whatever asks for one, or makes a shape of it, fails there.
     model = new_model(family).to(torch.bfloat16)
     suite.use(plan("graphs"))
@@ -130,7 +132,7 @@ def test_a_step_waits_for_nothing_on_the_device(suite: Suite, steps: list[Decode
     step.run()
     assert step.tokens.is_meta
     with pytest.raises(RuntimeError, match="meta"):
-        int(step.place)
+        int(step.slot)
 
 
 def test_logits_that_are_not_finite_name_their_item(suite: Suite) -> None:
@@ -143,7 +145,7 @@ def test_logits_that_are_not_finite_name_their_item(suite: Suite) -> None:
         answers(suite, model)
 
 
-def test_models_whose_layers_slide_are_refused() -> None:
+def test_models_with_a_short_sliding_window_are_rejected() -> None:
     with pytest.raises(UnsupportedError, match="slide over"):
         check_steps(new_model("gemma3_text"), 64)
 
@@ -155,18 +157,20 @@ def graphs_suite(tmp_path: Path) -> Suite:
 
 
 @pytest.mark.parametrize("faster", [True, False])
-def test_graphs_are_taken_where_they_are_faster(
+def test_graphs_are_used_only_if_they_are_faster(
     graphs_suite: Suite, faster: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(self_check, "check_recordable", check_steps)
-    clock, model = iter(range(1000)), new_model()
-    monkeypatch.setattr(self_check, "perf_counter", lambda: next(clock) ** (2 if faster else 0.5))  # slows or gains
+    monkeypatch.setattr(task_ladder, "check_recordable", check_steps)
+    clock, model = iter(range(1000)), new_model()  # runs take ever longer, or ever shorter
+    monkeypatch.setattr(
+        candidate_check, "perf_counter", lambda: next(clock) ** (2 if faster else 0.5)
+    )  # slows or gains
     check = graphs_suite.check_scorers(lambda: [("it", lambda: model)]).checks["short"]
     assert str(check.scorer) == ("graphs+prefix" if faster else "loop+prefix")
-    assert ("where the loop takes" in check.sentence("short")) is not faster
+    assert ("the loop only" in check.sentence("short")) is not faster
 
 
-def test_models_elsewhere_than_on_a_cuda_device_keep_to_the_loop(graphs_suite: Suite) -> None:
+def test_models_on_other_devices_use_the_loop(graphs_suite: Suite) -> None:
     model = new_model()
     check = graphs_suite.check_scorers(lambda: [("it", lambda: model)]).checks["short"]
     assert str(check.scorer) == "loop+prefix"

@@ -47,7 +47,7 @@ def overwrite(model: Any, other: Any) -> None:
             mine.copy_(theirs)
 
 
-def test_answers_of_a_former_candidate_do_not_linger(root: Path) -> None:
+def test_answers_of_an_earlier_candidate_are_removed(root: Path) -> None:
     suite, model, first, second = load(root, write_mix(root)), make_model(7), make_model(1), make_model(2)
     overwrite(model, first)
     before = values(score_part(suite, model, "select"))
@@ -106,7 +106,7 @@ def test_ids_belong_to_their_documents_in_any_order(root: Path) -> None:
         assert total == pytest.approx(float(logits.gather(1, tokens[0, 1:, None]).sum()), rel=1e-5)
 
 
-def test_requests_that_cut_the_same_tokens_differently(root: Path) -> None:
+def test_logits_are_not_shared_if_context_lengths_differ(root: Path) -> None:
     # HFLM's logits cache would score the second of such a pair at the wrong positions.
     docs = []
     for i in range(60):
@@ -123,7 +123,7 @@ def test_requests_that_cut_the_same_tokens_differently(root: Path) -> None:
         assert total == pytest.approx(float(logits.gather(1, torch.tensor(answer)[:, None]).sum()), rel=1e-5)
 
 
-def test_logits_are_shared_where_that_is_right(root: Path) -> None:
+def test_logits_are_shared_if_context_lengths_agree(root: Path) -> None:
     docs = [{**doc, "choices": ["a", "b", "c", "d"]} for doc in documents(150, seed=1)]
     write_task(root / "tasks", "letters", "choice", docs=docs)
     suite, model = load(root, ["letters"]), make_model()
@@ -168,7 +168,7 @@ def test_chats_are_multiturn_by_default(root: Path) -> None:
     assert suite_prompts(suite, "choice")[0][0][0].count("<user>") == 3
 
 
-def test_global_generators_are_left_alone(root: Path) -> None:
+def test_global_random_generators_are_restored(root: Path) -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
@@ -203,7 +203,7 @@ def test_an_untied_model_whose_config_says_tied_stays_untied(root: Path) -> None
     assert model.config.tie_word_embeddings is True
 
 
-def test_lm_evals_own_tasks_are_not_indexed_without_need(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_in_tasks_are_indexed_only_if_needed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mergesmith.evaluators.tasks import catalog
 
     def refuse() -> None:
@@ -238,7 +238,7 @@ def test_nothing_is_printed(root: Path, capfd: pytest.CaptureFixture[str], caplo
     assert logging.getLogger("lm_eval").level == before
 
 
-def test_quiet_is_for_the_libraries_alone_and_changes_no_level(caplog: pytest.LogCaptureFixture) -> None:
+def test_quiet_affects_only_libraries_and_changes_no_level(caplog: pytest.LogCaptureFixture) -> None:
     import logging
 
     from mergesmith.evaluators.lm_eval_bridge.isolation import quiet

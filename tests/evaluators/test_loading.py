@@ -12,7 +12,7 @@ import pytest
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 from mergesmith.errors import UserError
-from mergesmith.evaluators import Suite, TaskConfig
+from mergesmith.evaluators import EvaluationConfig, Suite, TaskConfig
 
 DOCS = documents(150, seed=1)
 
@@ -150,7 +150,7 @@ def test_parts_that_are_too_small(root: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf", "ter"])
-def test_corpus_metrics_are_refused(root: Path, metric: str) -> None:
+def test_corpus_metrics_are_rejected(root: Path, metric: str) -> None:
     write_task(root / "tasks", "translate", "generation", docs=DOCS, metric_list=[{"metric": metric}])
     assert f"metric '{metric}' of translate has no numeric value per item" in fault(root, ["translate"])
 
@@ -177,7 +177,7 @@ def test_public_test_split_warning(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "tested: it is scored on split 'test' of the public dataset 'someone/benchmark'" in warned[0]
 
 
-def test_chat_needs_a_template_and_text_needs_an_end(root: Path) -> None:
+def test_chats_need_a_template_and_tokenizers_an_eos_token(root: Path) -> None:
     from mergesmith.evaluators import ChatConfig
 
     write_task(root / "tasks", "choice", "choice", docs=DOCS)
@@ -197,7 +197,7 @@ def test_the_callers_tokenizer_is_not_changed(root: Path) -> None:
     assert tokenizer.pad_token is None
 
 
-def test_a_model_that_is_too_short(root: Path) -> None:
+def test_prompts_longer_than_the_model(root: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=DOCS)
     write_task(root / "tasks", "generation", "generation", docs=DOCS)
     suite = load(root, ["choice"], max_length=12)
@@ -206,7 +206,7 @@ def test_a_model_that_is_too_short(root: Path) -> None:
         load(root, ["generation"], max_length=6).check(make_model())
 
 
-def test_digests_see_documents_prompts_and_metric_but_not_the_place(root: Path, tmp_path: Path) -> None:
+def test_digests_cover_documents_prompts_and_metric_but_not_paths(root: Path, tmp_path: Path) -> None:
     def digest(folder: str, name: str = "choice", docs: Any = DOCS, metric: str = "acc", **config: Any) -> str:
         place = tmp_path / folder
         write_task(place / "tasks", name, "choice", docs=docs, **config)
@@ -226,7 +226,8 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_load_needs_keyword_arguments_with_defaults_from_the_design(root: Path) -> None:
+def test_only_tasks_need_to_be_configured(root: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=DOCS)
-    suite = Suite.load([TaskConfig(name="choice")], tokenizer=make_tokenizer(), root=root, task_path=["tasks"])  # type: ignore[list-item]
-    assert suite.content.split.search == 0.6
+    config = EvaluationConfig(tasks=(TaskConfig(name="choice"),), task_path=(Path("tasks"),))
+    suite = Suite.load(config, tokenizer=make_tokenizer(), root=root)
+    assert suite.content.config.split.search == 0.6

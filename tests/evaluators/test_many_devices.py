@@ -57,7 +57,7 @@ def scored(suite: Suite, model: Any, plan: str) -> tuple[dict[str, np.ndarray], 
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_scores_are_those_of_one_device(suite: Suite, family: str) -> None:
+def test_scores_equal_those_of_one_device(suite: Suite, family: str) -> None:
     with pretended_devices():
         one = new_model(family).to(DEVICES[0])
         two = new_model(family)
@@ -72,7 +72,7 @@ def test_scores_are_those_of_one_device(suite: Suite, family: str) -> None:
             assert len(set(answers)) > ITEMS
 
 
-def test_the_scorers_are_checked_there_too(suite: Suite) -> None:
+def test_scorers_are_checked_on_several_devices(suite: Suite) -> None:
     with pretended_devices():
         model = new_model("llama")
         model = spread(model, device_map(model, DEVICES, (1, 1, 1)))

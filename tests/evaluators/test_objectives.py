@@ -54,7 +54,7 @@ def objective(function: str, name: str = "tone", **settings: Any) -> dict[str, A
     return {"name": name, "python": f"./own.py:{function}", **settings}
 
 
-def test_alone_it_makes_one_block_per_part(folder: Path) -> None:
+def test_an_objective_alone_makes_one_block_per_part(folder: Path) -> None:
     suite = load(folder, [objective("whole", higher_is_better=False)], task_path=[])
     (entry,) = suite.entries
     assert (entry.python, entry.sign, entry.bounded, len(suite.blocks("search"))) == (True, -1, False, 1)
@@ -65,7 +65,7 @@ def test_alone_it_makes_one_block_per_part(folder: Path) -> None:
     assert len(suite.digests()["tone"]) == 64
 
 
-def test_it_is_called_once_per_part_in_the_last_block(folder: Path) -> None:
+def test_an_objective_is_called_once_per_part_in_the_last_block(folder: Path) -> None:
     write_task(folder / "tasks", "choice", "choice", docs=documents(150, seed=1))
     suite = load(folder, ["choice", objective("whole")], block_items=20)
     calls = suite.content.objectives["tone"].function.__globals__["calls"]
@@ -94,7 +94,7 @@ def test_items_of_a_dictionary(folder: Path) -> None:
         ("empty", r"returned no items"),
     ],
 )
-def test_failures_are_the_candidates(folder: Path, function: str, reason: str) -> None:
+def test_failures_of_an_objective_are_scoring_errors(folder: Path, function: str, reason: str) -> None:
     suite = load(folder, [objective(function)], task_path=[])
     with pytest.raises(ScoringError, match=f"objective 'tone' \\(search\\).*{reason}"):
         score_part(suite, make_model(), "search")

@@ -43,7 +43,7 @@ def test_a_bare_name_is_a_task() -> None:
         ({"name": "a", "python": "x:y", "metric": "acc", "limit": 3}, "a Python objective has no metric, limit"),
     ],
 )
-def test_task_settings_that_are_refused(given: Any, reason: str) -> None:
+def test_task_settings_that_are_rejected(given: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         TaskConfig.model_validate(given)
 
@@ -74,7 +74,7 @@ def test_small_parts_are_faults_and_small_reports_warnings() -> None:
     faults = Faults("tasks")
     counts: Any = {"a": {"search": 30, "select": 9, "report": 4}, "b": {"search": 99, "select": 20, "report": 49}}
     warnings = check_counts(counts, SplitConfig(), faults)
-    assert len(faults.found) == 2
+    assert len(faults.messages) == 2
     assert [warning.split(":")[0] for warning in warnings] == ["b"]
     with pytest.raises(UserError, match=r"'report' \(share 0.2\) holds 4 of 43 items"):
         faults.raise_if_any()
@@ -96,7 +96,7 @@ def test_blocks_cover_everything_once_in_even_proportions() -> None:
     assert blocks[0].items["big"] != tuple(range(30))
 
 
-def test_blocks_grow_with_what_is_scored_already() -> None:
+def test_blocks_grow_with_the_items_before_them() -> None:
     assert block_ends(500, 32) == (32, 48, 72, 108, 162, 243, 364, 500)
     assert block_ends(600, None) == (256, 600)
     assert block_ends(700, None) == (256, 512, 700)
@@ -106,7 +106,7 @@ def test_blocks_grow_with_what_is_scored_already() -> None:
     assert max(np.diff(ends)) < 1.5 * 256
 
 
-def test_blocks_start_with_no_leaf_more_often_than_with_its_share() -> None:
+def test_blocks_start_with_each_leaf_as_often_as_its_share() -> None:
     """Leaves smaller than their share of a block: over seeds, each comes first as often as its size says."""
     items = {f"leaf{i}": tuple(range(3 if i else 27)) for i in range(10)}
     first = [make_blocks("search", items, [], seed=seed, block_items=8)[0].items for seed in range(400)]
@@ -158,7 +158,7 @@ def test_other_aggregations_are_lm_evals_and_get_a_bootstrap_error() -> None:
     assert score == entry_score(perplexity, scores(a=rows))
 
 
-def test_values_at_chosen_items() -> None:
+def test_values_of_selected_items() -> None:
     group = entry(Leaf("a", 0.5, "mean"), Leaf("b", 0.5, "perplexity"))
     chosen = {"a": np.array([1, 1, 2]), "b": np.array([0])}
     value = entry_value(group, scores(a=[0, 1, 0], b=[-1.0, -2.0]), chosen)

@@ -18,7 +18,7 @@ from mergesmith.evaluators import Block, ScoringPlan, Suite
 from mergesmith.evaluators.checks.agreement import margin
 from mergesmith.evaluators.inference.attention import Attention
 from mergesmith.evaluators.inference.generate import generate
-from mergesmith.evaluators.scoring import prepared_requests as work
+from mergesmith.evaluators.scoring import generation_requests
 from mergesmith.evaluators.scoring.scorers import Scorer
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "mixtral", "gpt2")
@@ -69,7 +69,7 @@ def totals(answers: list[Any]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_items_are_lm_evals_in_float32(suite: Suite, family: str) -> None:
+def test_items_equal_lm_evals_in_float32(suite: Suite, family: str) -> None:
     model = new_model(family)
     expected, theirs = scored(suite, model, PLANS["hf"])
     assert len(set(theirs["generation"])) > 3  # it matters what is generated
@@ -111,7 +111,7 @@ def only(suite: Suite, name: str, model: Any) -> tuple[str, str]:
     return str(check.scorer), check.sentence(name)
 
 
-def test_the_fastest_scorer_that_agrees_is_taken(suite: Suite) -> None:
+def test_the_fastest_scorer_that_agrees_is_chosen(suite: Suite) -> None:
     report = suite.check_scorers(lambda: [("a", lambda: new_model("llama")), ("b", make_model)])
     assert {name: str(scorer) for name, scorer in report.plan.scorers.items()} == {
         "choice": "packed+prefix",
@@ -123,12 +123,12 @@ def test_the_fastest_scorer_that_agrees_is_taken(suite: Suite) -> None:
     assert "choice: scored by packed+prefix, equal to lm-eval on 16 sampled items" in next(iter(report.sentences()))
 
 
-def test_shared_starts_are_read_once_per_candidate(suite: Suite) -> None:
+def test_shared_prefixes_are_read_once_per_candidate(suite: Suite) -> None:
     model = make_model()
     suite.check_scorers(lambda: [("it", lambda: model)])
     suite.use(ScoringPlan(PLANS["prefix"], token_budget=400))
     blocks = [Block("search", i, {"choice": tuple(range(10 * i, 10 * i + 10))}) for i in range(2)]
-    start = suite.content.leaves["choice"].shared_start
+    start = suite.content.leaves["choice"].shared_prefix
     read: list[int] = []
     handle = model.register_forward_pre_hook(lambda _module, inputs: read.append(tuple(inputs[0][0].tolist()) == start))
     values = [[suite.score(model, block, weights=i).items["choice"] for block in blocks] for i in (1, 2)]
@@ -144,19 +144,19 @@ def test_shared_starts_are_read_once_per_candidate(suite: Suite) -> None:
     assert [i.values.tolist() for i in values[0]] == [i.values.tolist() for i in values[1]]
 
 
-def test_layers_that_cannot_branch_get_rows(suite: Suite) -> None:
+def test_layers_without_attention_masks_use_rows(suite: Suite) -> None:
     scorer, sentence = only(suite, "choice", new_model("lfm2"))
     assert scorer == "rows"
     assert "it has layers of kind 'conv'" in sentence
 
 
-def test_sliding_layers_get_no_shared_start(suite: Suite) -> None:
+def test_sliding_layers_use_no_shared_prefix(suite: Suite) -> None:
     scorer, sentence = only(suite, "generation", new_model("gemma3_text"))
     assert scorer == "loop"
     assert "slide over 8" in sentence
 
 
-def test_a_wrong_mask_is_found_out(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_mask_is_detected(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if nobody knew that the model's layers slide.
     monkeypatch.setattr(Attention, "of", classmethod(lambda _cls, _model: Attention(None, (), None)))
     scorer, sentence = only(suite, "choice", new_model("gemma3_text"))
@@ -164,7 +164,7 @@ def test_a_wrong_mask_is_found_out(suite: Suite, monkeypatch: pytest.MonkeyPatch
     assert "its log-likelihood is" in sentence
 
 
-def test_a_scorer_refused_for_one_model_is_checked_on_the_others_too(
+def test_the_successor_of_a_rejected_scorer_is_checked_on_all_models(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
@@ -207,14 +207,14 @@ def test_wrong_generations_are_counted_over_all_leaves_and_models(
         first = min(found)
         return {**found, first: replace(found[first], text=found[first].text + "zz")}
 
-    monkeypatch.setattr(work, "generate", one_wrong)
+    monkeypatch.setattr(generation_requests, "generate", one_wrong)
     model = make_model().to(torch.bfloat16)
     report = load(root, ["all"]).check_scorers(lambda: [(f"model {i}", lambda: model) for i in range(models)])
     assert {str(scorer) for scorer in report.plan.scorers.values()} == {"hf"}
     assert f"{4 * models} of {8 * models} generated answers of 'all' differ" in report.checks["part0"].sentence("part0")
 
 
-def test_a_margin_is_that_of_the_prompt_that_is_scored() -> None:
+def test_the_margin_uses_the_truncated_prompt() -> None:
     model = make_model(max_position_embeddings=16)
     pair = (None, [5, *range(4, 40)], [41, 42, 43])
     cut = (None, pair[1][-14:], pair[2])
@@ -222,7 +222,7 @@ def test_a_margin_is_that_of_the_prompt_that_is_scored() -> None:
     assert margin(model, pair, 16) != pytest.approx(margin(model, pair, 64), rel=1e-5)
 
 
-def test_a_forced_scorer_stays_where_lm_evals_own_finds_no_room(root: Path) -> None:
+def test_a_forced_scorer_stays_if_lm_eval_runs_out_of_memory(root: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(150, seed=1))
     model = make_model()
 
@@ -236,11 +236,11 @@ def test_a_forced_scorer_stays_where_lm_evals_own_finds_no_room(root: Path) -> N
     finally:
         handle.remove()
     told = report.checks["choice"].sentence("choice")
-    assert told.startswith("choice: scored by packed; forced, and not checked on a: out of memory in lm-eval's own")
+    assert told.startswith("choice: scored by packed; forced, and not checked on a: out of memory in lm-eval's scorer")
     assert told.count("forced") == 1
 
 
-def test_sampled_answers_are_lm_evals(root: Path) -> None:
+def test_sampled_answers_are_scored_by_lm_eval(root: Path) -> None:
     settings = {"generation_kwargs": {"until": ["\n"], "do_sample": True, "temperature": 0.7, "max_gen_toks": 4}}
     write_task(root / "tasks", "sampled", "generation", docs=documents(150, seed=1), **graded(**settings))
     scorer, sentence = only(load(root, ["sampled"]), "sampled", make_model())
@@ -248,7 +248,7 @@ def test_sampled_answers_are_lm_evals(root: Path) -> None:
     assert "not decoded greedily" in sentence
 
 
-def test_a_model_that_cannot_be_scored_takes_no_part(suite: Suite) -> None:
+def test_a_model_that_cannot_be_scored_is_left_out_of_the_check(suite: Suite) -> None:
     broken = make_model()
     with torch.no_grad():
         broken.lm_head.weight[7].fill_(float("nan"))
@@ -257,7 +257,7 @@ def test_a_model_that_cannot_be_scored_takes_no_part(suite: Suite) -> None:
     assert report.checks["choice"].compared == 8
 
 
-def test_contexts_that_are_too_long_lose_their_start(root: Path) -> None:
+def test_contexts_that_are_too_long_are_cut_on_the_left(root: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(150, seed=1), **SHOTS)
     write_task(root / "tasks", "rolling", "rolling", docs=documents(150, seed=2))
     suite, model = load(root, ["choice", "rolling"], max_length=12), make_model()

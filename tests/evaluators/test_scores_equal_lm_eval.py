@@ -67,7 +67,7 @@ def test_chat_prompts_and_items(root: Path, settings: dict[str, Any]) -> None:
     assert turns == (1 if settings.get("fewshot_as_multiturn") is False else 3)
 
 
-def test_limit_and_num_fewshot_are_lm_evals(root: Path) -> None:
+def test_limit_and_num_fewshot_equal_lm_evals(root: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(160, seed=1), train=TRAIN)
     write_task(root / "tasks", "fixed", "choice", docs=documents(160, seed=2), train=TRAIN, num_fewshot=0)
     names = ["choice", "fixed"]

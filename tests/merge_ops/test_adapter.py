@@ -146,7 +146,7 @@ def test_an_adapter_alone_brings_its_base(pair: tuple[Path, Path], monkeypatch: 
     monkeypatch.chdir("elsewhere")
     assert Checkpoint("../lora").weights_digest == digest
     edit(Path("../lora"), base_model_name_or_path="gone")
-    assert "write BASE+../lora with another. model 'gone': no such folder (looked in" in refused("../lora")
+    assert "write BASE+../lora with another base. model 'gone': no such folder (looked in" in refused("../lora")
     edit(Path("../lora"), base_model_name_or_path=None)
     assert "names no base_model_name_or_path; write BASE+../lora" in refused("../lora")
 
@@ -166,7 +166,7 @@ def test_a_merge_with_adapters(pair: tuple[Path, Path]) -> None:
         for name in checkpoint.adapter.changes:
             torch.testing.assert_close(out.tensor(name), checkpoint.tensor(name), rtol=1e-6, atol=1e-7)
     assert sorted(path.name for path in Path().iterdir()) == ["base", "lora", "other", "out"]
-    with pytest.raises(UserError, match=r"holds the source 'base\+lora'; it is not overwritten"):
+    with pytest.raises(UserError, match=r"contains the source 'base\+lora'; it is not overwritten"):
         Path("lora/config.json").write_text("{}")
         write_merge(recipe, ModelBank(recipe.references()), Path("lora"), overwrite=True)
 
@@ -199,13 +199,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "dora": ({"use_dora": True}, "use_dora: DoRA rescales every row"),
     "another kind": ({"peft_type": "IA3"}, "peft_type: must be LORA, but is IA3; merge it with PEFT"),
     "biases": ({"bias": "all"}, "bias: must be none, but is all"),
-    "pissa": ({"init_lora_weights": "pissa"}, "init_lora_weights: is pissa, which changes the base's weights as well"),
+    "pissa": ({"init_lora_weights": "pissa"}, "init_lora_weights: is pissa, which changes the base's weights too"),
     "rows": ({"trainable_token_indices": [1]}, "trainable_token_indices: single rows"),
-    "parameters": ({"target_parameters": ["mlp.experts.up"]}, "target_parameters: parameters without a module"),
-    "unknown": ({"use_wonder": 3}, "use_wonder: its meaning is not known here"),
+    "parameters": (
+        {"target_parameters": ["mlp.experts.up"]},
+        "target_parameters: parameters that are not the weight of a module",
+    ),
+    "unknown": ({"use_wonder": 3}, "use_wonder: this setting is unknown"),
     "no rank": ({"r": 0}, "r: must be a number above 0, but is 0"),
-    "another rank": ({"r": 5}, "A must be [r, in] and B [out, r], here [5, 32] and [32, 5]"),
-    "a pattern": ({"rank_pattern": {"(": 3}}, "rank_pattern.(: is no regular expression"),
+    "another rank": ({"r": 5}, "A must be [r, in] and B [out, r], so [5, 32] and [32, 5]"),
+    "a pattern": ({"rank_pattern": {"(": 3}}, "rank_pattern.(: is not a regular expression"),
 }
 
 
@@ -217,30 +220,30 @@ def test_refused(changes: dict[str, Any], message: str, pair: tuple[Path, Path])
 
 def test_tensors_that_do_not_belong(pair: tuple[Path, Path]) -> None:
     write_model("small", layers=2)
-    assert "model.layers.2.self_attn.q_proj: is no module of the base; the adapter belongs to another" in refused(
+    assert "model.layers.2.self_attn.q_proj: is not a module of the base; the adapter belongs to another" in refused(
         "small+lora"
     )
     first = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     rewrite(pair[1], lambda t: {n: x for n, x in t.items() if n != first})
     assert "model.layers.0.self_attn.q_proj: must have both lora_A and lora_B" in refused("base+lora")
     rewrite(pair[1], lambda t: {**t, "base_model.model.x.lora_magnitude_vector": torch.ones(3)})
-    assert "lora_magnitude_vector: is no part of a plain LoRA adapter" in refused("base+lora")
+    assert "lora_magnitude_vector: is not part of a plain LoRA adapter" in refused("base+lora")
     rewrite(pair[1], lambda _: {"base_model.model.lm_head.weight": torch.ones(50, 32)})
-    assert "where the vocabulary was resized in training" in refused("base+lora")
+    assert "if the vocabulary was resized in training" in refused("base+lora")
     rewrite(pair[1], lambda _: {"base_model.model.value_head.weight": torch.ones(3)})
-    assert "value_head.weight: is no tensor of the base" in refused("base+lora")
+    assert "value_head.weight: is not a tensor of the base" in refused("base+lora")
     rewrite(pair[1], lambda _: {})
-    assert "it holds no tensors" in refused("base+lora")
+    assert "contains no tensors" in refused("base+lora")
 
 
 def test_damaged_and_missing_files(pair: tuple[Path, Path]) -> None:
     weights = Path("lora/adapter_model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-10])
-    assert "adapter_model.safetensors is damaged or cut short" in refused("base+lora")
+    assert "adapter_model.safetensors is damaged or truncated" in refused("base+lora")
     Path("lora/adapter_config.json").write_text("{")
     assert "adapter_config.json cannot be read" in refused("base+lora")
     Path("lora/adapter_config.json").unlink()
-    assert "no adapter_config.json in lora; an adapter's folder has one" in refused("base+lora")
+    assert "no adapter_config.json in lora; the folder of an adapter needs one" in refused("base+lora")
 
 
 def test_one_adapter_over_one_checkpoint(pair: tuple[Path, Path]) -> None:
@@ -262,9 +265,9 @@ def test_embeddings_that_are_the_head_too(folder: Path) -> None:
         rewrite(Path("lora"), lambda _: {f"base_model.model.{n}": x.clone() for n, x in tensors.items()})
 
     saved(**{EMBEDDINGS: stored + 1})
-    assert "was trained apart from the tensor that the base ties it to" in refused("base+lora")
+    assert "was trained separately from the tensor that the base ties it to" in refused("base+lora")
     saved(**{EMBEDDINGS: stored + 1, HEAD: stored + 2})
-    assert "was trained apart from the tensor that the base ties it to" in refused("base+lora")
+    assert "was trained separately from the tensor that the base ties it to" in refused("base+lora")
     saved(**{EMBEDDINGS: stored + 1, HEAD: stored + 1})
     with pytest.warns(CheckpointWarning, match="uses twice"):
         assert torch.equal(Checkpoint("base+lora").tensor(EMBEDDINGS), stored + 1)

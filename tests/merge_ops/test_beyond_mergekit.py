@@ -10,7 +10,7 @@ import pytest
 import torch
 from plain_merge import BASE, A, B, merge, noise
 
-from mergesmith.merge_ops import METHODS, ModelBank, Recipe, Rule, Setting, Source, materialize, parse_recipe
+from mergesmith.merge_ops import METHODS, ModelBank, Recipe, Residency, Rule, Setting, Source, materialize, parse_recipe
 from mergesmith.merge_ops.methods import PlanError
 
 C = BASE + 0.2 * noise(6, 20, 30)
@@ -146,7 +146,10 @@ def test_lines_runs_over_the_layers_of_the_output(in_llama: Path) -> None:
 
 def test_decompositions_are_kept_for_a_search_and_change_no_bit(in_llama: Path) -> None:
     recipe = Recipe("tsv", tuple(Source(name) for name in "ab"), base_model="base")
-    keeping, forgetting = ModelBank(recipe.references(), keep_deltas=True), ModelBank(recipe.references())
+    keeping, forgetting = (
+        ModelBank(recipe.references(), residency=Residency(keep_deltas=True)),
+        ModelBank(recipe.references()),
+    )
     first = dict(materialize(recipe, keeping))
     for again in (materialize(recipe, keeping), materialize(recipe, forgetting)):
         assert all(torch.equal(tensor, first[name]) for name, tensor in again)
@@ -158,7 +161,7 @@ def test_recipes_say_what_mergekit_cannot_run() -> None:
     assert plain.beyond_mergekit is None
     sloped = Recipe("ties", sources, base_model="base", parameters={"lines": Setting((Rule((0.0, 0.5)),))})
     own = Recipe("iso_c", (Source("a"),), base_model="base")
-    for recipe, reason in ((sloped, "mergekit has no parameter lines"), (own, "iso_c is no method of mergekit's")):
+    for recipe, reason in ((sloped, "mergekit has no parameter lines"), (own, "iso_c is not a method of mergekit")):
         assert reason in recipe.to_document()["mergesmith"]["mergekit"]
         again = parse_recipe(recipe.to_yaml())
         assert again == recipe

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, write_model
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops import Checkpoint, CheckpointWarning, ModelBank
+from mergesmith.merge_ops import Checkpoint, CheckpointWarning, ModelBank, Residency
 from mergesmith.merge_ops.architectures.architecture import is_before_layers, layer_of, with_layer
 
 Tensors = dict[str, torch.Tensor]
@@ -79,7 +79,7 @@ def test_missing_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("reference", ["nobody/no-such-model", "nobody/no-such-model@main"])
 def test_the_hub_does_not_give_it(reference: str) -> None:
     message = refused(reference)
-    assert "neither a folder nor to be had from the hub" in message
+    assert "not a folder, and cannot be downloaded from the hub" in message
     assert "\n" not in message
 
 
@@ -89,7 +89,7 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").rename(tmp_path / "weights.bin")
     message = refused(tmp_path)
     assert "no model.safetensors and no model.safetensors.index.json" in message
-    assert "(it holds weights.bin)" in message
+    assert "(it contains weights.bin)" in message
 
 
 def test_a_file_cut_short(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_file_cut_short(tmp_path: Path) -> None:
     data = path.read_bytes()
     for size in (len(data) - 1, 100, 0):
         path.write_bytes(data[:size])
-        assert "model.safetensors is damaged or cut short" in refused(tmp_path / "m")
+        assert "model.safetensors is damaged or truncated" in refused(tmp_path / "m")
 
 
 def test_a_missing_shard(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_damaged_index(text: str, tmp_path: Path) -> None:
 def test_a_file_and_an_index(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", shards=2)
     save_file(weights(write_model(tmp_path / "other")), folder / "model.safetensors")
-    assert "holds both model.safetensors and model.safetensors.index.json" in refused(folder)
+    assert "contains both model.safetensors and model.safetensors.index.json" in refused(folder)
 
 
 def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
     first, second = (folder / f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
     name, tensor = next(iter(load_file(first).items()))
     save_file({**load_file(second), name: tensor + 1}, second)
-    assert f"hold these tensors twice: {name}" in refused(folder)
+    assert f"contain these tensors twice: {name}" in refused(folder)
 
 
 def test_a_configuration_that_describes_other_tensors(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_missing_and_additional_tensors(tmp_path: Path) -> None:
         "4 tensors that config.json describes are not in its files: model.layers.0.self_attn.q_proj.weight" in message
     )
     folder = rewrite(write_model(tmp_path / "n"), lambda t: {**t, "value_head.weight": torch.zeros(3)})
-    with pytest.warns(CheckpointWarning, match=r"1 tensors .* are left out: value_head\.weight"):
+    with pytest.warns(CheckpointWarning, match=r"1 tensors .* are ignored: value_head\.weight"):
         assert "value_head.weight" not in Checkpoint(str(folder)).entries
 
 
@@ -170,7 +170,7 @@ def test_quantized_weights_are_refused(tmp_path: Path) -> None:
 def test_a_dtype_that_is_not_merged(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m")
     rewrite(folder, lambda t: {**t, "model.norm.weight": t["model.norm.weight"].to(torch.complex64)})
-    assert "tensor 'model.norm.weight' is of dtype C64, which is not merged" in refused(folder)
+    assert "tensor 'model.norm.weight' has dtype C64, which is not supported" in refused(folder)
 
 
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
@@ -247,7 +247,7 @@ def test_a_bank_opens_each_model_once(in_llama: Path) -> None:
 
 def test_a_resident_bank_keeps_copies(in_llama: Path) -> None:
     key = ("a", "model.norm.weight")
-    mapped, resident = ModelBank(("a",)), ModelBank(("a",), resident=True)
+    mapped, resident = ModelBank(("a",)), ModelBank(("a",), residency=Residency(resident=True))
     assert torch.equal(mapped.tensor(key), resident.tensor(key))
     assert resident.tensor(key) is resident.tensor(key)
 

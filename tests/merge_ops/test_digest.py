@@ -64,7 +64,7 @@ def test_all_dtypes(dtype: torch.dtype) -> None:
 def test_a_name_comes_once() -> None:
     found = WeightsDigest()
     found.add("x", torch.zeros(1))
-    with pytest.raises(ValueError, match="'x' came twice"):
+    with pytest.raises(ValueError, match="'x' was added twice"):
         found.add("x", torch.zeros(1))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from works import VARIANTS, models, models_of, reference, work_for
+from jobs import VARIANTS, has_kernel, job_for, models, models_of, reference
 
+from mergesmith.merge_ops import executor_name
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
+from mergesmith.merge_ops.executors import dispatch
 from mergesmith.merge_ops.executors.cpu import executor as compiled
-from mergesmith.merge_ops.executors.cpu import magnitude_table as selection
-from mergesmith.merge_ops.executors.cpu import pending_cuts as questions
 from mergesmith.merge_ops.executors.cpu.launch import chunks_of, parallel
 from mergesmith.merge_ops.executors.cpu.load_store import STRIP
-from mergesmith.merge_ops.executors.cpu.magnitude_table import MagnitudeTable, largest_once
-from mergesmith.merge_ops.executors.cpu.pending_cuts import Among, answers
+from mergesmith.merge_ops.executors.cpu.magnitudes import pending_cuts
+from mergesmith.merge_ops.executors.cpu.magnitudes import table as magnitude_table
+from mergesmith.merge_ops.executors.cpu.magnitudes.pending_cuts import PendingGroupCut, resolve_all
+from mergesmith.merge_ops.executors.cpu.magnitudes.table import MagnitudeTable, largest_once
 from mergesmith.merge_ops.executors.cpu.task_vector_counts import TaskVectorCounts
 from mergesmith.merge_ops.executors.job import TensorJob
-from mergesmith.merge_ops.methods import METHODS, AddDelta
+from mergesmith.merge_ops.methods import METHODS, AddDelta, Custom
 from mergesmith.merge_ops.methods.arcee_fusion import importance
 from mergesmith.merge_ops.numerics.reductions import CHUNK, fixed_exponent, fixed_sum, gram_matrix
 from mergesmith.merge_ops.numerics.top_k import largest
@@ -41,12 +43,15 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def assert_same_bits(work: TensorJob) -> None:
-    assert compiled.can_run(work), "there is no kernel for this"
-    compiled.run_all([work])
-    expected = reference(work)
+def assert_same_bits(job: TensorJob) -> None:
+    if has_kernel(job):
+        assert compiled.can_run(job), "there is no kernel for this"
+        compiled.run_all([job])
+    else:
+        dispatch.run([job])
+    expected = reference(job)
     bits = torch.int32 if expected.dtype == FLOAT32 else torch.int16
-    different = int((work.out.view(bits) != expected.view(bits)).sum())
+    different = int((job.out.view(bits) != expected.view(bits)).sum())
     assert not different, f"{different} of {expected.numel()} elements differ"
 
 
@@ -55,7 +60,7 @@ def test_compiled_kernels_give_the_references_bits(name: str, changed: dict[str,
     method = METHODS[name]
     for shape in ((37, 53), (1,), (2 * STRIP + 3,)):
         for stored, out in ((BFLOAT16, BFLOAT16), (FLOAT32, FLOAT16), (FLOAT16, FLOAT32)):
-            assert_same_bits(work_for(method, models(shape, models_of(method), stored), out, **changed))
+            assert_same_bits(job_for(method, models(shape, models_of(method), stored), out, **changed))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -63,35 +68,35 @@ def test_bits_do_not_depend_on_threads_or_on_what_is_remembered(name: str, threa
     method, known = METHODS[name], {}
     inputs = models(LARGE, models_of(method), BFLOAT16)
     for _ in range(2):  # the second time from remembered statistics
-        assert_same_bits(work_for(method, inputs, BFLOAT16, known=known))
-    assert_same_bits(work_for(method, inputs, BFLOAT16, repeated=False))
+        assert_same_bits(job_for(method, inputs, BFLOAT16, known=known))
+    assert_same_bits(job_for(method, inputs, BFLOAT16, repeated=False))
 
 
 @pytest.mark.parametrize("name", ["linear", "ties", "breadcrumbs", "dare_ties", "della", "sce"])
 def test_tensors_may_lie_at_any_even_address(name: str) -> None:
     method, size = METHODS[name], CHUNK + 777
     inputs = [x[i % 2 :][:size] for i, x in enumerate(models((size + 1,), models_of(method), BFLOAT16))]
-    work = work_for(method, inputs, BFLOAT16)
-    assert_same_bits(replace(work, out=torch.empty(size + 1, dtype=BFLOAT16)[1:]))
+    job = job_for(method, inputs, BFLOAT16)
+    assert_same_bits(replace(job, out=torch.empty(size + 1, dtype=BFLOAT16)[1:]))
 
 
 @pytest.mark.parametrize("name", ["della", "della_linear"])
 def test_rows_of_any_length_are_ranked(name: str) -> None:
     method = METHODS[name]
     for shape in ((700, 333), (90, 1), (3, 70_001)):  # several chunks of rows; rows that begin within a word of bits
-        assert_same_bits(work_for(method, models(shape, models_of(method), BFLOAT16), BFLOAT16))
+        assert_same_bits(job_for(method, models(shape, models_of(method), BFLOAT16), BFLOAT16))
 
 
 def test_mixed_dtypes_and_many_tensors_share_a_launch() -> None:
     for name in ("linear", "ties", "dare_ties"):
-        works = []
+        jobs = []
         for i, shape in enumerate(((5,), (300, 70), (STRIP,), (2, 3))):
             inputs = models(shape, 3, (BFLOAT16, FLOAT32, FLOAT16)[i % 3], seed=i)
             inputs[1] = inputs[1].float()
-            works.append(work_for(METHODS[name], inputs, (FLOAT32, BFLOAT16)[i % 2]))
-        compiled.run_all(works)
-        for work in works:
-            assert torch.equal(work.out, reference(work)), name
+            jobs.append(job_for(METHODS[name], inputs, (FLOAT32, BFLOAT16)[i % 2]))
+        compiled.run_all(jobs)
+        for job in jobs:
+            assert torch.equal(job.out, reference(job)), name
 
 
 def test_unusual_numbers() -> None:
@@ -99,13 +104,13 @@ def test_unusual_numbers() -> None:
     for stored in (FLOAT32, BFLOAT16, FLOAT16):
         tensor = torch.tensor(values, dtype=torch.float64).to(stored)
         for out in (FLOAT32, BFLOAT16, FLOAT16):
-            work = work_for(METHODS["passthrough"], [tensor], out)
-            compiled.run_all([work])
-            assert torch.equal(torch.nan_to_num(work.out, 123.0), torch.nan_to_num(tensor.to(out), 123.0)), (
+            job = job_for(METHODS["passthrough"], [tensor], out)
+            compiled.run_all([job])
+            assert torch.equal(torch.nan_to_num(job.out, 123.0), torch.nan_to_num(tensor.to(out), 123.0)), (
                 stored,
                 out,
             )
-            assert torch.equal(torch.signbit(work.out[:-1]), torch.signbit(tensor[:-1]))
+            assert torch.equal(torch.signbit(job.out[:-1]), torch.signbit(tensor[:-1]))
 
 
 def test_every_half_precision_number_survives() -> None:
@@ -113,11 +118,11 @@ def test_every_half_precision_number_survives() -> None:
     for dtype in (FLOAT16, BFLOAT16):
         tensor = bits.view(dtype)
         for out in (dtype, FLOAT32):
-            work = work_for(METHODS["passthrough"], [tensor], out)
-            compiled.run_all([work])
+            job = job_for(METHODS["passthrough"], [tensor], out)
+            compiled.run_all([job])
             expected = tensor.to(out)
-            assert torch.equal(work.out.isnan(), expected.isnan())
-            assert torch.equal(work.out.nan_to_num(1.0), expected.nan_to_num(1.0))
+            assert torch.equal(job.out.isnan(), expected.isnan())
+            assert torch.equal(job.out.nan_to_num(1.0), expected.nan_to_num(1.0))
 
 
 @pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
@@ -129,22 +134,22 @@ def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None
     bits = delta.abs().view(torch.int32).numpy().astype(np.int64)
     assert table.nonzero(inputs) == int(delta.count_nonzero())
     for count in {0, 1, 2, size // 3, size // 2, size - 1, size}:
-        for cut in answers((table.ask(count, inputs), largest_once(inputs, count))):
+        for cut in resolve_all((table.select(count, inputs), largest_once(inputs, count))):
             kept = (bits > cut.bits) | ((bits == cut.bits) & (np.arange(size) < cut.bound))
             assert np.array_equal(kept, largest(delta, count).numpy())
 
 
 @pytest.mark.parametrize("size", [5000, CHUNK + 5])
 def test_equal_numbers_are_counted_not_collected(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (questions, selection):
-        monkeypatch.setattr(module, "COLLECTED", 1000)
+    for module in (pending_cuts, magnitude_table):
+        monkeypatch.setattr(module, "MOST_COLLECTED", 1000)
     values = torch.tensor([0.1, -0.1, 0.11, 0.0])  # no bin of theirs but that of 0 is told apart by its upper bits
     inputs = [torch.zeros(size), values[torch.randint(4, (size,), generator=torch.Generator().manual_seed(1))]]
     bits, table = inputs[1].abs().view(torch.int32).numpy().astype(np.int64), MagnitudeTable(inputs)
     counts = [1, size // 5, size // 4, size // 2, size - 1]
-    asked = [question for count in counts for question in (table.ask(count, inputs), largest_once(inputs, count))]
-    assert all(int(x.counts.sum()) <= 1000 for x in asked if isinstance(x, Among))
-    for count, cut in zip([count for count in counts for _ in range(2)], answers(asked), strict=True):
+    asked = [selection for count in counts for selection in (table.select(count, inputs), largest_once(inputs, count))]
+    assert all(int(x.counts.sum()) <= 1000 for x in asked if isinstance(x, PendingGroupCut))
+    for count, cut in zip([count for count in counts for _ in range(2)], resolve_all(asked), strict=True):
         kept = (bits > cut.bits) | ((bits == cut.bits) & (np.arange(size) < cut.bound))
         assert np.array_equal(kept, largest(inputs[1], count).numpy())
 
@@ -152,15 +157,15 @@ def test_equal_numbers_are_counted_not_collected(size: int, monkeypatch: pytest.
 def test_tensors_that_share_their_inputs_share_a_launch() -> None:
     known: dict[Any, Any] = {}
     inputs = models((300, 70), 3, FLOAT32)
-    works = [work_for(METHODS["breadcrumbs"], inputs, FLOAT32, known=known, rescale=True) for _ in range(5)]
-    compiled.run_all(works)
-    for work in works:
-        assert torch.equal(work.out, reference(work))
+    jobs = [job_for(METHODS["breadcrumbs"], inputs, FLOAT32, known=known, rescale=True) for _ in range(5)]
+    compiled.run_all(jobs)
+    for job in jobs:
+        assert torch.equal(job.out, reference(job))
 
 
 def test_fixed_point_sums_by_kernels_are_those_of_the_reference() -> None:
     inputs = models(LARGE, 2, BFLOAT16)
-    counts = TaskVectorCounts(work_for(METHODS["ties"], inputs, BFLOAT16))
+    counts = TaskVectorCounts(job_for(METHODS["ties"], inputs, BFLOAT16))
     delta = inputs[1].float() - inputs[0].float()
     size, exponent = delta.numel(), fixed_exponent(float(delta.abs().max()))
     assert counts.exponent(0) == exponent
@@ -186,16 +191,16 @@ def test_gram_matrices_by_kernels_have_the_references_bits(threads: int) -> None
 def test_what_kernels_cannot_read_is_left_to_the_reference() -> None:
     inputs = models((6, 8), 3, FLOAT32)
     method = METHODS["linear"]
-    assert not compiled.can_run(work_for(method, [x.double() for x in inputs], FLOAT32))
-    assert not compiled.can_run(work_for(method, [x.t() for x in inputs], FLOAT32))
-    assert not compiled.can_run(work_for(METHODS["della"], models((2, 3, 4), 3, FLOAT32), FLOAT32))
+    assert not compiled.can_run(job_for(method, [x.double() for x in inputs], FLOAT32))
+    assert not compiled.can_run(job_for(method, [x.t() for x in inputs], FLOAT32))
+    assert not compiled.can_run(job_for(METHODS["della"], models((2, 3, 4), 3, FLOAT32), FLOAT32))
 
 
 def test_a_scaled_task_vector_is_added() -> None:
     base, other = models((700,), 2, BFLOAT16)
     delta = other.float() - base.float()
-    work = work_for(METHODS["linear"], [base, other], BFLOAT16)
-    assert_same_bits(TensorJob(AddDelta(delta, 0.3), work.inputs, work.out, 0, 0, "x", work.remember))
+    job = job_for(METHODS["linear"], [base, other], BFLOAT16)
+    assert_same_bits(TensorJob(AddDelta(delta, 0.3), job.inputs, job.out, 0, 0, "x", job.remember))
 
 
 def test_zeros_keep_their_signs() -> None:
@@ -205,7 +210,7 @@ def test_zeros_keep_their_signs() -> None:
         other[::3] = 0.0
     for name in ("ties", "dare_linear", "breadcrumbs", "localize_and_stitch"):
         for weight in (-0.5, 0.5):
-            assert_same_bits(work_for(METHODS[name], inputs, BFLOAT16, weight=weight))
+            assert_same_bits(job_for(METHODS[name], inputs, BFLOAT16, weight=weight))
 
 
 def test_a_long_vector_has_the_same_importance_for_every_thread_count() -> None:
@@ -223,27 +228,44 @@ def test_a_long_vector_has_the_same_importance_for_every_thread_count() -> None:
 
 
 def test_without_a_compiler_plain_torch_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = importlib.import_module("mergesmith.merge_ops.executors.dispatch")
-    monkeypatch.setattr(engine, "executor_for", lambda _device: None)
-    work = work_for(METHODS["ties"], models((20, 30), 3, BFLOAT16), BFLOAT16)
-    engine.run([work])
-    assert torch.equal(work.out, reference(work))
+    monkeypatch.setattr(dispatch, "executor_for", lambda _device: None)
+    job = job_for(METHODS["ties"], models((20, 30), 3, BFLOAT16), BFLOAT16)
+    dispatch.run([job])
+    assert torch.equal(job.out, reference(job))
 
 
-def test_all_pieces_end_before_an_error_is_told() -> None:
-    ended: list[int] = []
+def test_a_plan_without_a_kernel_runs_on_the_reference() -> None:
+    job = job_for(METHODS["nearswap"], models((20, 30), 2, BFLOAT16), BFLOAT16, t=1e-3)
+    assert isinstance(job.plan, Custom)
+    job = replace(job, plan=replace(job.plan, kernel=None))
+    assert not compiled.can_run(job)
+    dispatch.run([job])
+    assert torch.equal(job.out, reference(job))
 
-    def work(first: int, _last: int) -> None:
+
+def test_the_executor_is_named_by_its_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert executor_name("cpu") == "numba"
+    assert executor_name("meta") == "torch"
+    monkeypatch.setattr(dispatch, "executor_for", lambda _device: None)
+    assert executor_name("cpu") == "torch"
+
+
+def test_an_error_is_raised_after_all_pieces_have_ended() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def piece(first: int, _last: int) -> None:
         if first == 0:
+            assert begun.wait(timeout=60)  # else the second piece may be cancelled before it begins
             raise RuntimeError("the first piece")
+        begun.set()
         time.sleep(0.05)
-        ended.append(first)
+        ended.set()
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         with pytest.raises(RuntimeError, match="the first piece"):
-            parallel(work, chunks_of([4 * CHUNK], CHUNK), pieces=1)
+            parallel(piece, chunks_of([4 * CHUNK], CHUNK), pieces=1)
     finally:
         torch.set_num_threads(before)
-    assert ended == [2]
+    assert ended.is_set()

@@ -13,15 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from works import VARIANTS, models, models_of, reference, work_for
+from jobs import VARIANTS, has_kernel, job_for, models, models_of, reference
 
+from mergesmith.merge_ops.executors import dispatch
+from mergesmith.merge_ops.executors.gpu import elementwise
 from mergesmith.merge_ops.executors.gpu import executor as gpu
-from mergesmith.merge_ops.executors.gpu import method_kernels as custom
-from mergesmith.merge_ops.executors.gpu import pending_cuts as resolving
-from mergesmith.merge_ops.executors.gpu.elementwise import LANES
 from mergesmith.merge_ops.executors.gpu.launch import BLOCK, INTERPRETED, STEP, chunk_table
-from mergesmith.merge_ops.executors.gpu.magnitude_table import SMALL, Among, MagnitudeTable, Tie
-from mergesmith.merge_ops.executors.gpu.pending_cuts import Request, resolve
+from mergesmith.merge_ops.executors.gpu.magnitudes import pending_cuts
+from mergesmith.merge_ops.executors.gpu.magnitudes.pending_cuts import (
+    PendingGroupCut,
+    PendingIndexCut,
+    Request,
+    resolve_all,
+)
+from mergesmith.merge_ops.executors.gpu.magnitudes.table import SMALL, MagnitudeTable
+from mergesmith.merge_ops.executors.gpu.methods import ram, sce
 from mergesmith.merge_ops.executors.gpu.task_vector_counts import TaskVectorCounts
 from mergesmith.merge_ops.executors.job import TensorJob
 from mergesmith.merge_ops.methods import METHODS, AddDelta
@@ -40,17 +46,21 @@ ROOT = Path(__file__).resolve().parents[2]
 def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks as large as they can be where kernels are interpreted, which takes long per block."""
     if INTERPRETED:
-        monkeypatch.setattr(custom, "BLOCK", min(STEP, LANES))
-        monkeypatch.setattr(resolving, "BLOCK", STEP)
+        for module in (elementwise, sce):
+            monkeypatch.setattr(module, "BLOCK", min(STEP, sce.LANES))
+        monkeypatch.setattr(pending_cuts, "BLOCK", STEP)
 
 
 def assert_same_bits(name: str, inputs: list[torch.Tensor], out: torch.dtype, **changed: Any) -> None:
-    expected = reference(work_for(METHODS[name], inputs, out, **changed))
-    work = work_for(METHODS[name], [x.to(DEVICE) for x in inputs], out, **changed)
-    assert gpu.can_run(work), "there is no kernel for this"
-    gpu.run_all([work])
+    expected = reference(job_for(METHODS[name], inputs, out, **changed))
+    job = job_for(METHODS[name], [x.to(DEVICE) for x in inputs], out, **changed)
+    if has_kernel(job):
+        assert gpu.can_run(job), "there is no kernel for this"
+        gpu.run_all([job])
+    else:
+        dispatch.run([job])
     bits = torch.int32 if out == FLOAT32 else torch.int16
-    different = int((work.out.cpu().view(bits) != expected.view(bits)).sum())
+    different = int((job.out.cpu().view(bits) != expected.view(bits)).sum())
     assert not different, f"{different} of {expected.numel()} elements differ"
 
 
@@ -78,7 +88,7 @@ def test_tensors_of_several_chunks(name: str) -> None:
 def test_own_kernels_over_several_chunks_and_pieces(
     name: str, changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(custom, "PIECE", 1000)
+    monkeypatch.setattr(ram, "PIECE", 1000)
     inputs, known = models((101, 203), models_of(METHODS[name]), BFLOAT16), {}
     for _ in range(2):  # the second time from what is remembered
         assert_same_bits(name, inputs, BFLOAT16, known=known, **changed)
@@ -86,32 +96,32 @@ def test_own_kernels_over_several_chunks_and_pieces(
 
 @pytest.mark.usefixtures("large_blocks")
 def test_energies_are_summed_by_the_fixed_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(custom, "CHUNKS", 1)
+    monkeypatch.setattr(sce, "CHUNKS_AT_ONCE", 1)
     inputs = models((CHUNK + 70_001,), 3, BFLOAT16)
     deltas = [x.float() - inputs[0].float() for x in inputs[1:]]
     placed, values = tuple(x.to(DEVICE) for x in inputs), variance(deltas)
     cut = torch.tensor([int(values.median().view(torch.int32)), 10_000])
     kept = (values > values.median()) | ((values == values.median()) & (torch.arange(len(values)) < 10_000))
     addresses = torch.tensor([x.data_ptr() for x in placed], device=DEVICE)
-    sums = custom.energy_sums(placed, addresses, cut.to(DEVICE)).t().tolist()
+    sums = sce.energy_sums(placed, addresses, cut.to(DEVICE)).t().tolist()
     assert [sum_of_chunks(own) for own in sums] == [chunked_sum([delta * kept], torch.square) for delta in deltas]
 
 
 @pytest.mark.usefixtures("large_blocks")
 def test_mixed_dtypes_unaligned_and_many_tensors_share_launches() -> None:
     for name in ("linear", "ties", "dare_ties", *OWN):
-        works, expected = [], []
+        jobs, expected = [], []
         for i, shape in enumerate(((5,), (30, 70), (BLOCK,), (2, 3), (STEP + 5,))):
             inputs = models(shape, models_of(METHODS[name]), (BFLOAT16, FLOAT32, FLOAT16)[i % 3], seed=i)
             inputs[1] = torch.cat([inputs[1].view(-1)[:1], inputs[1].view(-1)])[1:].view(shape)
             out = (FLOAT32, BFLOAT16)[i % 2]
-            expected.append(reference(work_for(METHODS[name], inputs, out)))
+            expected.append(reference(job_for(METHODS[name], inputs, out)))
             # Moved by one element, addresses are no multiples of 16 bytes.
             placed = [x if i % 2 else _shifted(x) for x in (x.to(DEVICE) for x in inputs)]
-            works.append(work_for(METHODS[name], placed, out))
-        gpu.run_all(works)
-        for work, wanted in zip(works, expected, strict=True):
-            assert torch.equal(work.out.cpu(), wanted), name
+            jobs.append(job_for(METHODS[name], placed, out))
+        gpu.run_all(jobs)
+        for job, wanted in zip(jobs, expected, strict=True):
+            assert torch.equal(job.out.cpu(), wanted), name
 
 
 def _shifted(tensor: torch.Tensor) -> torch.Tensor:
@@ -126,9 +136,9 @@ def test_unusual_numbers() -> None:
     for stored in (FLOAT32, BFLOAT16, FLOAT16):
         tensor = torch.tensor(values, dtype=torch.float64).to(stored)
         for out in (FLOAT32, BFLOAT16, FLOAT16):
-            work = work_for(METHODS["passthrough"], [tensor.to(DEVICE)], out)
-            gpu.run_all([work])
-            found, wanted = work.out.cpu(), tensor.to(out)
+            job = job_for(METHODS["passthrough"], [tensor.to(DEVICE)], out)
+            gpu.run_all([job])
+            found, wanted = job.out.cpu(), tensor.to(out)
             assert torch.equal(found.isnan(), wanted.isnan())
             assert torch.equal(found[:-1].float(), wanted[:-1].float()), (stored, out)
             assert torch.equal(torch.signbit(found[:-1]), torch.signbit(wanted[:-1]))
@@ -140,9 +150,9 @@ def test_every_half_precision_number_survives() -> None:
     bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
     for dtype in (FLOAT16, BFLOAT16):
         tensor = bits.view(dtype)
-        work = work_for(METHODS["passthrough"], [tensor.to(DEVICE)], dtype)
-        gpu.run_all([work])
-        assert torch.equal(work.out.cpu().nan_to_num(1.0), tensor.nan_to_num(1.0))
+        job = job_for(METHODS["passthrough"], [tensor.to(DEVICE)], dtype)
+        gpu.run_all([job])
+        assert torch.equal(job.out.cpu().nan_to_num(1.0), tensor.nan_to_num(1.0))
 
 
 @pytest.mark.parametrize("stored", [BFLOAT16, FLOAT32])
@@ -157,7 +167,7 @@ def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None
     counts = [0, 1, size // 50, size // 2, size] if size < CHUNK else [size // 3]
     selections = [table.select(count, pair) for count in counts]
     requests = [Request(selection, pair, (i, 0, 2)) for i, selection in enumerate(selections)]
-    found = resolve(requests, np.zeros((len(counts), 1, 8), np.int64), DEVICE).cpu()[:, 0, 2:4].tolist()
+    found = resolve_all(requests, np.zeros((len(counts), 1, 8), np.int64), DEVICE).cpu()[:, 0, 2:4].tolist()
     for count, selection, (cut, bound) in zip(counts, selections, found, strict=True):
         expected = largest(delta, count)
         kept = (bits > cut) | ((bits == cut) & (np.arange(size) < bound))
@@ -179,9 +189,9 @@ def test_tables_of_variances_keep_exactly_the_largest(size: int, stored: torch.d
     bits = values.view(torch.int32).numpy().astype(np.int64)
     counts = [0, 1, size // 50, size // 4, size // 2, counted.nonzero]
     selections = [counted.select(count, placed) for count in counts]
-    assert size <= SMALL or {type(selection) for selection in selections} >= {Tie, Among}
+    assert size <= SMALL or {type(selection) for selection in selections} >= {PendingIndexCut, PendingGroupCut}
     requests = [Request(selection, placed, (i, 0, 0)) for i, selection in enumerate(selections)]
-    found = resolve(requests, np.zeros((len(counts), 1, 2), np.int64), DEVICE).cpu()[:, 0].tolist()
+    found = resolve_all(requests, np.zeros((len(counts), 1, 2), np.int64), DEVICE).cpu()[:, 0].tolist()
     for count, selection, (cut, bound) in zip(counts, selections, found, strict=True):
         kept = (bits > cut) | ((bits == cut) & (np.arange(size) < bound))
         assert np.array_equal(kept, largest(values, count).numpy()), selection
@@ -192,8 +202,8 @@ def test_a_magnitude_alone_in_its_group_needs_no_pass() -> None:
     pair = (inputs[0].to(DEVICE), inputs[1].to(DEVICE))
     table = MagnitudeTable(pair)
     kinds = [type(table.select(count, pair)) for count in range(CHUNK // 2, 4 * CHUNK, CHUNK // 16)]
-    assert set(kinds) == {Tie, Among}
-    assert kinds.count(Tie) > 0.8 * len(kinds)
+    assert set(kinds) == {PendingIndexCut, PendingGroupCut}
+    assert kinds.count(PendingIndexCut) > 0.8 * len(kinds)
     assert table.nbytes < 0.05 * inputs[1].nbytes
 
 
@@ -201,7 +211,7 @@ def test_a_magnitude_alone_in_its_group_needs_no_pass() -> None:
 def test_sums_by_hash(size: int) -> None:
     inputs = models((size,), 2, BFLOAT16)
     delta = inputs[1].float() - inputs[0].float()
-    counts = TaskVectorCounts(work_for(METHODS["dare_ties"], [x.to(DEVICE) for x in inputs], BFLOAT16))
+    counts = TaskVectorCounts(job_for(METHODS["dare_ties"], [x.to(DEVICE) for x in inputs], BFLOAT16))
     key = mask_key(7, "x", 0)
     for share in (0, 1, 30000, 65536):
         mask = keep_mask(key, share / 65536, delta.shape, delta.device)
@@ -217,24 +227,24 @@ def test_chunks_cover_every_element_once() -> None:
 def test_what_kernels_cannot_read_is_left_to_the_reference() -> None:
     inputs = [x.to(DEVICE) for x in models((6, 8), 3, FLOAT32)]
     method = METHODS["linear"]
-    assert not gpu.can_run(work_for(method, [x.double() for x in inputs], FLOAT32))
-    assert not gpu.can_run(work_for(method, [x.t() for x in inputs], FLOAT32))
-    assert not gpu.can_run(work_for(METHODS["sce"], inputs[:2], FLOAT32))  # one model has no variance
-    assert not gpu.can_run(work_for(METHODS["della"], [x.view(2, 3, 8) for x in inputs], FLOAT32))
+    assert not gpu.can_run(job_for(method, [x.double() for x in inputs], FLOAT32))
+    assert not gpu.can_run(job_for(method, [x.t() for x in inputs], FLOAT32))
+    assert not gpu.can_run(job_for(METHODS["sce"], inputs[:2], FLOAT32))  # one model has no variance
+    assert not gpu.can_run(job_for(METHODS["della"], [x.view(2, 3, 8) for x in inputs], FLOAT32))
 
 
 def test_a_scaled_task_vector_is_added() -> None:
     base, other = models((700,), 2, BFLOAT16)
     delta = other.float() - base.float()
-    known = work_for(METHODS["linear"], [base, other], BFLOAT16)
+    known = job_for(METHODS["linear"], [base, other], BFLOAT16)
     expected = reference(TensorJob(AddDelta(delta, 0.3), known.inputs, known.out, 0, 0, "x", known.remember))
-    work = work_for(METHODS["linear"], [base.to(DEVICE), other.to(DEVICE)], BFLOAT16)
-    gpu.run_all([TensorJob(AddDelta(delta.to(DEVICE), 0.3), work.inputs, work.out, 0, 0, "x", work.remember)])
-    assert torch.equal(work.out.cpu(), expected)
+    job = job_for(METHODS["linear"], [base.to(DEVICE), other.to(DEVICE)], BFLOAT16)
+    gpu.run_all([TensorJob(AddDelta(delta.to(DEVICE), 0.3), job.inputs, job.out, 0, 0, "x", job.remember)])
+    assert torch.equal(job.out.cpu(), expected)
 
 
 def test_kernels_compile_for_hopper_without_fused_arithmetic(tmp_path: Path) -> None:
-    names = ["masked_sum rule 2 vote 3", "sce on a cut", "ram"]
+    names = ["masked_sum HASH ELECT_AND_DIVIDE", "sce on a cut", "ram"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "tests/support/compile_for_hopper.py", *names],

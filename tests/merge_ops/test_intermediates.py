@@ -15,6 +15,7 @@ from mergesmith.merge_ops import (
     MergeError,
     ModelBank,
     RecipeWarning,
+    Residency,
     WeightsDigest,
     materialize,
     parse_recipe,
@@ -80,7 +81,7 @@ def folder(in_llama: Path) -> Path:
 
 def merged(text: str, *, resident: bool = False) -> dict[str, torch.Tensor]:
     recipe = parse_recipe(text)
-    return dict(materialize(recipe, ModelBank(recipe.references(), resident=resident)))
+    return dict(materialize(recipe, ModelBank(recipe.references(), residency=Residency(resident=resident))))
 
 
 def on_disk(folder: Path, *texts: str) -> dict[str, torch.Tensor]:
@@ -172,11 +173,11 @@ def refused(text: str) -> str:
 
 
 def test_faults_of_the_documents() -> None:
-    assert "exactly one document has no name: it is the output; but here 0 have none" in refused(f"{LEFT}---{RIGHT}")
-    assert "but here 2 have none" in refused(f"{LEFT}---{TOP}---{TOP}")
-    assert "document 2.name: 'left' names an earlier document too" in refused(f"{LEFT}---{LEFT}---{TOP}")
+    assert "exactly one document, the output, must have no name, but 0 have none" in refused(f"{LEFT}---{RIGHT}")
+    assert "but 2 have none" in refused(f"{LEFT}---{TOP}---{TOP}")
+    assert "document 2.name: 'left' is the name of an earlier document too" in refused(f"{LEFT}---{LEFT}---{TOP}")
     assert "document 1.name: must be text, but is 3" in refused(LEFT.replace("left", "3") + "---" + TOP)
-    assert "but here 2 have none" in refused(f"{LEFT}---\n- 1\n---{TOP}")
+    assert "but 2 have none" in refused(f"{LEFT}---\n- 1\n---{TOP}")
 
 
 def test_faults_inside_documents_are_told_together() -> None:
@@ -187,12 +188,12 @@ def test_faults_inside_documents_are_told_together() -> None:
 
 def test_circles() -> None:
     circle = LEFT.replace("model: a", "model: right") + "---" + RIGHT.replace("model: c", "model: left")
-    assert "the documents need each other in a circle: left -> right -> left" in refused(f"{circle}---{TOP}")
+    assert "the documents depend on each other in a circle: left -> right -> left" in refused(f"{circle}---{TOP}")
     assert "left -> left" in refused(f"{LEFT.replace('model: a', 'model: left')}---{RIGHT}---{TOP}")
 
 
 def test_names_that_nothing_uses() -> None:
-    with pytest.warns(RecipeWarning, match="'right' is used by no other document and is left out"):
+    with pytest.warns(RecipeWarning, match="'right' is not used by any other document and is ignored"):
         recipe = parse_recipe(f"{LEFT}---{RIGHT}---{TOP.replace('right', 'b')}")
     assert [name for name, _ in recipe.intermediates] == ["left"]
 

@@ -10,7 +10,16 @@ from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, write_family, write_model
 from transformers import AutoModelForCausalLM
 
-from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, WeightsDigest, materialize, parse_recipe, write_merge
+from mergesmith.merge_ops import (
+    LiveModel,
+    ModelBank,
+    Recipe,
+    Residency,
+    WeightsDigest,
+    materialize,
+    parse_recipe,
+    write_merge,
+)
 from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
 from mergesmith.merge_ops.architectures.weight_views import checkpoint_views
 
@@ -137,7 +146,7 @@ def test_digests_agree_for_every_thread_count(text: str, in_llama: Path, tmp_pat
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            bank = ModelBank(recipe.references(), resident=threads == 2)
+            bank = ModelBank(recipe.references(), residency=Residency(resident=threads == 2))
             digest, streamed = WeightsDigest(), WeightsDigest()
             LiveModel(bank).load(recipe, digest=digest)
             for _ in streamed.watch(materialize(recipe, bank)):

@@ -6,6 +6,7 @@ The devices are pretended (`pretend_devices.py`): they refuse tensors of one ano
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from families import write_models
 from pretend_devices import DEVICES, pretended_devices, pretending_threads
 from tiny_models import write_model
 
-from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, WeightsDigest, materialize, parse_recipe, plan_merge
+from mergesmith.merge_ops import (
+    LiveModel,
+    ModelBank,
+    Recipe,
+    Residency,
+    WeightsDigest,
+    materialize,
+    parse_recipe,
+    plan_merge,
+)
 from mergesmith.merge_ops.live.device_map import places_of
 
 TOKENS = torch.tensor([[1, 7, 4, 20, 33, 9, 2], [1, 5, 30, 30, 8, 6, 41]])
@@ -74,15 +84,21 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda family, **overrides: write_models(tmp_path, family, **overrides)
 
 
-def opened(*, resident: bool = True, **options: Any) -> ModelBank:
-    return ModelBank(["base", "a", "b"], device=DEVICES[0], resident=resident, keep_deltas=True, **options)
+def opened(*, resident: bool = True) -> ModelBank:
+    residency = Residency(resident=resident, keep_deltas=True)
+    return ModelBank(["base", "a", "b"], device=DEVICES[0], residency=residency)
+
+
+def with_homes(bank: ModelBank, recipe: Recipe, devices: tuple[torch.device, ...]) -> ModelBank:
+    homes = places_of(plan_merge(recipe, bank), bank, devices, (1,) * len(devices)).homes
+    return bank.with_residency(replace(bank.residency, homes=homes))
 
 
 def over(devices: tuple[torch.device, ...], recipe: Recipe, *, resident: bool = True) -> LiveModel:
     """A live model over these devices, with homes for its sources as a session sets them."""
     bank = opened(resident=resident)
     if len(devices) > 1:
-        bank.homes = places_of(plan_merge(recipe, bank), bank, devices, (1,) * len(devices)).homes
+        bank = with_homes(bank, recipe, devices)
     live = LiveModel(bank, devices=devices)
     live.load(recipe)
     return live
@@ -145,25 +161,24 @@ def test_each_source_is_kept_once_where_its_output_lies(models: Any) -> None:
     told: list[int] = []
     live.bank.load(told.append)
     assert sum(told) == sum(live.bank[name].nbytes for name in ("base", "a", "b"))
-    kept = live.bank._kept
+    kept = live.bank.tensors._kept
     assert len(kept) == 3 * len(live.bank["base"].entries)
     for (_, name), tensor in kept.items():
-        assert tensor.device == live.bank.homes[name] == places(live)[name]
+        assert tensor.device == live.bank.residency.homes[name] == places(live)[name]
     # In layers that a stack moves to the other device they are copied, not kept again.
     live.load(parse_recipe(STACK))
-    assert live.bank._kept.keys() == kept.keys()
-    assert all(tensor.device == live.bank.homes[name] for (_, name), tensor in kept.items())
+    assert live.bank.tensors._kept.keys() == kept.keys()
+    assert all(tensor.device == live.bank.residency.homes[name] for (_, name), tensor in kept.items())
 
 
 @pytest.mark.usefixtures("pretended")
 def test_sources_are_read_to_their_homes_before_a_model_is_built(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     models("llama")
     monkeypatch.setattr("mergesmith.merge_ops.bank.model_bank.ThreadPoolExecutor", pretending_threads)
-    bank = opened()
-    bank.homes = places_of(plan_merge(parse_recipe(LINEAR), bank), bank, TWO, (1, 1)).homes
+    bank = with_homes(opened(), parse_recipe(LINEAR), TWO)
     bank.load(lambda _: None)
-    assert {tensor.device for tensor in bank._kept.values()} == set(TWO)
-    assert all(tensor.device == bank.homes[name] for (_, name), tensor in bank._kept.items())
+    assert {tensor.device for tensor in bank.tensors._kept.values()} == set(TWO)
+    assert all(tensor.device == bank.residency.homes[name] for (_, name), tensor in bank.tensors._kept.items())
 
 
 @pytest.mark.usefixtures("pretended")

@@ -30,13 +30,13 @@ def test_with_a_base_task_vectors_are_merged(in_llama: Path) -> None:
 @pytest.mark.parametrize("models", ["[{model: a}]", "[{model: a}, {model: b}, {model: c}]"])
 @pytest.mark.parametrize("base", ["", "base_model: base\n"])
 def test_the_base_is_not_counted(models: str, base: str) -> None:
-    law = r"nuslerp takes exactly 2 models \(the base model not counted\), but here are [13]"
+    law = r"nuslerp takes exactly 2 models \(not counting the base model\), but [13] are given"
     with pytest.raises(UserError, match=law):
         parse_recipe(f"{NUSLERP}{base}models: {models}")
 
 
 def test_a_model_that_is_the_base_is_no_input_of_its_own() -> None:
-    with pytest.raises(UserError, match="but here are 1"):
+    with pytest.raises(UserError, match="but 1 are given"):
         parse_recipe(NUSLERP + "base_model: a\nmodels: [{model: a}, {model: b}]")
 
 
@@ -56,7 +56,7 @@ def test_weights_are_needed_for_all_but_the_base() -> None:
 
 
 def test_karcher_refuses_a_base_that_would_become_an_input() -> None:
-    with pytest.raises(UserError, match="would silently become a further input"):
+    with pytest.raises(UserError, match="would silently become an additional input"):
         parse_recipe("merge_method: karcher\nbase_model: base\nmodels: [{model: a}, {model: b}]")
 
 

@@ -91,8 +91,8 @@ def test_no_code_is_run(tmp_path: Path) -> None:
     folder = pickled(write_model(tmp_path / "m"))
     torch.save({"x": Marker(str(tmp_path / "ran"))}, folder / "pytorch_model.bin")
     message = refused(folder)
-    assert "pytorch_model.bin holds Python objects (" in message
-    assert "could run code of its author, so it is refused" in message
+    assert "pytorch_model.bin contains Python objects (" in message
+    assert "could run arbitrary code, so it is rejected" in message
     assert "write it with save_pretrained" in message
     assert "\n" not in message
     assert not (tmp_path / "ran").exists()
@@ -101,8 +101,8 @@ def test_no_code_is_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([torch.ones(1)], "holds a list, not tensors by name"),
-        ({"model": {"w": torch.ones(1)}, "step": 3}, "holds entries that are no tensors (model, step): a training"),
+        ([torch.ones(1)], "contains a list, not tensors by name"),
+        ({"model": {"w": torch.ones(1)}, "step": 3}, "contains entries that are not tensors (model, step): a training"),
     ],
 )
 def test_other_contents(content: object, message: str, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_file_cut_short(tmp_path: Path) -> None:
     data = path.read_bytes()
     for size in (len(data) - 1, len(data) // 2, 100, 0):
         path.write_bytes(data[:size])
-        assert "pytorch_model.bin is damaged or cut short" in refused(tmp_path / "m")
+        assert "pytorch_model.bin is damaged or truncated" in refused(tmp_path / "m")
 
 
 def test_shards(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_shards(tmp_path: Path) -> None:
     (folder / "pytorch_model-00002-of-00003.bin").unlink()
     assert "names files that do not exist: pytorch_model-00002-of-00003.bin" in refused(folder)
     (folder / "pytorch_model.bin").touch()
-    assert "holds both pytorch_model.bin and pytorch_model.bin.index.json" in refused(folder)
+    assert "contains both pytorch_model.bin and pytorch_model.bin.index.json" in refused(folder)
 
 
 def test_a_configuration_that_describes_other_tensors(tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_dtypes_that_are_not_merged(tmp_path: Path) -> None:
     tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
     tensors["model.norm.weight"] = tensors["model.norm.weight"].to(torch.complex64)
     torch.save(tensors, folder / "pytorch_model.bin")
-    assert "tensor 'model.norm.weight' is of dtype torch.complex64, which is not merged" in refused(folder)
+    assert "tensor 'model.norm.weight' has dtype torch.complex64, which is not supported" in refused(folder)

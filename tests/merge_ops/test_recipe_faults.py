@@ -74,17 +74,17 @@ FAULTS = {
     ),
     "filter that is no text": (
         with_(TIES, "weight: 1", "weight: [{filter: 3, value: 1}]"),
-        "parameters.weight[0].filter: must be a part of a tensor name, but is 3",
+        "parameters.weight[0].filter: must be part of a tensor name, but is 3",
     ),
     "parameters that are a list": (with_(TIES, "{weight: 1}", "[1]"), "parameters: must be a mapping"),
     "base missing": (with_(TIES, "base_model: base\n", ""), "base_model: is missing; ties needs one"),
     "too few models": (
         "merge_method: slerp\nbase_model: a\nmodels: [{model: a}]\nparameters: {t: 0.5}",
-        "models: slerp takes exactly 2 models (the base model included), but here are 1",
+        "models: slerp takes exactly 2 models (including the base model), but 1 are given",
     ),
     "too many models": (
         "merge_method: slerp\nbase_model: c\nmodels: [{model: a}, {model: b}]\nparameters: {t: 0.5}",
-        "models: slerp takes exactly 2 models (the base model included), but here are 3",
+        "models: slerp takes exactly 2 models (including the base model), but 3 are given",
     ),
     "required parameter missing": (
         with_(TIES, "parameters: {weight: 1}", ""),
@@ -94,7 +94,7 @@ FAULTS = {
         "merge_method: slerp\nbase_model: a\nmodels: [{model: b}]",
         "parameters.t: is missing; slerp needs it",
     ),
-    "duplicate key": (TIES + "base_model: other\n", "not valid YAML: the key 'base_model' stands twice"),
+    "duplicate key": (TIES + "base_model: other\n", "not valid YAML: duplicate key 'base_model'"),
     "models and slices": (
         LINEAR + "slices: [{sources: [{model: a, layer_range: [0, 1], parameters: {weight: 1}}]}]",
         "exactly one of the keys models, slices and modules",
@@ -102,7 +102,7 @@ FAULTS = {
     "neither models nor slices": ("merge_method: linear", "exactly one of the keys models, slices and modules"),
     "a base that would become an input": (
         LINEAR + "base_model: base",
-        "base_model: linear has no base: 'base' would silently become a further input",
+        "base_model: linear has no base: 'base' would silently become an additional input",
     ),
     "slices without the base": (
         TIES.replace("models: [{model: a}]", "slices: [{sources: [{model: a, layer_range: [0, 1]}]}]"),
@@ -158,7 +158,7 @@ FAULTS = {
     "seed that is no number": (LINEAR + "mergesmith: {seed: x}", "mergesmith.seed: must be a whole number, but is 'x'"),
     "block that is a list": (LINEAR + "mergesmith: [1]", "mergesmith: must be a mapping, but is a list"),
     "not YAML": ("merge_method: [", "not valid YAML"),
-    "two documents": ("a: 1\n---\nb: 2\n", "exactly one document has no name: it is the output; but here 2 have none"),
+    "two documents": ("a: 1\n---\nb: 2\n", "exactly one document, the output, must have no name, but 2 have none"),
     "an object of Python": ("!!python/object:os.system {}", "not valid YAML"),
     "a list": ("- a\n- b\n", "a recipe is a mapping with the key merge_method, but this is a list"),
     "empty": ("", "a recipe is a mapping with the key merge_method, but this is empty"),

@@ -154,7 +154,7 @@ def test_a_failure_in_the_middle_leaves_nothing_unwritten(written: list[str], mo
     live = LiveModel(ModelBank(["base", "a", "b"]))
     live.load(ties("0.5"))
     materializing = importlib.import_module("mergesmith.merge_ops.merging.merge_tensors")
-    monkeypatch.setattr(materializing, "BATCH", 1)  # tensors before the failing one are written
+    monkeypatch.setattr(materializing, "BATCH_ELEMENTS", 1)  # tensors before the failing one are written
     halves = "[{filter: mlp, value: -1}, {value: 1}]"
     models = f"models: [{{model: a, parameters: {{weight: {halves}}}}}, {{model: b, parameters: {{weight: 1}}}}]"
     written.clear()

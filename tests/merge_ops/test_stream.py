@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, Setting, Source
+from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, Residency, Setting, Source
+from mergesmith.merge_ops.bank.residency import ResidentTensors
 from mergesmith.merge_ops.merging.host_streaming import BUFFERS, streamed
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -61,11 +62,11 @@ def test_candidates_are_the_same_from_streamed_sources(
     )
     expected = LiveModel(ModelBank(names, device=DEVICE))
     expected.load(recipe)
-    bank = ModelBank(names, device=DEVICE, pinned=DEVICE.type == "cuda")
-    monkeypatch.setattr(ModelBank, "streams", True)
+    bank = ModelBank(names, device=DEVICE, residency=Residency(pinned=DEVICE.type == "cuda"))
+    monkeypatch.setattr(ResidentTensors, "streams", True)
     found = LiveModel(bank)
     for _ in range(2):
         found.load(recipe)
         for name, tensor in expected.model.state_dict().items():
             assert torch.equal(found.model.state_dict()[name], tensor), name
-    assert not bank._staged
+    assert not bank.tensors._staged

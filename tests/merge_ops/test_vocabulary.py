@@ -12,7 +12,7 @@ import torch
 from tiny_models import write_model
 
 from mergesmith.errors import UserError
-from mergesmith.merge_ops import ModelBank, Recipe, VocabularyWarning, materialize, parse_recipe, plan_merge
+from mergesmith.merge_ops import ModelBank, Recipe, Residency, VocabularyWarning, materialize, parse_recipe, plan_merge
 from mergesmith.merge_ops.vocabulary.embedding_rows import mean_row
 from mergesmith.merge_ops.vocabulary.output_vocabulary import output_vocabulary
 
@@ -154,7 +154,9 @@ def test_means(count: int) -> None:
 
 def test_tokens_of_no_model_are_zeros_and_told(zoo: Path) -> None:
     text = "merge_method: passthrough\nmodels: [{model: base}]\ntokenizer_source: a"
-    with pytest.warns(VocabularyWarning, match=r"4 tokens are in none of the models .* zeros: 'x', 'y', '<\|im_sta"):
+    with pytest.warns(
+        VocabularyWarning, match=r"4 tokens are in none of the merged models.* zeros: 'x', 'y', '<\|im_sta"
+    ):
         found = rows(text)
     assert torch.equal(found["x"], torch.zeros(16))
 
@@ -171,7 +173,7 @@ def test_statistics_are_those_of_the_rebuilt_tensors(zoo: Path) -> None:
 
 def test_a_resident_bank_gives_the_same(zoo: Path) -> None:
     recipe, _, tensors = merged(BOTH + "tokenizer_source: union")
-    bank = ModelBank(recipe.references(), resident=True)
+    bank = ModelBank(recipe.references(), residency=Residency(resident=True))
     for _ in range(2):
         for name, tensor in materialize(recipe, bank):
             assert torch.equal(tensor, tensors[name])
@@ -198,10 +200,10 @@ def test_tied_embeddings_stay_tied(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("{source: b}", "tokenizer.tokens.x.source: 'b' has no token 'x'; name another token of it, or a token_id"),
+        ("{source: b}", "tokenizer.tokens.x.source: 'b' has no token 'x'; name one of its tokens, or a token_id"),
         ("{source: {kind: model_token, model: b, token: q}}", "'b' has no token 'q'"),
         ("{source: {kind: model_token, model: b, token_id: 24}}", "must be below 24, the rows of 'b', but is 24"),
-        ("{source: c}", "'c' is not merged here, so it has no row to give; it can be 'base', 'a', 'b'"),
+        ("{source: c}", "'c' is not among the merged models; use one of 'base', 'a', 'b'"),
     ],
 )
 def test_rules_that_name_nothing(zoo: Path, rule: str, message: str) -> None:
@@ -266,4 +268,4 @@ def test_equal_vocabularies_are_not_touched(zoo: Path) -> None:
         warnings.simplefilter("error")
         _, bank, tensors = merged(text + "tokenizer_source: union")
     assert all(torch.equal(tensor, plain[name]) for name, tensor in tensors.items())
-    assert not bank._derived
+    assert not bank.tensors._derived

@@ -108,7 +108,7 @@ SEARCH_FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"models": ["./a", "./empty"]}, ("no config.json",)),
     ({"models": ["./a", "./deep"]}, ("do not fit", "layers", "'./deep'")),
     ({"models": ["./a", "./wide"]}, ("vocabulary", "'./wide'")),
-    ({"models": ["./a", "./cut"]}, ("damaged or cut short",)),
+    ({"models": ["./a", "./cut"]}, ("damaged or truncated",)),
     ({"trails": 3}, ("unknown key 'trails'",)),
     ({"search": {"trails": 3}}, ("search.trails: unknown key 'trails'. Did you mean 'trials'",)),
     ({"search": {"sampler": "tpee"}}, ("unknown sampler 'tpee'. Did you mean 'tpe'",)),

@@ -15,7 +15,7 @@ from mergesmith.merge_ops import Recipe, Source
 from mergesmith.optimizer import stop
 from mergesmith.optimizer.pools import BlockDone, Event, Failed, Finished, Job, LocalPool, Lost
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
-from mergesmith.optimizer.search.dispatcher import MOST_TRIED, Dispatcher, Outcome, Restarted, do_all
+from mergesmith.optimizer.search.dispatcher import MAX_ATTEMPTS, Dispatcher, JobOutcome, Restarted, run_all
 
 RECIPE = Recipe("passthrough", models=(Source("base"),))
 
@@ -92,7 +92,7 @@ def test_two_losses_that_count(run_folder: RunFolder) -> None:
 def test_losses_that_do_not_count_end_too(run_folder: RunFolder) -> None:
     pool = Script(*[False] * 1000)
     assert isinstance(end(pool, run_folder), Failed)
-    assert len(pool.tried) == MOST_TRIED
+    assert len(pool.tried) == MAX_ATTEMPTS
 
 
 def test_losses_in_the_final_phase_end_with_the_session(run_folder: RunFolder) -> None:
@@ -104,9 +104,9 @@ def test_losses_in_the_final_phase_end_with_the_session(run_folder: RunFolder) -
 @pytest.mark.usefixtures("_signals")
 def test_what_is_in_flight_finishes_after_a_signal(run_folder: RunFolder) -> None:
     pool = Script(interrupt=True)
-    done: dict[int, Outcome] = {}
+    done: dict[int, JobOutcome] = {}
     with pytest.raises(stop.StoppedError):
-        do_all(
+        run_all(
             Dispatcher(pool, run_folder, lambda message: None),
             [Job(number, RECIPE, "report") for number in range(3)],
             grace=30.0,

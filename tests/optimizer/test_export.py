@@ -26,7 +26,7 @@ def test_a_task_vector_gives_the_same_weights(finished: Path, command: Command) 
     number = next(n for n in range(30) if "merge_method: tsv" in command("export", run, "--trial", n).out)
     text = command("export", run, "--trial", number).out
     note = yaml.safe_load(text)["mergesmith"]["mergekit"]
-    assert note.startswith("not for stock mergekit: tsv is no method of mergekit's")
+    assert note.startswith("not for stock mergekit: tsv is not a method of mergekit")
     (finished / "tsv.yaml").write_text(text)
     assert command("export", run, out, "--as", "task-vector", "--trial", number).code == 0
     own, plain = read_recipe(finished / "tsv.yaml"), read_recipe(out / "recipe.yaml")

@@ -67,18 +67,18 @@ def test_devices(zoo: Path, command: Command) -> None:
         assert f"--device: '{name}' cannot be used" in outcome.err
 
 
-@pytest.mark.filterwarnings("default:the merged model holds NaN")
+@pytest.mark.filterwarnings("default:the merged model contains NaN")
 def test_values_that_are_not_finite(zoo: Path, command: Command) -> None:
     tensors = load_file("b/model.safetensors")
     tensors["model.norm.weight"][3] = torch.nan
     save_file(tensors, "b/model.safetensors", {"format": "pt"})
     outcome = command("merge", "recipe.yaml", "out")
     assert outcome.code == 2
-    assert "model.norm.weight: 1 NaN in 32 values; the source 'b' holds 1 NaN" in outcome.err
+    assert "model.norm.weight: 1 NaN in 32 values; the source 'b' contains 1 NaN" in outcome.err
     assert not Path("out").exists()
     allowed = command("merge", "recipe.yaml", "out", "--allow-nonfinite")
     assert allowed.code == 0
-    assert "warning: the merged model holds NaN" in allowed.err
+    assert "warning: the merged model contains NaN" in allowed.err
 
 
 def test_different_architectures(zoo: Path, command: Command) -> None:

@@ -20,6 +20,7 @@ from mergesmith.evaluators import ScoringPlan
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.pools import BlockDone, Event, Job, LocalPool
 from mergesmith.optimizer.run_folder.item_matrix import difference
+from mergesmith.optimizer.run_folder.lifecycle import create_run
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.leaderboard import RunPlan
@@ -58,7 +59,7 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
             assert trial.looks[-1].items == trial.items < trials[0].items
     session = Session(run.config, run.root)
     for trial in dropped[:2]:  # the items are the first ones of the candidate that is scored in full
-        first, whole = run.items(trial.number, "search"), session.evaluate(trial.recipe, "search")
+        first, whole = run.items(trial.number, "search"), session.candidate.evaluate(trial.recipe, "search")
         assert first is not None
         assert trial.items == sum(len(items.ids) for items in first.items.values())
         assert not any(items.values.any() for items in difference(first, whole).items.values())
@@ -191,20 +192,20 @@ def test_infinite_weights_are_a_failed_trial(run_folder: Path, command: Command)
 class TwoWorkers:
     """A pool of two local workers; the one with the earlier candidate scores two blocks while the other scores one."""
 
-    crew: list[LocalPool]
+    workers: list[LocalPool]
     jobs: dict[int, LocalPool] = field(default_factory=dict)
     _turn: int = 0
 
     @property
     def free(self) -> int:
-        return sum(worker.free for worker in self.crew)
+        return sum(worker.free for worker in self.workers)
 
     @property
-    def workers(self) -> tuple[int, int]:
-        return len(self.crew), len(self.crew)
+    def worker_counts(self) -> tuple[int, int]:
+        return len(self.workers), len(self.workers)
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        worker = next(worker for worker in self.crew if worker.free)
+        worker = next(worker for worker in self.workers if worker.free)
         worker.submit(job)
         self.jobs[job.number] = worker
 
@@ -221,10 +222,10 @@ class TwoWorkers:
         self.jobs[number].answer(number, go_on=go_on)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        return self.crew[0].call(function, *args)
+        return self.workers[0].call(function, *args)
 
     def use(self, plan: ScoringPlan) -> None:
-        for worker in self.crew:
+        for worker in self.workers:
             worker.use(plan)
 
     def close(self) -> None: ...
@@ -235,14 +236,14 @@ class Silent:
     def workers(self, ready: int, wanted: int) -> None: ...
     def block(self, items: int) -> None: ...
     def finished(self, trial: Trial, best: Trial | None) -> None: ...
-    def says(self, message: str) -> None: ...
+    def announce(self, message: str) -> None: ...
 
 
 def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> None:
     """Two workers at a time: each decision is made against the best candidate at that moment."""
     search = {"sampler": "random", "trials": 10, "seed": 5, "racing": {"alpha": 0.3, "min_items": 16}}
     config = load_config(raced(run_folder, EAGER, search=search, tasks=("mc",)))
-    run = RunFolder.create(run_folder / "run", config, run_folder)
+    run = create_run(run_folder / "run", config, run_folder)
     sessions = [Session(config, run_folder), Session(config, run_folder)]
     plan = RunPlan(config, sessions[0].space, sessions[0].suite.entries, sessions[0].baselines)
     study = Study(plan, run, TwoWorkers([LocalPool(session) for session in sessions]), Silent())

@@ -37,15 +37,15 @@ FULL_GPU = """
 import os, sys
 if any("default_worker" in argument for argument in sys.orig_argv):
     import torch
-    from mergesmith.optimizer.session import Session
-    plain = Session.load
+    from mergesmith.optimizer.session.live_candidate import LiveCandidate
+    plain = LiveCandidate.load
     def load(self, *arguments, **options):
         try:
             os.close(os.open({mark!r}, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return plain(self, *arguments, **options)
         raise torch.OutOfMemoryError("CUDA out of memory")
-    Session.load = load
+    LiveCandidate.load = load
 """
 FATAL = {"kill": 10.0, "hang": 20.0, "cuda": 30.0}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]

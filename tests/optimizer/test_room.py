@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mergesmith.optimizer.pools.ray_cluster import room
+from mergesmith.optimizer.pools.ray_cluster import workers_that_fit
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from mergesmith.optimizer.pools.ray_cluster import room
 )
 def test_what_a_node_holds(cpus: tuple[int, int], gpus: tuple[int, float], holds: int) -> None:
     resources = {"CPU": float(cpus[0]), "GPU": float(gpus[0])}
-    assert room(resources, cpus[1], gpus[1]) == holds
+    assert workers_that_fit(resources, cpus[1], gpus[1]) == holds

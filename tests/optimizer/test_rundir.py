@@ -21,13 +21,15 @@ from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
 from mergesmith.optimizer import stop
-from mergesmith.optimizer.run_folder import atomic_files as files
+from mergesmith.optimizer.run_folder import durable_files
+from mergesmith.optimizer.run_folder.lifecycle import resume_run
+from mergesmith.optimizer.run_folder.lock import driver
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.optuna_journal import Journal
 
 
 def resume(run: RunFolder) -> RunFolder:
-    return RunFolder.resume(run.path, config(), run.path.parent)
+    return resume_run(run.path, config(), run.path.parent)
 
 
 @pytest.fixture
@@ -103,8 +105,8 @@ class FullDisk:
         self._write, self._fsync = os.write, os.fsync
         monkeypatch.setattr(os, "write", self.write)
         monkeypatch.setattr(os, "fsync", self.fsync)
-        monkeypatch.setattr(files, "PAUSE", 0.02)
-        monkeypatch.setattr(files, "STEP", 0.01)
+        monkeypatch.setattr(durable_files, "RETRY_S", 0.02)
+        monkeypatch.setattr(durable_files, "POLL_S", 0.01)
 
     def write(self, file: int, data: bytes) -> int:
         if self.name not in Path(f"/proc/self/fd/{file}").readlink().name or not self.left:
@@ -128,7 +130,7 @@ WRITES: dict[str, Callable[[RunFolder], None]] = {
     "ids-": lambda run: run.append(make_trial(1), make_scores(1, items=30)),
     "events.jsonl": lambda run: run.append(make_trial(1), None),
     "study.journal": lambda run: Journal(run, SPACE, run.trials()).add(make_trial(1), {}, 0.1),
-    "verdict.json": lambda run: run.write_json("verdict.json", {"a": 1}),
+    "verdict.json": lambda run: run.files.write_json("verdict.json", {"a": 1}),
 }
 
 
@@ -140,11 +142,11 @@ def test_a_full_disk_is_waited_for(name: str, code: int, run: RunFolder, monkeyp
     told: list[str] = []
     during: list[bytes] = []
 
-    def says(message: str) -> None:
+    def announce(message: str) -> None:
         told.append(message)
         during.extend(path.read_bytes() for path in run.path.glob(name))
 
-    run.says = says
+    run = RunFolder(run.path, announce=announce)
     disk = FullDisk(monkeypatch, name, times=3, code=code)
     before = [path.read_bytes() for path in run.path.glob(name)]
     WRITES[name](run)
@@ -207,13 +209,13 @@ def test_other_errors_and_other_times_are_not_waited_for(
 
 
 def test_the_lock_names_its_holder(run: RunFolder) -> None:
-    assert run.driver() == (True, socket.gethostname(), os.getpid())
+    assert driver(run.path) == (True, socket.gethostname(), os.getpid())
     with pytest.raises(UserError, match=f"another process is working on this run .pid {os.getpid()} on "):
         resume(run)
     run.close()
-    assert run.driver() == (False, socket.gethostname(), os.getpid())
+    assert driver(run.path) == (False, socket.gethostname(), os.getpid())
     resume(run)
-    assert run.driver().running
+    assert driver(run.path).running
 
 
 def test_a_dead_driver_holds_nothing(run: RunFolder) -> None:
@@ -228,9 +230,9 @@ def test_a_dead_driver_holds_nothing(run: RunFolder) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        assert run.driver() == (True, socket.gethostname(), process.pid)
+        assert driver(run.path) == (True, socket.gethostname(), process.pid)
         process.kill()
-    assert run.driver() == (False, socket.gethostname(), process.pid)
+    assert driver(run.path) == (False, socket.gethostname(), process.pid)
 
 
 def test_asking_for_the_driver_does_not_turn_one_away(run: RunFolder) -> None:
@@ -252,11 +254,11 @@ def test_a_file_system_without_locks_is_called_so(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(UserError, match=r"gives no lock .*--output") as refused:
+    with pytest.raises(UserError, match=r"supports no locks .*--output") as refused:
         make_run(tmp_path / "other")
     assert os.strerror(code) in str(refused.value)
     assert "another process" not in str(refused.value)
-    assert run.driver() == (None, socket.gethostname(), os.getpid())
+    assert driver(run.path) == (None, socket.gethostname(), os.getpid())
 
 
 # Moving
@@ -267,7 +269,7 @@ def test_the_root_is_found_from_the_new_place(tmp_path: Path) -> None:
     (home / "a").mkdir(parents=True)
     run = make_run(home / "runs" / "one")
     run.close()
-    RunFolder.resume(run.path, config(), home).close()
+    resume_run(run.path, config(), home).close()
     assert run.root == home
     home.rename(tmp_path / "elsewhere")
     moved = RunFolder.open(tmp_path / "elsewhere" / "runs" / "one")

@@ -203,9 +203,9 @@ def test_asking_tpe_leaves_nothing_behind() -> None:
     for _ in trajectory(sampler, 15):
         pass
     pending = [sampler.ask(index, ()) for index in range(15, 18)]
-    told = list(sampler.told)
+    told = list(sampler.finished)
     sampler.ask(18, pending)
-    assert all(one is other for one, other in zip(sampler.told, told, strict=True))
+    assert all(one is other for one, other in zip(sampler.finished, told, strict=True))
     assert len(told) == 15
 
 

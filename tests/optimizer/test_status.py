@@ -16,7 +16,8 @@ from made_runs import make_run, make_trial
 from tiny_run import write_search
 
 from mergesmith.optimizer.commands.status import read_status
-from mergesmith.optimizer.run_folder.atomic_files import EVENTS, json_line
+from mergesmith.optimizer.run_folder.atomic_files import json_line
+from mergesmith.optimizer.run_folder.file_names import EVENTS
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 
 BASELINES = 3

@@ -156,7 +156,7 @@ OUTSIDE = [
             "{merge_method: slerp, base_model: ./a, parameters: {t: [{filter: mlp, value: 1}, {value: 0}]},"
             " models: [{model: ./a}, {model: ./b}]}"
         ),
-        "'mlp', which is no filter",
+        "'mlp', which is not a filter",
     ),
     (
         parse_recipe(

@@ -9,6 +9,7 @@ import numpy as np
 
 from mergesmith.evaluators import ItemScores, Score, Scores
 from mergesmith.optimizer.config import RunConfig, parse_config
+from mergesmith.optimizer.run_folder.lifecycle import create_run
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers import make_sampler
@@ -28,7 +29,7 @@ def config(**search: Any) -> RunConfig:
 
 
 def make_run(folder: Path, **search: Any) -> RunFolder:
-    return RunFolder.create(folder, config(**search), folder.parent)
+    return create_run(folder, config(**search), folder.parent)
 
 
 def make_trial(number: int, **changes: Any) -> Trial:

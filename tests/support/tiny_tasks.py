@@ -13,7 +13,7 @@ import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mergesmith.evaluators import Suite, TaskConfig, join
+from mergesmith.evaluators import EvaluationConfig, ScoringConfig, Suite, join
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 \n.:?=+-<>|/"
@@ -152,10 +152,12 @@ def graded(**overrides: Any) -> dict[str, Any]:
 
 
 def load(root: Path, tasks: Sequence[Any], **settings: Any) -> Suite:
-    configs = [TaskConfig.model_validate(task) for task in tasks]
-    return Suite.load(
-        configs, **{"tokenizer": make_tokenizer(), "root": root, "task_path": [Path("tasks")], **settings}
-    )
+    """A suite of tasks from `root`/tasks; the settings are those of the `scoring` section or of `EvaluationConfig`."""
+    tokenizer = settings.pop("tokenizer", None) or make_tokenizer()
+    allowed = settings.pop("allow_code_execution", False)
+    scoring = {"block_items": 64} | {key: settings.pop(key) for key in ScoringConfig.model_fields if key in settings}
+    config = EvaluationConfig.model_validate({"tasks": tasks, "task_path": ["tasks"], "scoring": scoring, **settings})
+    return Suite.load(config, tokenizer=tokenizer, root=root, allow_code_execution=allowed)
 
 
 def score_part(suite: Suite, model: Any, part: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The hash of `hashing.py`, and fixed-point sums of what masks drawn by it keep."""
+"""The hash of `numerics/random_masks.py`, and fixed-point sums of the magnitudes that masks keep."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _sum_within(values, fixed, start, low, bound, high, top_bound, n):
 
 @compiled
 def window_sums(chunks, first, last, inputs, codes, source, scale, low, bound, high, top_bound, sums):
-    """Per chunk, in `sums` int64: the fixed-point magnitudes of a task vector between two cuts; see `masks.Cut`."""
+    """Per chunk, in `sums` int64: the fixed-point magnitudes of a task vector between two cuts; see `mask_cuts.Cut`."""
     base, values = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     fixed = np.empty(STRIP, np.int32)
     for chunk in range(first, last):

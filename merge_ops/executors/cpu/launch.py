@@ -1,4 +1,4 @@
-"""Runs kernels over tensors: addresses, chunks of work, and torch's number of threads."""
+"""Runs kernels over tensors: addresses, dtype codes and chunks, on as many threads as torch uses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import torch
 from ...numerics.reductions import CHUNK
 from .load_store import CODES
 
-LONG, PATIENCE = 0.001, 0.005  # seconds per item, and before all of them
-PIECES = 8  # per thread, so that threads end together
-LEAST = 1 << 15  # elements that are worth handing to another thread
+LONG_ITEM_S, PATIENCE_S = 0.001, 0.005  # items of this mean duration run on threads, after a first while
+PIECES = 8  # per thread, so that threads end at about the same time
+LEAST = 1 << 15  # elements of a piece: fewer are not worth the handover to another thread
 
 
 def supported(tensor: torch.Tensor) -> bool:
-    """Whether kernels can read the tensor where it lies, or write to it."""
+    """Return whether kernels can read and write the tensor in place."""
     return (
         tensor.device.type == "cpu"
         and tensor.dtype in CODES
@@ -31,24 +31,24 @@ def supported(tensor: torch.Tensor) -> bool:
 
 
 def addresses(tensors: Sequence[torch.Tensor]) -> np.ndarray:
-    """Where the tensors lie, int64. They must be kept alive while a kernel runs."""
+    """Return the addresses of the tensors' data, int64. The caller keeps the tensors alive while a kernel runs."""
     return np.array([tensor.data_ptr() for tensor in tensors], dtype=np.int64)
 
 
 def codes(tensors: Sequence[torch.Tensor]) -> np.ndarray:
-    """The tensors' dtypes as kernels know them, int64."""
+    """Return the codes of the tensors' dtypes, int64; see `load_store.CODES`."""
     return np.array([CODES[tensor.dtype] for tensor in tensors], dtype=np.int64)
 
 
 def all_bfloat16(tensors: Sequence[torch.Tensor], out: torch.Tensor) -> bool:
-    """Whether one loop can read the tensors and write the result, which must be none of them."""
+    """Return whether `Access.DIRECT` works: all are bfloat16, and the result is none of the inputs."""
     if any(x.dtype != torch.bfloat16 for x in (*tensors, out)):
         return False
     return all(x.data_ptr() != out.data_ptr() for x in tensors)
 
 
 def chunks_of(sizes: Sequence[int], step: int = CHUNK // 2) -> np.ndarray:
-    """(tensor, start, stop) of pieces of at most `step` elements, int64, of tensors of these sizes, in order."""
+    """Return (tensor, start, stop) of pieces of at most `step` elements of tensors of these sizes, (C, 3) int64."""
     if all(0 < size <= step for size in sizes):
         table = np.zeros((len(sizes), 3), dtype=np.int64)
         table[:, 0], table[:, 2] = np.arange(len(sizes)), sizes
@@ -58,34 +58,39 @@ def chunks_of(sizes: Sequence[int], step: int = CHUNK // 2) -> np.ndarray:
 
 
 def run(kernel: Callable[..., Any], chunks: np.ndarray, *arguments: Any) -> None:
-    """`kernel(chunks, first, last, *arguments)` over all chunks, on torch's number of threads."""
+    """Run `kernel(chunks, first, last, *arguments)` over all chunks."""
     parallel(lambda first, last: kernel(chunks, first, last, *arguments), chunks)
 
 
-def parallel(work: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = PIECES) -> list[Any]:
-    """What `work(first, last)` gives for runs of chunks of about equal size, in order; so many runs per thread."""
+def parallel(function: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = PIECES) -> list[Any]:
+    """Return the results of `function(first, last)` for pieces of consecutive chunks, in order.
+
+    Pieces have about equal numbers of elements; `pieces` is their number per thread. If a piece raises, the error is
+    raised when all pieces have ended.
+    """
     threads, count = torch.get_num_threads(), len(chunks)
     ends = np.cumsum(chunks[:, 2] - chunks[:, 1])
     pieces = min(count, threads * pieces, int(ends[-1]) // LEAST) if count else 0
     if threads == 1 or pieces < 2:
-        return [work(0, count)] if count else []
+        return [function(0, count)] if count else []
     cuts = (np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces) + 1).tolist()
     bounds = sorted({0, *cuts, count})
-    return _results([_pool("chunks", threads).submit(work, *ends) for ends in pairwise(bounds)])
+    return _results([_pool("chunks", threads).submit(function, *ends) for ends in pairwise(bounds)])
 
 
-def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """What `work(item)` gives for items, in order; inside, kernels may be run.
+def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Return `function(item)` for all items, in order; the function may run kernels.
 
-    Several at a time where they take long: threads that wait for the interpreter's lock lose more than short ones take.
+    The first items run one by one. Only if they take long are the others run by threads: for short ones, waiting for
+    the interpreter's lock costs more than it saves.
     """
     threads, start = torch.get_num_threads(), time.perf_counter()
-    found: list[Any] = []
+    results: list[Any] = []
     for item in items:
-        if threads > 1 and time.perf_counter() - start > LONG * len(found) + PATIENCE:
+        if threads > 1 and time.perf_counter() - start > LONG_ITEM_S * len(results) + PATIENCE_S:
             break
-        found.append(work(item))
-    return found + _results([_pool("items", threads).submit(work, item) for item in items[len(found) :]])
+        results.append(function(item))
+    return results + _results([_pool("items", threads).submit(function, item) for item in items[len(results) :]])
 
 
 def _results(futures: Sequence[Future[Any]]) -> list[Any]:
@@ -94,10 +99,10 @@ def _results(futures: Sequence[Future[Any]]) -> list[Any]:
     finally:
         for future in futures:
             future.cancel()
-        wait(futures)  # kernels know addresses alone: nothing may be given up before they end
+        wait(futures)  # kernels hold addresses only: the caller must not free tensors before they end
 
 
 @lru_cache(maxsize=4)
 def _pool(purpose: str, threads: int) -> ThreadPoolExecutor:
-    """One for items and one for the chunks that they wait for: a thread must not wait for one of its own kind."""
+    """Return a pool for one purpose: items wait for chunks, and in a shared pool could fill it and wait forever."""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"mergesmith-{purpose}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .load_store import BFLOAT16, STRIP, compiled, decode, encode, filled, number, opened, put
+from .load_store import DIRECT, STRIP, compiled, decode, encode, filled, number, opened, put
 
 
 @compiled
@@ -32,13 +32,13 @@ def _add_vector_scaled(values, c, n, total):
 
 
 @compiled
-def _weighted_sum(form, x, n, coefficient, out):
+def _weighted_sum(access, x, n, coefficient, out):
     for e in range(n):
         total = np.float32(0)
         for k in range(len(x)):
-            term = np.float32(number(form, x[k], e) * coefficient[k])
+            term = np.float32(number(access, x[k], e) * coefficient[k])
             total = term if k == 0 else np.float32(total + term)  # a sum that starts with -0 can stay -0
-        put(form, total, out, e)
+        put(access, total, out, e)
 
 
 @compiled
@@ -50,8 +50,8 @@ def combine(chunks, first, last, outs, inputs, coefficients, zeros, like):
     none = np.empty((0, 0), np.float32)
     for chunk in range(first, last):
         t, start, n = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2] - chunks[chunk, 1]
-        x = opened(BFLOAT16, like, inputs[t], inputs[t], start, n, none)
-        _weighted_sum(BFLOAT16, x, n, filled(zeros, coefficients[t]), outs[t] + 2 * start)
+        x = opened(DIRECT, like, inputs[t], inputs[t], start, n, none)
+        _weighted_sum(DIRECT, x, n, filled(zeros, coefficients[t]), outs[t] + 2 * start)
 
 
 @compiled

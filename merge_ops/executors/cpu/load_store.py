@@ -1,4 +1,4 @@
-"""Strips of stored numbers as float32 and back, and what all kernels share.
+"""Reads stored numbers as float32 and writes them back, and holds what all kernels share.
 
 A kernel takes addresses instead of arrays, so that one call runs over any number of tensors of any of these dtypes.
 Small functions with one loop each are what the compiler turns into vector instructions.
@@ -17,19 +17,27 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
+from ..variants import Variant
+from . import variants as _variants  # noqa: F401 - makes numba specialize kernels on variants
+
 STRIP = 256  # elements: a dozen strips of float32 leave room in the first-level cache
-CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
+CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # dtypes as kernels know them
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """The function, compiled when first called, kept on disk, without the interpreter's lock while it runs.
+    """Return the function, compiled at its first call and cached on disk; it runs without the interpreter's lock.
 
-    `error_model` is numpy's: a division by 0 gives an infinity, as in torch.
+    With numpy's `error_model` a division by 0 gives an infinity, as in torch.
     """
     try:
         return njit(function, cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:  # no folder to keep it in can be written to
+    except RuntimeError:  # no folder for the cache can be written to
         return njit(function, nogil=True, error_model="numpy")
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Return the function, inlined into every kernel that calls it: a call per strip takes as long as the work."""
+    return njit(function, inline="always", error_model="numpy")
 
 
 def pointer(element: Any) -> Any:
@@ -51,7 +59,7 @@ _PAIR: Any = cgutils.int32_t.as_pointer()
 @intrinsic
 def _load_pair(_context: Any, _address: Any, _p: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        # Tensors of 16-bit numbers may lie at any even address.
+        # Tensors of 16-bit numbers may begin at any even address.
         return builder.load(builder.gep(builder.inttoptr(arguments[0], _PAIR), [arguments[1]]), align=2)
 
     return types.uint32(types.int64, types.int64), generate
@@ -81,7 +89,7 @@ def _decode_float16(stored, n, values):
     bits = values.view(np.uint32)
     for e in range(n):
         half = np.uint32(stored[e])
-        # Shifted into place, the exponent is 112 too small; multiplying mends it, for subnormal numbers too.
+        # Shifted into place, the exponent is 112 too small; multiplying corrects it, for subnormal numbers too.
         bits[e] = np.uint32(np.uint32(half & np.uint32(0x7FFF)) << np.uint32(13))
         values[e] = values[e] * np.float32(2.0**112)
         top = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
@@ -109,7 +117,7 @@ def decode(address, code, start, n, values):
 
 @compiled
 def _rounded(value):
-    """A float32's bits rounded to nearest even, as a bfloat16 in the upper half of 32 bits; the lower half is rest."""
+    """Return a float32 rounded to the nearest bfloat16, ties to even, in the upper 16 bits; the lower are undefined."""
     x = np.float32(value).view(np.uint32)
     odd = np.uint32(np.uint32(x >> np.uint32(16)) & np.uint32(1))
     return np.uint32(0x7FC00000) if value != value else np.uint32(np.uint32(x + np.uint32(0x7FFF)) + odd)
@@ -127,28 +135,33 @@ def _encode_bfloat16(values, n, stored):
         stored[e] = _to_bfloat16(values[e])
 
 
-# Kernels whose tensors are all bfloat16 read and write them in one loop; the others go by way of strips of float32.
-# Which it is they are told by the length of a tuple, which is part of numba's types.
-BFLOAT16, STRIPS = (0,), (0, 0)
+class Access(Variant):
+    """How a kernel reads its inputs and writes its result."""
+
+    DIRECT = 0  # all tensors are bfloat16: in place, in the loop that merges
+    STRIPS = 1  # any dtypes: decoded to strips of float32 first, the result encoded from one
+
+
+DIRECT, STRIPS = Access.DIRECT, Access.STRIPS
 
 
 def likes(count: int) -> tuple[tuple[np.float32, ...], tuple[int, ...]]:
-    """Tuples of so many float32 and int64 numbers, by whose types a kernel is one for so many tensors."""
+    """Return tuples of `count` float32 and int64 numbers: their types specialize a kernel on the number of tensors."""
     return (np.float32(0),) * count, (0,) * count
 
 
 @compiled
-def number(form, address, e):
+def number(access, address, e):
     """Element e of the bfloat16 tensor, or the strip, at an address, as float32."""
-    if len(form) == 1:
+    if access == DIRECT:
         return np.uint32(np.uint32(_uint16_at(address)[e]) << np.uint32(16)).view(np.float32)
     return np.float32(_float32_at(address)[e])
 
 
 @compiled
-def put(form, value, address, e):
+def put(access, value, address, e):
     """A float32 as element e of the bfloat16 tensor, or the strip, at an address."""
-    if len(form) == 1:
+    if access == DIRECT:
         _uint16_at(address)[e] = _to_bfloat16(value)
     else:
         _float32_at(address)[e] = value
@@ -213,7 +226,7 @@ def encode(values, n, address, code, start):
 
 @compiled
 def _subtract(values, base, n):
-    """Values -= base."""
+    """Subtract the base from the values, in place."""
     for e in range(n):
         values[e] -= base[e]
 
@@ -240,14 +253,14 @@ def filled(like, row):
 
 
 @compiled
-def opened(form, like, addresses, codes, start, n, strips):
-    """Where elements [start, start + n) of tensors are found: a tuple of addresses, as long as `like`.
+def opened(access, like, addresses, codes, start, n, strips):
+    """Return the addresses of elements [start, start + n) of tensors, a tuple as long as `like`.
 
-    With BFLOAT16 where they lie, with STRIPS in the rows of `strips`.
+    With DIRECT they are in the tensors themselves, with STRIPS they are decoded to the rows of `strips`.
     """
     result = like
     for k in range(len(like)):
-        if len(form) == 1:
+        if access == DIRECT:
             address = addresses[k] + 2 * start
         else:
             decode(addresses[k], codes[k], start, n, strips[k])

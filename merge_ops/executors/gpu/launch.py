@@ -1,4 +1,4 @@
-"""What launches share: which tensors kernels can read, tables of addresses and of chunks on the device."""
+"""What launches share: supported tensors, dtype codes, tables of addresses and chunks on the device."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # how kernels are told of a dtype
+CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}  # dtypes as kernels know them
 BLOCK = 1024  # elements at a time: 16 bytes of bfloat16 for each of 128 threads
 STEP = 16 * BLOCK  # elements per program
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # kernels then run on the CPU
-EXACT = {"enable_fp_fusion": False}  # launch option: multiplications and additions are rounded on their own
+EXACT = {"enable_fp_fusion": False}  # launch option: each multiplication and addition is rounded
 
 
 def supported(tensor: torch.Tensor, device: torch.device) -> bool:
-    """Whether kernels can read the tensor where it lies, or write to it."""
+    """Return whether kernels can read and write the tensor in place."""
     return (
         tensor.device == device
         and (tensor.is_cuda or INTERPRETED)
@@ -29,31 +29,31 @@ def supported(tensor: torch.Tensor, device: torch.device) -> bool:
 
 
 def codes(tensors: Sequence[torch.Tensor]) -> int:
-    """The tensors' dtypes as one number, two bits for each, the first lowest."""
+    """Return the codes of the tensors' dtypes as one integer, two bits for each, the first in the lowest bits."""
     return sum(CODES[tensor.dtype] << 2 * place for place, tensor in enumerate(tensors))
 
 
 def aligned(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether all begin at multiples of 16 bytes."""
+    """Return whether all tensors begin at multiples of 16 bytes."""
     return all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
 
 
 def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A small array on the device; from page-locked memory, so that the host need not wait for the device."""
+    """Copy a small array to the device, from page-locked memory so that the host does not wait for the device."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.clone()
 
 
 def table(rows: Sequence[Sequence[int]] | Sequence[int] | np.ndarray, device: torch.device) -> torch.Tensor:
-    """Whole numbers on the device, int64."""
+    """Copy integers to the device, int64."""
     return upload(np.asarray(rows, dtype=np.int64), device)
 
 
 @lru_cache(maxsize=64)
 def chunk_table(sizes: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """(tensor, start, stop) of pieces of at most STEP elements, (C, 3) int64 on the device, of tensors of these sizes.
+    """Return (tensor, start, stop) of pieces of at most STEP elements of tensors of these sizes, (C, 3) int64.
 
-    Kept, since every candidate has the same tensors.
+    The table is on the device, and cached because every candidate has the same tensors.
     """
     lengths = np.array(sizes, dtype=np.int64)
     counts = -(-lengths // STEP)
@@ -63,5 +63,5 @@ def chunk_table(sizes: tuple[int, ...], device: torch.device) -> torch.Tensor:
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:
-    """Inside, kernels are launched on this device."""
+    """Return a context in which kernels are launched on this device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

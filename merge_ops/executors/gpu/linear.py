@@ -38,8 +38,10 @@ def combine(
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    # `chunks` (C, 3) int64: tensor, start, stop. Per tensor `addresses` (T, 1 + K) int64, the result's first, and
-    # `coefficients` (T, K) float32.
+    """Merge chunks (tensor, start, stop), (C, 3) int64, with one coefficient per input.
+
+    Per tensor: `addresses` (T, 1 + K) int64, the result's first, and `coefficients` (T, K) float32.
+    """
     chunk = chunks + 3 * tl.program_id(0)
     tensor = tl.load(chunk)
     start, stop = tl.multiple_of(tl.load(chunk + 1), BLOCK), tl.load(chunk + 2)
@@ -68,10 +70,10 @@ def combine_rows(
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    # One tensor of `size` elements; element e has the coefficients (K, period) float32 at e // inner % period.
+    """Merge one tensor of `size` elements with coefficients (K, period) float32: element e at e // inner % period."""
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = offsets < size
-    # Division of 64-bit numbers is slow.
+    # Divisions of 64-bit integers are slow: only tensors of 2**31 elements and more use them.
     places = offsets // inner % period if WIDE else offsets.to(tl.int32) // inner % period
     total = 0.0
     for k in tl.static_range(COUNT):

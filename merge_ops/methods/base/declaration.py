@@ -1,7 +1,7 @@
-"""How a merge method declares itself, and the plans it may answer with.
+"""The declaration of a merge method: its parameters, the inputs it takes, and its planner.
 
-A method turns numbers (and, where it asked for them, statistics of the inputs) into a plan, and an executor runs the
-plan. A faster executor therefore serves every method at once. Few methods bring a function of their own (`Custom`).
+A method turns parameter values, and the statistics of the inputs that it asks for, into a plan, and an executor runs
+the plan. A faster executor therefore serves every method at once. Few methods need a function of theirs (`Custom`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .plans import Plan
 
 
 class Base(Enum):
-    """What the base model is to a method."""
+    """The role of the base model in a method."""
 
     REQUIRED = "required"
     OPTIONAL = "optional"  # with a base the method works on task vectors, without one on the models themselves
-    IGNORED = "ignored"  # the base model, where one is named, is an input like any other
+    IGNORED = "ignored"  # a base model, if one is named, is an input like any other
 
 
 class Scope(Enum):
-    """Of what a parameter has one value."""
+    """What a parameter's value is attached to: the whole tensor, each input, or each non-base input."""
 
     TENSOR = "tensor"  # one per output tensor
     INPUT = "input"  # one per input model, the base included
@@ -35,7 +35,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True)
 class Range:
-    """Where a search looks for a parameter by default."""
+    """The default search range of a parameter."""
 
     low: float
     high: float
@@ -44,9 +44,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a method: its scope, default, law and default search range.
+    """A parameter of a method: its scope, default, legal values and default search range.
 
-    `default=None` with `required=False` means "not applied". `low` and `high` are the closed bounds of what is legal.
+    `default=None` with `required=False` means "not applied". `low` and `high` are the closed bounds of legal values.
     `kind` is bool for switches and int for whole numbers. A search moves parameters that have a `search` range and
     holds the others at `search_fixed`, else at their default. A parameter without `effect` is accepted, as mergekit has
     it, and changes nothing. `mergekit` says whether mergekit knows it; the default of one that it does not know is
@@ -72,8 +72,8 @@ class ParameterValues:
     """The resolved parameters of one output tensor.
 
     `tensor` holds TENSOR parameters; `inputs` holds one mapping per input, in order, with its INPUT or NON_BASE
-    parameters (empty for the base where the method has only NON_BASE ones); `base` is the base's place among inputs.
-    `depth` is where the output tensor stands in the model: b / (L - 1) in layer b of L (0 where L is 1), None outside
+    parameters (empty for the base if the method has only NON_BASE ones); `base` is the index of the base among them.
+    `depth` is the relative depth of the output tensor: b / (L - 1) in layer b of L (0 where L is 1), None outside
     the layers.
     """
 
@@ -84,19 +84,19 @@ class ParameterValues:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The places of the inputs that are not the base, in order."""
+        """The indices of the inputs that are not the base, in order."""
         return tuple(i for i in range(len(self.inputs)) if i != self.base)
 
 
 class Statistics(Protocol):
-    """What a plan may ask of the inputs of one output tensor; computed when asked, once per run."""
+    """Statistics of the inputs of one output tensor that a planner may use; computed on demand, once per run."""
 
     def gram(self) -> np.ndarray:
-        """Inner products of the flattened inputs, (N, N) float64."""
+        """Return the inner products of the flattened inputs, (N, N) float64."""
         ...
 
     def delta_gram(self) -> np.ndarray:
-        """Inner products of the flattened task vectors, (M, M) float64, of differences taken in float64."""
+        """Return the inner products of the flattened task vectors, (M, M) float64, of differences taken in float64."""
         ...
 
     def vector_gram(self, dim: int, *, deltas: bool) -> np.ndarray:
@@ -130,9 +130,33 @@ class MergeMethod:
     mergekit: bool = True
 
     def parameter(self, name: str) -> Parameter | None:
-        """The declaration of a parameter, or None."""
+        """Return the declaration of a parameter, or None."""
         return next((p for p in self.parameters if p.name == name), None)
+
+    def values(
+        self,
+        inputs: int,
+        value_of: Callable[[Parameter, int | None], Any],
+        *,
+        base: int | None = None,
+        depth: float | None = None,
+    ) -> ParameterValues:
+        """Return the values of all parameters for one output tensor.
+
+        `value_of(parameter, i)` gives the value for input i, or for the tensor (i is None), as the parameter's scope
+        requires. `base` and `depth` are as in `ParameterValues`.
+        """
+        per_input = [p for p in self.parameters if p.scope is not Scope.TENSOR]
+        return ParameterValues(
+            {p.name: value_of(p, None) for p in self.parameters if p.scope is Scope.TENSOR},
+            tuple(
+                {p.name: value_of(p, i) for p in per_input if p.scope is Scope.INPUT or i != base}
+                for i in range(inputs)
+            ),
+            base,
+            depth,
+        )
 
 
 class PlanError(ValueError):
-    """ParameterValues that are each legal but that together define no tensor, such as weights whose sum is 0."""
+    """Parameter values that are each legal but together define no tensor, such as weights whose sum is 0."""

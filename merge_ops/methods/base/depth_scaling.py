@@ -23,11 +23,11 @@ LINES = Parameter(
 LAMBDA = Parameter("lambda", Scope.TENSOR, default=1.0, doc="scale of the merged task vector")
 
 
-def depth_factor(numbers: ParameterValues) -> float:
+def depth_factor(values: ParameterValues) -> float:
     """1 + lines * depth; 1 outside the layers."""
-    return 1.0 + float(numbers.tensor["lines"]) * (numbers.depth or 0.0)
+    return 1.0 + float(values.tensor["lines"]) * (values.depth or 0.0)
 
 
-def merged_scale(numbers: ParameterValues) -> float:
+def merged_scale(values: ParameterValues) -> float:
     """The lambda of a method, times its depth factor."""
-    return float(numbers.tensor["lambda"]) * depth_factor(numbers)
+    return float(values.tensor["lambda"]) * depth_factor(values)

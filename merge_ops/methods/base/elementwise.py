@@ -1,4 +1,4 @@
-"""What the methods that work element by element share."""
+"""Shared parts of the methods that merge element by element."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 
 
 def task_vectors(inputs: Sequence[torch.Tensor], base: int) -> list[torch.Tensor]:
-    """The differences of the other inputs to the base, in order."""
+    """Return the differences of the other inputs from the base, in order."""
     return [x - inputs[base] for i, x in enumerate(inputs) if i != base]
 
 
 def sum_in_order(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The sum, added one after another."""
+    """Return the sum, added one after another."""
     total = tensors[0].clone()
     for tensor in tensors[1:]:
         total.add_(tensor)

@@ -27,7 +27,7 @@ class RowCombination:
 
 @dataclass(frozen=True)
 class AddDelta:
-    """out = base + scale * delta, for a delta that no number changes; see `Statistics.merged_delta`."""
+    """out = base + scale * delta, for a delta that depends on no parameter value; see `Statistics.merged_delta`."""
 
     delta: torch.Tensor
     scale: float
@@ -60,7 +60,7 @@ class KeepWindow:
 class KeepRanked:
     """An element stays with a probability by the rank r of its magnitude among the C of its row.
 
-    Probability density - epsilon + 2 epsilon (r - 1) / (C - 1), drawn by the counter-based hash of `hashing.py`. Rows
+    Probability density - epsilon + 2 epsilon (r - 1) / (C - 1), drawn by the hash of `random_masks.py`. Rows
     run along dimension 1; a vector is one row; in a row of one element the probability is the density.
     """
 
@@ -70,7 +70,7 @@ class KeepRanked:
 
 @dataclass(frozen=True)
 class KeepRandom:
-    """Each element stays with this probability, by the counter-based hash of `hashing.py`."""
+    """Each element stays with this probability, by the counter-based hash of `random_masks.py`."""
 
     probability: float
 
@@ -112,14 +112,14 @@ class MaskedSum:
 
 @dataclass(frozen=True)
 class Custom:
-    """out = function(inputs, base place), for methods that fit neither form; inputs are in the working dtype.
+    """out = function(inputs, base index), for methods that fit neither form; inputs are in the working dtype.
 
-    Executors that have a kernel of this name run it, with these numbers, instead of the function.
+    Executors that have a kernel of this name run it, with these values, instead of the function.
     """
 
     function: Callable[[tuple[torch.Tensor, ...], int | None], torch.Tensor]
     kernel: str | None = None
-    numbers: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
 
 
 Plan = LinearCombination | RowCombination | MaskedSum | AddDelta | Custom

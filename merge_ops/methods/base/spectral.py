@@ -1,8 +1,8 @@
-"""What the methods that decompose task matrices share.
+"""Shared parts of the methods that decompose task matrices.
 
 They work on matrices in the layers. Other tensors (biases, norms, stacks of matrices, and embeddings and head, whose
-rows are tokens) take the mean of the task vectors, as the papers' programs do. What they compute depends on no number,
-so a search computes it once per tensor; a candidate is one scaled addition.
+rows are tokens) take the mean of the task vectors, as the papers' programs do. The decomposition does not depend on any
+parameter value, so a search computes it once per tensor; a candidate is one scaled addition.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ PARAMETERS = (SCALE, LINES)
 
 
 def plan_spectral(
-    numbers: ParameterValues, stats: Statistics, *, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]
+    values: ParameterValues, stats: Statistics, *, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]
 ) -> AddDelta | LinearCombination:
     """Out = base + lambda * derive(task matrices) in the layers, base + lambda * mean(task vectors) elsewhere."""
-    if not numbers.others:
+    if not values.others:
         return LinearCombination((1.0,))
-    delta = stats.merged_delta(mean if numbers.depth is None else derive)
-    return AddDelta(delta, merged_scale(numbers))
+    delta = stats.merged_delta(mean if values.depth is None else derive)
+    return AddDelta(delta, merged_scale(values))
 
 
 def mean(deltas: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Differentiable losses of gold answers, for items as a suite scores them."""

@@ -1,0 +1,114 @@
+"""The tokenizer files of a checkpoint folder: loading, copying and comparing them, and the chat template in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mergesmith.errors import UserError, first_line
+
+from ..architectures.quiet_transformers import quiet_transformers
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+# The files that map text to token ids, the most complete kind first.
+VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+
+
+def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Any:
+    """Load the tokenizer of a checkpoint folder with transformers.
+
+    Raises:
+        UserError: the folder has no tokenizer, or it cannot be loaded.
+    """
+    from transformers import AutoTokenizer  # takes half a second to import, and many merges do not need it
+
+    if not (folder / "tokenizer_config.json").is_file():
+        raise UserError(f"model '{reference}': no tokenizer_config.json in {folder}; its tokenizer is needed")
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises many kinds of errors, all of them about these files
+        raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {first_line(error)}") from None
+
+
+def copy_tokenizer(folder: Path, target: Path) -> None:
+    """Copy the tokenizer files of a checkpoint folder to another folder."""
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
+
+
+def chat_template_in(folder: Path) -> str | None:
+    """Return the chat template of a checkpoint folder, from its own file or from tokenizer_config.json."""
+    template_file, tokenizer_config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if template_file.is_file():
+        return template_file.read_text(encoding="utf-8")
+    if not tokenizer_config.is_file():
+        return None
+    template = json.loads(tokenizer_config.read_text(encoding="utf-8")).get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def tokenizer_digest(folder: Path) -> str | None:
+    """Return the SHA-256 of the files that turn text into token ids, or None if the folder has none."""
+    return next((_sha256(map(_text_to_ids, paths)) for paths in _vocabulary_files(folder).values()), None)
+
+
+def vocabulary_digests(folder: Path) -> Mapping[str, str]:
+    """Return the SHA-256 of the mapping from ids to tokens, by kind of vocabulary file, best kind first."""
+    return {kind: _sha256(map(_id_to_token, paths)) for kind, paths in _vocabulary_files(folder).items()}
+
+
+def _vocabulary_files(folder: Path) -> dict[str, list[Path]]:
+    kinds = {names[0]: [folder / name for name in names] for names in VOCABULARY_FILES}
+    return {kind: paths for kind, paths in kinds.items() if all(path.is_file() for path in paths)}
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _text_to_ids(path: Path) -> bytes:
+    """Return the part of a tokenizer file that maps text to ids, without truncation and padding settings."""
+    content = _tokenizer_json(path)
+    if content is None:
+        return path.read_bytes()
+    kept = {key: content.get(key) for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
+    return json.dumps(kept, sort_keys=True).encode()
+
+
+def _id_to_token(path: Path) -> bytes:
+    """Return the token of each id in a tokenizer file, in a form that does not depend on the library version."""
+    content = _tokenizer_json(path)
+    if content is None:
+        return path.read_bytes()
+    model = content.get("model") or {}
+    vocabulary = model.get("vocab") or {}
+    if isinstance(vocabulary, list):  # unigram models list [token, score]
+        vocabulary = {token: i for i, (token, _) in enumerate(vocabulary)}
+    vocabulary = {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens") or ()}}
+    return json.dumps(sorted(vocabulary.items())).encode()
+
+
+def _tokenizer_json(path: Path) -> dict[str, Any] | None:
+    if path.name != "tokenizer.json":
+        return None
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Numba kernels of merge methods with `Custom` plans; see `executors.method_kernels`."""

@@ -1,0 +1,1 @@
+"""Triton kernels of merge methods with `Custom` plans; see `executors.method_kernels`."""

@@ -1,0 +1,59 @@
+"""Declares the commands that only read: those on existing runs, and `methods`. `cli.py` includes them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..terminal.console import make_console
+
+readers = typer.Typer(rich_markup_mode=None)
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
+
+
+@readers.command()
+def status(run_dir: RunFolder) -> None:
+    """Show the progress of a run, running or stopped."""
+    from .status import print_status, read_status
+
+    print_status(read_status(run_dir, time.time()), make_console())
+
+
+@readers.command()
+def export(
+    run_dir: RunFolder,
+    out: Annotated[Path | None, typer.Argument(help="Same as --output.", show_default=False)] = None,
+    trial: Annotated[int | None, typer.Option(help="Number of a trial; default: the winner.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: print the recipe.")] = None,
+    form: Annotated[
+        Literal["recipe", "task-vector"],
+        typer.Option("--as", help="The recipe, or a folder of merged weights with a recipe that mergekit can run."),
+    ] = "recipe",
+) -> None:
+    """Write the recipe of any trial of a run."""
+    from .export import run_export
+
+    run_export(run_dir, trial, output or out, form=form)
+
+
+@readers.command()
+def items(
+    run_dir: RunFolder,
+    part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
+    most: Annotated[int, typer.Option(min=0, help="How many items to name per task.")] = 5,
+) -> None:
+    """Show which items separate a run's candidates, from the recorded scores."""
+    from .items import print_items
+
+    print_items(run_dir, part, most, make_console())
+
+
+@readers.command()
+def methods() -> None:
+    """List the merge methods, their parameters and the searched ranges."""
+    from .methods import print_methods
+
+    print_methods(make_console())

@@ -1,0 +1,14 @@
+"""The names of the files in a run's folder; what each holds is described in `run_folder.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
+ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
+SCORING, EVENTS, ITEMS, JOURNAL, LOCK = "scoring.json", "events.jsonl", "items", "study.journal", "lock"
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder holds a run; a search.yaml alone may be one that a user wrote."""
+    return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()

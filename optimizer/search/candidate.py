@@ -1,0 +1,76 @@
+"""A candidate between its proposal and its result. A finished one is a `Trial`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ...evaluators import BlockScores
+from ...merge_ops import Recipe
+from ...search_spaces import Params
+from ..pools import BlockDone
+from ..run_folder.trial import Trial
+from .racing import Race
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposed recipe that has no result yet.
+
+    Attributes:
+        number: its number in the run; baselines come first, from 0.
+        params: its point in the search space; None for a baseline outside it.
+        after: the number of trials that had finished when it was proposed.
+        name: a baseline's name; empty for a proposal of the sampler.
+        outside: why a baseline lies outside the search space; else None.
+    """
+
+    number: int
+    recipe: Recipe
+    params: Params | None
+    after: int
+    name: str = ""
+    outside: str | None = None
+
+    def trial(self, state: Literal["complete", "dropped", "failed"], **result: Any) -> Trial:
+        """Return the record of this candidate with its result: the remaining fields of `Trial`."""
+        return Trial(
+            self.number,
+            self.recipe,
+            state,
+            name=self.name,
+            params=self.params,
+            outside=self.outside,
+            after=self.after,
+            **result,
+        )
+
+
+@dataclass
+class PendingCandidate:
+    """A candidate that is being scored, with its blocks so far. `race` is None if it cannot be dropped."""
+
+    candidate: Candidate
+    race: Race | None
+    blocks: list[BlockScores] = field(default_factory=list)
+    merge_seconds: float = 0.0
+
+    def add(self, block: BlockDone) -> None:
+        """Add a scored block."""
+        self.blocks.append(block.scores)
+        self.merge_seconds = block.merge_seconds
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of `Trial` that follow from the blocks alone, whatever the candidate's scores."""
+        return {
+            "items": sum(block_items(block) for block in self.blocks),
+            "looks": () if self.race is None else tuple(self.race.looks),
+            "smaller_batches": any(block.smaller_batches for block in self.blocks),
+            "merge_seconds": self.merge_seconds,
+            "score_seconds": sum(block.seconds for block in self.blocks),
+        }
+
+
+def block_items(block: BlockScores) -> int:
+    """Return the number of items in a block."""
+    return sum(len(items.ids) for items in block.items.values())

@@ -1,0 +1,53 @@
+"""The candidate in the live model: merges a recipe into the model in memory and scores what was merged last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ...evaluators import BlockScores, Part, Scores, Suite, join
+from ...merge_ops import LiveModel, Recipe, WeightsDigest
+
+
+class LiveCandidate:
+    """Merges recipes into `live`, one after the other, and scores them on the tasks of `suite`."""
+
+    def __init__(self, live: LiveModel, suite: Suite) -> None:
+        self.live, self.suite = live, suite
+        self._loads = 0  # identifies the weights that the live model holds now
+
+    def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> Any:
+        """Merge a recipe into the live model and return the model; `digest` takes in the weights.
+
+        Raises:
+            MergeError: the recipe's parameter values define no tensor.
+        """
+        self._loads += 1
+        self.live.load(recipe, digest=digest)
+        return self.live.model
+
+    def timed_load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> float:
+        """Merge a recipe into the live model and return how many seconds that took; raises as `load`."""
+        start = time.perf_counter()
+        self.load(recipe, digest=digest)
+        for device in self.live.devices:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # kernels run asynchronously
+        return time.perf_counter() - start
+
+    def blocks(self, part: Part) -> Iterator[BlockScores]:
+        """Score the merged model on a part, block by block.
+
+        Raises:
+            ScoringError: the merged model cannot be scored.
+        """
+        for block in self.suite.blocks(part):
+            yield self.suite.score(self.live.model, block, weights=self._loads)
+
+    def evaluate(self, recipe: Recipe, part: Part) -> Scores:
+        """Merge a recipe and score it on a whole part; raises as `load` and `blocks`."""
+        self.load(recipe)
+        return join(list(self.blocks(part)))
