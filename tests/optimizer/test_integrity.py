@@ -147,7 +147,7 @@ def test_unknown_device_and_time(search: Path, run_folder: Path, command: Comman
     best = run_folder / "run" / "best.yaml"
     for outcome, part in (
         (command("merge", best, run_folder / "out", "--device", "bogus"), "--device: 'bogus' cannot be used"),
-        (command("search", search, "--time-limit", "soon", "--resume"), "such as 90s"),
+        (command("search", search, "--time-limit", "soon", "--resume"), "must look like 90s"),
     ):
         assert outcome.code == 2
         assert part in outcome.err
