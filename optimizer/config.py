@@ -61,9 +61,21 @@ class RacingSection(_Section):
 
 
 class SearchSection(_Section):
-    """How candidates are proposed and when the search stops. `time_limit` is in seconds and starts anew on resume."""
+    """How candidates are proposed and when the search stops.
 
-    sampler: str = "tpe"
+    Attributes:
+        sampler: `auto` works in stages; the other samplers are for comparison.
+        stages: the stages that `auto` uses before it refines the best candidates.
+        stop: whether `auto` may end the search before `trials`, when nothing better is to be found.
+        trials: the most proposals, baselines not counted.
+        time_limit: seconds; starts anew on resume.
+        seed: of the sampler, the split of the items and the masks.
+        racing: when a candidate is dropped.
+    """
+
+    sampler: str = "auto"
+    stages: tuple[Literal["line", "soup", "descent", "transfer"], ...] = ("line", "soup", "descent", "transfer")
+    stop: bool = True
     trials: Annotated[int, Field(ge=0)] = 100
     time_limit: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0

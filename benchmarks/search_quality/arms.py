@@ -25,7 +25,13 @@ REFERENCE = "random"  # what all arms are compared with
 REPLAYED: dict[str, RacingSection] = {REFERENCE: RacingSection(rule="off"), "random-racing": RacingSection()}
 
 # Arms that search -> overrides of search.yaml, merged into it section by section.
+STAGES = ("line", "soup", "descent", "transfer")
 ARMS: dict[str, dict[str, Any]] = {
+    "auto": {"search": {"sampler": "auto"}},
+    **{f"auto without {s}": {"search": {"sampler": "auto", "stages": [x for x in STAGES if x != s]}} for s in STAGES},
+    "gp": {"search": {"sampler": "gp"}},
+    "qmc": {"search": {"sampler": "qmc"}},
+    "descent": {"search": {"sampler": "descent"}},
     "tpe": {"search": {"sampler": "tpe"}},
     "cmaes": {"search": {"sampler": "cmaes"}},
 }

@@ -24,7 +24,7 @@ POOL_SEED = 715
 def pool(truth: Truth, size: int) -> list[Recipe]:
     """The first `size` proposals of random search in the problem's space."""
     sampler = RandomSampler(truth.session.space, POOL_SEED)
-    return [truth.session.space.recipe(sampler.ask(i, ())) for i in range(size)]
+    return [truth.session.space.recipe(sampler.ask(i, ()).params) for i in range(size)]
 
 
 def score_pool(truth: Truth, size: int, log: Callable[[str], None]) -> None:

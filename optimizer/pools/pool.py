@@ -13,16 +13,21 @@ from typing import Any, Protocol
 
 from ...evaluators import BlockScores, Part, ScoringPlan
 from ...merge_ops import Recipe
+from ..samplers import Proposal, Slopes
 
 
 @dataclass(frozen=True)
 class Job:
-    """A candidate to score on one part; `digest` requests the digest of its merged weights too."""
+    """A candidate to score on one part; `digest` requests the digest of its merged weights too.
+
+    With a `probe` nothing is scored: the loss of the gold answers, or its gradient in the weights, is computed.
+    """
 
     number: int
     recipe: Recipe
     part: Part
     digest: bool = False
+    probe: Proposal | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,13 @@ class Finished:
     Attributes:
         worker: the name of the worker; empty for this process.
         digest: (device name, digest of the merged weights) if the job requested it.
+        slopes: the result of a probe.
     """
 
     number: int
     worker: str = ""
     digest: tuple[str, str] | None = None
+    slopes: Slopes | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ...evaluators import Score
 from ...merge_ops import Recipe, recipe_from_document
 from ...search_spaces import Params
+from ..samplers import Proposal, Slopes
 
 SCHEMA_VERSION = 1
 
@@ -52,10 +53,10 @@ class Trial:
         name: a baseline's name; empty for a candidate that the sampler proposed.
         params: its point of the search space; None for a baseline outside it.
         outside: why a baseline is not in the search space; else None.
-        state: scored in full; dropped early as worse than the best so far; or failed.
+        state: scored in full; dropped early as worse than the best so far; failed; or probed, which gives no score.
         value: the objective on the search part; None for a failed trial.
         scores: entry name -> score on the search part. For a dropped candidate, value and scores are estimates.
-        items: how many items were scored.
+        items: how many items were scored; of a probe, how many forward passes it was worth, three per gradient.
         answers: task -> fact -> mean over the items, for tasks with generated answers; see `search/answer_audit.py`.
         smaller_batches: whether memory ran out and some blocks were scored in batches of half the size.
         looks: the decisions of the race, in order.
@@ -63,6 +64,11 @@ class Trial:
         error: why it failed; else None.
         after: how many trials had finished when it was proposed; from this the sampler's history can be rebuilt.
         worker: name of the worker that scored it; empty for the driver's process.
+        stage: the stage of the search that asked for it; empty for samplers without stages.
+        probe: what a probe computed, "loss" or "gradient"; empty for a candidate.
+        slopes: the result of a probe.
+        estimate: the value without shrinkage; None as `value`.
+        stderr: the standard error of the difference from the incumbent; None if there was none.
         lost: the earlier attempts that ended with the loss of their worker.
         merge_seconds: time to merge.
         score_seconds: time to score.
@@ -70,7 +76,7 @@ class Trial:
 
     number: int
     recipe: Recipe
-    state: Literal["complete", "dropped", "failed"]
+    state: Literal["complete", "dropped", "failed", "probed"]
     name: str = ""
     params: Params | None = None
     outside: str | None = None
@@ -85,6 +91,12 @@ class Trial:
     after: int = 0
     worker: str = ""
     lost: tuple[LostAttempt, ...] = ()
+    stage: str = ""
+    probe: Literal["", "loss", "gradient"] = ""
+    offset: int = 0
+    slopes: Slopes | None = None
+    estimate: float | None = None
+    stderr: float | None = None
     merge_seconds: float = 0.0
     score_seconds: float = 0.0
 
@@ -104,6 +116,11 @@ class Trial:
         return self.state == "dropped"
 
     @property
+    def proposal(self) -> Proposal:
+        """The proposal that it came from; its point is empty for a baseline outside the space."""
+        return Proposal(self.params or {}, self.stage, self.probe, self.offset)
+
+    @property
     def label(self) -> str:
         """The name shown in tables."""
         return self.name or f"trial {self.number} ({self.recipe.merge_method})"
@@ -117,6 +134,9 @@ class Trial:
         document |= {"items": self.items, "repeats": self.repeats, "looks": [asdict(look) for look in self.looks]}
         document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
         document |= {"worker": self.worker, "lost": [asdict(attempt) for attempt in self.lost]}
+        document |= {"stage": self.stage, "probe": self.probe, "offset": self.offset}
+        document |= {"slopes": None if self.slopes is None else asdict(self.slopes)}
+        document |= {"estimate": self.estimate, "stderr": self.stderr}
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
         document["recipe_digest"] = self.recipe.digest
         document["recipe"] = self.recipe.to_document()
@@ -153,6 +173,12 @@ class Trial:
             after=document["after"],
             worker=document.get("worker", ""),
             lost=tuple(LostAttempt(**attempt) for attempt in document.get("lost", ())),
+            stage=document.get("stage", ""),
+            probe=document.get("probe", ""),
+            offset=document.get("offset", 0),
+            slopes=None if document.get("slopes") is None else Slopes(**document["slopes"]),
+            estimate=document.get("estimate"),
+            stderr=document.get("stderr"),
             merge_seconds=document["seconds"]["merge"],
             score_seconds=document["seconds"]["score"],
         )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mergesmith.errors import UserError, unknown
 
 from ...search_spaces import SearchSpace
-from .sampler import Observation, Sampler, derived_seed
+from .auto import STAGES, AutoSampler
+from .sampler import Observation, Proposal, Sampler, Slopes, Stop, derived_seed
 
-__all__ = ["SAMPLERS", "Observation", "Sampler", "derived_seed", "make_sampler"]
+__all__ = ["SAMPLERS", "Observation", "Proposal", "Sampler", "Slopes", "Stop", "derived_seed", "make_sampler"]
 
 
 def _discover() -> dict[str, Callable[[SearchSpace, int], Sampler]]:
@@ -32,12 +33,16 @@ def _discover() -> dict[str, Callable[[SearchSpace, int], Sampler]]:
 SAMPLERS = _discover()
 
 
-def make_sampler(name: str, space: SearchSpace, seed: int) -> Sampler:
-    """Return a new sampler by its name.
+def make_sampler(
+    name: str, space: SearchSpace, seed: int, *, stages: Sequence[str] | None = None, stop: bool = True
+) -> Sampler:
+    """Return a new sampler by its name; `stages` and `stop` are for `auto` alone.
 
     Raises:
         UserError: there is no such sampler, or it cannot search this space.
     """
     if name not in SAMPLERS:
         raise UserError(f"search.sampler: {unknown('sampler', name, SAMPLERS)}")
+    if name == "auto" and (stages is not None or not stop):
+        return AutoSampler(space, seed, stages=tuple(STAGES) if stages is None else stages, stop=stop)
     return SAMPLERS[name](space, seed)

@@ -10,6 +10,7 @@ from ...merge_ops import Recipe
 from ...search_spaces import Params
 from ..pools import BlockDone
 from ..run_folder.trial import Trial
+from ..samplers import Proposal
 from .racing import Race
 
 
@@ -22,6 +23,7 @@ class Candidate:
         params: its point in the search space; None for a baseline outside it.
         after: the number of trials that had finished when it was proposed.
         name: a baseline's name; empty for a proposal of the sampler.
+        stage: the stage of the search that asks for it; see `Proposal`, also for `probe` and `offset`.
         outside: why a baseline lies outside the search space; else None.
     """
 
@@ -31,8 +33,16 @@ class Candidate:
     after: int
     name: str = ""
     outside: str | None = None
+    stage: str = ""
+    probe: Literal["", "loss", "gradient"] = ""
+    offset: int = 0
 
-    def trial(self, state: Literal["complete", "dropped", "failed"], **result: Any) -> Trial:
+    @property
+    def proposal(self) -> Proposal:
+        """The proposal that it comes from."""
+        return Proposal(self.params or {}, self.stage, self.probe, self.offset)
+
+    def trial(self, state: Literal["complete", "dropped", "failed", "probed"], **result: Any) -> Trial:
         """Return the record of this candidate with its result: the remaining fields of `Trial`."""
         return Trial(
             self.number,
@@ -42,6 +52,9 @@ class Candidate:
             params=self.params,
             outside=self.outside,
             after=self.after,
+            stage=self.stage,
+            probe=self.probe,
+            offset=self.offset,
             **result,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from ...search_spaces import SearchSpace, parent_name
 from ..config import RunConfig
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
+from ..samplers import Observation
 from ..stop import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
@@ -61,6 +63,8 @@ class Leaderboard:
             RunFailedError: all baselines have finished, and no parent could be scored.
         """
         self.trials.append(trial)
+        if trial.probe:
+            return [trial] if self.objective is not None else []
         if not trial.failed:
             self._scored.setdefault(trial.recipe.digest, trial)
         if trial.name:
@@ -86,6 +90,36 @@ class Leaderboard:
         if all(entry.bounded for entry in self.plan.entries):  # the scales are 1, whatever the parents score
             return self._current_objective().value(scores)
         return None
+
+    def compare(self, items: Scores) -> tuple[float | None, float | None]:
+        """Estimate a candidate's value from its difference to the incumbent on the items that both were scored on.
+
+        Returns the estimate without shrinkage and the standard error of the difference; None without an incumbent.
+        """
+        incumbent = self.incumbent()
+        if incumbent is None or self.objective is None or incumbent.trial.value is None:
+            return None, None
+        scores = incumbent.differences(items)
+        stderr = self.objective.stderr(scores)
+        estimate = incumbent.trial.value + self.objective.value(scores)
+        return (estimate, stderr) if math.isfinite(stderr) and math.isfinite(estimate) else (None, None)
+
+    def observation(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> Observation:
+        """Return what the sampler is told of a scored candidate; `stderr` is the one of its scores alone."""
+        split = self.plan.config.split
+        error = stderr if trial.stderr is None else trial.stderr
+        estimate = trial.value if trial.estimate is None or trial.complete else trial.estimate
+        return Observation(
+            trial.proposal,
+            trial.value,
+            violations,
+            warm_start=bool(trial.name),
+            name=trial.name,
+            complete=trial.complete,
+            estimate=math.nan if estimate is None else estimate,
+            stderr=error,
+            resolution=error * math.sqrt(split.search / split.select),
+        )
 
     def feasible(self) -> list[Trial]:
         """Return the complete trials within all limits."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import asdict
 
-from ...search_spaces import OutsideSpaceError, Params
+from ...search_spaces import OutsideSpaceError
 from ..run_folder.run_folder import RunFolder
-from ..samplers import Sampler
+from ..samplers import Proposal, Sampler, Stop
 from .candidate import Candidate
 from .leaderboard import Leaderboard
 
@@ -25,13 +26,14 @@ class Proposals:
         run_folder: RunFolder,
         sampler: Sampler,
         *,
-        pending: Callable[[], Sequence[Params]],
+        pending: Callable[[], Sequence[Proposal]],
         announce: Callable[[str], None],
     ) -> None:
-        """`pending()` returns the points of the sampler's proposals that are being scored."""
+        """`pending()` returns the sampler's proposals that are being scored."""
         self.leaderboard, self.run_folder, self.sampler = leaderboard, run_folder, sampler
         self.pending, self.announce = pending, announce
         self.plan = leaderboard.plan
+        self._stage = ""
 
     def candidates(self, done: Set[int]) -> Iterator[Candidate]:
         """Yield the candidates whose numbers are not in `done`. The time limit counts from the first proposal."""
@@ -41,6 +43,7 @@ class Proposals:
                 yield self._baseline(number)
         limit, start = self.plan.config.search.time_limit, time.monotonic()
         asked = {event["number"]: event for event in self.run_folder.events() if event["event"] == "asked"}
+        ended = any(event["event"] == "ended" for event in self.run_folder.events())
         for number in range(baselines, self.plan.total):
             if number in done:
                 continue
@@ -48,11 +51,37 @@ class Proposals:
                 self.announce(f"time limit of {limit:g} s reached after {len(self.leaderboard.trials)} trials")
                 return
             if (known := asked.get(number)) is not None:
-                params, after = known["params"], known["after"]
+                after = known["after"]
+                proposal = Proposal(
+                    known["params"], known.get("stage", ""), known.get("probe", ""), known.get("offset", 0)
+                )
+            elif ended:
+                return
             else:
-                params, after = self.sampler.ask(number - baselines, self.pending()), len(self.leaderboard.trials)
-            self.run_folder.note("asked", number=number, after=after, params=params)  # again in every session
-            yield Candidate(number, self.plan.space.recipe(params), params, after)
+                after = len(self.leaderboard.trials)
+                answer = self.sampler.ask(number - baselines, self.pending())
+                if isinstance(answer, Stop):
+                    self._end(answer)
+                    return
+                proposal = answer
+            self._announce_stage(proposal)
+            self.run_folder.note("asked", number=number, after=after, **asdict(proposal))  # again in every session
+            recipe = self.plan.space.recipe(proposal.params)
+            yield Candidate(number, recipe, after=after, **asdict(proposal))
+
+    def _end(self, stop: Stop) -> None:
+        self.announce(
+            f"nothing better to find within {stop.axes} dimensions and these items: {stop.reason}. More items, more "
+            "knots or other models could change that; search.stop: false goes on"
+        )
+        self.run_folder.note("ended", reason=stop.reason, axes=stop.axes)
+
+    def _announce_stage(self, proposal: Proposal) -> None:
+        if proposal.stage and proposal.stage != self._stage:
+            best = self.leaderboard.best
+            now = "" if best is None else f"; best so far {best.value:.4f} ({best.label})"
+            self.announce(f"stage {proposal.stage}, after {len(self.leaderboard.trials)} trials{now}")
+            self._stage = proposal.stage
 
     def _baseline(self, number: int) -> Candidate:
         name, recipe = self.plan.baselines[number]

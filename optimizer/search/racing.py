@@ -43,6 +43,7 @@ from ..run_folder.trial import Look, Trial
 BETS = (0.1, 0.4, 0.6)
 SHARES = (0.1, 0.5, 0.4)
 LARGEST_LOSS = 0.9  # the share of a bet's wealth that one item may take
+UNSEEN_ERROR = 0.1  # the standard error that is assumed of the difference in an entry without items so far
 PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if this many more items had shown none
 
 
@@ -115,6 +116,16 @@ class Incumbent:
             same = self.scores.items[leaf].values[[self._places[leaf][item] for item in items.ids]]
             differences.append(self.weights[leaf] * (items.values - same))
         return np.concatenate(differences)
+
+    def differences(self, scores: Scores) -> dict[str, Score]:
+        """Return entry name -> mean paired difference of a candidate from this one; 0 for an entry without items."""
+        paired = difference(scores, self.scores)
+        return {
+            entry.name: entry_score(entry, paired)
+            if any(leaf.name in paired.items for leaf in entry.leaves)
+            else Score(0.0, UNSEEN_ERROR, 0)
+            for entry in self.entries
+        }
 
     def estimate(self, scores: Scores) -> dict[str, Score]:
         """Return an estimate of a candidate's scores over all items from the n items scored.

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from ...evaluators import Score, Scores, join
-from ...search_spaces import Params
 from ..pools import BlockDone, Failed, Finished, Job, Pool
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
-from ..samplers import Observation, Sampler, make_sampler
+from ..samplers import Observation, Proposal, Sampler, make_sampler
 from ..session.gc_pause import gc_paused
 from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 from .answer_audit import rates_document
@@ -55,7 +54,9 @@ class Study:
         self.dispatcher = Dispatcher(pool, run_folder, watcher.announce)
         self.choose_incumbent = choose_incumbent or (lambda number, items: self.leaderboard.incumbent())
         search = plan.config.search
-        self.sampler = sampler or make_sampler(search.sampler, plan.space, search.seed)
+        self.sampler = sampler or make_sampler(
+            search.sampler, plan.space, search.seed, stages=search.stages, stop=search.stop
+        )
         self.recorded = run_folder.trials()
         self.journal = Journal(run_folder, plan.space, self.recorded)
         self.racing_off = why_off(search.racing, plan.entries)
@@ -91,10 +92,10 @@ class Study:
         self._score(proposals.candidates(done))
         self.leaderboard.raise_if_all_failed(finished=True)
 
-    def _pending_points(self) -> list[Params]:
-        """Return the points of the sampler's proposals that are being scored; baselines are left out."""
+    def _pending_points(self) -> list[Proposal]:
+        """Return the sampler's proposals that are being scored; baselines are left out."""
         pending = (known.candidate for known in self._pending.values())
-        return [candidate.params for candidate in pending if not candidate.name and candidate.params]
+        return [candidate.proposal for candidate in pending if not candidate.name]
 
     def _score(self, candidates: Iterator[Candidate]) -> None:
         """Keep the workers busy until all candidates have finished."""
@@ -130,6 +131,10 @@ class Study:
         The result of a dropped trial is reused too: its incumbent has only been replaced by better ones. A failed one
         is scored again, because the machine may have been at fault, for example out of memory.
         """
+        if candidate.probe:
+            self._pending[candidate.number] = PendingCandidate(candidate, None)
+            self.dispatcher.submit(Job(candidate.number, candidate.recipe, "search", probe=candidate.proposal))
+            return
         known = self.leaderboard.scored(candidate.recipe)
         if known is None:
             self._pending[candidate.number] = PendingCandidate(candidate, self._race(candidate))
@@ -142,6 +147,8 @@ class Study:
             answers=known.answers,
             smaller_batches=known.smaller_batches,
             repeats=known.number,
+            estimate=known.estimate,
+            stderr=known.stderr,
         )
         self._record(trial, self.run_folder.items(known.number, "search"))
 
@@ -171,10 +178,16 @@ class Study:
         if isinstance(event, Failed):
             self._record(pending.candidate.trial("failed", error=event.error, **facts), None)
             return
+        if (slopes := event.slopes) is not None:
+            facts["items"] = slopes.items * (3 if slopes.by_dimension else 1)
+            self._record(pending.candidate.trial("probed", slopes=slopes, **facts), None)
+            return
         items = join(pending.blocks)
         state, scores, error = self._result(pending, items)
         value = self.leaderboard.value_of(scores)
+        estimate, stderr = self.leaderboard.compare(items) if state != "failed" else (None, None)
         result = {"value": value, "scores": scores, "error": error, "answers": rates_document(items)}
+        result |= {"estimate": estimate, "stderr": stderr}
         self._record(pending.candidate.trial(state, **result, **facts), items)
 
     def _result(
@@ -206,13 +219,15 @@ class Study:
             self._report(reportable)
 
     def _report(self, trial: Trial) -> None:
-        """Report a trial to the sampler and add it to the Optuna journal."""
+        """Report a trial to the sampler, and add a scored candidate to the Optuna journal."""
         objective = self.leaderboard.objective
         assert objective is not None, "Should not reach."
+        if trial.probe:
+            self.sampler.tell(Observation(trial.proposal, None, slopes=trial.slopes))
+            return
         violations = {} if trial.failed else objective.violations(trial.scores)
         stderr = math.nan if trial.failed else objective.stderr(trial.scores)
         first = None if trial.repeats is None else self.leaderboard.scored(trial.recipe)
         # An estimate that is reused is as good as it was for the first trial of the recipe.
         self.journal.add(trial, violations, stderr, items=trial.items if first is None else first.items)
-        if trial.params is not None:
-            self.sampler.tell(Observation(trial.params, trial.value, violations, warm_start=bool(trial.name)))
+        self.sampler.tell(self.leaderboard.observation(trial, violations, stderr))

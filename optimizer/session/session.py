@@ -27,6 +27,7 @@ from ...merge_ops import (
 from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
 from ..config import RunConfig
 from .devices import pick_devices
+from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
 from .recipe_checks import check_filters, check_vocabulary_of, with_run_names
 from .source_placement import Placement, free_memory, host_memory, matrices_per_tensor, place_sources
@@ -133,6 +134,11 @@ class Session:
     def candidate(self) -> LiveCandidate:
         """Merges recipes into the live model and scores them."""
         return LiveCandidate(self.live, self.suite)
+
+    @cached_property
+    def gold_probe(self) -> GoldProbe:
+        """Computes the loss of the gold answers and its slopes in the merge weights."""
+        return GoldProbe(self.space, self.bank, self.candidate)
 
     @cached_property
     def baselines(self) -> tuple[tuple[str, Recipe], ...]:
