@@ -32,7 +32,8 @@ class QMCSampler:
         if index < self._next:
             self._engine.reset()
             self._next = 0
-        self._engine.fast_forward(index - self._next)
+        if index > self._next:
+            self._engine.fast_forward(index - self._next)
         self._next = index + 1
         point = self._engine.random(1)[0]
         arms = _pick(list(self.arms.by_method.values()), point[0])

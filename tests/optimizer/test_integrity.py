@@ -13,7 +13,7 @@ from tiny_run import write_search
 
 from mergesmith.merge_ops import Checkpoint, read_recipe
 from mergesmith.optimizer.run_folder.provenance import lasting_names
-from mergesmith.optimizer.samplers import Observation, make_sampler
+from mergesmith.optimizer.samplers import Observation, Proposal, make_sampler
 from mergesmith.search_spaces import METHOD, MergeIngredients, SearchSpace, SpaceConfig
 
 
@@ -160,9 +160,11 @@ def test_cmaes_leaves_an_arm_that_fails() -> None:
     sampler = make_sampler("cmaes", space, 0)
     asked = []
     for index in range(60):
-        params = sampler.ask(index, ())
-        asked.append(params[METHOD])
-        sampler.tell(Observation(params, None if params[METHOD] == "ties" else 0.5))
+        proposal = sampler.ask(index, ())
+        assert isinstance(proposal, Proposal)
+        method = proposal.params[METHOD]
+        asked.append(method)
+        sampler.tell(Observation(proposal, None if method == "ties" else 0.5))
     assert 10 < asked.count("ties") < 40
 
 

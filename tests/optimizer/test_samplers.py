@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import cmaes
 import numpy as np
@@ -17,13 +18,19 @@ import optuna
 import pytest
 
 from mergesmith.errors import UserError
-from mergesmith.optimizer.samplers import SAMPLERS, Observation, Sampler, derived_seed, make_sampler
-from mergesmith.optimizer.samplers.tpe import TPESampler, distributions, frozen_trial
+from mergesmith.optimizer.samplers import (
+    SAMPLERS,
+    Observation,
+    Proposal,
+    Sampler,
+    Slopes,
+    Stop,
+    derived_seed,
+    make_sampler,
+)
+from mergesmith.optimizer.samplers.tpe import TPESampler
 from mergesmith.search_spaces import (
     METHOD,
-    Choice,
-    Dimension,
-    Float,
     MergeIngredients,
     Params,
     SearchSpace,
@@ -42,15 +49,37 @@ def value_of(params: Params) -> float:
     return (params[METHOD] == "ties") * 0.1 - float(np.mean([(x - 0.6) ** 2 for x in numbers]))
 
 
-def observed(params: Params) -> Observation:
-    return Observation(params, value_of(params))
+def observed(proposal: Proposal) -> Observation:
+    """The candidate's value; of a probe, the loss and its slopes by finite differences."""
+    params = proposal.params
+    value = value_of(params)
+    if not proposal.probe:
+        return Observation(proposal, value, estimate=value, stderr=0.01, resolution=0.01)
+    slopes = {
+        name: (value - value_of({**params, name: x + 1e-4})) / 1e-4
+        for name, x in params.items()
+        if proposal.probe == "gradient" and ".weight[" in name and isinstance(x, float)
+    }
+    return Observation(proposal, None, slopes=Slopes(-value, 0.01, 96, slopes, dict.fromkeys(slopes, 1e-3)))
 
 
-def trajectory(sampler: Sampler, count: int, start: int = 0) -> Iterator[Params]:
+def asked(sampler: Sampler, index: int, pending: Sequence[Proposal] = ()) -> Proposal:
+    """The sampler's proposal, which must be one."""
+    proposal = sampler.ask(index, pending)
+    assert isinstance(proposal, Proposal)
+    return proposal
+
+
+def made(name: str, space: SearchSpace, seed: int) -> Sampler:
+    """A sampler that goes on for as long as it is asked."""
+    return make_sampler(name, space, seed, stop=False)
+
+
+def trajectory(sampler: Sampler, count: int, start: int = 0) -> Iterator[Proposal]:
     for index in range(start, count):
-        params = sampler.ask(index, ())
-        yield params
-        sampler.tell(observed(params))
+        proposal = asked(sampler, index)
+        yield proposal
+        sampler.tell(observed(proposal))
 
 
 @pytest.fixture(params=SAMPLERS)
@@ -59,39 +88,42 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_proposals_lie_in_the_space(name: str) -> None:
-    for params in trajectory(make_sampler(name, MIXED, 0), 40):
+    for proposal in trajectory(made(name, MIXED, 0), 36):
+        params = proposal.params
         dimensions = MIXED.dimensions(str(params[METHOD]))
         assert set(params) == {METHOD, *(d.name for d in dimensions)}
         assert all(d.contains(params[d.name]) for d in dimensions)
+        assert MIXED.params(MIXED.recipe(params)) == params
 
 
 def test_answer_depends_on_what_was_told_alone(name: str) -> None:
-    whole = list(trajectory(make_sampler(name, MIXED, 7), 40))
-    for cut in (1, 13, 27, 39):
-        resumed = make_sampler(name, MIXED, 7)
-        for params in whole[:cut]:
-            resumed.tell(observed(params))
+    whole = list(trajectory(made(name, MIXED, 7), 30))
+    for cut in (1, 13, 22, 29):
+        resumed = made(name, MIXED, 7)
+        for proposal in whole[:cut]:
+            resumed.tell(observed(proposal))
         assert resumed.ask(cut, ()) == whole[cut]
 
 
 def test_asking_twice_gives_the_same(name: str) -> None:
-    sampler = make_sampler(name, MIXED, 0)
-    for params in trajectory(sampler, 20):
-        sampler.tell(observed(params))
+    sampler = made(name, MIXED, 0)
+    for _ in trajectory(sampler, 20):
+        pass
     assert sampler.ask(20, ()) == sampler.ask(20, ())
 
 
 def test_seed_and_index_matter(name: str) -> None:
-    first, second = make_sampler(name, MIXED, 0), make_sampler(name, MIXED, 1)
-    assert first.ask(0, ()) != second.ask(0, ())
-    assert first.ask(0, ()) != first.ask(1, ())
+    count = 48 if name in ("auto", "descent") else 12  # their first stages are the same for all seeds
+    first, second = (list(trajectory(made(name, MIXED, seed), count)) for seed in (0, 1))
+    assert first != second
+    assert len({json.dumps(asdict(proposal), sort_keys=True) for proposal in first}) == count
 
 
 def test_same_in_another_process(name: str) -> None:
     script = (
         "import json, test_samplers as t\n"
-        "from mergesmith.optimizer.samplers import make_sampler\n"
-        f"print(hash('x'), json.dumps(list(t.trajectory(make_sampler({name!r}, t.MIXED, 5), 20))))"
+        "from dataclasses import asdict\n"
+        f"print(hash('x'), json.dumps([asdict(p) for p in t.trajectory(t.made({name!r}, t.MIXED, 5), 20)]))"
     )
     outputs = []
     for hash_seed in ("1", "2"):
@@ -101,101 +133,124 @@ def test_same_in_another_process(name: str) -> None:
         outputs.append(run.stdout.split(" ", 1))
     assert outputs[0][0] != outputs[1][0]  # the hash seed really differed
     assert json.loads(outputs[0][1]) == json.loads(outputs[1][1])
-    assert json.loads(outputs[0][1]) == list(trajectory(make_sampler(name, MIXED, 5), 20))
+    assert json.loads(outputs[0][1]) == [asdict(p) for p in trajectory(made(name, MIXED, 5), 20)]
 
 
 def test_failed_and_limited_candidates_are_taken(name: str) -> None:
-    sampler = make_sampler(name, MIXED, 0)
+    sampler = made(name, MIXED, 0)
     for index in range(30):
-        params = sampler.ask(index, ())
-        value = None if index % 3 == 0 else value_of(params)
-        sampler.tell(Observation(params, value, {"task": 0.1 if index % 2 else -0.1}, warm_start=index < 3))
+        proposal = asked(sampler, index)
+        value = None if index % 3 == 0 or proposal.probe else value_of(proposal.params)
+        excess = {"task": 0.1 if index % 2 else -0.1}
+        estimate = math.nan if value is None else value
+        sampler.tell(Observation(proposal, value, excess, warm_start=index < 3, estimate=estimate, stderr=0.01))
     assert sampler.ask(30, ())
 
 
 def test_pending_candidates_are_not_proposed_again(name: str) -> None:
-    sampler = make_sampler(name, MIXED, 0)
+    sampler = made(name, MIXED, 0)
     for _ in trajectory(sampler, 15):
         pass
-    pending: list[Params] = []
-    for index in range(15, 25):
-        pending.append(sampler.ask(index, pending))
-    assert len({json.dumps(params, sort_keys=True) for params in pending}) == 10
+    pending: list[Proposal] = []
+    for index in range(15, 22):
+        pending.append(asked(sampler, index, pending))
+    assert len({json.dumps(asdict(proposal), sort_keys=True) for proposal in pending}) == 7
 
 
-@pytest.mark.parametrize("learner", ["tpe", "cmaes"])
+@pytest.mark.parametrize("learner", ["tpe", "cmaes", "gp", "auto"])
 def test_learners_beat_random(learner: str) -> None:
+    count = {"gp": 40, "auto": 60}.get(learner, 80)
+
     def best(sampler_name: str, seed: int) -> float:
-        return max(value_of(p) for p in trajectory(make_sampler(sampler_name, SMOOTH, seed), 80))
+        return max(value_of(p.params) for p in trajectory(made(sampler_name, SMOOTH, seed), count) if not p.probe)
 
     wins = [best(learner, seed) > best("random", seed) for seed in range(5)]
     assert sum(wins) >= 4
 
 
-@pytest.mark.parametrize("learner", ["tpe", "cmaes"])
+@pytest.mark.parametrize("learner", ["tpe", "cmaes", "gp"])
 def test_learners_keep_within_limits(learner: str) -> None:
     first = SMOOTH.dimensions("task_arithmetic")[0].name
 
     def excess(params: Params) -> float:  # the top of the hill is forbidden
         return float(params[first]) - 0.4
 
-    sampler = make_sampler(learner, SMOOTH, 0)
-    asked: list[Params] = []
-    for index in range(80):
-        asked.append(params := sampler.ask(index, ()))
-        sampler.tell(Observation(params, value_of(params), {"task": excess(params)}))
-    shares = [sum(excess(p) <= 0 for p in part) / len(part) for part in (asked[:20], asked[-30:])]
-    assert shares[1] > max(0.6, shares[0])
+    sampler = made(learner, SMOOTH, 0)
+    proposals: list[Params] = []
+    for index in range(80 if learner != "gp" else 50):
+        proposal = asked(sampler, index)
+        proposals.append(params := proposal.params)
+        value = value_of(params)
+        sampler.tell(Observation(proposal, value, {"task": excess(params)}, estimate=value, stderr=0.01))
+    shares = [sum(excess(p) <= 0 for p in part) / len(part) for part in (proposals[:20], proposals[-30:])]
+    assert shares[1] > 0.6
+
+
+def test_auto_stops_when_nothing_is_to_be_found() -> None:
+    """On a flat landscape with noise the search ends by itself, and says why."""
+    sampler, rng = make_sampler("auto", MIXED, 0), np.random.default_rng(0)
+    for index in range(100):
+        proposal = sampler.ask(index, ())
+        if isinstance(proposal, Stop):
+            assert "gain" in proposal.reason
+            assert index < 60
+            return
+        value = 0.5 + 0.01 * float(rng.standard_normal())
+        slopes = Slopes(0.5 + 0.01 * float(rng.standard_normal()), 0.01, 96) if proposal.probe else None
+        scored = None if proposal.probe else value
+        sampler.tell(Observation(proposal, scored, estimate=value, stderr=0.01, resolution=0.02, slopes=slopes))
+    pytest.fail("it went on to the end")
+
+
+def test_descent_finds_the_top_by_its_slopes() -> None:
+    sampler = made("auto", SMOOTH, 0)
+    found = [p for p in trajectory(sampler, 60) if p.stage == "descended"]
+    assert found
+    assert value_of(found[-1].params) > -0.005
+    start = next(p for p in trajectory(made("auto", SMOOTH, 0), 60) if p.stage == "descent")
+    assert value_of(found[-1].params) > value_of(start.params)
 
 
 class CopiedStudy:
     """TPE as Optuna's own study asks it: pending candidates among the trials of a new study, which is thrown away."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        self.space, self.seed = space, seed
+        self.ours, self.seed = TPESampler(space, seed), seed  # which translates points, and is told nothing
         self.told: list[Observation] = []
 
     def tell(self, observation: Observation) -> None:
         self.told.append(observation)
 
-    def ask(self, index: int, pending: Sequence[Params]) -> Params:
+    def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal:
         seed = derived_seed(self.seed, "tpe", index)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for observation in self.told:
-            study.add_trial(frozen_trial(self.space, observation))
-        for params in pending:
-            given = {"params": dict(params), "distributions": distributions(self.space, params)}
+            study.add_trial(self.ours.frozen_trial(observation))
+        for proposal in pending:
+            given = self.ours.as_optuna(proposal.params)
             study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, **given))
-        trial = study.ask()
-
-        def suggest(d: Dimension) -> Any:
-            if isinstance(d, Choice):
-                return trial.suggest_categorical(d.name, d.options)
-            return trial.suggest_float(d.name, d.low, d.high, log=d.log)
-
-        method = suggest(self.space.root)
-        return {METHOD: method, **{d.name: suggest(d) for d in self.space.dimensions(method)}}
+        return Proposal(self.ours.suggested(study.ask()))
 
 
 @pytest.mark.parametrize("space", [MIXED, SMOOTH], ids=["mixed", "smooth"])
 def test_tpe_proposes_what_optunas_own_study_does(space: SearchSpace) -> None:
     """With candidates pending, failed and out of limits, told in another order than asked."""
-    ours, plain = make_sampler("tpe", space, 3), CopiedStudy(space, 3)
+    ours, plain = made("tpe", space, 3), CopiedStudy(space, 3)
     rng = np.random.default_rng(3)
-    pending: list[Params] = []
+    pending: list[Proposal] = []
     for index in range(50):
-        params = ours.ask(index, pending)
-        assert params == plain.ask(index, pending)
-        pending.append(params)
+        proposal = asked(ours, index, pending)
+        assert proposal == plain.ask(index, pending)
+        pending.append(proposal)
         while len(pending) > rng.integers(0, 5):
-            params = pending.pop(int(rng.integers(len(pending))))
-            value = None if rng.random() < 0.15 else round(value_of(params), 2)  # some values are equal
+            proposal = pending.pop(int(rng.integers(len(pending))))
+            value = None if rng.random() < 0.15 else round(value_of(proposal.params), 2)  # some values are equal
             excess = {"task": float(rng.normal())} if rng.random() < 0.5 else {}
             for sampler in (ours, plain):
-                sampler.tell(Observation(params, value, excess))
+                sampler.tell(Observation(proposal, value, excess))
 
 
 def test_asking_tpe_leaves_nothing_behind() -> None:
@@ -211,38 +266,35 @@ def test_asking_tpe_leaves_nothing_behind() -> None:
 
 def test_cmaes_of_one_arm_is_cmaes() -> None:
     """The rebuilt optimizer has the state of one that was never torn down."""
-    sampler = make_sampler("cmaes", SMOOTH, 0)
-    dimensions = [d for d in SMOOTH.dimensions("task_arithmetic") if isinstance(d, Float)]
-    population = 4 + int(3 * np.log(6))
-    alive = cmaes.CMA(np.full(6, 0.5), 1 / 6, bounds=np.tile([0.0, 1.0], (6, 1)), population_size=population)
+    sampler = made("cmaes", SMOOTH, 0)
+    (arm,) = SMOOTH.arms("task_arithmetic")
+    size = len(arm.axes)
+    population = 4 + int(3 * np.log(size))
+    alive = cmaes.CMA(np.full(size, 0.5), 1 / 6, bounds=np.tile([0.0, 1.0], (size, 1)), population_size=population)
     generation: list[tuple[np.ndarray, float]] = []
-    for index, params in enumerate(trajectory(sampler, 5 * population)):
-        point = np.array([d.to_unit(float(params[d.name])) for d in dimensions])
-        generation.append((point, -value_of(params)))
+    for index, proposal in enumerate(trajectory(sampler, 5 * population)):
+        generation.append((arm.point(proposal.params), -value_of(proposal.params)))
         if (index + 1) % population == 0:
             alive.tell(generation)
             generation = []
-    next_point = sampler.ask(5 * population, ())
+    next_point = asked(sampler, 5 * population).params
     alive._rng = np.random.RandomState(derived_seed(0, "cmaes", 5 * population))
-    expected = alive.ask()
-    ours = [d.to_unit(float(next_point[d.name])) for d in dimensions]
-    assert np.allclose(ours, expected, atol=1e-9)
+    assert next_point == arm.params(alive.ask())
 
 
 def test_cmaes_starts_at_the_best_warm_start() -> None:
-    sampler = make_sampler("cmaes", SMOOTH, 0)
+    sampler = made("cmaes", SMOOTH, 0)
     names = [d.name for d in SMOOTH.dimensions("task_arithmetic")]
-    for place, value in ((0.3, 1.0), (1.2, 2.0)):
+    for place, value in ((0.2, 1.0), (0.6, 2.0)):
         point: Params = {METHOD: "task_arithmetic", **dict.fromkeys(names, place)}
-        sampler.tell(Observation(point, value, warm_start=True))
-    asked = [sampler.ask(index, ()) for index in range(50)]
-    assert abs(np.mean([[float(p[n]) for n in names] for p in asked]) - 1.2) < 0.1
+        sampler.tell(Observation(Proposal(point), value, warm_start=True))
+    drawn = [asked(sampler, index).params for index in range(50)]
+    assert abs(np.mean([[float(p[n]) for n in names] for p in drawn]) - 0.6) < 0.1
 
 
 def test_cmaes_gives_every_arm_a_generation() -> None:
-    sampler = make_sampler("cmaes", MIXED, 0)
-    asked = list(trajectory(sampler, 60))
-    arms = {(p[METHOD], p.get("slerp.models")) for p in asked}
+    proposals = [proposal.params for proposal in trajectory(made("cmaes", MIXED, 0), 60)]
+    arms = {(p[METHOD], p.get("slerp.models")) for p in proposals}
     assert len(arms) == 7  # four methods, and slerp of three pairs
 
 
@@ -254,4 +306,4 @@ def test_unknown_sampler() -> None:
 def test_cmaes_needs_numbers() -> None:
     fixed = SearchSpace(SpaceConfig.model_validate({"methods": {"slerp": {"t": 0.5}}}), SUBJECT)
     with pytest.raises(UserError, match="slerp has none"):
-        make_sampler("cmaes", fixed, 0)
+        made("cmaes", fixed, 0)

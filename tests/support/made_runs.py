@@ -12,7 +12,6 @@ from mergesmith.optimizer.config import RunConfig, parse_config
 from mergesmith.optimizer.run_folder.lifecycle import create_run
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
-from mergesmith.optimizer.samplers import make_sampler
 from mergesmith.search_spaces import MergeIngredients, SearchSpace, SpaceConfig
 
 SUBJECT = MergeIngredients("./zoo/base", ("./zoo/a", "./zoo/b", "./zoo/c"), "bfloat16")
@@ -20,7 +19,7 @@ SPACE = SearchSpace(
     SpaceConfig(methods={"task_arithmetic": {}}, knots=5, filters=("self_attn", "mlp", "embed")), SUBJECT
 )
 TASKS = ("arc_challenge", "gsm8k", "hellaswag")
-RANDOM = make_sampler("random", SPACE, 0)
+RANDOM = RandomSampler(SPACE, 0)
 
 
 def config(**search: Any) -> RunConfig:
@@ -34,7 +33,7 @@ def make_run(folder: Path, **search: Any) -> RunFolder:
 
 def make_trial(number: int, **changes: Any) -> Trial:
     """A complete trial of the space's method, the same for the same number."""
-    params = RANDOM.ask(number, ())
+    params = RANDOM.ask(number, ()).params
     value = float(np.random.default_rng(number).random())
     fields = {"state": "complete", "params": params, "value": value, "items": 2000, "after": number}
     fields |= {"scores": {task: Score(value, 0.0123456789, 1000) for task in TASKS}}
