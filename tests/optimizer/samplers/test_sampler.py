@@ -89,7 +89,7 @@ def test_seed_and_index_matter(name: str) -> None:
 
 def test_same_in_another_process(name: str) -> None:
     script = (
-        "import json, test_samplers as t\n"
+        "import json, test_sampler as t\n"
         "from mergesmith.optimizer.samplers import make_sampler\n"
         f"print(hash('x'), json.dumps(list(t.trajectory(make_sampler({name!r}, t.MIXED, 5), 20))))"
     )
