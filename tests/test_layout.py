@@ -71,7 +71,7 @@ def face(folder: str) -> tuple[str, ...]:
     """The names that a top folder exports: its `__all__`."""
     tree = ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8"))
     lists = (
-        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets)
+        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0])
     )
     return tuple(ast.literal_eval(next(lists, ast.Tuple([]))))
 
