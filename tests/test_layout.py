@@ -9,9 +9,8 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+from checkout import ROOT
 from import_graph import FOLDERS, Import, cycles, graph_of, imports_of, module_name, source_files
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # The top folders, and the rooms inside each, from the ground up. A file imports its own room and those before it.
 # What lies in the folder itself is a room of its own; the face (`__init__`) comes last.
@@ -72,7 +71,7 @@ def face(folder: str) -> tuple[str, ...]:
     """The names that a top folder exports: its `__all__`."""
     tree = ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8"))
     lists = (
-        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets)
+        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0])
     )
     return tuple(ast.literal_eval(next(lists, ast.Tuple([]))))
 
