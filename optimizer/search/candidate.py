@@ -22,7 +22,7 @@ class Candidate:
         params: its point in the search space; None for a baseline outside it.
         after: the number of trials that had finished when it was proposed.
         name: a baseline's name; empty for a proposal of the sampler.
-        outside: why a baseline lies outside the search space; else None.
+        outside: why a baseline is outside the search space; else None.
     """
 
     number: int
@@ -61,7 +61,7 @@ class PendingCandidate:
         self.merge_seconds = block.merge_seconds
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields of `Trial` that follow from the blocks alone, whatever the candidate's scores."""
+        """Return the fields of `Trial` that do not depend on the candidate's scores."""
         return {
             "items": sum(block_items(block) for block in self.blocks),
             "looks": () if self.race is None else tuple(self.race.looks),
