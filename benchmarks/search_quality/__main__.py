@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from mergesmith.evaluators import Part
+
 from . import __doc__ as about
 from .arms import ARMS, REPLAYED, run_arm
 from .build import build
@@ -89,7 +91,9 @@ def _run(truth: Truth, outcomes: Outcomes, arguments: argparse.Namespace) -> Non
 
 
 def _print_figures(name: str, truth: Truth) -> None:
-    parts = {"search items": ("search",)} if name == "real" else {"unseen items": UNSEEN, "search items": ("search",)}
+    parts: dict[str, tuple[Part, ...]] = (
+        {"search items": ("search",)} if name == "real" else {"unseen items": UNSEEN, "search items": ("search",)}
+    )
     for label, recipe in named_recipes(truth):
         values = [f"{truth.value(recipe, part):.3f} on {items}" for items, part in parts.items()]
         _log(f"{name}: {label}: {', '.join(values)}")

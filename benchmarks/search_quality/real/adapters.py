@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -69,15 +70,13 @@ def _reshuffled(examples: Sequence[Example], rng: random.Random) -> Iterator[Exa
 def _loss(model: PreTrainedModel, batch: Sequence[Example], tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     """Return the mean loss over the answers' tokens; only their positions go through the output matrix."""
     rows, targets = zip(*(_encoded(example, tokenizer) for example in batch), strict=True)
-    tokens = torch.nn.utils.rnn.pad_sequence(
-        list(rows), batch_first=True
-    )  # on the right: causal attention never sees it
+    tokens = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)  # padding on the right is never attended to
     places = [
         (row, len(ids) - len(answer) - 1 + i)
         for row, (ids, answer) in enumerate(zip(rows, targets, strict=True))
         for i in range(len(answer))
     ]
-    causal = model.get_base_model()
+    causal: Any = model.get_base_model()  # type: ignore[operator]  # of peft's wrapper
     hidden = causal.model(input_ids=tokens).last_hidden_state
     at = torch.tensor(places)
     return functional.cross_entropy(causal.lm_head(hidden[at[:, 0], at[:, 1]]), torch.cat(list(targets)))
