@@ -100,7 +100,7 @@ class ScoringConfig(_Section):
 
 
 class EvaluationConfig(_Section):
-    """Everything a suite is built from, except the tokenizer.
+    """Everything that a suite is built from, except the tokenizer.
 
     Attributes:
         tasks: the entries of `tasks:`.

@@ -34,7 +34,7 @@ def score_checkpoint(
         dtype: of the weights; None keeps the checkpoint's.
 
     Raises:
-        ScoringError: as in `Suite.score`.
+        ScoringError: see `Suite.score`.
         RuntimeError: lm-eval's prompts or documents differ from those that the suite scores.
     """
     from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation, quiet, silent_children
@@ -87,7 +87,7 @@ def _entry_items(
         system_instruction=content.config.chat.system,
         apply_chat_template=content.config.chat.apply_template,
         fewshot_as_multiturn=content.config.chat.fewshot_as_multiturn,
-        task_manager=content.catalog.manager,  # without one, lm-eval indexes its 14,000 names
+        task_manager=content.catalog.manager,  # otherwise lm-eval would index its 14,000 names again
         confirm_run_unsafe_code=True,  # Suite.load has checked the permission
     )
     samples = results["samples"]

@@ -78,8 +78,8 @@ class Suite:
 
     def digests(self) -> dict[str, str]:
         """Return by leaf name a SHA-256 of configuration, prompts and documents, or of an objective's source file."""
-        found = {name: leaf.digest for name, leaf in self.content.leaves.items()}
-        return found | {name: objective.digest for name, objective in self.content.objectives.items()}
+        digests = {name: leaf.digest for name, leaf in self.content.leaves.items()}
+        return digests | {name: objective.digest for name, objective in self.content.objectives.items()}
 
     def blocks(self, part: Part) -> tuple[Block, ...]:
         """Return a part's blocks in the order to score them in."""
@@ -161,7 +161,7 @@ class Suite:
         """Return differentiable losses of the gold answers of some items, as `Block.items` names them.
 
         Args:
-            model: of the candidates' shape; its weights do not matter.
+            model: a model of the candidates' shape; its weights do not matter.
             items: task -> document ids.
             tokens: the most tokens in a batch, padding included.
         """

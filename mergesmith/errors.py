@@ -44,7 +44,7 @@ class Faults:
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """Return the message for an unknown name, with the nearest known name and all others (of many, a few near ones)."""
+    """Return the message for an unknown name, with the nearest known name and all others (a few, if there are many)."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=FEW, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""

@@ -20,7 +20,7 @@ class Float:
     log: bool = False
 
     def contains(self, value: Value) -> bool:
-        """Return whether the value lies in the range."""
+        """Return whether the value is in the range."""
         return not isinstance(value, (bool, str)) and self.low <= value <= self.high
 
     def to_unit(self, value: float) -> float:

@@ -47,7 +47,7 @@ class MethodSpace:
         return (*head, *(d for slot in self.slots for knots in slot.dimensions.values() for d in knots))
 
     def group(self, params: Params) -> ModelGroup:
-        """Return the models that a point merges."""
+        """Return the group of models that a point merges."""
         if self.group_choice is None:
             return self.groups[0]
         return next(group for group in self.groups if group.name == params[self.group_choice.name])

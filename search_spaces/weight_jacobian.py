@@ -18,8 +18,8 @@ WEIGHT = "weight"
 class WeightJacobian:
     """The derivatives of every tensor's weights in some parameters of a point.
 
-    Per-tensor weights are linear in the parameters (constants, filters, interpolated knots), so that these derivatives
-    are the same at every point of one method and group of models.
+    Per-tensor weights are linear in the parameters (constants, filters, interpolated knots), so these derivatives are
+    the same at every point of one method and group of models.
 
     Attributes:
         entries: parameter name -> checkpoint name -> (inputs,) derivatives of that tensor's weights; zeros left out.
@@ -29,13 +29,15 @@ class WeightJacobian:
 
     @classmethod
     def of(cls, space: SearchSpace, params: Params, bank: ModelBank, *, names: Sequence[str] = ()) -> WeightJacobian:
-        """Plan the point's recipe again with each parameter raised by 1; reads no weights of models.
+        """Return the Jacobian at a point, by planning its recipe again with each parameter raised by 1.
+
+        Reads no weights of models.
 
         Args:
             space: the space that the parameters belong to.
-            params: a point of it.
+            params: a point of that space.
             bank: the models.
-            names: the parameters; unset, all that `weight_dimensions` gives and the point names.
+            names: the parameters; if empty, all of `weight_dimensions` that the point names.
 
         Raises:
             ValueError: a parameter changes more than weights.
@@ -51,16 +53,16 @@ class WeightJacobian:
     def slopes(self, tensors: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Return dL/d(parameter) by name; `tensors` is checkpoint name -> dL/d(weights), (inputs,)."""
         return {
-            name: float(sum(tensors[tensor] @ entry for tensor, entry in found.items() if tensor in tensors))
-            for name, found in self.entries.items()
+            name: float(sum(tensors[tensor] @ entry for tensor, entry in derivatives.items() if tensor in tensors))
+            for name, derivatives in self.entries.items()
         }
 
 
 def weight_dimensions(space: SearchSpace, method: str) -> tuple[Float, ...]:
-    """Return the dimensions of a method that make up weights; none for a method without weights."""
+    """Return the dimensions of a method that determine weights; none for a method without weights."""
     slots = [slot for slot in space.method_spaces[method].slots if slot.parameter.name == WEIGHT]
-    found = (dimension for slot in slots for knots in slot.dimensions.values() for dimension in knots)
-    return tuple(dimension for dimension in found if isinstance(dimension, Float))
+    dimensions = (dimension for slot in slots for knots in slot.dimensions.values() for dimension in knots)
+    return tuple(dimension for dimension in dimensions if isinstance(dimension, Float))
 
 
 def _differences(here: MergePlan, raised: MergePlan, name: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -71,5 +73,5 @@ def _differences(here: MergePlan, raised: MergePlan, name: str) -> Iterator[tupl
         pairs = list(zip(before.numbers.inputs, after.numbers.inputs, strict=True))
         others = [({**a, WEIGHT: 0.0}, {**b, WEIGHT: 0.0}) for a, b in pairs]
         if before.numbers.tensor != after.numbers.tensor or any(a != b for a, b in others):
-            raise ValueError(f"{name} changes more than weights: it has no place in a WeightJacobian")
+            raise ValueError(f"{name} changes more than weights, which a WeightJacobian cannot describe")
         yield before.name, np.array([b.get(WEIGHT, 0.0) - a.get(WEIGHT, 0.0) for a, b in pairs])

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import yaml
+from checkout import ROOT
 from tiny_models import write_family, write_model
 
 from mergesmith.evaluators import PARTS
@@ -23,7 +24,6 @@ from mergesmith.optimizer.commands import cli
 from mergesmith.optimizer.config import parse_config
 from mergesmith.optimizer.stop import EXIT_CODES
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
 FENCE = re.compile(r"^( *)```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

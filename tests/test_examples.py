@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from tiny_models import write_family
 from transformers import AutoModelForCausalLM
 
 from mergesmith.merge_ops import ModelBank, read_recipe, write_merge
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from checkout import ROOT
 
 from mergesmith.optimizer.commands import cli
 from mergesmith.optimizer.config import load_config, parse_duration
 
-LAUNCH = Path(__file__).resolve().parent.parent / "examples" / "launch"
+LAUNCH = ROOT / "examples" / "launch"
 SLURM, RAY, KUBERNETES = LAUNCH / "slurm.sh", LAUNCH / "ray-cluster.yaml", LAUNCH / "kubernetes.yaml"
 # A command ends where the shell's next one begins.
 SEARCH_COMMAND = re.compile(r"\bmergesmith (search [^;|&>\n]+)")

@@ -9,9 +9,8 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+from checkout import ROOT
 from import_graph import FOLDERS, Import, cycles, graph_of, imports_of, module_name, source_files
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # The top folders, and the rooms inside each, from the ground up. A file imports its own room and those before it.
 # What lies in the folder itself is a room of its own; the face (`__init__`) comes last.
@@ -27,8 +26,8 @@ ROOMS = {
         *("planning", "merging", "live", "output"),
     ),
     "search_spaces": (
-        *("config", "dimensions", "ingredients", "parameter_slot", "method_space", "space", "baselines"),
-        "weight_jacobian",
+        *("config", "dimensions", "ingredients", "parameter_slot", "method_space", "coordinates"),
+        *("space", "baselines", "weight_jacobian"),
     ),
     "evaluators": (
         *("config", "records", "lm_eval_bridge", "tasks", "inference", "gold", "scoring", "checks"),
@@ -44,6 +43,8 @@ REGISTRIES = ("merge_ops/methods", "merge_ops/executors/cpu/methods", "merge_ops
 ONLY_IN = {
     "optuna": ("optimizer",),
     "cmaes": ("optimizer",),
+    "botorch": ("optimizer/samplers",),
+    "gpytorch": ("optimizer/samplers",),
     "ray": ("optimizer/pools",),
     "lm_eval": ("evaluators",),
     "datasets": ("evaluators",),
@@ -72,7 +73,7 @@ def face(folder: str) -> tuple[str, ...]:
     """The names that a top folder exports: its `__all__`."""
     tree = ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8"))
     lists = (
-        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets)
+        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0])
     )
     return tuple(ast.literal_eval(next(lists, ast.Tuple([]))))
 

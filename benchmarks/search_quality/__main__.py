@@ -9,18 +9,22 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from mergesmith.evaluators import Part
+
 from . import __doc__ as about
 from .arms import ARMS, REPLAYED, run_arm
 from .build import build
 from .figures import named_recipes
-from .problems import PROBLEMS
+from .problems import PROBLEMS as MADE
+from .real.problem import RealProblem
 from .records import Outcomes
 from .replay import score_pool
 from .report import summary, tables, write
-from .truth import Truth
+from .truth import UNSEEN, Truth
 
 CACHE = Path.home() / ".cache" / "mergesmith" / "search_quality"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "search-quality.md"
+PROBLEMS = {**MADE, "real": RealProblem("real", "three LoRA adapters of SmolLM2-135M-Instruct")}
 REPLAYED_SEEDS = 20  # a replay takes a second
 
 
@@ -29,7 +33,10 @@ def main() -> None:
     outcomes = Outcomes(arguments.cache / "outcomes.jsonl")
     truths: dict[str, Truth] = {}
     for name in arguments.problems:
-        search = build(PROBLEMS[name], arguments.cache, _log)
+        try:
+            search = build(PROBLEMS[name], arguments.cache, _log)
+        except ModuleNotFoundError as error:
+            raise SystemExit(str(error)) from error
         if arguments.command == "build":
             continue
         truths[name] = truth = Truth(search)
@@ -49,7 +56,7 @@ def _arguments() -> argparse.Namespace:
         prog="search_quality", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=["build", "figures", "run", "report"])
-    parser.add_argument("--problems", type=_names, default=list(PROBLEMS), help="comma-separated; default all")
+    parser.add_argument("--problems", type=_names, default=list(MADE), help="comma-separated; default all but real")
     parser.add_argument("--arms", type=_names, default=[*REPLAYED, *ARMS], help="comma-separated; default all")
     parser.add_argument("--seeds", type=int, default=3, help=f"searches per arm; replayed arms have {REPLAYED_SEEDS}")
     parser.add_argument("--trials", type=int, default=100, help="proposals of a search; replayed arms have 200")
@@ -84,10 +91,12 @@ def _run(truth: Truth, outcomes: Outcomes, arguments: argparse.Namespace) -> Non
 
 
 def _print_figures(name: str, truth: Truth) -> None:
+    parts: dict[str, tuple[Part, ...]] = (
+        {"search items": ("search",)} if name == "real" else {"unseen items": UNSEEN, "search items": ("search",)}
+    )
     for label, recipe in named_recipes(truth):
-        _log(
-            f"{name}: {label}: {truth.value(recipe):.3f} unseen, {truth.value(recipe, ['search']):.3f} on search items"
-        )
+        values = [f"{truth.value(recipe, part):.3f} on {items}" for items, part in parts.items()]
+        _log(f"{name}: {label}: {', '.join(values)}")
     seconds, items = truth.seconds_per_candidate(), truth.count("search")
     _log(f"{name}: {seconds:.2f} s per candidate on {items} search items, {truth.count('report')} report items")
 

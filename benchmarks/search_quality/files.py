@@ -32,7 +32,14 @@ def task_name(skill: Skill) -> str:
     return f"quality_{skill.name}_{skill.tag.lower()}"
 
 
-def write_search(folder: Path, models: Sequence[str], tasks: Sequence[str], *, knots: int) -> Path:
+def write_search(
+    folder: Path,
+    models: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    knots: int,
+    chat: Mapping[str, Any] | None = None,
+) -> Path:
     """Write search.yaml and return its path."""
     document = {
         "version": 1,
@@ -47,6 +54,8 @@ def write_search(folder: Path, models: Sequence[str], tasks: Sequence[str], *, k
         "workers": {"threads": 1},
         "output": "./runs/search",
     }
+    if chat is not None:
+        document["chat"] = dict(chat)
     path = folder / "search.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     return path

@@ -22,10 +22,10 @@ def method_rows() -> Iterator[str]:
     yield "| method | what it does | base | models | parameters (default; searched) | paper |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for method in sorted(METHODS.values(), key=lambda m: not m.mergekit):
-        own = "" if method.mergekit else " ★"
+        star = "" if method.mergekit else " ★"
         parameters = "; ".join(parameter_text(p) for p in method.parameters if p.effect) or "none"
         yield (
-            f"| `{method.name}`{own} | {method.summary} | {method.base.value} | {counts(method)} | {parameters} | "
+            f"| `{method.name}`{star} | {method.summary} | {method.base.value} | {counts(method)} | {parameters} | "
             f"{method.paper} |"
         )
 
@@ -86,11 +86,11 @@ def relative_difference(case: MethodCase) -> float:
     """Return the largest difference from mergekit's result, relative to the result's largest value."""
     method, inputs = METHODS[case.method], case.inputs()
     tensor = {p.name: case.parameters.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
-    own = [p for p in method.parameters if p.scope is not Scope.TENSOR]
+    varied = [p for p in method.parameters if p.scope is not Scope.TENSOR]
     per_input = tuple(
         {}
         if i == case.base
-        else {p.name: v if (v := case.per_input.get(p.name, {i: None})[i]) is not None else p.default for p in own}
+        else {p.name: v if (v := case.per_input.get(p.name, {i: None})[i]) is not None else p.default for p in varied}
         for i in range(len(inputs))
     )
     plan = method.plan(ParameterValues(tensor, per_input, case.base), InputStatistics(lambda: inputs, case.base))

@@ -28,7 +28,7 @@ DESCRIPTIONS = {
     "unless `tokenizer_source` is given.",
     "tasks": "What candidates are scored on: names of lm-eval tasks, groups or tags, or mappings with the keys of "
     "[`tasks[]`](#tasks).",
-    "task_path": "Folders with lm-eval task YAML of your own.",
+    "task_path": "Folders with your lm-eval task YAML.",
     "baselines": "Recipe files that are scored before the first proposal, beside the built-in baselines.",
     "tokenizer_source": "The vocabulary of every candidate if the models' vocabularies differ: `union`, `base`, or one "
     "of the models. All candidates are scored with the tokenizer of that vocabulary. `union` needs methods that take "
@@ -46,7 +46,7 @@ DESCRIPTIONS = {
     "is fixed by a number, searched over `[low, high]` or `{range: [low, high], log: true}`, or takes one of "
     '`{choices: [...]}`. `"models[./math-tuned].weight"` is the parameter of one model.',
     "space.knots": "How many values a gradient over depth has; 1 is a constant.",
-    "space.filters": "Parts of tensor names with parameter values of their own, such as `[self_attn, mlp]`.",
+    "space.filters": "Parts of tensor names that get separate parameter values, such as `[self_attn, mlp]`.",
     "search.sampler": "`tpe`, `cmaes` or `random`; see [Samplers](samplers.md).",
     "search.trials": "How many candidates are proposed, baselines not counted.",
     "search.time_limit": "The time after which no candidate is proposed any more, such as `30m` or `8h`; each "

@@ -1,4 +1,4 @@
-"""The rule by which a scorer agrees with lm-eval's.
+"""The rule that decides whether a scorer agrees with lm-eval's scorer.
 
 In float32 and float64 the items must be identical. In lower precision, log-likelihoods must agree within the tolerance
 of the dtype. A greedy answer can then differ only if its margin is below the tolerance, and a choice only if its margin
@@ -21,7 +21,7 @@ from ..scoring.item_values import leaf_scores
 from ..tasks.requests import Request
 from ..tasks.suite_content import LeafTask
 
-# Log-likelihoods agree if they differ by at most the first number (nat) plus the second times their magnitude.
+# Largest difference of log-likelihoods: the first number in nat, plus the second times their magnitude.
 TOLERANCES: Mapping[torch.dtype, tuple[float, float]] = {
     torch.float64: (2e-4, 1e-5),
     torch.float32: (2e-4, 1e-5),
@@ -66,9 +66,9 @@ def compare(
         leaf: the task.
         ids: the compared documents.
         ours: the answers of our scorer.
-        theirs: the answers of lm-eval's.
-        model: the model that gave them.
-        max_length: the most positions of a sequence.
+        theirs: the answers of lm-eval's scorer.
+        model: the model that gave the answers.
+        max_length: the largest number of positions in a sequence.
 
     Returns:
         The largest difference of log-likelihoods in nat, and the items that differ within the rule.
@@ -104,11 +104,11 @@ def _gap(request: Request, ours: Sequence[Any], theirs: Sequence[Any], model: An
     for mine, other in zip(ours, theirs, strict=True):
         (value, greedy), (expected, expected_greedy) = (x if isinstance(x, tuple) else (x, True) for x in (mine, other))
         gap, tolerance = abs(value - expected), allowed(model.dtype, expected)
-        place = item_name(request.instance)
+        item = item_name(request.instance)
         if not gap <= tolerance:
-            raise DisagreementError(f"{place}: its log-likelihood is {value:.6g}, by lm-eval {expected:.6g}")
+            raise DisagreementError(f"{item}: its log-likelihood is {value:.6g}, by lm-eval {expected:.6g}")
         if greedy != expected_greedy and (request.pair is None or margin(model, request.pair, max_length) > tolerance):
-            raise DisagreementError(f"{place}: greedy decoding gives its answer by one scorer and not by the other")
+            raise DisagreementError(f"{item}: greedy decoding gives its answer by one scorer and not by the other")
         largest = max(largest, gap)
     return largest
 
@@ -121,12 +121,12 @@ def allowed(dtype: torch.dtype, value: float) -> float:
 
 @torch.inference_mode()
 def margin(model: Any, pair: Pair, max_length: int) -> float:
-    """Return by how much logits must change for an answer to become, or to stop being, greedy, in nat."""
+    """Return by how much logits must change, in nat, before an answer becomes or stops being the greedy one."""
     _, context, answer = pair
     context = context[-(max_length + 1 - len(answer)) :]  # as in `rows.py`
     tokens = torch.tensor([[*context, *answer[:-1]]], device=model.device)
     scores = model(tokens).logits[0, -len(answer) :].float().log_softmax(-1)
     chosen = torch.tensor(answer, device=model.device)[:, None]
-    wanted = scores.gather(1, chosen)[:, 0]
-    others = scores.scatter(1, chosen, float("-inf")).amax(1)
-    return abs(float((wanted - others).min()))
+    answer_scores = scores.gather(1, chosen)[:, 0]
+    best_others = scores.scatter(1, chosen, float("-inf")).amax(1)
+    return abs(float((answer_scores - best_others).min()))

@@ -27,7 +27,7 @@ TIMED_RUNS = 2  # of which the faster counts
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScorerComparison:
     """The result for one task on one candidate; see `TaskCheck` for the fields."""
 
     compared: int = 0
@@ -37,7 +37,7 @@ class Comparison:
 
 
 class CandidateCheck:
-    """Compares scorers with lm-eval's on one candidate after another, within the memory there is.
+    """Compares scorers with lm-eval's on one candidate after another, with batches that fit into memory.
 
     Attributes:
         budget: tokens per batch; None until the first candidate shows how many fit.
@@ -51,7 +51,7 @@ class CandidateCheck:
         """Find the token budget on the first candidate, unless the user has set it."""
         self.budget = self.budget or fitting_budget(self.content, model)
 
-    def compare(self, task: TaskLadder, model: Any, candidate: str) -> Comparison:
+    def compare(self, task: TaskLadder, model: Any, candidate: str) -> ScorerComparison:
         """Compare a task's scorer on a candidate; one that disagrees or fails is replaced by the next slower one.
 
         Raises:
@@ -64,7 +64,7 @@ class CandidateCheck:
             if task.slowest == HF:
                 raise
             task.keep_slowest()
-            return Comparison(forced=f"forced, and not checked on {candidate}: {error}")
+            return ScorerComparison(forced=f"forced, and not checked on {candidate}: {error}")
         expected = None if task.scorer == HF else answers(task.leaf, task.sample)
         while expected is not None and task.scorer != HF:
             try:
@@ -77,12 +77,12 @@ class CandidateCheck:
                 explained = isinstance(error, (ValueError, ScoringError))
                 reason = f"on {candidate} {error if explained else f'{type(error).__name__}: {error}'}"
                 if task.scorer == task.slowest:  # the user forces this one
-                    return Comparison(forced=f"forced, although {reason}")
+                    return ScorerComparison(forced=f"forced, although {reason}")
                 task.reject(reason)
             else:
                 named = tuple(f"{candidate}, {item}" for item in differing)
-                return Comparison(len(task.sample), largest, named)
-        return Comparison()
+                return ScorerComparison(len(task.sample), largest, named)
+        return ScorerComparison()
 
     def _compare(self, task: TaskLadder, model: Any, expected: Answers) -> tuple[float, list[str]]:
         prepared = self._prepare(task, model, task.scorer)

@@ -18,7 +18,7 @@ class TaskCheck:
         largest: the largest difference of log-likelihoods, in nat.
         differing: items whose scores differ within the tolerance.
         rejected: why faster scorers are not used.
-        forced: what speaks against the scorer that the user forced, or why it could not be checked; else empty.
+        forced: the objection to the scorer that the user forced, or why it could not be checked; else empty.
     """
 
     scorer: Scorer
@@ -41,7 +41,7 @@ class TaskCheck:
 
 @dataclass(frozen=True)
 class ScoringReport:
-    """The plan that a run scores by, and how it was chosen.
+    """The scoring plan of a run, and how it was chosen.
 
     Attributes:
         checks: leaf name -> its result.

@@ -18,13 +18,13 @@ from ..scoring.scorers import Scorer, ScoringPlan
 from ..scoring.token_budget import CPU_BUDGET
 from ..tasks.suite_content import SuiteContent
 from .agreement import too_many
-from .candidate_check import CandidateCheck, Comparison
+from .candidate_check import CandidateCheck, ScorerComparison
 from .report import ScoringReport, TaskCheck
 from .task_ladder import TaskLadder
 
 # Yields (name, load); load() puts a candidate's weights in place and returns the model.
 Candidates = Callable[[], Iterable[tuple[str, Callable[[], Any]]]]
-Comparisons = Mapping[str, list[Comparison]]  # leaf name -> one for each candidate
+Comparisons = Mapping[str, list[ScorerComparison]]  # leaf name -> one for each candidate
 
 SAMPLE_ITEMS = 8  # per task
 LEAST_SAMPLE_ITEMS = 2  # per task of a group, whose tasks share SAMPLE_ITEMS
@@ -75,7 +75,7 @@ class SelfCheck:
                 return self._report(comparisons, failures)
 
     def _check_candidate(self, name: str, load: Callable[[], Any], comparisons: Comparisons) -> ScoringError | None:
-        """Add a candidate's comparisons; return why it cannot be scored, if so: the run goes on without it."""
+        """Add a candidate's comparisons; if it cannot be scored, return the error, and the run goes on without it."""
         try:
             model = load()
             self.content.lm.attach(model)
@@ -97,15 +97,17 @@ class SelfCheck:
         for entry in self.content.entries:
             tasks = [self._tasks[leaf.name] for leaf in entry.leaves if leaf.name in self._tasks]
             ours = [task for task in tasks if task.scorer.name in ("graphs", "loop")]
-            found = {task.name: [item for c in comparisons[task.name] for item in c.differing] for task in ours}
-            differing = sum(map(len, found.values()))
+            differing_items = {
+                task.name: [item for c in comparisons[task.name] for item in c.differing] for task in ours
+            }
+            differing = sum(map(len, differing_items.values()))
             compared = sum(c.compared for task in ours for c in comparisons[task.name])
             if not too_many(differing, compared):
                 continue
             for task in ours:
-                if found[task.name]:
+                if differing_items[task.name]:
                     share = f"{differing} of {compared} generated answers of '{entry.name}' differ"
-                    task.reject(f"{share}, such as: {found[task.name][0]}")
+                    task.reject(f"{share}, such as: {differing_items[task.name][0]}")
                     rejected = True
         return rejected
 
@@ -119,7 +121,7 @@ class SelfCheck:
         return ScoringReport(plan, checks, unchecked)
 
 
-def _task_check(task: TaskLadder, comparisons: Sequence[Comparison]) -> TaskCheck:
+def _task_check(task: TaskLadder, comparisons: Sequence[ScorerComparison]) -> TaskCheck:
     return TaskCheck(
         scorer=task.scorer,
         compared=sum(comparison.compared for comparison in comparisons),

@@ -1,4 +1,4 @@
-"""The scorers that one task may be scored with, and the items they are compared on."""
+"""The scorers that are possible for one task, and the items that they are compared on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..tasks.suite_content import LeafTask
 
 
 class TaskLadder:
-    """A task's scorers, fastest first; a rejected one gives way to the next.
+    """A task's scorers, fastest first; a rejected one is replaced by the next.
 
     Attributes:
         name: the leaf task's name.
@@ -74,7 +74,7 @@ class TaskLadder:
             check_recordable(model, cache_length(self._longest_sequence()))
 
     def _longest_sequence(self) -> int:
-        """Return the tokens of the task's longest sequence, including the longest answer that it allows."""
+        """Return the number of tokens in the task's longest sequence, including the longest answer that it allows."""
         requests = self.leaf.all_requests()
         new = [self.lm.most_new_tokens(request.arguments[1]) for request in requests if request.is_generation]
         return max(request.length for request in requests) + max(new, default=0)

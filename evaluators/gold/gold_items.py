@@ -20,7 +20,7 @@ Kind = Literal["answer", "choices", "text"]
 class GoldRequest:
     """Tokens to predict after a context.
 
-    `ends`, where not empty, holds every token that may stand in the place of the last one: those that end an answer.
+    If `ends` is not empty, any of its tokens is accepted in place of the last one: each of them ends an answer.
     """
 
     context: tuple[int, ...]
@@ -30,17 +30,18 @@ class GoldRequest:
 
 @dataclass(frozen=True)
 class GoldItem:
-    """What the loss of an item, or of a part of a long document, is computed from.
+    """The input to the loss of one item, or of one window of a long document.
 
     Attributes:
         leaf: the task's name.
         doc: lm-eval's document id.
         kind: "answer": one request, which greedy decoding should give; "choices": one request per choice; "text": a
             window of a document, or a continuation whose log-likelihood is the score.
-        requests: what is predicted.
-        factors: of each request's log-likelihood. The scores of C choices are the sums of every C-th of them, so that
-            unconditional log-likelihoods can be subtracted; a text's factor is 1 / (tokens of the document).
-        golds: the places of the right choices.
+        requests: the predicted tokens with their contexts.
+        factors: the factor of each request's log-likelihood. With C choices, the score of a choice is the sum of every
+            C-th product, so that unconditional log-likelihoods can be subtracted; a text's factor is 1 / (tokens of
+            the document).
+        golds: the indices of the right choices.
     """
 
     leaf: str
@@ -52,13 +53,13 @@ class GoldItem:
 
 
 def gold_items(leaf: LeafTask, doc: int, lm: LiveLM, *, chat: bool) -> list[GoldItem]:
-    """Return the gold item of a document; several, whose losses add up, for a document that is read in windows.
+    """Return the gold item of a document, or one per window if the document is read in windows; their losses add up.
 
     Args:
         leaf: the task.
         doc: lm-eval's document id.
-        lm: has a model of the candidates' shape attached.
-        chat: whether prompts are chats.
+        lm: lm-eval's model interface, with a model of the candidates' shape attached.
+        chat: whether prompts are formatted as chats.
 
     Raises:
         UnsupportedError: the document has no gold answer.
@@ -82,7 +83,7 @@ def gold_items(leaf: LeafTask, doc: int, lm: LiveLM, *, chat: bool) -> list[Gold
 def _choices(leaf: LeafTask, doc: int, pairs: tuple[GoldRequest, ...]) -> GoldItem:
     name, metric = leaf.task.task_name, leaf.metric.name
     choices, golds = gold_choices(leaf.task, leaf.items.docs[doc])
-    if metric == "exact_match":  # whether the right choice is what greedy decoding gives
+    if metric == "exact_match":  # scores whether greedy decoding gives the right choice
         return GoldItem(name, doc, "answer", (pairs[golds[0]],))
     lengths = [1] * len(choices)
     if metric == "acc_norm":
@@ -104,14 +105,14 @@ def _generated(leaf: LeafTask, doc: int, request: Request, lm: LiveLM, *, chat: 
     before = request.prompt or []
     tokens = _continuation(lm, prompt, before, answer)[: stops.limit]
     context = tuple(before[-(lm.max_length - stops.limit) :])
-    if len(tokens) == stops.limit:  # the limit ends it
+    if len(tokens) == stops.limit:  # the answer ends at the token limit, without an end token
         return GoldRequest(context, tuple(tokens))
     ends = _ends(lm, answer, stops.strings)
     return GoldRequest(context, (*tokens, ends[0]), ends)
 
 
 def _continuation(lm: LiveLM, prompt: str, before: Sequence[int], answer: str) -> list[int]:
-    """The answer's tokens after the prompt's; the answer tokenized alone where tokens run across their border."""
+    """Return the tokens of the answer after its prompt, or of the answer alone if a token spans both."""
     whole = lm.tok_batch_encode([prompt + answer])[0][0].tolist()
     if whole[: len(before)] == list(before):
         return whole[len(before) :]
@@ -119,15 +120,16 @@ def _continuation(lm: LiveLM, prompt: str, before: Sequence[int], answer: str) -
 
 
 def _ends(lm: LiveLM, answer: str, strings: Sequence[str]) -> tuple[int, ...]:
-    """The tokens after which generation stops, or that a stop string begins with."""
-    found = list(generation_config(lm.model, lm.tokenizer).eos_token_id or ())
-    found += lm.special_stops(strings)
-    alone = lm.tokenizer.encode(answer, add_special_tokens=False)
+    """Return the tokens after which generation stops, and the first token of each stop string."""
+    ends = list(generation_config(lm.model, lm.tokenizer).eos_token_id or ())
+    ends += lm.special_stops(strings)
+    answer_tokens = lm.tokenizer.encode(answer, add_special_tokens=False)
     for string in filter(None, strings):
         both = lm.tokenizer.encode(answer + string, add_special_tokens=False)
-        apart = both[: len(alone)] == alone and len(both) > len(alone)
-        found += both[len(alone) :][:1] if apart else lm.tokenizer.encode(string, add_special_tokens=False)[:1]
-    return tuple(dict.fromkeys(found))
+        separate = both[: len(answer_tokens)] == answer_tokens and len(both) > len(answer_tokens)
+        continuation = both[len(answer_tokens) :] if separate else lm.tokenizer.encode(string, add_special_tokens=False)
+        ends += continuation[:1]
+    return tuple(dict.fromkeys(ends))
 
 
 def _pair(context: Sequence[int], tokens: Sequence[int]) -> GoldRequest:

@@ -1,4 +1,4 @@
-"""Losses of the gold answers of a suite's items, in batches that a backward pass has room for."""
+"""Losses of the gold answers of a suite's items, in batches small enough for a backward pass."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from ..tasks.suite_content import SuiteContent
 from .gold_items import GoldItem, gold_items
 from .losses import Form, RequestScore, item_losses, needs, token_likelihoods, token_margins
 
-LOGITS_PER_TOKEN = (
-    2048  # entries of the logits' matrix that a token of a batch allows for; a backward pass needs copies
-)
+# Elements of the logits matrix per token of a batch; fewer than in scoring, since a backward pass needs copies.
+LOGITS_PER_TOKEN = 2048
 
 
 @dataclass(frozen=True)
 class GoldBatch:
-    """Items whose losses are computed, and backpropagated, together.
+    """Items whose losses are computed and backpropagated together.
 
     Attributes:
-        items: the items; the windows of a long document are items of the same document, and their losses add up.
-        weights: (items,) float32 shares in the total loss; over all batches those of all documents sum to 1.
-        batches: what the model reads.
-        candidates: for each of `batches`, (m, k) the tokens that may stand at each position, and which are no padding.
+        items: the items. Each window of a long document is an item; their losses add up.
+        weights: (items,) float32, the weight of each item in the total loss; over the documents of all batches, the
+            weights sum to 1.
+        batches: the batches that the model reads.
+        candidates: for each of `batches`, the tokens accepted at each position, (m, k), and a mask (m, k) that is False
+            for padding.
     """
 
     items: tuple[GoldItem, ...]
@@ -49,11 +50,11 @@ class GoldBatch:
         scores: dict[int, RequestScore] = {}
         for batch, (candidates, valid) in zip(self.batches, self.candidates, strict=True):
             logits = _logits(model, batch)[batch.logit_rows]
-            found = token_likelihoods(logits, candidates, valid) if likelihoods else None
+            likelihood = token_likelihoods(logits, candidates, valid) if likelihoods else None
             margin = token_margins(logits, candidates, valid) if margins else None
             ends = [*batch.starts[1:].tolist(), len(batch.targets)]
             for request, start, end in zip(batch.requests, batch.starts.tolist(), ends, strict=True):
-                total = None if found is None else found[start:end].sum()
+                total = None if likelihood is None else likelihood[start:end].sum()
                 scores[request] = RequestScore(total, None if margin is None else margin[start:end].amin(), end - start)
         return item_losses(self.items, scores, form)
 
@@ -63,7 +64,7 @@ class GoldLosses:
 
     Attributes:
         batches: longest items first.
-        missing: task or objective -> why items of it take no part, with their number.
+        missing: task or objective -> the number of its items that are left out, and why.
     """
 
     def __init__(
@@ -78,71 +79,70 @@ class GoldLosses:
         """Find the gold answers and arrange them.
 
         Args:
-            content: what the suite holds.
-            model: of the candidates' shape; its weights do not matter.
+            content: the content of the suite.
+            model: a model of the candidates' shape; its weights do not matter.
             items: task -> document ids, as in `Block.items`.
-            tokens: the most tokens in a batch, padding included; a longer item has a batch of its own.
+            tokens: the most tokens in a batch, padding included; a longer item gets a separate batch.
             packed: tasks whose choices share a row with their prompt.
         """
         self._content, self._tokens, self._packed = content, tokens, packed
         self.missing: dict[str, str] = {}
         content.lm.attach(model)
         with inside_lm_eval():
-            found = {leaf: self._items(leaf, ids) for leaf, ids in items.items()}
-        known = {leaf: parts for leaf, parts in found.items() if parts}
-        shares = self._shares({leaf: len({item.doc for item in parts}) for leaf, parts in known.items()})
-        everything = [(item, self._rows(item)) for parts in known.values() for item in parts]
-        everything.sort(key=lambda pair: -max(row.length for row in pair[1]))
-        self.batches = tuple(self._batch(chunk, shares) for chunk in self._chunks(everything))
+            by_leaf = {leaf: gold for leaf, ids in items.items() if (gold := self._items(leaf, ids))}
+        shares = self._shares({leaf: len({item.doc for item in gold}) for leaf, gold in by_leaf.items()})
+        with_rows = [(item, self._rows(item)) for gold in by_leaf.values() for item in gold]
+        with_rows.sort(key=lambda pair: -max(row.length for row in pair[1]))
+        self.batches = tuple(self._batch(chunk, shares) for chunk in self._chunks(with_rows))
 
     def _items(self, leaf: str, ids: Sequence[int]) -> list[GoldItem]:
         if leaf not in self._content.leaves:
             self.missing[leaf] = "a Python objective has no gold answers"
             return []
-        found: list[GoldItem] = []
+        items: list[GoldItem] = []
         reasons: list[str] = []
         for doc in ids:
             try:
                 chat = self._content.config.chat.apply_template
-                found += gold_items(self._content.leaves[leaf], doc, self._content.lm, chat=chat)
+                items += gold_items(self._content.leaves[leaf], doc, self._content.lm, chat=chat)
             except UnsupportedError as error:
                 reasons.append(str(error))
-            except Exception as error:  # templates and functions of the task
-                reasons.append(f"its gold answer cannot be made: {type(error).__name__}: {error}")
+            except Exception as error:  # raised by templates and functions of the task
+                reasons.append(f"its gold answer cannot be built: {type(error).__name__}: {error}")
         if reasons:
             self.missing[leaf] = f"{len(reasons)} of {len(ids)} items: {reasons[0]}"
-        return found
+        return items
 
     def _shares(self, counts: Mapping[str, int]) -> dict[str, float]:
-        """The weight of one document of each task; `counts` are the tasks' documents that take part."""
+        """Return task -> the weight of one of its documents; `counts` is task -> number of documents used."""
         shares: dict[str, float] = {}
         for entry in self._content.entries:
             leaves = [leaf for leaf in entry.leaves if leaf.name in counts]
             total = sum(leaf.share for leaf in leaves)
             shares |= {leaf.name: entry.weight * leaf.share / total / counts[leaf.name] for leaf in leaves}
-        everything = sum(shares[leaf] * count for leaf, count in counts.items())
-        return {leaf: share / everything for leaf, share in shares.items()}
+        norm = sum(shares[leaf] * count for leaf, count in counts.items())
+        return {leaf: share / norm for leaf, share in shares.items()}
 
     def _rows(self, item: GoldItem, first: int = 0) -> list[TokenRow]:
-        """The rows of an item, whose requests are numbered from `first` on."""
+        """Return the rows of an item, whose requests are numbered from `first` on."""
         pairs = [(None, request.context, request.tokens) for request in item.requests]
         length, packed = self._content.lm.max_length, item.leaf in self._packed
         return likelihood_rows(pairs, [None] * len(pairs), packed=packed, max_length=length, first=first)
 
     def _chunks(
-        self, everything: Sequence[tuple[GoldItem, list[TokenRow]]]
+        self, with_rows: Sequence[tuple[GoldItem, list[TokenRow]]]
     ) -> Iterator[list[tuple[GoldItem, list[TokenRow]]]]:
-        most = self._tokens * LOGITS_PER_TOKEN // self._content.lm.vocab_size
+        most_scored = self._tokens * LOGITS_PER_TOKEN // self._content.lm.vocab_size
         chunk: list[tuple[GoldItem, list[TokenRow]]] = []
         rows = scored = longest = 0
-        for item, own in everything:
-            longest = max(longest, *(row.length for row in own))
-            rows, scored = rows + len(own), scored + sum(row.scored for row in own)
-            if chunk and (rows * longest > self._tokens or scored > most):
+        for item, item_rows in with_rows:
+            longest = max(longest, *(row.length for row in item_rows))
+            rows, scored = rows + len(item_rows), scored + sum(row.scored for row in item_rows)
+            if chunk and (rows * longest > self._tokens or scored > most_scored):
                 yield chunk
-                chunk, rows, scored = [], len(own), sum(row.scored for row in own)
-                longest = max(row.length for row in own)
-            chunk.append((item, own))
+                chunk, rows, scored = [], len(item_rows), sum(row.scored for row in item_rows)
+                longest = max(row.length for row in item_rows)
+            chunk.append((item, item_rows))
         if chunk:
             yield chunk
 
@@ -164,7 +164,7 @@ class GoldLosses:
 
 
 def _candidates(batch: Batch, ends: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-    """The tokens that may stand at each position, (m, k), padded with the target; and which are no padding."""
+    """Return the tokens accepted at each position, (m, k), padded with the target, and a mask that excludes padding."""
     width = max(1, *(len(tokens) for tokens in ends))
     candidates = batch.targets[:, None].repeat(1, width)
     valid = torch.zeros_like(candidates, dtype=torch.bool)
@@ -178,7 +178,7 @@ def _candidates(batch: Batch, ends: Sequence[tuple[int, ...]]) -> tuple[Tensor, 
 
 
 def _logits(model: Any, batch: Batch) -> Tensor:
-    """(scored positions, vocabulary), in float32 at least."""
+    """Return the logits of a batch, (scored positions, vocabulary), in float32 or float64."""
     inputs: dict[str, Any] = {}
     if batch.branches is not None:
         inputs = {"attention_mask": Attention.of(model).masks(batch), "position_ids": batch.positions}

@@ -1,4 +1,4 @@
-"""Gold answers as an lm-eval task has them: the text of a generated answer, the places of right choices."""
+"""Gold answers as an lm-eval task defines them: the text of a generated answer, the indices of right choices."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..records import UnsupportedError
 
 
 def gold_text(task: ConfigurableTask, doc: Mapping[str, Any], stops: Sequence[str]) -> str:
-    """Return the text that `doc_to_target` gives, up to the first stop string; of several targets the first.
+    """Return the text of the first target that `doc_to_target` gives, up to the first stop string.
 
     Raises:
-        UnsupportedError: there is none.
+        UnsupportedError: there is no target, or its text is empty.
     """
     gold: Any = task.doc_to_target(doc)
     if isinstance(gold, int) and not isinstance(gold, bool) and task.config.doc_to_choice is not None:
@@ -26,12 +26,12 @@ def gold_text(task: ConfigurableTask, doc: Mapping[str, Any], stops: Sequence[st
     for stop in filter(None, stops):
         text = text.split(stop)[0]
     if not text:
-        raise UnsupportedError("doc_to_target gives no text that an answer could be")
+        raise UnsupportedError("doc_to_target gives no text to use as the answer")
     return text
 
 
 def delimiter(task: ConfigurableTask, doc: Mapping[str, Any], answer: str, *, chat: bool) -> str:
-    """Return what few-shot examples have between a prompt and its answer."""
+    """Return the text between a prompt and its answer in few-shot examples."""
     prefix = task.doc_to_prefix(doc)
     if prefix:
         return " " if requires_delimiter(prefix, answer) else ""
@@ -39,7 +39,7 @@ def delimiter(task: ConfigurableTask, doc: Mapping[str, Any], answer: str, *, ch
 
 
 def gold_choices(task: ConfigurableTask, doc: Mapping[str, Any]) -> tuple[list[str], tuple[int, ...]]:
-    """Return the choices and the places of the right ones, by lm-eval's own rules.
+    """Return the choices and the indices of the right ones, by lm-eval's rules.
 
     Raises:
         UnsupportedError: no choice is right.
@@ -47,8 +47,8 @@ def gold_choices(task: ConfigurableTask, doc: Mapping[str, Any]) -> tuple[list[s
     choices = task.doc_to_choice(doc)
     gold: Any = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     golds = gold if isinstance(gold, list) else [gold]
-    places = [choices.index(one) if isinstance(one, str) and one in choices else one for one in golds]
-    known = tuple(place for place in places if isinstance(place, int) and 0 <= place < len(choices))
-    if not known:
+    indices = [choices.index(gold) if isinstance(gold, str) and gold in choices else gold for gold in golds]
+    right = tuple(index for index in indices if isinstance(index, int) and 0 <= index < len(choices))
+    if not right:
         raise UnsupportedError("doc_to_target names none of the choices")
-    return choices, known
+    return choices, right

@@ -50,7 +50,7 @@ class DecodeStep:
     """Decodes one more token of `rows` rows, with a KV cache of `length` slots per row.
 
     Attributes:
-        tokens: (rows, 1) int64, the tokens to read; after a step, the tokens that follow them.
+        tokens: (rows, 1) int64, the tokens to read; after a step, the newly decoded tokens.
         positions: (rows, 1) int64, their positions.
         chosen: (rows, 1) float32, the logits of the newest tokens.
         seen: (rows, length) bool, the slots that hold no padding.
@@ -94,7 +94,7 @@ class DecodeStep:
         return sum(x.nbytes for layer in self.layers for x in layer)
 
     def run(self) -> None:
-        """Read `tokens` and replace them by the tokens that follow, without waiting for the device."""
+        """Read `tokens` and replace them by the newly decoded tokens, without waiting for the device."""
         seen = self.seen & (self._slots <= self.slot)
         logits = self._model(
             self.tokens,
@@ -133,7 +133,9 @@ class DecodeStep:
         self.slot.fill_(slots)
 
     def next(self, rows: torch.Tensor, requests: Sequence[int]) -> torch.Tensor:
-        """Decode one token; return those of the given rows, (n,), which belong to these requests.
+        """Decode one token per row and return the tokens of the given rows, (n,).
+
+        `requests` are the requests of these rows, for errors.
 
         Raises:
             NonFiniteRowError: NaN or infinite logits in one of the rows.

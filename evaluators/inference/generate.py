@@ -21,7 +21,7 @@ class Prompt:
     Attributes:
         request: the number of its request.
         tokens: the prompt.
-        stops: when its answer ends.
+        stops: the conditions under which its answer ends.
         prefix: how many of the first tokens come from a shared cache.
         use_graphs: whether its answer is decoded with CUDA graphs.
     """
@@ -59,7 +59,7 @@ class PromptBatch:
 
     @property
     def stops(self) -> StopConditions:
-        """When the answers end."""
+        """The conditions under which the answers end."""
         return self.prompts[0].stops
 
     @property
@@ -78,7 +78,7 @@ class Generated:
 
 
 class NonFiniteRowError(ArithmeticError):
-    """NaN or infinite logits; `request` is the number of the first request that met them."""
+    """NaN or infinite logits; `request` is the number of the first request with such logits."""
 
     def __init__(self, request: int) -> None:
         super().__init__(request)
@@ -145,22 +145,22 @@ class LoopDecoder:
 def generate(
     batches: Sequence[PromptBatch], begin: Callable[[PromptBatch], LoopDecoder], ends: frozenset[int]
 ) -> dict[int, Generated]:
-    """Return each request's answer. `begin` returns the decoder of a batch; `ends` are the tokens that end a text.
+    """Return request number -> answer. `begin` returns the decoder of a batch; `ends` are the tokens that end a text.
 
     Raises:
         NonFiniteRowError: at the first NaN or infinite logit.
     """
-    found: dict[int, Generated] = {}
+    answered: dict[int, Generated] = {}
     for batch in batches:
-        found |= _continued(batch, begin(batch), ends)
-    return found
+        answered |= _continued(batch, begin(batch), ends)
+    return answered
 
 
 def _continued(batch: PromptBatch, rows: LoopDecoder, ends: frozenset[int]) -> dict[int, Generated]:
     requests, stops = batch.requests, batch.stops
     answers: list[list[int]] = [[] for _ in requests]
     live = list(range(len(answers)))
-    found: dict[int, Generated] = {}
+    answered: dict[int, Generated] = {}
     with head_reads(rows.model, lambda hidden: hidden[:, -1:]):
         while True:
             newest = rows.next_tokens([requests[row] for row in live])
@@ -170,22 +170,22 @@ def _continued(batch: PromptBatch, rows: LoopDecoder, ends: frozenset[int]) -> d
             reached = stops.reached(texts)
             stopped = [text[-1] in ends or stop for text, stop in zip(texts, reached, strict=True)]
             stay = []
-            for place, (row, stop) in enumerate(zip(live, stopped, strict=True)):
+            for index, (row, stop) in enumerate(zip(live, stopped, strict=True)):
                 if stop or len(answers[row]) == stops.limit:
                     text = stops.text(answers[row])
-                    found[requests[row]] = Generated(text, len(answers[row]), truncated=not stop)
+                    answered[requests[row]] = Generated(text, len(answers[row]), truncated=not stop)
                 else:
-                    stay.append(place)
+                    stay.append(index)
             if not stay:
-                return found
+                return answered
             if len(stay) < len(live):
                 rows.keep(torch.tensor(stay, device=newest.device))
-                live = [live[place] for place in stay]
+                live = [live[index] for index in stay]
 
 
 def _likeliest(logits: torch.Tensor, requests: Sequence[int]) -> torch.Tensor:
     """Return the likeliest token of each row, (rows,); the first of several with equal logits."""
-    on_cpu = logits.device.type == "cpu"  # on which numpy takes a tenth of torch's time
+    on_cpu = logits.device.type == "cpu"  # there numpy takes a tenth of torch's time
     newest = torch.from_numpy(logits.float().numpy().argmax(-1)) if on_cpu else logits.argmax(-1)
     check_finite_rows(logits.gather(1, newest[:, None]), requests)
     return newest

@@ -20,9 +20,9 @@ Likelihood = tuple[float, bool]  # log-likelihood in nat, and whether greedy dec
 def log_likelihoods(
     model: Any, batches: Sequence[Batch], caches: PrefixCaches, *, greedy: bool = True
 ) -> dict[int, Likelihood]:
-    """Return each request's log-likelihood, softmax in float32 and sum in float64, and whether its answer is greedy.
+    """Return request number -> (log-likelihood in nat, whether greedy decoding gives the answer).
 
-    With greedy=False the second is not computed and always False.
+    The softmax is float32, the sum over tokens float64. With greedy=False, the second value is always False.
 
     Raises:
         UnsupportedError: a row has several answers, and the model accepts no custom masks.
@@ -37,7 +37,7 @@ def log_likelihoods(
 
 
 def _predicted(model: Any, batch: Batch, caches: PrefixCaches, *, greedy: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probability of every answer token, (m,) float32, and whether it is the likeliest, (m,) bool."""
+    """Return the log-probability of every answer token, (m,) float32, and whether it is the most likely, (m,) bool."""
     inputs: dict[str, Any] = {"use_cache": False}
     if batch.prefix:
         inputs = {"use_cache": True, "past_key_values": caches.before(batch.prefix, len(batch.tokens))}
@@ -63,15 +63,15 @@ def _predicted(model: Any, batch: Batch, caches: PrefixCaches, *, greedy: bool) 
 
 def _logsumexp(logits: torch.Tensor) -> torch.Tensor:
     """Return the logarithm of the sum of exponentials of each row, (n,) float32."""
-    found = []
+    sums = []
     # log_softmax takes half the time of the separate steps; its output buffer is allocated once.
     buffer = torch.empty(min(CHUNK_ROWS, len(logits)), logits.shape[-1], dtype=torch.float32, device=logits.device)
-    for some in logits.split(CHUNK_ROWS):
-        some = some.float()
-        found.append(some[:, 0] - torch.log_softmax(some, -1, out=buffer[: len(some)])[:, 0])
-    return torch.cat(found)
+    for rows in logits.split(CHUNK_ROWS):
+        chunk = rows.float()
+        sums.append(chunk[:, 0] - torch.log_softmax(chunk, -1, out=buffer[: len(chunk)])[:, 0])
+    return torch.cat(sums)
 
 
 def _largest(logits: torch.Tensor) -> torch.Tensor:
     """Return the largest logit of each row, (n,) float32."""
-    return torch.cat([some.amax(-1).float() for some in logits.split(CHUNK_ROWS)])
+    return torch.cat([chunk.amax(-1).float() for chunk in logits.split(CHUNK_ROWS)])

@@ -37,35 +37,35 @@ class StopConditions:
         self._window = 2 + max((len(self._tokens(string)) for string in self.strings), default=0)
         # The empty string is in any text, so lm-eval stops after one token. A space may be missing from the text of a
         # single token, since SentencePiece decoders remove the first space of a text.
-        shy = any(string[-1:] in ("", " ") for string in self.strings)
-        self._endings = None if shy else {string[-1] for string in self.strings}
+        any_ending = any(string[-1:] in ("", " ") for string in self.strings)
+        self._endings = None if any_ending else {string[-1] for string in self.strings}
         self._may_complete: dict[int, bool] = {}
 
     def reached(self, rows: Sequence[Sequence[int]]) -> list[bool]:
         """Return for each list of generated tokens whether its last token completes a stop string."""
-        asked = [i for i, row in enumerate(rows) if self._worth_a_look(row[-1])]
-        found = [False] * len(rows)
-        if asked:
-            texts = self._tokenizer.batch_decode([rows[i][-self._window :] for i in asked])
-            for i, text in zip(asked, texts, strict=True):
-                found[i] = any(string in text for string in self.strings)
-        return found
+        rows_to_decode = [i for i, row in enumerate(rows) if self._may_complete_stop(row[-1])]
+        stopped = [False] * len(rows)
+        if rows_to_decode:
+            texts = self._tokenizer.batch_decode([rows[i][-self._window :] for i in rows_to_decode])
+            for i, text in zip(rows_to_decode, texts, strict=True):
+                stopped[i] = any(string in text for string in self.strings)
+        return stopped
 
     def text(self, tokens: Sequence[int]) -> str:
         """Decode generated tokens to the answer: without special tokens, cut at the first stop string."""
         decoded: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return postprocess_generated_text(decoded, stop=self.strings, think_end_token=None)
 
-    def _worth_a_look(self, token: int) -> bool:
+    def _may_complete_stop(self, token: int) -> bool:
         if self._endings is None:
             return True
-        known = self._may_complete.get(token)
-        if known is None:
+        may_complete = self._may_complete.get(token)
+        if may_complete is None:
             text = self._tokenizer.decode([token])
             # A token without text may change how the tokens before it are decoded.
-            known = not text or _UNDECODABLE in text or not self._endings.isdisjoint(text)
-            self._may_complete[token] = known
-        return known
+            may_complete = not text or _UNDECODABLE in text or not self._endings.isdisjoint(text)
+            self._may_complete[token] = may_complete
+        return may_complete
 
     def _tokens(self, string: str) -> list[int]:
         return self._tokenizer.encode(string, add_special_tokens=False)

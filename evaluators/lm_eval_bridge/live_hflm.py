@@ -74,11 +74,11 @@ class LiveLM(HFLM):
         return [(None, *utils.make_disjoint_window(window)) for window in rolling]
 
     def most_new_tokens(self, settings: dict[str, Any]) -> int:
-        """How many tokens generation settings allow."""
+        """Return how many new tokens generation settings allow."""
         return normalize_gen_kwargs(settings, self.max_gen_toks).get("max_gen_toks", self.max_gen_toks)
 
     def score_pairs(self, pairs: Sequence[Pair], *, share_logits: bool) -> list[tuple[float, bool]]:
-        """(log-likelihood in nat, is greedy) of each continuation.
+        """Return (log-likelihood in nat, whether it is greedy) of each continuation.
 
         With `share_logits`, requests that differ only in their last token share one row. This is only correct if no two
         requests split the same tokens into context and continuation at different points.
@@ -99,7 +99,7 @@ class LiveLM(HFLM):
             return self.generate_until(list(requests), disable_tqdm=True)
 
     def prompt_tokens(self, string: str) -> list[int]:
-        """Return the tokens that `generate_until` would continue if this prompt were alone in its batch.
+        """Return the tokens that `generate_until` would continue if the prompt were the only one in its batch.
 
         They are cached: lm-eval sorts prompts by their number of tokens again in every call.
         """

@@ -37,7 +37,7 @@ def entry_score(entry: TaskEntry, scores: Scores) -> Score:
 
     The standard error of a mean has a closed form; for any other aggregation it is the standard deviation over 200
     bootstrap resamples with a fixed seed. A group sums its leaves' variances weighted by the squares of their shares; a
-    leaf with a single item is given the mean variance per item of the other leaves.
+    leaf with a single item gets the mean variance per item of the other leaves.
 
     Raises:
         ValueError: the scores hold none of the entry's leaves.
@@ -45,8 +45,8 @@ def entry_score(entry: TaskEntry, scores: Scores) -> Score:
     leaves = _present(entry, scores)
     n = sum(len(scores.items[leaf.name].ids) for leaf, _ in leaves)
     per_item = [_variance_per_item(leaf, scores.items[leaf.name].values) for leaf, _ in leaves]
-    known = [variance for variance in per_item if not math.isnan(variance)]
-    borrowed = sum(known) / len(known) if known else math.nan
+    variances = [variance for variance in per_item if not math.isnan(variance)]
+    borrowed = sum(variances) / len(variances) if variances else math.nan
     total = 0.0
     for (leaf, share), variance in zip(leaves, per_item, strict=True):
         total += share**2 * (borrowed if math.isnan(variance) else variance) / len(scores.items[leaf.name].ids)
@@ -81,11 +81,11 @@ def leaf_value(leaf: Leaf, values: np.ndarray) -> float:
 
 def _present(entry: TaskEntry, scores: Scores) -> list[tuple[Leaf, float]]:
     """Return the leaves that have items, with shares that sum to 1; small leaves may have none in a part or block."""
-    found = [leaf for leaf in entry.leaves if leaf.name in scores.items and scores.items[leaf.name].ids]
-    if not found:
+    present = [leaf for leaf in entry.leaves if leaf.name in scores.items and scores.items[leaf.name].ids]
+    if not present:
         raise ValueError(f"the scores hold no items of '{entry.name}'")
-    total = sum(leaf.share for leaf in found)
-    return [(leaf, leaf.share / total) for leaf in found]
+    total = sum(leaf.share for leaf in present)
+    return [(leaf, leaf.share / total) for leaf in present]
 
 
 def _variance_per_item(leaf: Leaf, values: np.ndarray) -> float:
@@ -106,8 +106,8 @@ def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
     if len(set(ids)) != len(ids):
         raise ValueError(f"'{leaf}': the blocks score an item twice")
     values = np.concatenate([piece.values for piece in pieces])
-    known = [piece.facts for piece in pieces if piece.facts is not None]
-    facts = np.concatenate(known)[order] if len(known) == len(pieces) else None
+    all_facts = [piece.facts for piece in pieces if piece.facts is not None]
+    facts = np.concatenate(all_facts)[order] if len(all_facts) == len(pieces) else None
     return ItemScores(ids=ids, values=values[order], facts=facts)
 
 
@@ -126,7 +126,7 @@ def _aggregation(name: str) -> Callable[[list], float]:
     import lm_eval.api.metrics  # noqa: F401  (fills the registry)
     from lm_eval.api.registry import get_aggregation
 
-    found = get_aggregation(name)
-    if found is None:
+    function = get_aggregation(name)
+    if function is None:
         raise ValueError(unknown("aggregation", name, ()))
-    return found
+    return function

@@ -69,8 +69,8 @@ class GenerationRequests:
         try:
             generated = generate(self.batches, begin, ends)
         except NonFiniteRowError as error:
-            place = item_name(self.requests[error.request].instance)
-            raise ScoringError(f"{place}: the model's logits are not finite") from None
+            item = item_name(self.requests[error.request].instance)
+            raise ScoringError(f"{item}: the model's logits are not finite") from None
         for number, request in enumerate(self.requests):
             request.answer(generated[number].text)
         return {id(r.instance): [generated[number]] * r.repeats for number, r in enumerate(self.requests)}

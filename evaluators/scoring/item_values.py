@@ -50,15 +50,15 @@ def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float
         ScoringError: it is not numeric, not finite (NaN is allowed if the aggregation skips it), or outside [0, 1]
             although the metric is bounded.
     """
-    found = as_numbers(value)
-    if found is None:
+    numbers = as_numbers(value)
+    if numbers is None:
         raise ScoringError(f"{place}: metric '{metric.name}' gave {value!r}, which is not numeric")
-    row = found if isinstance(found, tuple) else (found,)
+    row = numbers if isinstance(numbers, tuple) else (numbers,)
     if metric.aggregation != "nanmean" and not all(math.isfinite(number) for number in row):
         raise ScoringError(f"{place}: metric '{metric.name}' is {value}")
     if metric.bounded and not 0.0 <= row[0] <= 1.0:
         raise ScoringError(f"{place}: metric '{metric.name}' must lie in [0, 1], but is {value}")
-    return found
+    return numbers
 
 
 def item_scores(

@@ -57,12 +57,12 @@ def ladder(kind: Kind, choice: ScorerChoice) -> tuple[Scorer, ...]:
 
     CUDA graphs are tried only if the user chooses "graphs".
     """
-    found = tuple(scorer for scorer in _LADDERS[kind] if choice == "graphs" or scorer.name != "graphs")
+    candidates = tuple(scorer for scorer in _LADDERS[kind] if choice == "graphs" or scorer.name != "graphs")
     if choice == "hf":
         return (HF,)
     if choice in ("packed", "rows") and kind == "likelihood":
-        return tuple(scorer for scorer in found if scorer.name == choice)
-    return found
+        return tuple(scorer for scorer in candidates if scorer.name == choice)
+    return candidates
 
 
 def kind_of(requests: Sequence[Request]) -> Kind:

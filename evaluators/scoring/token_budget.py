@@ -33,8 +33,8 @@ def device_budget(content: SuiteContent, model: Any, start: int) -> int:
     lm = content.lm
     requests = [request for leaf in content.leaves.values() for request in leaf.all_requests()]
     length = min(lm.max_length, max((request.length for request in requests), default=1))
-    asked = [r.length + lm.most_new_tokens(r.arguments[1]) for r in requests if r.is_generation]
-    written = min(lm.max_length, max(asked, default=0))
+    lengths = [r.length + lm.most_new_tokens(r.arguments[1]) for r in requests if r.is_generation]
+    written = min(lm.max_length, max(lengths, default=0))
 
     def attempt(tokens: int, branches: int) -> None:
         logits = logits_budget(tokens, lm)
@@ -59,7 +59,7 @@ def full_batches(model: Any, length: int, tokens: int, logits: int, branches: in
 
 @torch.inference_mode()
 def _read_with_cache(model: Any, rows: int, length: int) -> None:
-    """Allocate what generation holds at its end: keys and values of prompts and answers."""
+    """Allocate the memory that generation needs at its end: keys and values of prompts and answers."""
     tokens = torch.zeros(rows, length, dtype=torch.long, device=model.device)
     with head_reads(model, lambda hidden: hidden[:, -1:]):
         model(tokens, past_key_values=PrefixCaches(model).before((), rows), use_cache=True)

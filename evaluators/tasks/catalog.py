@@ -62,9 +62,9 @@ class Catalog:
             with inside_lm_eval():
                 loaded = self.manager.load([name])
         except Exception as error:
-            place = self.manager.task_index[name].yaml_path or "its members"
-            raise UserError(f"cannot be loaded from {place}: {type(error).__name__}: {error}") from error
-        others = [task for task, made in loaded["tasks"].items() if not isinstance(made, ConfigurableTask)]
+            source = self.manager.task_index[name].yaml_path or "its members"
+            raise UserError(f"cannot be loaded from {source}: {type(error).__name__}: {error}") from error
+        others = [key for key, task in loaded["tasks"].items() if not isinstance(task, ConfigurableTask)]
         if others or not loaded["tasks"]:
             reason = (
                 f"contains other tasks than lm-eval's ConfigurableTask: {', '.join(others)}" if others else "is empty"

@@ -76,11 +76,11 @@ def direction(entry: OpenedEntry) -> bool:
     """
     if entry.config.higher_is_better is not None:
         return entry.config.higher_is_better
-    found = {chosen.higher_is_better for chosen in entry.metrics.values()}
-    if len(found) != 1 or None in found:
+    directions = {chosen.higher_is_better for chosen in entry.metrics.values()}
+    if len(directions) != 1 or None in directions:
         metric = next(iter(entry.metrics.values())).name
         raise UserError(f"set higher_is_better: its tasks do not agree on a direction for metric '{metric}'")
-    return bool(found.pop())
+    return bool(directions.pop())
 
 
 def public_test_warning(task: ConfigurableTask) -> str | None:

@@ -80,8 +80,8 @@ def apply_filter(task: ConfigurableTask, filter_name: str, instances: list[Insta
 def filter_fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
     """Return the fallback values of a filter's steps, which replace answers from which nothing can be extracted."""
     ensemble = next(ensemble for ensemble in task._filters if ensemble.name == filter_name)
-    found = [getattr(make(), "fallback", None) for make in ensemble.filters]
-    return [fallback for fallback in found if fallback is not None]
+    fallbacks = [getattr(make(), "fallback", None) for make in ensemble.filters]
+    return [fallback for fallback in fallbacks if fallback is not None]
 
 
 def metric_value(result: Mapping[str, Any], metric: str) -> Any:
@@ -107,7 +107,7 @@ def as_numbers(value: Any) -> float | tuple[float, ...] | None:
 def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instance]) -> None:
     """Reject a metric whose per-item value is not numeric, by processing one document with made-up answers.
 
-    A task that fails on made-up answers is accepted, as it can be judged only by a model's answers.
+    A task that fails on made-up answers is accepted, since only a model's answers can show whether it is numeric.
 
     Raises:
         UserError: the metric keeps texts or lists per item, as corpus-level metrics such as BLEU do.

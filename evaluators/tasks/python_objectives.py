@@ -86,14 +86,14 @@ def load_function(reference: str, *, root: Path) -> Callable[..., Any]:
     Raises:
         UserError: see `load_objective`.
     """
-    place, colon, name = reference.rpartition(":")
-    if not colon or not place or not name:
+    source, colon, name = reference.rpartition(":")
+    if not colon or not source or not name:
         raise UserError(f"'{reference}' must be './file.py:function' or 'package.module:function'")
-    module = _from_file((root / place).resolve()) if place.endswith(".py") else _from_name(place, root)
-    known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    module = _from_file((root / source).resolve()) if source.endswith(".py") else _from_name(source, root)
+    functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     function = getattr(module, name, None)
     if not callable(function):
-        raise UserError(f"'{place}': {unknown('function', name, known)}")
+        raise UserError(f"'{source}': {unknown('function', name, functions)}")
     return function
 
 

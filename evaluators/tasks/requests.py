@@ -144,16 +144,16 @@ def can_share_logits(requests: Sequence[Request]) -> bool:
 
 
 def _tokenized(instances: list[Instance], lm: LiveLM) -> list[Request]:
-    pairs = iter(lm.tokenize([one for one in instances if one.request_type == "loglikelihood"]))
-    made = []
+    pairs = iter(lm.tokenize([instance for instance in instances if instance.request_type == "loglikelihood"]))
+    requests = []
     for instance in instances:
         if instance.request_type == "loglikelihood":
-            made.append(Request(instance, pair=_scorable(next(pairs), instance)))
+            requests.append(Request(instance, pair=_scorable(next(pairs), instance)))
         elif instance.request_type == "loglikelihood_rolling":
-            made.append(Request(instance, tokens=lm.tok_encode(instance.args[0])))
+            requests.append(Request(instance, tokens=lm.tok_encode(instance.args[0])))
         else:
-            made.append(Request(instance, prompt=lm.prompt_tokens(instance.args[0])))
-    return made
+            requests.append(Request(instance, prompt=lm.prompt_tokens(instance.args[0])))
+    return requests
 
 
 def _scorable(pair: Pair, instance: Instance) -> Pair:

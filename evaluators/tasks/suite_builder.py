@@ -57,7 +57,7 @@ class SuiteBuilder:
         leaves = self._leaves(opened)
         if catalog is not None:
             self.warnings += [f"{path} is not a readable task: {why}" for path, why in catalog.unreadable.items()]
-        by_name = {one.config.name: task_entry(one) for one in opened}
+        by_name = {entry.config.name: task_entry(entry) for entry in opened}
         return SuiteContent(
             config=self.config,
             entries=tuple(by_name.get(config.name) or objective_entry(config) for config in self.config.tasks),
@@ -88,11 +88,11 @@ class SuiteBuilder:
             except UserError as error:
                 self.faults.add(config.name, str(error))
         seen = dict.fromkeys(self.objectives, "a Python objective")
-        for one in opened:
-            for leaf in one.items:
+        for entry in opened:
+            for leaf in entry.items:
                 if leaf in seen:
-                    self.faults.add(one.config.name, f"task '{leaf}' is already part of {seen[leaf]}")
-                seen[leaf] = f"'{one.config.name}'"
+                    self.faults.add(entry.config.name, f"task '{leaf}' is already part of {seen[leaf]}")
+                seen[leaf] = f"'{entry.config.name}'"
         self.faults.raise_if_any()
         return opened
 
@@ -114,39 +114,39 @@ class SuiteBuilder:
                 items[name] = read_items(task, config.limit)
             if (warning := public_test_warning(task)) is not None:
                 self.warnings.append(warning)
-        one = OpenedEntry(config, loaded, metrics, items)
-        direction(one)
-        return one
+        entry = OpenedEntry(config, loaded, metrics, items)
+        direction(entry)
+        return entry
 
     def _check_split(self, opened: Sequence[OpenedEntry]) -> None:
         counts: dict[str, dict[Part, int]] = {}
-        for one in opened:
-            digests = [digest for items in one.items.values() for digest in items.digests]
-            counts[one.config.name] = {part: len(ids_in_part(digests, self.config.split, part)) for part in PARTS}
+        for entry in opened:
+            digests = [digest for items in entry.items.values() for digest in items.digests]
+            counts[entry.config.name] = {part: len(ids_in_part(digests, self.config.split, part)) for part in PARTS}
         self.warnings += check_counts(counts, self.config.split, self.faults)
         self.faults.raise_if_any()
 
     def _leaves(self, opened: Sequence[OpenedEntry]) -> dict[str, LeafTask]:
-        every = [digest for one in opened for items in one.items.values() for digest in items.digests]
+        every = [digest for entry in opened for items in entry.items.values() for digest in items.digests]
         held_out = frozenset(digest for digest in every if part_of(digest, self.config.split) != "search")
         leaves = {}
-        for one in opened:
-            for name in one.items:
+        for entry in opened:
+            for name in entry.items:
                 try:
-                    leaves[name] = self._leaf(one, name, held_out)
+                    leaves[name] = self._leaf(entry, name, held_out)
                 except UserError as error:
-                    self.faults.add(one.config.name, str(error))
+                    self.faults.add(entry.config.name, str(error))
                 except Exception as error:  # raised by templates and functions of the task
                     reason = f"{type(error).__name__}: {error}"
-                    self.faults.add(one.config.name, f"{name}: its prompts cannot be built: {reason}")
+                    self.faults.add(entry.config.name, f"{name}: its prompts cannot be built: {reason}")
         self.faults.raise_if_any()
         return leaves
 
-    def _leaf(self, one: OpenedEntry, name: str, held_out: frozenset[str]) -> LeafTask:
-        task, items, chosen = one.loaded.tasks[name], one.items[name], one.metrics[name]
-        shots, ignored = set_num_fewshot(task, one.config.num_fewshot)
+    def _leaf(self, entry: OpenedEntry, name: str, held_out: frozenset[str]) -> LeafTask:
+        task, items, chosen = entry.loaded.tasks[name], entry.items[name], entry.metrics[name]
+        shots, ignored = set_num_fewshot(task, entry.config.num_fewshot)
         if ignored:
-            self.warnings.append(f"{name}: the task fixes num_fewshot to 0, so {one.config.num_fewshot} is ignored")
+            self.warnings.append(f"{name}: the task fixes num_fewshot to 0, so {entry.config.num_fewshot} is ignored")
         pool = fewshot_pool(task, items, shots=shots, held_out=held_out, split=self.config.split)
         if pool is not None:
             pool.apply(task)
@@ -155,7 +155,7 @@ class SuiteBuilder:
                 f"parts, so its prompts differ from those of a plain lm-eval run"
             )
         with inside_lm_eval():
-            requests = build_requests(task, self.lm, limit=one.config.limit, chat=self.config.chat)
+            requests = build_requests(task, self.lm, limit=entry.config.limit, chat=self.config.chat)
             check_numeric(task, chosen, [request.instance for request in requests[0]])
             fingerprint = task_digest(task, items, requests, chosen)
         return LeafTask(task, items, chosen, pool, requests, fingerprint)

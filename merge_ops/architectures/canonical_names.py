@@ -32,7 +32,7 @@ class NonCanonicalNames(Protocol):
     """Maps the other names that transformers accepts; see `transformers_names.py`."""
 
     def canonical(self, name: str) -> dict[str, Part | None] | None:
-        """As `StoredNames.canonical`, for a name that is not canonical."""
+        """Do the same as `StoredNames.canonical`, for a name that is not canonical."""
         ...
 
 
@@ -53,7 +53,7 @@ class StoredNames:
         self.shapes, self.ties, self.prefix, self._make = shapes, ties, prefix, live
 
     def canonical(self, name: str) -> dict[str, Part | None] | None:
-        """Return the canonical tensors that a stored one holds, each with its part of it (None: all of it).
+        """Return the canonical tensors in a stored tensor, each with the part that holds it (None: the whole tensor).
 
         A tensor that the model does not know is returned under its stored name. Return None if loading ignores it.
         """

@@ -27,7 +27,7 @@ class LiveNames:
         self._fused: dict[str, dict[str, Part]] = {}
 
     def canonical(self, name: str) -> dict[str, Part | None] | None:
-        """As `StoredNames.canonical`, for a name that is not canonical."""
+        """Do the same as `StoredNames.canonical`, for a name that is not canonical."""
         live = self._live_name(name)
         if live in self.state:
             whole = self._renamed.get(live)
@@ -51,7 +51,7 @@ class LiveNames:
 
     @cached_property
     def _renamed(self) -> dict[str, str]:
-        """Canonical names by live name, of tensors that saving renames at most."""
+        """Canonical names by live name, for tensors that saving keeps or only renames."""
         groups: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in self.state.items():
             groups.setdefault(group_of(name), {})[name] = tensor

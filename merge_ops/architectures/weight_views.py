@@ -35,7 +35,7 @@ class View:
 
 @dataclass(frozen=True)
 class _Span:
-    """The range [start, stop) of indices that stands for the elements of one live tensor."""
+    """The range [start, stop) of indices that represents the elements of one live tensor."""
 
     start: int
     stop: int

@@ -27,7 +27,7 @@ class ModelBank:
     Attributes:
         roots: folders below which relative references are searched.
         tensors: the sources' tensors on the bank's device.
-        trust_remote_code: let transformers run code that a checkpoint brings.
+        trust_remote_code: let transformers run code that a checkpoint contains.
         allow_different_architectures: let models of several families merge, as the first one's architecture.
     """
 
@@ -114,11 +114,11 @@ class ModelBank:
         if device not in self._banks:
             other = copy.copy(self)
             other.tensors, other._known = self.tensors.on(device), {}
-            self._banks.setdefault(device, other)  # several threads may get here
+            self._banks.setdefault(device, other)  # several threads may do this at the same time
         return self._banks[device]
 
     def at_home(self, name: str) -> ModelBank:
-        """Return the bank of the device on which tensors of that checkpoint name are kept."""
+        """Return the bank of the device on which the tensors with this checkpoint name are kept."""
         return self.on(self.tensors.home(name))
 
     def tensor(self, key: InputKey) -> torch.Tensor:

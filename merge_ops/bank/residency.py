@@ -16,7 +16,7 @@ InputKey = tuple[str, str]  # model reference, canonical checkpoint name
 
 @dataclass(frozen=True)
 class Residency:
-    """What a bank keeps in memory.
+    """The tensors that a bank keeps in memory.
 
     Attributes:
         resident: copy tensors to the bank's device on first use and keep them there. Without it, tensors stay
@@ -94,7 +94,7 @@ class ResidentTensors:
 
     @contextmanager
     def staging(self, copies: Mapping[InputKey, torch.Tensor]) -> Iterator[None]:
-        """Inside this context, `tensor` returns these copies on the device."""
+        """Let `tensor` return these copies on the device inside this context."""
         self._staged = copies
         try:
             yield

@@ -111,7 +111,7 @@ class Checkpoint(ModelSource):
     def _sampled_digest(self) -> str:
         """Return the SHA-256 over the name, dtype, shape and the first and last elements of every tensor.
 
-        It tells models apart without reading all weights, as `weights_digest` does.
+        It distinguishes models without reading all weights, unlike `weights_digest`.
         """
         digest = WeightsDigest()
         for name, entry in self.entries.items():

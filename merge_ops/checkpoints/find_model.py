@@ -37,7 +37,7 @@ def find_folders(reference: str, roots: Sequence[Path] = ()) -> Folders:
     searched below the adapter's folder too.
 
     Raises:
-        UserError: there is neither such a folder nor such a model on the hub, or an adapter is applied to another.
+        UserError: there is neither such a folder nor such a model on the hub, or an adapter is applied to an adapter.
     """
     named = locate(reference, roots)
     model = _folder(named.model, reference, roots)

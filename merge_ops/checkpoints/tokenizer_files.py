@@ -54,7 +54,7 @@ def copy_tokenizer(folder: Path, target: Path) -> None:
 
 
 def chat_template_in(folder: Path) -> str | None:
-    """Return the chat template of a checkpoint folder, from its own file or from tokenizer_config.json."""
+    """Return the chat template of a checkpoint folder, from the template file or from tokenizer_config.json."""
     template_file, tokenizer_config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     if template_file.is_file():
         return template_file.read_text(encoding="utf-8")

@@ -46,7 +46,7 @@ class WeightsDigest:
         self._lines[name] = ""
 
     def take(self, tensor: torch.Tensor, name: str) -> None:
-        """As `add`, without the check that the name is new; several threads may call it at the same time."""
+        """Do the same as `add` without checking that the name is new; several threads may call it at the same time."""
         dtype = str(tensor.dtype).removeprefix("torch.")
         shape = ",".join(map(str, tensor.shape))
         self._lines[name] = f"{name} {dtype} [{shape}] {tensor_digest(tensor)}"

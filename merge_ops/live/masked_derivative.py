@@ -17,7 +17,7 @@ PIECE = 1 << 22  # elements that are worked on at a time; a multiple of 8
 
 @dataclass(frozen=True)
 class KeptElements:
-    """What one source keeps of its task vector: a bit per element (None: all), and the factor that rescales it."""
+    """The elements of a task vector that one source keeps: a bit per element (None: all), and their rescale factor."""
 
     bits: torch.Tensor | None
     factor: float
@@ -39,7 +39,7 @@ class KeptElements:
 
 
 def kept_of_sources(plan: MaskedSum, based: Sequence[torch.Tensor], job: TensorJob) -> tuple[KeptElements, ...]:
-    """Return what each source of a masked sum keeps; `based` are the base and the sources."""
+    """Return the elements that each source of a masked sum keeps; `based` are the base and the sources."""
     dtype = working_dtype(based)
     base = based[0].to(dtype)
     return tuple(
@@ -66,14 +66,14 @@ def masked_products(
     """Return <gradient, d theta / d w_k> in float64 for each source k of a masked sum, masks and signs held constant.
 
     A divisor common to all elements (normalization without consensus) is held constant too. The derivative of a weight
-    of 0 is that towards larger weights.
+    of 0 is the one-sided derivative towards larger weights.
 
     Args:
         gradient: dL/dtheta of consecutive elements.
-        first: the place of its first element in the flattened tensor.
+        first: the index of its first element in the flattened tensor.
         plan: the masked sum.
         based: the base, then the sources.
-        kept: what each source keeps.
+        kept: the elements that each source keeps.
     """
     dtype = working_dtype(based)
     totals = torch.zeros(len(plan.rules), dtype=torch.float64, device=gradient.device)
@@ -93,12 +93,12 @@ def masked_products(
 
 
 def _by_consensus(plan: MaskedSum, units: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The derivatives of the elected sum, before the scale, from the unweighted task vectors."""
+    """Return the derivatives of the elected sum, before the scale, from the unweighted task vectors."""
     weights = [rule.weight for rule in plan.rules]
     deltas = [unit * weight for unit, weight in zip(units, weights, strict=True)]
     total = sum(deltas[1:], deltas[0])
     sign = torch.where(total >= 0, 1.0, -1.0).to(total.dtype)
-    # A source of weight 0 elects the sign itself, once its weight grows, where no other source has a say.
+    # If no other source has a nonzero value at an element, a source of weight 0 elects the sign as its weight grows.
     agree = [
         (unit * sign > 0) | ((total == 0) & (unit != 0)) if weight == 0.0 else delta * sign > 0
         for unit, delta, weight in zip(units, deltas, weights, strict=True)
@@ -109,7 +109,7 @@ def _by_consensus(plan: MaskedSum, units: Sequence[torch.Tensor]) -> list[torch.
     for counted, delta, weight in zip(agree, deltas, weights, strict=True):
         elected += torch.where(counted, delta, 0.0)
         divisor += counted.to(divisor.dtype) * weight
-    # Where no weight counts the merged tensor jumps as soon as one does: it has no derivative there.
+    # If no weight counts at an element, the merged tensor jumps as soon as one does: there is no derivative.
     defined = divisor != 0
     divisor = torch.where(defined, divisor, 1.0)
     mean = elected / divisor
@@ -130,7 +130,7 @@ def _pieces(
 
 
 def _packed(mask: torch.Tensor) -> torch.Tensor:
-    """A mask as bits, eight elements to a byte."""
+    """Return a mask as bits, eight elements to a byte."""
     flat = torch.nn.functional.pad(mask.reshape(-1).to(torch.uint8), (0, -mask.numel() % 8))
     return (flat.view(-1, 8) * _powers(mask.device)).sum(1, dtype=torch.uint8)
 

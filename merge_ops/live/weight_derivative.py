@@ -24,15 +24,15 @@ TOLERANCE = 1e-9  # relative error up to which coefficients count as linear in t
 
 
 class NoWeightDerivativeError(ValueError):
-    """The merge is not linear in weights, so that it has no derivative here; the message names method and tensor."""
+    """The merge is not linear in its weights, so it has no derivative here; the message names method and tensor."""
 
 
 @dataclass(frozen=True)
 class TensorDerivative:
     """How to obtain dL/dw of one output tensor from dL/dtheta.
 
-    `plan` says which inner products <dL/dtheta, d_i> are taken: with the inputs (a linear combination) or with the
-    masked task vectors of the sources. `matrix` (inputs, inner products) turns them into one derivative per input,
+    `plan` determines the inner products <dL/dtheta, d_i>: with the inputs (a linear combination) or with the masked
+    task vectors of the sources. `matrix` (inputs, inner products) turns them into one derivative per input,
     0 for inputs without a weight.
     """
 
@@ -46,16 +46,16 @@ class TensorDerivative:
 
         Args:
             gradient: dL/dtheta of consecutive elements, any shape.
-            first: the place of the piece's first element in the flattened tensor.
+            first: the index of the piece's first element in the flattened tensor.
             job: the tensor's inputs.
-            kept: what the masks of a `MaskedSum` keep; see `kept_elements`.
+            kept: the elements that the masks of a `MaskedSum` keep; see `kept_elements`.
         """
         if isinstance(self.plan, MaskedSum):
             return masked_products(gradient, first, self.plan, job.base_and_sources, kept)
         return piece_products(gradient, first, job.inputs)
 
     def kept_elements(self, job: TensorJob) -> tuple[KeptElements, ...]:
-        """Return what every source keeps; empty where nothing is masked. It may be reused while the recipe holds."""
+        """Return the elements that every source keeps; empty without masks. Reusable until another recipe is loaded."""
         return kept_of_sources(self.plan, job.base_and_sources, job) if isinstance(self.plan, MaskedSum) else ()
 
 
@@ -79,12 +79,12 @@ def tensor_derivative(method: MergeMethod, numbers: ParameterValues) -> TensorDe
 
 
 def _weights(numbers: ParameterValues) -> dict[int, float]:
-    """The weight of every input that has one, by its place."""
+    """Return index of the input -> weight, for every input that has one."""
     return {i: float(values[WEIGHT]) for i, values in enumerate(numbers.inputs) if WEIGHT in values}
 
 
 def _linear_matrix(method: MergeMethod, numbers: ParameterValues, weights: Mapping[int, float]) -> np.ndarray:
-    """(inputs, inputs): entry (k, i) is the derivative of input i's coefficient in input k's weight."""
+    """Return (inputs, inputs): entry (k, i) is the derivative of input i's coefficient in input k's weight."""
     total = sum(weights.values())
     normalized = bool(numbers.tensor.get("normalize")) and abs(total) >= NO_DIVISOR
     if normalized:
@@ -105,7 +105,7 @@ def _linear_matrix(method: MergeMethod, numbers: ParameterValues, weights: Mappi
 
 
 def _masked_matrix(plan: MaskedSum, numbers: ParameterValues) -> np.ndarray:
-    """(inputs, sources): the sources' products go to their inputs, less the change of a divisor common to all."""
+    """Return (inputs, sources): assigns the sources' products to inputs, minus the change of a common divisor."""
     weights = np.array([rule.weight for rule in plan.rules])
     matrix = np.zeros((len(numbers.inputs), len(weights)))
     matrix[list(numbers.others), range(len(weights))] = 1.0
@@ -121,6 +121,6 @@ def _coefficients(method: MergeMethod, numbers: ParameterValues, weights: Mappin
 
 
 def _plan(method: MergeMethod, numbers: ParameterValues, weights: Mapping[int, float]) -> Any:
-    """The method's plan with some weights replaced."""
+    """Return the method's plan with some weights replaced."""
     inputs = tuple({**v, WEIGHT: weights[i]} if i in weights else v for i, v in enumerate(numbers.inputs))
     return method.plan(replace(numbers, inputs=inputs), InputStatistics(list, numbers.base))

@@ -25,9 +25,9 @@ TensorSlopes = dict[str, np.ndarray]  # checkpoint name -> dL/dw of its inputs i
 
 @dataclass(frozen=True)
 class _Part:
-    """Elements of a merged tensor that lie in one live parameter, from `first` on in the flattened tensor.
+    """The elements of a merged tensor that one live parameter stores, from index `first` of the flattened tensor on.
 
-    `view` shows them as the live storage has them.
+    `view` locates them in the live storage.
     """
 
     task: TensorTask
@@ -44,9 +44,9 @@ class WeightGradient:
             loss(live.model).backward()
             slopes = gradient.take()
 
-    Beside the model, its sources and activations it needs memory for one parameter's gradient and, where the method
-    masks, one bit per element and source. Parameters get gradients inside the block only. Tensors that are copied or
-    hold no floating-point numbers take no part.
+    Beside the model, its sources and activations it needs memory for one parameter's gradient and, for methods with
+    masks, one bit per element and source. Parameters get gradients inside the block only. Tensors that are copied, or
+    are not of a floating-point dtype, are left out.
     """
 
     def __init__(self, live: LiveModel, plan: MergePlan) -> None:
@@ -63,7 +63,7 @@ class WeightGradient:
         self._handles: list[Any] = []
         self._derivatives: dict[str, TensorDerivative] = {}
         named = dict(live.model.named_parameters(remove_duplicate=False))
-        known: dict[int, TensorDerivative] = {}  # tensors at one place of the model share their parameter values
+        known: dict[int, TensorDerivative] = {}  # tensors with the same parameter values share their derivative
         for task in plan.tasks:
             views = live.views[task.name]
             if not task.copied and any(view.live in named and view.target.is_floating_point() for view in views):
@@ -101,9 +101,9 @@ class WeightGradient:
             parameter.grad = None
 
     def take(self) -> TensorSlopes:
-        """Return dL/dw of all that was backpropagated since the last call, and start again from 0.
+        """Return the sum of dL/dw over all backward passes since the last call, and reset it to 0.
 
-        Every tensor that takes part is there; inputs without a weight, such as a base, have derivative 0.
+        The result has every tensor that is not left out; inputs without a weight, such as a base, have derivative 0.
         """
         found, self._products = self._products, {}
         return {

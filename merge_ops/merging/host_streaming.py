@@ -1,4 +1,4 @@
-"""Copies source tensors from the host's memory to the device ahead of their use, on a CUDA stream of its own.
+"""Copies source tensors from the host's memory to the device ahead of their use, on a separate CUDA stream.
 
 Two buffers alternate: while one is read, the other is filled. So at most two groups of tensors are on the device,
 whatever the size of the model. A yielded group is valid until the next one is requested.

@@ -13,7 +13,8 @@ and element i (row-major index in the checkpoint's layout; lo, hi its 32-bit hal
 
 in wrapping 32-bit integers. The multipliers and shifts are those of Wellons's triple32 (public domain,
 https://nullprogram.com/blog/2018/07/31/); the second key word is added between its rounds. An element is kept with
-probability p when the top 16 bits of its hash are below round(65536 p). Test vectors: tests/merge_ops/test_hashing.py.
+probability p when the top 16 bits of its hash are below round(65536 p). Test vectors:
+tests/merge_ops/numerics/test_random_masks.py.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class FiniteCheck:
         for name, tensor in stream:
             bad = _nonfinite(tensor)
             if bad:
-                self._found[name] = f"{bad} in {tensor.numel()} values{self._blame(name, tensor.dtype)}"
+                self._found[name] = f"{bad} in {tensor.numel()} values{self._origin(name, tensor.dtype)}"
             yield name, tensor
 
     def conclude(self, *, allow: bool) -> None:
@@ -54,7 +54,7 @@ class FiniteCheck:
             raise UserError(f"{message}\n{fix}")
         warnings.warn(message, NonfiniteWarning, stacklevel=3)
 
-    def _blame(self, name: str, dtype: torch.dtype) -> str:
+    def _origin(self, name: str, dtype: torch.dtype) -> str:
         sources = [
             f"'{model}' contains {bad} in '{source}'"
             for model, source in self._inputs[name]

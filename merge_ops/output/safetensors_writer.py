@@ -25,7 +25,7 @@ def write_shards(
 ) -> tuple[list[str], WeightsDigest]:
     """Write the tensors of a stream, described by `specs`, into files of at most `limit` bytes.
 
-    A larger tensor gets a file of its own. Writing and hashing run in parallel with the merge of further tensors.
+    A larger tensor gets a separate file. Writing and hashing run in parallel with the merge of further tensors.
     Return the names of the files, including the index, and the digest.
 
     Raises:

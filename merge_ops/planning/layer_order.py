@@ -90,8 +90,8 @@ def _difference(plan: MergePlan, bank: ModelBank, layout: Layout) -> str | None:
         one, other = merged.get(layer, {}), described.get(layer, {})
         names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
         if names:
-            where = f"layer {layer} is layer {source} of '{model}'"
-            return f"{where}, which differs from what config.json describes there in {', '.join(names[:3])}"
+            placed = f"layer {layer} is layer {source} of '{model}'"
+            return f"{placed}, which differs from what config.json describes there in {', '.join(names[:3])}"
     return None
 
 

@@ -24,7 +24,7 @@ class Rule:
         object.__setattr__(self, "values", plain)
 
     def matches(self, tensor_name: str) -> bool:
-        """Whether this rule applies to a tensor of that checkpoint name (substring match, as in mergekit)."""
+        """Return whether this rule applies to a tensor with this checkpoint name (substring match, as in mergekit)."""
         return self.filter is None or self.filter in tensor_name
 
     def at(self, depth: float) -> Number:

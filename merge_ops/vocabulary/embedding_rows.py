@@ -36,7 +36,7 @@ class RowSources:
     """The origin of each of the S rows in the rebuilt tensors of N models.
 
     Attributes:
-        own: (N, S) int64, the row of the token in each model, or NONE if the model lacks it.
+        token_rows: (N, S) int64, the row of the token in each model, or NONE if the model lacks it.
         forced: (S,) bool, the row is replaced even in models that have the token.
         donor: (S,) int64, the model that a missing row is taken from, or NONE.
         donor_row: (S,) int64, the row in that model, or NONE.
@@ -47,7 +47,7 @@ class RowSources:
     Missing rows to which none of these apply are zeros.
     """
 
-    own: np.ndarray
+    token_rows: np.ndarray
     forced: np.ndarray
     donor: np.ndarray
     donor_row: np.ndarray
@@ -57,12 +57,12 @@ class RowSources:
 
     def missing(self, model: int) -> np.ndarray:
         """Return a mask (S,) of the token rows that do not come from the model itself."""
-        return ((self.own[model] == NONE) | self.forced) & ~self.blank
+        return ((self.token_rows[model] == NONE) | self.forced) & ~self.blank
 
     def unchanged(self, model: int, rows: int) -> bool:
         """Whether the model's tensor, which has `rows` rows, needs no rebuilding."""
-        size = self.own.shape[1]
-        return rows == size and not self.forced.any() and bool((self.own[model] == np.arange(size)).all())
+        size = self.token_rows.shape[1]
+        return rows == size and not self.forced.any() and bool((self.token_rows[model] == np.arange(size)).all())
 
 
 def rebuilt_keys(
@@ -98,15 +98,15 @@ def row_sources(vocabulary: OutputVocabulary, models: tuple[str, ...], base: str
     Raises:
         UserError: a rule names a token or row that does not exist.
     """
-    own = np.stack([_own_rows(vocabulary, model, bank) for model in models])
+    token_rows = np.stack([_token_rows(vocabulary, model, bank) for model in models])
     blank = np.ones(vocabulary.size, dtype=bool)
     blank[vocabulary.ids] = False
-    counts = (own != NONE).sum(0)
-    donor = np.where(counts == 1, (own != NONE).argmax(0), NONE)
+    counts = (token_rows != NONE).sum(0)
+    donor = np.where(counts == 1, (token_rows != NONE).argmax(0), NONE)
     if base in models:
-        donor[(counts > 1) & (own[models.index(base)] != NONE)] = models.index(base)
+        donor[(counts > 1) & (token_rows[models.index(base)] != NONE)] = models.index(base)
     ruled, forced = np.zeros_like(blank), np.zeros_like(blank)
-    donor_row = np.where(donor == NONE, NONE, np.take_along_axis(own, np.maximum(donor, 0)[None], 0)[0])
+    donor_row = np.where(donor == NONE, NONE, np.take_along_axis(token_rows, np.maximum(donor, 0)[None], 0)[0])
     ids = dict(zip(vocabulary.tokens, vocabulary.ids.tolist(), strict=True))
     for rule in vocabulary.section.rules:
         at = ids[rule.token]
@@ -114,7 +114,7 @@ def row_sources(vocabulary: OutputVocabulary, models: tuple[str, ...], base: str
         donor[at], donor_row[at] = _ruled(rule, models, bank)
     average = (counts > 1) & (donor == NONE) & ~ruled
     _warn_of_zeros(vocabulary, (counts == 0) & ~ruled & ~blank)
-    parts = (own, forced, donor, donor_row, average, blank)
+    parts = (token_rows, forced, donor, donor_row, average, blank)
     digest = hashlib.sha256("\0".join((vocabulary.digest, *models)).encode())
     for part in parts:
         digest.update(part.tobytes())
@@ -128,7 +128,7 @@ def rebuild(sources: RowSources, model: int, tensor: Callable[[int], torch.Tenso
     def index(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(stored.device)
 
-    result = stored.index_select(0, index(np.maximum(sources.own[model], 0))).to(dtype)
+    result = stored.index_select(0, index(np.maximum(sources.token_rows[model], 0))).to(dtype)
     missing = sources.missing(model)
     for donor in np.unique(sources.donor[missing & (sources.donor != NONE)]):
         places = np.flatnonzero(missing & (sources.donor == donor))
@@ -164,16 +164,16 @@ def _average(
     """Return the means (len(places), ...) over the models that have the token, computed in float32 or float64."""
     working = torch.float64 if dtype == torch.float64 else torch.float32
     total: torch.Tensor | None = None
-    for model, own in enumerate(sources.own[:, places]):
+    for model, model_rows in enumerate(sources.token_rows[:, places]):
         stored = tensor(model)
         if total is None:
             total = torch.zeros((len(places), *stored.shape[1:]), dtype=working, device=stored.device)
-        there = np.flatnonzero(own != NONE)
-        rows = stored.index_select(0, torch.from_numpy(own[there]).to(stored.device))
+        present = np.flatnonzero(model_rows != NONE)
+        rows = stored.index_select(0, torch.from_numpy(model_rows[present]).to(stored.device))
         # Every index occurs once, so rows are added in the order of the models.
-        total.index_add_(0, torch.from_numpy(there).to(stored.device), rows.to(dtype).to(working))
+        total.index_add_(0, torch.from_numpy(present).to(stored.device), rows.to(dtype).to(working))
     assert total is not None, "Should not reach."
-    counts = torch.from_numpy((sources.own[:, places] != NONE).sum(0)).to(total)
+    counts = torch.from_numpy((sources.token_rows[:, places] != NONE).sum(0)).to(total)
     return (total / counts.reshape(-1, *[1] * (total.dim() - 1))).to(dtype)
 
 
@@ -185,7 +185,7 @@ def _derived(
     return bank.tensors.derive(key, lambda: rebuild(sources, model, lambda i: bank.tensor(keys[i]), dtype))
 
 
-def _own_rows(vocabulary: OutputVocabulary, model: str, bank: ModelBank) -> np.ndarray:
+def _token_rows(vocabulary: OutputVocabulary, model: str, bank: ModelBank) -> np.ndarray:
     """Return the model's row for each row of the output, (S,) int64, or NONE."""
     known = model_vocabulary(model, bank)
     rows = np.full(vocabulary.size, NONE, dtype=np.int64)

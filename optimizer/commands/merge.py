@@ -24,12 +24,13 @@ from ..session.versions import package_version
 
 @dataclass(frozen=True)
 class MergeCheck:
-    """A written merge, compared with the recipe's record.
+    """A written merge, compared with the digest that the recipe records.
 
     Attributes:
         written: the checkpoint.
         claim: the weights digest that the recipe records; None if it records none.
-        differs: known differences from the recorded circumstances, as phrases; read only if the digests differ.
+        differs: known differences from the recorded versions, device and sources, as phrases; empty if the digests
+            agree.
         edited: whether the recipe or its seed was changed after its facts were recorded.
     """
 

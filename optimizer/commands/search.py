@@ -55,7 +55,7 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         return _run(config, root, run_folder, options, report)
     except BaseException:
         if not resume and not run_folder.trials():
-            discard_run(run_folder.path)  # it never began: the user can correct the fault and start again
+            discard_run(run_folder.path)  # the run has no trials yet: the user can correct the fault and start again
         raise
     finally:
         run_folder.close()
@@ -65,7 +65,7 @@ def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options,
     try:
         return _search(config, root, run_folder, options, report)
     finally:
-        with suppress(StoppedError, UserError):  # the disk is full or fails
+        with suppress(StoppedError, UserError):  # the disk is full or failing
             run_folder.note("driver", state="stopped", **process())
 
 

@@ -222,11 +222,11 @@ def _workers(status: Status) -> Iterable[tuple[str, str]]:
 
 
 def _driver(status: Status) -> str:
-    running, who = status.driver.running, status.driver
+    running, driver_process = status.driver.running, status.driver
     if running:
         since = "" if status.started is None else f", started {datetime.fromtimestamp(status.started):%d %b %H:%M}"
-        return f"running, {who.name}{since}"
-    last = "" if who.pid is None else f" (last: {who.name})"
+        return f"running, {driver_process.name}{since}"
+    last = "" if driver_process.pid is None else f" (last: {driver_process.name})"
     if running is None:
         return f"unknown: the lock cannot be read{last}"
     return f"finished{last}" if status.finished else f"not running{last}"

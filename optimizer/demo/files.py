@@ -15,22 +15,22 @@ from transformers.utils import logging as transformers_logging
 from .skills import SKILLS, STOP, WORD_LENGTH, Document, Skill, Words, documents
 
 SEARCH_YAML = """\
-# What `mergesmith search search.yaml` reads. Relative paths start at this file's folder.
+# The input of `mergesmith search search.yaml`. Relative paths start at this file's folder.
 version: 1                        # of this file's format
 
 # The ingredients: a base model and fine-tunes of it, each a folder (or a Hugging Face hub id).
 base_model: ./base
 models: [{models}]
 
-# What a good merge is: the mean score over these lm-eval tasks, whose YAML files are in task_path.
+# The objective: the mean score over these lm-eval tasks, whose YAML files are in task_path.
 task_path: [./tasks]
 tasks: [{tasks}]
 
-# What may be tried. Every method brings its parameters (weights, densities, ...) and their ranges.
+# The search space. Every method has its parameters (weights, densities, ...) and their ranges.
 space:
   methods: [linear, slerp, task_arithmetic, ties, dare_ties]
 
-# How to look: `tpe` learns from the scores so far. The same seed gives the same search.
+# The sampler: `tpe` learns from the scores so far. The same seed gives the same search.
 search:
   sampler: tpe
   trials: 100

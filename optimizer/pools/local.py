@@ -29,7 +29,11 @@ class LocalPool:
         return 1 if self._job is None else 0
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Take a job; RuntimeError if there is one already."""
+        """Take a job.
+
+        Raises:
+            RuntimeError: there is one already.
+        """
         if self._job is not None:
             raise RuntimeError("the worker is busy: take events until its job is finished")
         self._job, self._next = job.number, partial(self._worker.begin, job)

@@ -49,7 +49,7 @@ class RayWorker:
         """Open the sources and tasks, and load a first candidate.
 
         Raises:
-            UserError: they do not agree with the configuration.
+            UserError: sources or tasks do not agree with the configuration.
         """
         import ray
 
@@ -81,7 +81,7 @@ class RayWorker:
         return self._until_decision(self.worker.proceed(True))
 
     def _until_decision(self, event: Event) -> tuple[Event, ...]:
-        """Return the event; after the last block, where nothing is left to decide, return the end of the job too."""
+        """Return the event; after the last block, which needs no decision, return the end of the job too."""
         self._blocks_left -= isinstance(event, BlockDone)
         if isinstance(event, BlockDone) and not self._blocks_left:
             return event, self.worker.proceed(True)

@@ -92,7 +92,7 @@ def _no_cluster(address: str | None, reason: str) -> str:
 
 @contextmanager
 def _sigterm_blocked() -> Iterator[None]:
-    """Block SIGTERM, also in the processes started inside, for as long as they live.
+    """Block SIGTERM inside, and in the processes started inside for as long as they live.
 
     Batch systems send SIGTERM to a job's whole process group. Ray has to survive it, so that candidates in flight can
     finish; it ends with this process.

@@ -59,7 +59,7 @@ def death_reason(error: Exception) -> str:
 
 
 def job_is_innocent(ray: Any, handle: WorkerHandle, reason: str) -> bool:
-    """Whether a worker was lost without its job being the cause: before the job reached it, or with its node."""
+    """Return whether the job cannot be the cause of a loss: it had not reached the worker, or the node left."""
     return not _received_job(ray, handle) or _node_left(ray, handle, reason)
 
 

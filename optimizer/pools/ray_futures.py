@@ -25,7 +25,7 @@ class CompletedFutures:
             return None
         if not self._completed:
             done, _ = self.ray.wait(list(futures), num_returns=1, timeout=TICK_S)
-            if done and len(futures) > 1:  # take in all, so that no worker waits behind the others forever
+            if done and len(futures) > 1:  # queue all of them, so that no worker waits behind the others forever
                 done, _ = self.ray.wait(list(futures), num_returns=len(futures), timeout=0)
             self._completed.extend(done)
         return self._completed.popleft() if self._completed else None

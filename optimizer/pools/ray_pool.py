@@ -113,7 +113,7 @@ class RayPool:
 
         Raises:
             RunFailedError: several workers were lost.
-            Exception: whatever `function` raises.
+            Exception: any exception of `function`.
         """
         error: Exception | None = None
         for _ in range(MAX_CALL_ATTEMPTS):
@@ -127,7 +127,7 @@ class RayPool:
                 return call.result
             if isinstance(error, self.ray.exceptions.RayTaskError):
                 raise getattr(error, "cause", None) or error
-        raise RunFailedError(f"{MAX_CALL_ATTEMPTS} workers were lost over one question; the last with: {error}")
+        raise RunFailedError(f"{MAX_CALL_ATTEMPTS} workers were lost during one call; the last one with: {error}")
 
     def use(self, plan: ScoringPlan) -> None:
         """Have every worker score by this plan, including workers that start later."""

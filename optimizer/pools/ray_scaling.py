@@ -62,11 +62,11 @@ class WorkerScaler:
             self.workers.start(self._gpus)
 
     def worker_opened(self) -> None:
-        """A worker has opened the sources."""
+        """Record that a worker has opened the sources."""
         self._failed_starts = 0
 
     def worker_lost(self, error: str, *, opened: bool) -> None:
-        """A worker is gone; `opened`: it had opened the sources before. It is replaced without delay."""
+        """Record the loss of a worker, which is then replaced without delay; `opened`: it had opened the sources."""
         if opened:
             self._failed_starts = 0  # there is room again on a node where a worker could open the sources
         else:

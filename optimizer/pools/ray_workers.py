@@ -60,7 +60,7 @@ class WorkerHandle:
         self.future = self.actor.open.remote(self.name, config, root, options)
 
     def opened(self, facts: WorkerFacts) -> None:
-        """The worker has opened the sources."""
+        """Record that the worker has opened the sources."""
         self.facts, self.ping = facts, None
 
     def begin(self, job: Job) -> None:
@@ -74,7 +74,7 @@ class WorkerHandle:
         self.future = self.actor.proceed.remote()
 
     def end_job(self) -> None:
-        """The worker has no job any more."""
+        """Record that the worker has no job any more."""
         self.job = self.ping = None
 
     def start_call(self, function: Callable[..., Any], *args: Any) -> Call:
@@ -89,7 +89,7 @@ class WorkerHandle:
         return call
 
     def take_future(self) -> None:
-        """The result of the remote call has been fetched."""
+        """Record that the result of the remote call has been fetched."""
         self.future = None
 
     def seen_alive(self, now: float) -> None:

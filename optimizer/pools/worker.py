@@ -60,15 +60,15 @@ class Worker:
                 raise DeviceLostError(str(error).partition("\n")[0]) from error
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
-            known = isinstance(error, (MergeError, ScoringError))
-            yield Failed(job.number, str(error) if known else f"{type(error).__name__}: {error}", self.name)
+            explained = isinstance(error, (MergeError, ScoringError))
+            yield Failed(job.number, str(error) if explained else f"{type(error).__name__}: {error}", self.name)
         else:
             made = None if digest is None else (device_name(self.session.device), digest.hex)
             yield Finished(job.number, self.name, made)
 
 
 def _device_is_lost(error: BaseException | None) -> bool:
-    """Whether an error means that every later CUDA call of this process will fail, as after a fault in a kernel."""
+    """Return whether an error means that every later CUDA call of this process will fail, as after a kernel fault."""
     while error is not None:
         named = type(error).__name__ == "AcceleratorError"  # since torch 2.8
         if named or (isinstance(error, RuntimeError) and "CUDA error" in str(error)):

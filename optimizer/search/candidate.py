@@ -74,7 +74,7 @@ class PendingCandidate:
         self.merge_seconds = block.merge_seconds
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields of `Trial` that follow from the blocks alone, whatever the candidate's scores."""
+        """Return the fields of `Trial` that do not depend on the candidate's scores."""
         return {
             "items": sum(block_items(block) for block in self.blocks),
             "looks": () if self.race is None else tuple(self.race.looks),

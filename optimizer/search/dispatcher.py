@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 10  # lost for any reason: ten nodes in a row do not leave by cha
 
 @dataclass(frozen=True)
 class Restarted:
-    """A job starts again; its blocks so far are void."""
+    """A job starts again; its blocks so far are discarded."""
 
     number: int
 

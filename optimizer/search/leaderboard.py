@@ -134,8 +134,8 @@ class Leaderboard:
 
     def parents(self) -> list[Trial]:
         """Return the trials of the fine-tunes that could be scored."""
-        found = (self.baseline(parent_name(model)) for model in self.plan.config.models)
-        return [trial for trial in found if trial is not None]
+        parents = (self.baseline(parent_name(model)) for model in self.plan.config.models)
+        return [trial for trial in parents if trial is not None]
 
     def scored(self, recipe: Recipe) -> Trial | None:
         """Return the first trial of this recipe that did not fail."""
@@ -173,7 +173,7 @@ class Leaderboard:
         if not self.parents():
             errors = [f"{trial.name}: {trial.error}" for trial in self.trials if trial.name and not trial.complete]
             listed = "".join(f"\n  - {error}" for error in errors)
-            raise RunFailedError(f"no fine-tune could be scored; mend it and start a new run with --output:{listed}")
+            raise RunFailedError(f"no fine-tune could be scored; fix this and start a new run with --output:{listed}")
         self.objective = self._current_objective()
         self.trials = [replace(t, value=self.objective.value(t.scores)) if t.complete else t for t in self.trials]
         for trial in self.trials:

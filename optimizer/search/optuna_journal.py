@@ -40,7 +40,7 @@ class Journal:
         self.run_folder, self.space = run_folder, space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = run_folder.path / JOURNAL
-        for stale in path.parent.glob(f"{path.name}.*"):  # a stale lock of a dashboard would block for long
+        for stale in path.parent.glob(f"{path.name}.*"):  # a dashboard's stale lock would block for a long time
             stale.unlink()
         cut_torn_tail(path)
         header = _Recorder().header
@@ -82,12 +82,12 @@ class Journal:
 
 
 class _Recorder(BaseJournalBackend):
-    """A study in memory that records the journal lines that it would write."""
+    """A study in memory that keeps its journal lines instead of writing them."""
 
     def __init__(self) -> None:
         self.logs: list[Log] = []
         self.study = optuna.create_study(storage=JournalStorage(self), study_name=STUDY, direction="maximize")
-        self.header = tuple(self.logs)  # what creates the study
+        self.header = tuple(self.logs)  # the lines that create the study
 
     def logs_of(self, trial: FrozenTrial) -> list[Log]:
         """Return the lines of a trial."""

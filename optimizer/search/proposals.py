@@ -16,7 +16,7 @@ from .leaderboard import Leaderboard
 class Proposals:
     """Yields the unfinished baselines, then proposals of the sampler until the budget or the time limit is spent.
 
-    Every proposal is recorded as an event when it is made. A candidate that was in flight when an earlier session ended
+    Every proposal is recorded as an event at once. A candidate that was in flight when an earlier session ended
     is proposed again as recorded, without asking the sampler.
     """
 

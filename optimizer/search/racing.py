@@ -175,8 +175,8 @@ class Race:
         x = incumbent.weighted(block)
         self._compared += len(x)
         wealth = self._wealth.bet(x)
-        known = self._compared >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
-        drop = known and self.items < incumbent.items  # after the last block there is nothing left to save
+        decided = self._compared >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
+        drop = decided and self.items < incumbent.items  # after the last block there is nothing left to save
         self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop))
         if drop:
             self.lost_to = incumbent

@@ -1,8 +1,7 @@
 """The search loop: scores baselines, then proposals until the budget is spent; every finished trial is on disk at once.
 
 There is no barrier: a free worker gets the next baseline or proposal, whatever the other workers do. A proposal made
-before the last baseline has finished is made without observations, because the scales of the objective come from the
-baselines.
+before the last baseline has finished uses no observations, because the scales of the objective come from the baselines.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class FinalPhase:
         self.digests: dict[int, tuple[str, str]] = {}
 
     def run(self) -> Verdict:
-        """Choose, open the report part, compare, write verdict.json.
+        """Choose the winner, score the report part, compare, and write verdict.json.
 
         Raises:
             RunFailedError: no candidate keeps within the limits that the tasks set, or none of the best can be scored.

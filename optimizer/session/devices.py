@@ -49,5 +49,5 @@ def pick_devices(name: str, place: str, count: int) -> tuple[torch.device, ...]:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the GPU's name, or the type of another device: the same name promises the same bits."""
+    """Return the GPU's name, or the type of another device; devices of the same name compute the same bits."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

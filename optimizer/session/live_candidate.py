@@ -13,7 +13,7 @@ from ...merge_ops import LiveModel, Recipe, WeightsDigest
 
 
 class LiveCandidate:
-    """Merges recipes into `live`, one after the other, and scores them on the tasks of `suite`."""
+    """Merges recipes into `live`, one after another, and scores them on the tasks of `suite`."""
 
     def __init__(self, live: LiveModel, suite: Suite) -> None:
         self.live, self.suite = live, suite

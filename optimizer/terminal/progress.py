@@ -88,9 +88,9 @@ class Report:
         self.done += 1
         self.dropped += trial.dropped
         self.pace.finished()
-        top = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
+        best_so_far = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
         dropped = f"{self.dropped} dropped early" if self.dropped else ""
-        state = ", ".join(filter(None, (top, dropped, self._workers, self.pace.text(self.total - self.done))))
+        state = ", ".join(filter(None, (best_so_far, dropped, self._workers, self.pace.text(self.total - self.done))))
         self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
             self.announce(f"{trial.label} failed: {trial.error}")

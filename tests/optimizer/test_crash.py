@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 from command_line import Command
 from tiny_run import write_search
 
-ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 30
 
 

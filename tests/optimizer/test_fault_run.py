@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 from tiny_run import write_run
 
-ROOT = Path(__file__).resolve().parents[2]
 TOTAL, BASELINES = 200, 10
 PACE = 0.3  # seconds per candidate
 OBJECTIVE = f'''

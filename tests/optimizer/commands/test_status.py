@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 from command_line import Command
 from made_runs import make_run, make_trial
 from tiny_run import write_search
@@ -144,7 +145,7 @@ def test_it_answers_without_the_heavy_libraries(run: RunFolder) -> None:
         f"sys.argv = ['mergesmith', 'status', {str(run.path)!r}]\n"
         "from mergesmith.optimizer.commands.cli import main\nmain()"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "7 of 23 finished" in done.stdout

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
@@ -224,9 +225,8 @@ def test_a_dead_driver_holds_nothing(run: RunFolder) -> None:
         "import os, signal, sys; from pathlib import Path; from mergesmith.optimizer.run_folder.lock import take_lock\n"
         "take_lock(Path(sys.argv[1])); print('held', flush=True); signal.pause()"
     )
-    root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(
-        [sys.executable, "-c", code, run.path], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", code, run.path], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout import ROOT
 from command_line import Command
 from safetensors.torch import load_file, save_file
 from tiny_models import write_family
 
 from mergesmith.merge_ops import Checkpoint, read_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
 LINEAR = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 0.5}\ndtype: float32\n"
 
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from tiny_models import write_family
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = """
 import json, sys
 from mergesmith.optimizer.commands.cli import main

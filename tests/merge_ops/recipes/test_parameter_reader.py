@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from checkout import ROOT
 
 from mergesmith.merge_ops import (
     Recipe,
@@ -23,8 +24,6 @@ from mergesmith.merge_ops import (
     read_recipe,
     recipe_from_document,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def slerp(t: str) -> Setting:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 from jobs import VARIANTS, has_kernel, job_for, models, models_of, reference
 
 from mergesmith.merge_ops.executors import dispatch
@@ -39,7 +40,6 @@ from mergesmith.merge_ops.numerics.top_k import largest
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 OWN = ("arcee_fusion", "consensus", "nearswap", "ramplus_tl", "sce")  # ram is ramplus_tl with r = 0
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from tiny_models import write_family
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import Checkpoint, MergeError, ModelBank, Written, parse_recipe, write_merge
 
-ROOT = Path(__file__).resolve().parents[2]
 LINEAR = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 0.5}\n"
 
 

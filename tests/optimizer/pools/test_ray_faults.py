@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from checkout import ROOT
 from command_line import Command
 from tiny_run import write_run
 
-ROOT = Path(__file__).resolve().parents[2]
 OBJECTIVE = """
 import os, signal, time
 import torch

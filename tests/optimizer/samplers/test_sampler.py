@@ -16,6 +16,7 @@ import cmaes
 import numpy as np
 import optuna
 import pytest
+from checkout import ROOT
 
 from mergesmith.errors import UserError
 from mergesmith.optimizer.samplers import (
@@ -40,7 +41,6 @@ from mergesmith.search_spaces import (
 SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "float32")
 MIXED = SearchSpace(SpaceConfig(), SUBJECT)
 SMOOTH = SearchSpace(SpaceConfig(methods={"task_arithmetic": {}}, knots=2), SUBJECT)  # six numbers
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def value_of(params: Params) -> float:
@@ -121,13 +121,13 @@ def test_seed_and_index_matter(name: str) -> None:
 
 def test_same_in_another_process(name: str) -> None:
     script = (
-        "import json, test_samplers as t\n"
+        "import json, test_sampler as t\n"
         "from dataclasses import asdict\n"
         f"print(hash('x'), json.dumps([asdict(p) for p in t.trajectory(t.made({name!r}, t.MIXED, 5), 20)]))"
     )
     outputs = []
     for hash_seed in ("1", "2"):
-        paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)])
         env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": paths}
         run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
         outputs.append(run.stdout.split(" ", 1))
