@@ -12,6 +12,7 @@ from mergesmith.optimizer.config import RunConfig, parse_config
 from mergesmith.optimizer.run_folder.lifecycle import create_run
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
+from mergesmith.optimizer.samplers.random import RandomSampler
 from mergesmith.search_spaces import MergeIngredients, SearchSpace, SpaceConfig
 
 SUBJECT = MergeIngredients("./zoo/base", ("./zoo/a", "./zoo/b", "./zoo/c"), "bfloat16")
