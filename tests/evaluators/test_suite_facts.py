@@ -40,7 +40,7 @@ def test_other_filters_score_the_same_answers(tmp_path: Path) -> None:
     model = make_model()
     found = score_part(load(tmp_path, ["gen", "mc"], block_items=10), model, "search").items
     assert list(found["gen"].by_filter) == ["plain"] and not found["mc"].by_filter
-    alone = score_part(load(tmp_path, [{"task": "gen", "filter": "plain"}], block_items=10), model, "search").items
+    alone = score_part(load(tmp_path, [{"name": "gen", "filter": "plain"}], block_items=10), model, "search").items
     assert found["gen"].ids == alone["gen"].ids
     assert np.array_equal(found["gen"].by_filter["plain"], alone["gen"].values)
     assert np.array_equal(alone["gen"].by_filter["letters"], found["gen"].values)
