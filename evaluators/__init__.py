@@ -5,6 +5,7 @@ neither lm-eval nor torch; `Suite.load` does.
 """
 
 from .checks.report import ScoringReport
+from .checks.suite_facts import LeafFacts, SuiteFacts, TokenizerDifference
 from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
 from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
@@ -21,6 +22,7 @@ __all__ = [
     "EvaluationConfig",
     "ItemScores",
     "Leaf",
+    "LeafFacts",
     "Part",
     "Score",
     "Scores",
@@ -30,8 +32,10 @@ __all__ = [
     "ScoringReport",
     "SplitConfig",
     "Suite",
+    "SuiteFacts",
     "TaskConfig",
     "TaskEntry",
+    "TokenizerDifference",
     "entry_score",
     "entry_value",
     "join",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -85,11 +85,13 @@ class ItemScores:
         ids: (n,) item ids as text: lm-eval's document ids, or the keys a Python objective returned.
         values: (n,) float64, or (n, k) if the metric keeps k values per item, as perplexities do.
         facts: (n, len(FACTS)) float64 if answers are generated, else None.
+        by_filter: another filter of the task -> the values of the same answers by it, (n,); see `other_filters.py`.
     """
 
     ids: tuple[str, ...]
     values: np.ndarray
     facts: np.ndarray | None = None
+    by_filter: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

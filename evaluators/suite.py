@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checks.report import ScoringReport
+from .checks.suite_facts import SuiteFacts
 from .config import PARTS, EvaluationConfig, Part
 from .records import Block, BlockScores, TaskEntry
 from .scoring.scorers import ScoringPlan
@@ -156,6 +157,17 @@ class Suite:
         if self._loop is None or self._shape != shape:
             self._loop, self._shape = ScoringLoop(self.content, self._plan), shape
         return self._loop.score(model, block, weights)
+
+    def facts(self, tokenizer_file: Path, loaded: Any) -> SuiteFacts:
+        """Return facts that explain suspicious scores.
+
+        Args:
+            tokenizer_file: the tokenizer.json of the model whose tokenizer the suite uses; it need not exist.
+            loaded: the tokenizer that transformers loads from the folder of that file.
+        """
+        from .checks.collect_facts import collect_facts
+
+        return collect_facts(self.content, tokenizer_file, loaded)
 
     def gold_losses(self, model: Any, items: Mapping[str, Sequence[int]], *, tokens: int = 4096) -> GoldLosses:
         """Return differentiable losses of the gold answers of some items, as `Block.items` names them.

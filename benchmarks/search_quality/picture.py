@@ -1,6 +1,6 @@
 """Draws a run as an SVG: the incumbent's score against the item scores spent, with the stages marked.
 
-    python -m benchmarks.search_quality.picture RUN_DIR docs/explanation/search-run.svg
+python -m benchmarks.search_quality.picture RUN_DIR docs/explanation/search-run.svg
 """
 
 from __future__ import annotations
@@ -69,12 +69,15 @@ def picture(trials: Sequence[Trial]) -> str:
     for items, value in steps[1:]:
         line += f" H{x(items):.1f} V{y(value):.1f}"
     parts.append(f'<path d="{line}" fill="none" stroke="#1d4ed8" stroke-width="2.2"/>')
-    for value in (low + (high - low) * k / 4 for k in range(5)):
-        parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" font-size="11" text-anchor="end">{value:.3f}</text>')
-    for items in (spent * k // 4 for k in range(5)):
-        parts.append(
-            f'<text x="{x(items):.1f}" y="{HEIGHT - BOTTOM + 18}" font-size="11" text-anchor="middle">{items:,}</text>'
-        )
+    levels = (low + (high - low) * k / 4 for k in range(5))
+    parts += [
+        f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" font-size="11" text-anchor="end">{value:.3f}</text>'
+        for value in levels
+    ]
+    parts += [
+        f'<text x="{x(items):.1f}" y="{HEIGHT - BOTTOM + 18}" font-size="11" text-anchor="middle">{items:,}</text>'
+        for items in (spent * k // 4 for k in range(5))
+    ]
     parts.append(
         f'<text x="{(WIDTH + LEFT) / 2}" y="{HEIGHT - 8}" font-size="12" text-anchor="middle">item scores spent '
         "(a gradient counts as three per item)</text>"

@@ -106,9 +106,11 @@ def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
     if len(set(ids)) != len(ids):
         raise ValueError(f"'{leaf}': the blocks score an item twice")
     values = np.concatenate([piece.values for piece in pieces])
-    all_facts = [piece.facts for piece in pieces if piece.facts is not None]
-    facts = np.concatenate(all_facts)[order] if len(all_facts) == len(pieces) else None
-    return ItemScores(ids=ids, values=values[order], facts=facts)
+    known = [piece.facts for piece in pieces if piece.facts is not None]
+    facts = np.concatenate(known)[order] if len(known) == len(pieces) else None
+    shared = [name for name in pieces[0].by_filter if all(name in piece.by_filter for piece in pieces)]
+    by_filter = {name: np.concatenate([piece.by_filter[name] for piece in pieces])[order] for name in shared}
+    return ItemScores(ids=ids, values=values[order], facts=facts, by_filter=by_filter)
 
 
 @lru_cache(maxsize=128)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..tasks.metrics import Metric, apply_filter, as_numbers, metric_value
 from ..tasks.suite_content import LeafTask
 from .answer_facts import answer_facts
 from .hflm_scorer import item_name
+from .other_filters import scores_by_other_filters
 
 
 def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence[Generated]]) -> ItemScores:
@@ -40,7 +42,8 @@ def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence
                 f"{item_name(instances[0])}: the metric failed: {type(error).__name__}: {error}"
             ) from error
         rows.append(checked_value(value, leaf.metric, item_name(instances[0])))
-    return item_scores(ids, rows, leaf.task.task_name, answer_facts(leaf, ids, texts))
+    found = item_scores(ids, rows, leaf.task.task_name, answer_facts(leaf, ids, texts))
+    return replace(found, by_filter=scores_by_other_filters(leaf, ids))
 
 
 def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float, ...]:

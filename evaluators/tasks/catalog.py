@@ -77,7 +77,7 @@ class Catalog:
 
         Nothing is loaded: loading such a task may already execute code in its metric's module.
         """
-        return any(_executes_code(config) for config in self._configs(name, set()))
+        return any(executes_code(config) for config in self._configs(name, set()))
 
     def _configs(self, name: str, seen: set[str]) -> Iterator[Mapping[str, Any]]:
         entry = self.manager.task_index.get(name)
@@ -133,7 +133,8 @@ def built_in_tasks() -> TaskManager:
     return TaskManager(include_defaults=True)
 
 
-def _executes_code(config: Mapping[str, Any]) -> bool:
+def executes_code(config: Mapping[str, Any]) -> bool:
+    """Return whether a task with this configuration executes code that the model generates."""
     metrics = config.get("metric_list")
     names = [str(metric.get("metric")) for metric in metrics or () if isinstance(metric, Mapping)]
     return bool(config.get("unsafe_code")) or any(code in name for name in names for code in _CODE_METRICS)

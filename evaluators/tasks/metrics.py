@@ -55,7 +55,7 @@ def resolve_metric(task: ConfigurableTask, metric: str | None, filter_name: str 
         UserError: an unknown metric or filter, or an aggregation that other processes cannot import.
     """
     aggregations = task.aggregation()
-    filters = [ensemble.name for ensemble in task._filters]
+    filters = filter_names(task)
     if metric is None:
         metric = next((name for name in _PREFERRED if name in aggregations), next(iter(aggregations), ""))
     if metric not in aggregations:
@@ -70,6 +70,11 @@ def resolve_metric(task: ConfigurableTask, metric: str | None, filter_name: str 
         higher_is_better=task.higher_is_better().get(metric),
         bounded=aggregation == "mean" and metric in _BOUNDED,
     )
+
+
+def filter_names(task: ConfigurableTask) -> list[str]:
+    """Return the names of a task's filters, the default one first."""
+    return [ensemble.name for ensemble in task._filters]
 
 
 def apply_filter(task: ConfigurableTask, filter_name: str, instances: list[Instance]) -> None:

@@ -133,13 +133,21 @@ def replay(
 
 
 @app.command()
-def plan(path: SearchFile, trials: Trials = None, allow_code_execution: AllowCode = False) -> None:
+def plan(
+    path: SearchFile,
+    trials: Trials = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score the base and the models on 300 items, and warn of suspicious scores.")
+    ] = False,
+    allow_code_execution: AllowCode = False,
+) -> None:
     """Check a search.yaml without searching: errors, dimensions, memory, time."""
     from ..session.session import Options
     from .overrides import Overrides
     from .plan import run_plan
 
-    run_plan(path, overrides=Overrides(trials), options=Options(allow_code_execution), console=make_console())
+    options, console = Options(allow_code_execution), make_console()
+    run_plan(path, overrides=Overrides(trials), options=options, score=score, console=console)
 
 
 @app.command()

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import accumulate, islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from ...evaluators import PARTS
-from ...search_spaces import OutsideSpaceError
+from ...evaluators import PARTS, Scores, ScoringError, join
+from ...merge_ops import MergeError
+from ...search_spaces import BASE, OutsideSpaceError, parent_name
 from ..config import load_config
 from ..run_folder.run_folder import config_root
 from ..samplers import make_sampler
+from ..search.objective import Objective
 from ..search.racing import why_off
+from ..search.sanity import ScoredModel, sanity_warnings
 from ..search.scorer_choice import print_scorers
 from ..session.session import Options, Session
 from ..session.source_placement import decomposed_bytes
 from ..terminal.durations import duration
+from ..terminal.tables import add_scores, score_table
 from .overrides import Overrides, print_warnings
 
+SCORED_ITEMS = 300  # at least, with --score
 
-def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Console) -> None:
+
+def run_plan(path: Path, *, overrides: Overrides, options: Options, score: bool, console: Console) -> None:
     """Check a search.yaml and print the run's tasks, search space, baselines, memory and time.
 
-    The time is measured: the baselines are merged, and the largest block of items is scored.
+    The time is measured: the baselines are merged, and the largest block of items is scored. With `score`, the base and
+    the models are scored on the first search items, and suspicious scores are reported.
 
     Raises:
         UserError: the configuration, a source or a task is at fault.
@@ -38,6 +46,8 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, console: Con
     _baselines(session, console)
     print_warnings(console, session.task_warnings())
     print_scorers(session, console)
+    if score:
+        _scores(session, console)
     _costs(session, console)
 
 
@@ -74,6 +84,34 @@ def _baselines(session: Session, console: Console) -> None:
         except OutsideSpaceError as reason:
             note = f" (not reported to the sampler: {reason})"
         console.print(f"  {name}{note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _scores(session: Session, console: Console) -> None:
+    """Score the base and the models on the first blocks of search items, and print scores and warnings."""
+    sizes = accumulate(len(block) for block in session.suite.blocks("search"))
+    count = next((n for n, size in enumerate(sizes, start=1) if size >= SCORED_ITEMS), None)
+    names = (BASE, *(parent_name(model) for model in session.config.models))
+    scored: dict[str, Scores] = {}
+    for name, recipe in session.baselines:
+        if name in names:
+            try:
+                session.candidate.load(recipe)
+                scored[name] = join(list(islice(session.candidate.blocks("search"), count)))
+            except (MergeError, ScoringError) as error:
+                print_warnings(console, [f"{name} cannot be scored: {error}"])
+    if not scored:
+        return
+    present = next(iter(scored.values())).items
+    entries = tuple(e for e in session.suite.entries if any(leaf.name in present for leaf in e.leaves))
+    models = [ScoredModel.of(name, entries, items) for name, items in scored.items()]
+    objective = Objective.fixed_by(entries, [model.scores for model in models if model.name != BASE])
+    items = sum(len(leaf.ids) for leaf in present.values())
+    table = score_table(f"Scores on {items} search items (± standard error)", entries)
+    for model in models:
+        value, stderr = objective.value(model.scores), objective.stderr(model.scores)
+        add_scores(table, model.name, entries, model.scores, value, stderr)
+    console.print(table)
+    print_warnings(console, sanity_warnings(models, entries, session.suite_facts()))
 
 
 def _costs(session: Session, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder, config_root
 from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
+from ..search.sanity import report_sanity
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
 from ..search.verdict import FinalPhase, Verdict
@@ -81,7 +83,8 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         print_warnings(console, pool.call(Session.task_warnings))
         settle_scorers(pool, run_folder, session, console)
         with report:
-            study = Study(plan, run_folder, pool, report)
+            check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
+            study = Study(plan, run_folder, pool, report, baselines_done=check)
             study.run()
             report.announce("choosing the winner on the select items, then opening the report items")
             final = FinalPhase(study.leaderboard, study.dispatcher, session.suite.scorers, report.announce)

@@ -30,9 +30,9 @@ tasks: [{tasks}]
 space:
   methods: [linear, slerp, task_arithmetic, ties, dare_ties]
 
-# The sampler: `tpe` learns from the scores so far. The same seed gives the same search.
+# The sampler: `auto` works in stages; see docs/explanation/search.md. The same seed gives the same search.
 search:
-  sampler: tpe
+  sampler: auto
   trials: 100
   seed: {seed}
 

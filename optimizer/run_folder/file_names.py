@@ -6,6 +6,7 @@ from pathlib import Path
 
 CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
 ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
+SANITY = "sanity.json"
 SCORING, EVENTS, ITEMS, JOURNAL, LOCK = "scoring.json", "events.jsonl", "items", "study.journal", "lock"
 
 

@@ -4,6 +4,7 @@ search.yaml       the configuration, with every default written out
 environment.json  versions and machine, and the folder that relative paths start from
 ingredients.json  digests of sources and tasks: a resumed run must have the same
 scoring.json      the scorer of each task, and the tokens per batch
+sanity.json       warnings about the scores of the base and the models, found before the first proposal
 trials.jsonl      one line per finished trial; the other records of trials are derived from it
 items/            per-item scores, one .npz per trial and part, and the items' ids
 events.jsonl      what happened when, for `mergesmith status` and `mergesmith replay`; see below

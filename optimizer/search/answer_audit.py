@@ -10,6 +10,7 @@ import numpy as np
 from ...evaluators import FACTS, Scores
 
 MIN_DIFFERENCE = 0.02  # a rate must differ by more than this, a mean length by more than this share of the parent's
+FILTER_FACT = "score by filter "
 _PHRASES = {
     "truncated": "are cut off at the limit",
     "empty": "are empty",
@@ -33,12 +34,22 @@ def audit_warnings(winner: Scores, parents: Sequence[Scores]) -> list[str]:
 
 
 def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
-    """Return task -> fact -> its mean over the items, for JSON; only tasks with generated answers are included."""
-    return {
-        leaf: {fact: round(rate, 4) for fact, rate in zip(FACTS, items.facts.mean(0).tolist(), strict=True)}
-        for leaf, items in scores.items.items()
-        if items.facts is not None
-    }
+    """Return task -> fact -> its mean over the items, for JSON; only tasks with generated answers are included.
+
+    The score of the same answers by another filter of the task is a fact too, named by `filter_fact`.
+    """
+    found = {}
+    for leaf, items in scores.items.items():
+        if items.facts is not None:
+            rates = dict(zip(FACTS, items.facts.mean(0).tolist(), strict=True))
+            rates |= {filter_fact(name): float(values.mean()) for name, values in items.by_filter.items()}
+            found[leaf] = {fact: round(rate, 4) for fact, rate in rates.items()}
+    return found
+
+
+def filter_fact(name: str) -> str:
+    """Return the name of the fact that is the score by another filter of the task."""
+    return f"{FILTER_FACT}{name}"
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:

@@ -35,7 +35,7 @@ class Study:
     """One search.
 
     `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler: to replay a run, or to
-    measure.
+    measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Study:
         *,
         choose_incumbent: ChooseIncumbent | None = None,
         sampler: Sampler | None = None,
+        baselines_done: Callable[[Leaderboard], None] | None = None,
     ) -> None:
         self.plan, self.run_folder, self.watcher = plan, run_folder, watcher
         self.leaderboard = Leaderboard(plan, run_folder)
@@ -58,6 +59,7 @@ class Study:
         )
         self.recorded = run_folder.trials()
         self.journal = Journal(run_folder, plan.space, self.recorded)
+        self.baselines_done = baselines_done
         self.racing_off = why_off(search.racing, plan.entries)
         self._pending: dict[int, PendingCandidate] = {}
 
@@ -214,8 +216,11 @@ class Study:
 
     def _take(self, trial: Trial) -> None:
         """Add a trial that has finished, in this session or an earlier one."""
+        waiting = self.leaderboard.objective is None
         for reportable in self.leaderboard.add(trial):
             self._report(reportable)
+        if waiting and self.leaderboard.objective is not None and self.baselines_done is not None:
+            self.baselines_done(self.leaderboard)
 
     def _report(self, trial: Trial) -> None:
         """Report a trial to the sampler, and add a scored candidate to the Optuna journal."""

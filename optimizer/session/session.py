@@ -11,7 +11,7 @@ import torch
 
 from mergesmith.errors import UserError
 
-from ...evaluators import EvaluationConfig, ScoringReport, Suite
+from ...evaluators import EvaluationConfig, ScoringReport, Suite, SuiteFacts
 from ...merge_ops import (
     LiveModel,
     ModelBank,
@@ -183,6 +183,12 @@ class Session:
             UserError: a task's answers exceed the model's context length.
         """
         return (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+
+    def suite_facts(self) -> SuiteFacts:
+        """Return facts about the tasks and the tokenizer that explain suspicious scores."""
+        named = self.tokenizer_source in self.bank.references
+        source = self.bank[self.tokenizer_source if named and self.tokenizer_source else self.config.base_model]
+        return self.suite.facts(source.folder / "tokenizer.json", source.tokenizer())
 
     def check_scorers(self) -> ScoringReport:
         """Choose each task's scorer: the fastest that reproduces lm-eval's scores on the base and the models.
