@@ -5,8 +5,8 @@ dL/dw_k = <dL/dtheta, m_k tau_k> for every model, knot and filter (as AdaMerging
 and SuperMerge, arXiv:2412.10416, learn them). A step costs three forward passes per item, whatever the number of
 weights. The steps only propose: what they end in is scored by the tasks' metrics as every other candidate is.
 
-Adam (Kingma and Ba 2015, arXiv:1412.6980) in the weights, its first moment divided by the root of the second, each
-weight moving at most STEP per step; slopes that their own standard error over items drowns move less.
+Adam (Kingma and Ba 2015, arXiv:1412.6980) in the weights, each of which moves at most STEP per step; slopes that are
+small beside their standard error over items move less. The candidate is the step of the lowest loss.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from .history import History
 
 NAME = "descent"
 CHECKED = "descended"  # the stage of the candidates that the steps end in
-STEPS = 16
+STEPS = 10
 STEP = 0.08  # the largest change of a weight per step, times the mean weight of the start
-FIRST, SECOND = 0.7, 0.9  # decay of Adam's moments; short memories, for there are few steps
-CHECKS = (6, 11, 16)  # steps after which the mean of the latest weights is scored
-TAIL = 4  # weights that are averaged
+FIRST, SECOND = 0.5, 0.9  # decay of Adam's moments; the first slopes are the largest, and a long memory overshoots
+CHECKS = (5, 10)  # steps after which the weights of the lowest loss so far are scored
 
 
 def propose(history: History) -> Proposal | None:
@@ -43,11 +42,12 @@ def propose(history: History) -> Proposal | None:
     scored = sum(1 for _ in history.asked(CHECKED))
     due = sum(step <= len(done) for step in CHECKS)
     if scored < due:
-        tail = path[max(0, CHECKS[scored] - TAIL + 1) : CHECKS[scored] + 1]
-        return Proposal({**start, **_named(history, np.mean(tail, axis=0))}, CHECKED)
+        # Every step sees the same items, so that their losses can be compared. The start itself is scored already.
+        losses = [o.slopes.loss for o in done[1 : CHECKS[scored]] if o.slopes is not None]
+        return Proposal({**start, **_named(history, path[1 + int(np.argmin(losses))])}, CHECKED)
     if len(done) >= STEPS or history.waiting(NAME) or len(history.of_stage(NAME)) > len(done):
         return None  # all steps are done, one is under way, or one has failed
-    return Proposal({**start, **_named(history, path[-1])}, NAME, probe="gradient", offset=len(done))
+    return Proposal({**start, **_named(history, path[-1])}, NAME, probe="gradient")
 
 
 def trusted(history: History) -> bool:

@@ -29,7 +29,7 @@ def propose(history: History) -> Proposal | None:
     asked = [proposal.params for proposal in history.asked(NAME)]
     for params, _ in _known(history, arm) if len(asked) < MOST else ():
         if params not in asked:
-            return Proposal(params, NAME, probe="loss", offset=0)
+            return Proposal(params, NAME, probe="loss")
     return None
 
 
