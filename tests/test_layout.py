@@ -34,7 +34,19 @@ ROOMS = {
         *("suite", "simple_evaluate"),
     ),
     "optimizer": (
-        *("stop", "samplers", "config", "session", "run_folder", "pools", "search", "terminal", "demo", "commands"),
+        *(
+            "stop",
+            "proposal",
+            "samplers",
+            "config",
+            "session",
+            "run_folder",
+            "pools",
+            "search",
+            "terminal",
+            "demo",
+            "commands",
+        ),
     ),
 }
 # Folders in which a file registers itself by being there: they may grow.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ...evaluators import BlockScores, Part, ScoringPlan
 from ...merge_ops import Recipe
-from ..samplers import Proposal, Slopes
+from ..proposal import Proposal, Slopes
 
 
 @dataclass(frozen=True)

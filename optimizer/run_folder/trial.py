@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ...evaluators import Score
 from ...merge_ops import Recipe, recipe_from_document
 from ...search_spaces import Params
-from ..samplers import Proposal, Slopes
+from ..proposal import Proposal, Slopes
 
 SCHEMA_VERSION = 1
 

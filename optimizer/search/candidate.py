@@ -9,8 +9,8 @@ from ...evaluators import BlockScores
 from ...merge_ops import Recipe
 from ...search_spaces import Params
 from ..pools import BlockDone
+from ..proposal import Proposal
 from ..run_folder.trial import Trial
-from ..samplers import Proposal
 from .racing import Race
 
 

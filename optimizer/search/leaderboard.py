@@ -99,6 +99,8 @@ class Leaderboard:
         incumbent = self.incumbent()
         if incumbent is None or self.objective is None or incumbent.trial.value is None:
             return None, None
+        if not all(entry.bounded for entry in self.plan.entries):
+            return None, None  # a difference per item means nothing, as with perplexity
         scores = incumbent.differences(items)
         stderr = self.objective.stderr(scores)
         estimate = incumbent.trial.value + self.objective.value(scores)

@@ -12,7 +12,7 @@ import torch
 from ...evaluators import ScoringError
 from ...merge_ops import ModelBank, WeightGradient, plan_merge
 from ...search_spaces import METHOD, Params, SearchSpace, WeightJacobian
-from ..samplers import Proposal, Slopes
+from ..proposal import Proposal, Slopes
 from .live_candidate import LiveCandidate
 
 ITEMS = 160  # of the search part per probe, each task in proportion; all of them if there are no more

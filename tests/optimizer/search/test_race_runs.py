@@ -241,8 +241,9 @@ class Silent:
 
 def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> None:
     """Two workers at a time: each decision is made against the best candidate at that moment."""
-    search = {"sampler": "random", "trials": 10, "seed": 5, "racing": {"alpha": 0.3, "min_items": 16}}
-    config = load_config(raced(run_folder, EAGER, search=search, tasks=("mc",)))
+    search = {"sampler": "random", "trials": 10, "seed": 1, "racing": {"alpha": 0.3, "min_items": 16}}
+    wide = {"methods": {"task_arithmetic": {"weight": [0.0, 8.0]}}}  # tiny random models differ only far from the base
+    config = load_config(raced(run_folder, EAGER, search=search, space=wide, tasks=("mc",)))
     run = create_run(run_folder / "run", config, run_folder)
     sessions = [Session(config, run_folder), Session(config, run_folder)]
     plan = RunPlan(config, sessions[0].space, sessions[0].suite.entries, sessions[0].baselines)
