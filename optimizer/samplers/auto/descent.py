@@ -24,7 +24,7 @@ from .history import History
 NAME = "descent"
 CHECKED = "descended"  # the stage of the candidates that the steps end in
 STEPS = 10
-STEP = 0.08  # the largest change of a weight per step, times the mean weight of the start
+STEP = 0.12  # the largest change of a weight per step, times the mean of the weights above 0 at the start
 FIRST, SECOND = 0.5, 0.9  # decay of Adam's moments; the first slopes are the largest, and a long memory overshoots
 CHECKS = (5, 10)  # steps after which the weights of the lowest loss so far are scored
 
@@ -61,7 +61,7 @@ def trusted(history: History) -> bool:
 def weights_of(start: Params, steps: Sequence[Observation], names: Sequence[str]) -> list[np.ndarray]:
     """The weights at the start and after every step, each (len(names),)."""
     x = np.array([float(start[name]) for name in names])
-    largest = STEP * max(float(np.mean(np.abs(x))), 0.1)
+    largest = STEP * (float(np.mean(x[x > 0])) if (x > 0).any() else 0.1)
     first, second, path = np.zeros_like(x), np.zeros_like(x), [x]
     for t, observation in enumerate(steps, start=1):
         assert observation.slopes is not None, "Should not reach."

@@ -64,7 +64,7 @@ def test_search_yaml_names_what_is_there(demo):
     assert config["version"] == 1
     assert all((demo / path / "config.json").is_file() for path in (config["base_model"], *config["models"]))
     assert all((demo / "tasks" / f"{task}.yaml").is_file() for task in config["tasks"])
-    assert config["search"] == {"sampler": "tpe", "trials": 100, "seed": 0}
+    assert config["search"] == {"sampler": "auto", "trials": 100, "seed": 0}
 
 
 @pytest.fixture(scope="module")
