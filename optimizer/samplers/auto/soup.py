@@ -6,8 +6,7 @@ candidate. Paper: Model soups, arXiv:2203.05482; there the total is always 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from ....search_spaces import METHOD
 from ..sampler import Observation, Proposal
 from .history import Arm, History
 from .line import NAME as LINE
@@ -24,8 +23,8 @@ def propose(history: History) -> Proposal | None:
     if len(order) < len(arm.models):
         return None
     total = best_total(history, arm)
-    tried = {_members(arm, o): o for o in history.of_stage(NAME)}
-    pending = {_members_of(arm, p) for p in history.pending if p.stage == NAME}
+    tried = {_members(arm, o.proposal): o for o in history.of_stage(NAME)}
+    pending = {_members(arm, p) for p in history.pending if p.stage == NAME}
     members, value = order[:1], history.parent_value(order[0])
     for model in order[1:]:
         with_it = frozenset((*members, model))
@@ -44,7 +43,7 @@ def propose(history: History) -> Proposal | None:
 
 def best_total(history: History, arm: Arm) -> float:
     """The total weight of the best candidate with equal weights, the baselines among them; 1.5 before there is one."""
-    equal = [o for o in history.scored if o.params and o.params["method"] == arm.method and _is_equal(arm, o)]
+    equal = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and _is_equal(arm, o)]
     best = max(equal, key=lambda o: (o.complete, o.value or 0.0), default=None)
     return 1.5 if best is None else sum(arm.weights(best.params))
 
@@ -54,13 +53,6 @@ def _is_equal(arm: Arm, observation: Observation) -> bool:
     return observation.proposal.stage in ("", LINE) and max(weights) - min(weights) < 1e-9 and min(weights) > 0
 
 
-def _members(arm: Arm, observation: Observation) -> frozenset[str]:
-    return _members_of(arm, observation.proposal)
-
-
-def _members_of(arm: Arm, proposal: Proposal) -> frozenset[str]:
-    return _on(arm.models, arm.weights(proposal.params))
-
-
-def _on(models: Sequence[str], weights: Sequence[float]) -> frozenset[str]:
-    return frozenset(model for model, weight in zip(models, weights, strict=True) if weight > 0)
+def _members(arm: Arm, proposal: Proposal) -> frozenset[str]:
+    """The models that a proposal gives a weight."""
+    return frozenset(model for model, w in zip(arm.models, arm.weights(proposal.params), strict=True) if w > 0)

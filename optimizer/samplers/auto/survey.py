@@ -24,8 +24,8 @@ LEAST_SPREAD = 1.5  # standard errors by which the scores must differ, or their 
 def propose(history: History) -> Proposal | None:
     """Return the next known candidate whose loss is wanted; None when there is no other."""
     arm = history.leading
-    if arm is None:
-        return None
+    if arm is None or any(o.slopes is None for o in history.of_stage(NAME)):
+        return None  # one failed: the tasks have no gold answers, and the others would fail too
     asked = [proposal.params for proposal in history.asked(NAME)]
     for params, _ in _known(history, arm) if len(asked) < MOST else ():
         if params not in asked:

@@ -202,6 +202,16 @@ def test_auto_stops_when_nothing_is_to_be_found() -> None:
     pytest.fail("it went on to the end")
 
 
+def test_a_failed_probe_ends_the_survey() -> None:
+    """Tasks without gold answers cost one probe, not one per known candidate."""
+    sampler, probes = made("auto", SMOOTH, 0), 0
+    for index in range(14):
+        proposal = asked(sampler, index)
+        probes += bool(proposal.probe)
+        sampler.tell(Observation(proposal, None) if proposal.probe else observed(proposal))
+    assert probes == 1
+
+
 def test_descent_finds_the_top_by_its_slopes() -> None:
     sampler = made("auto", SMOOTH, 0)
     found = [p for p in trajectory(sampler, 60) if p.stage == "descended"]
