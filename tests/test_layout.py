@@ -35,7 +35,7 @@ ROOMS = {
     ),
     "optimizer": (
         *(
-            "stop",
+            "stop_signals",
             "proposal",
             "samplers",
             "config",

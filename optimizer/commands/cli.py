@@ -18,7 +18,7 @@ import typer
 from mergesmith.errors import UserError
 
 from ..session.gc_pause import gc_paused
-from ..stop import StoppedError, install
+from ..stop_signals import StoppedError, install
 from ..terminal.console import make_console
 from .cli_readers import readers
 

@@ -29,7 +29,7 @@ from ..session.gc_pause import gc_paused
 from ..session.load_sources import load_sources
 from ..session.session import Options, Session
 from ..session.versions import versions
-from ..stop import RunFailedError, StoppedError
+from ..stop_signals import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
 from .overrides import Overrides, print_warnings

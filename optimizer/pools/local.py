@@ -8,7 +8,7 @@ from typing import Any
 
 from ...evaluators import ScoringPlan
 from ..session.session import Session
-from ..stop import RunFailedError
+from ..stop_signals import RunFailedError
 from .pool import BlockDone, Event, Job
 from .worker import DeviceLostError, Worker
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ..config import WorkersSection
-from ..stop import RunFailedError
+from ..stop_signals import RunFailedError
 from .ray_cluster import workers_that_fit
 from .ray_workers import WorkerGroup
 

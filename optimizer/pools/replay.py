@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...evaluators import ScoringPlan
-from ..stop import RunFailedError
+from ..stop_signals import RunFailedError
 from .local import LocalPool
 from .pool import Event, Failed, Job
 

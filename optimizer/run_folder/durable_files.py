@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..stop import raise_if_overdue
+from ..stop_signals import raise_if_overdue
 from .atomic_files import append, json_text, replace_file, unwritable
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -16,7 +16,7 @@ from ...evaluators import BlockScores, Part, Scores, join
 from ..pools import BlockDone, Failed, Finished, Job, Lost, Pool
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import LostAttempt
-from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
+from ..stop_signals import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 
 MAX_WORKERS_LOST = 2  # by one candidate
 MAX_ATTEMPTS = 10  # lost for any reason: ten nodes in a row do not leave by chance

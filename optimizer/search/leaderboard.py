@@ -13,7 +13,7 @@ from ..config import RunConfig
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation
-from ..stop import RunFailedError
+from ..stop_signals import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
 

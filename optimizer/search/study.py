@@ -16,7 +16,7 @@ from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation, Proposal, Sampler, make_sampler
 from ..session.gc_pause import gc_paused
-from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
+from ..stop_signals import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 from .answer_audit import rates_document
 from .candidate import Candidate, PendingCandidate, block_items
 from .dispatcher import Dispatcher, Restarted

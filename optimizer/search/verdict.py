@@ -18,7 +18,7 @@ from ...search_spaces import BASE, UNIFORM
 from ..pools import Job
 from ..run_folder.file_names import LOOKS, VERDICT
 from ..run_folder.trial import Trial, scores_document
-from ..stop import RunFailedError
+from ..stop_signals import RunFailedError
 from .answer_audit import audit_warnings, rates_document
 from .dispatcher import Dispatcher, JobOutcome, run_all
 from .leaderboard import Leaderboard

@@ -21,7 +21,7 @@ from checkout import ROOT
 from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
-from mergesmith.optimizer import stop
+from mergesmith.optimizer import stop_signals
 from mergesmith.optimizer.run_folder import durable_files
 from mergesmith.optimizer.run_folder.lifecycle import resume_run
 from mergesmith.optimizer.run_folder.lock import driver
@@ -178,18 +178,18 @@ def test_a_line_that_does_not_reach_the_disk_is_written_again(run: RunFolder, mo
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a file's name in /proc")
 def test_a_waiting_run_can_be_stopped(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     FullDisk(monkeypatch, "trials.jsonl", times=10**9)
-    handlers = {number: signal.getsignal(number) for number in stop.EXIT_CODES}
-    stop.install()
+    handlers = {number: signal.getsignal(number) for number in stop_signals.EXIT_CODES}
+    stop_signals.install()
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     try:
-        with stop.at_safe_points(0.2), pytest.raises(stop.StoppedError) as stopped:
+        with stop_signals.at_safe_points(0.2), pytest.raises(stop_signals.StoppedError) as stopped:
             run.append(make_trial(0), None)
     finally:
         timer.join()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        stop._state = stop._State()
+        stop_signals._state = stop_signals._State()
     assert stopped.value.code == 143
     assert (run.path / "trials.jsonl").read_bytes() == b""
 
