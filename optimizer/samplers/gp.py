@@ -11,7 +11,7 @@ import numpy as np
 
 from ...search_spaces import Coordinates, Params, SearchSpace
 from .arms import Arms
-from .gaussian_process import Data, GaussianProcess
+from .gp_model import Data, GaussianProcess
 from .sampler import Observation, Proposal, derived_seed
 
 NAME = "gp"

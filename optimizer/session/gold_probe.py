@@ -17,7 +17,7 @@ from .live_candidate import LiveCandidate
 
 ITEMS = 160  # of the search part per probe, each task in proportion; all of them if there are no more
 TOKENS = 1024  # per micro-batch: small enough for several, between which the standard errors are estimated
-FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/losses.py`
+FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/loss_forms.py`
 KEPT = 16  # windows of items whose batches are kept
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 from ....search_spaces import Coordinates
-from ..gaussian_process import GaussianProcess
 from ..gp import arm_data
+from ..gp_model import GaussianProcess
 from ..sampler import Observation, Stop, derived_seed
 from . import refine
 from .history import History
