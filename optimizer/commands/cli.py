@@ -53,7 +53,7 @@ def main() -> None:
         _fail(str(error), WRONG_INPUT)
     except StoppedError as stop:
         running = sys.argv[1:2] in (["search"], ["demo"])
-        _fail("interrupted" + ("; what was finished is kept: go on with --resume" if running else ""), stop.code)
+        _fail("interrupted" + ("; finished trials are kept: continue with --resume" if running else ""), stop.code)
     except RuntimeError as error:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
             raise

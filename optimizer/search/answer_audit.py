@@ -1,4 +1,4 @@
-"""Compares the form of the winner's answers with its parents': truncated or empty answers change scores too."""
+"""Comparison of the form of the winner's answers with its parents': truncated or empty answers change scores too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ...evaluators import FACTS, Scores
 
-MIN_DIFFERENCE = 0.02  # a rate must differ by more than this, a mean length by more than this share of the parent's
+MIN_DIFFERENCE = 0.02  # smallest difference of a rate that is reported; of a mean length, as a share of the parent's
 FILTER_FACT = "score by filter "
 _PHRASES = {
     "truncated": "are cut off at the limit",
@@ -19,7 +19,7 @@ _PHRASES = {
 
 
 def audit_warnings(winner: Scores, parents: Sequence[Scores]) -> list[str]:
-    """Return a sentence for every rate of the winner outside the parents' range by more than two standard errors."""
+    """Return a sentence for every rate of the winner that is outside the parents' range by two standard errors."""
     found = []
     for leaf, items in winner.items.items():
         others = [facts for parent in parents if (facts := parent.items[leaf].facts) is not None]
@@ -36,7 +36,7 @@ def audit_warnings(winner: Scores, parents: Sequence[Scores]) -> list[str]:
 def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
     """Return task -> fact -> its mean over the items, for JSON; only tasks with generated answers are included.
 
-    The score of the same answers by another filter of the task is a fact too, named by `filter_fact`.
+    The facts include the score of the same answers by each other filter of the task, named by `filter_fact`.
     """
     found = {}
     for leaf, items in scores.items.items():
@@ -48,7 +48,7 @@ def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
 
 
 def filter_fact(name: str) -> str:
-    """Return the name of the fact that is the score by another filter of the task."""
+    """Return the name of the fact for the score by the filter `name`."""
     return f"{FILTER_FACT}{name}"
 
 
