@@ -65,7 +65,7 @@ class SearchSection(ConfigSection):
         stages: the stages that `auto` uses before it refines the best candidates.
         stop: whether `auto` may end the search before `trials`, when nothing better is to be found.
         trials: the most proposals, baselines not counted.
-        time_limit: seconds; starts anew on resume.
+        time_limit: seconds; starts again when the run is resumed.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """

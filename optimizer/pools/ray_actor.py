@@ -43,7 +43,7 @@ def host_of(place: str) -> str:
 
 
 class RayWorker:
-    """A worker in a process of its own, which opens the sources itself.
+    """A worker in a separate process, which opens the sources itself.
 
     No weights are sent over the network, and the workers of a node share the memory-mapped pages.
     """

@@ -34,8 +34,8 @@ def create_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
             f"output {path} already holds a run; continue it with --resume, or name another folder with --output"
         )
     # Without search.yaml no run was created, so leftovers of an earlier attempt may be overwritten.
-    if strangers := sorted(p.name for p in path.iterdir() if p.name not in LEFTOVERS and not p.name.startswith(".")):
-        raise UserError(f"output {path} is not empty (it holds {strangers[0]}); name another folder with --output")
+    if others := sorted(p.name for p in path.iterdir() if p.name not in LEFTOVERS and not p.name.startswith(".")):
+        raise UserError(f"output {path} is not empty (it holds {others[0]}); name another folder with --output")
     lock = take_lock(path)
     _describe(path, config, root)
     return RunFolder(path, announce=announce, lock=lock)
