@@ -63,8 +63,8 @@ class SearchSection(ConfigSection):
     Attributes:
         sampler: `auto` works in stages; the other samplers are for comparison.
         stages: the stages that `auto` uses before it refines the best candidates.
-        stop: whether `auto` may end the search before `trials`, when nothing better is to be found.
-        trials: the most proposals, baselines not counted.
+        stop: whether `auto` may end the search before `trials` if it is unlikely to find anything better.
+        trials: the largest number of proposals, not counting baselines.
         time_limit: seconds; starts again when the run is resumed.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.

@@ -75,9 +75,7 @@ class SelfCheck:
                 return self._report(comparisons, failures)
 
     def _check_candidate(self, name: str, load: Callable[[], Any], comparisons: Comparisons) -> ScoringError | None:
-        """Add a candidate's comparisons; if it cannot be scored, return the error, and the check continues without
-        it.
-        """
+        """Add a candidate's comparisons, or return the error if it cannot be scored; the check then omits it."""
         try:
             model = load()
             self.content.lm.attach(model)

@@ -20,6 +20,7 @@ driver    the driver "started" or "stopped" (state); with its pid and host, and 
 best      a trial became the best so far: number, label, value
 asked     the sampler proposed a candidate: number, params, and the number of trials finished before it (after); a
           resumed driver repeats the event of each candidate that was in flight
+ended     the sampler ended the search before its budget was spent: reason, axes
 finished  a trial's line was written to trials.jsonl: number
 lost      an attempt at a candidate ended without a result: number, part, worker, place, error, seconds, counts
 worker    a worker (name) is "ready", "lost" or "failed" (state), at its place; with node, pid and device, or the error
