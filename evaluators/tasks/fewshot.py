@@ -103,9 +103,10 @@ def _check_enough(task_name: str, kept: Sequence[dict[str, Any]], shots: int, *,
         distinct = len({digest(doc) for doc in kept})
         enough, needs, count = distinct > shots, " besides the question", f"{distinct} different"
     if not enough:
+        more = "more examples" if separate else "a few-shot split"
         raise UserError(
             f"{task_name} needs {shots} few-shot examples{needs}, but only {count} documents remain outside the select "
-            f"and report parts; lower num_fewshot or give the task {'more examples' if separate else 'a few-shot split'}"
+            f"and report parts; lower num_fewshot or give the task {more}"
         )
 
 

@@ -87,7 +87,7 @@ def test_too_few_documents_for_the_examples(root: Path) -> None:
         load(root, ["shots"])
     few = [DOCS[0]] * 6 + documents(60, seed=9)
     write_task(root / "tasks", "shots", "choice", docs=few, num_fewshot=50)
-    with pytest.raises(UserError, match=r"shots needs 50 few-shot examples besides the question, but only \d+ different"):
+    with pytest.raises(UserError, match=r"needs 50 few-shot examples besides the question, but only \d+ different"):
         load(root, ["shots"])
 
 
