@@ -19,6 +19,7 @@ from mergesmith.errors import UserError, unknown
 from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 
 _YAML = (".yaml", ".yml")  # a member of a group may be a file
+_INLINE_KEYS = frozenset({"dataset_path", "custom_dataset", "include", "class"})  # a group's member is a task itself
 _CODE_METRICS = ("code_eval", "pass_at")
 
 
@@ -109,7 +110,7 @@ class Catalog:
             members = config.get("task")
             for member in members if isinstance(members, list) else ():
                 named = member if isinstance(member, str) else member.get("task")
-                inline = isinstance(member, dict) and ("dataset_path" in member or "custom_dataset" in member)
+                inline = isinstance(member, dict) and not _INLINE_KEYS.isdisjoint(member)
                 known = not isinstance(named, str) or named in self.manager.task_index or named.endswith(_YAML)
                 if not inline and not known:
                     yield str(config.get("group", name)), str(named)
