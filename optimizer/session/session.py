@@ -29,7 +29,7 @@ from ..config import RunConfig
 from .devices import pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
-from .recipe_checks import check_filters, check_vocabulary_of, with_run_names
+from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
 from .source_placement import Placement, free_memory, host_memory, matrices_per_tensor, place_sources
 from .versions import versions
 
@@ -63,6 +63,7 @@ class Session:
         self.device = self.devices[0]
         references = (config.base_model, *config.models)
         opened = ModelBank(references, roots=(self.root,), device=self.device)
+        check_language_models(opened, opened.references)
         self.placement = self._placement(opened)
         residency = Residency(
             resident=self.placement.resident,
@@ -170,6 +171,7 @@ class Session:
         Raises:
             UserError: its vocabulary differs.
         """
+        check_language_models(self.bank, recipe.references())
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
