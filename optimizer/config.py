@@ -15,7 +15,7 @@ from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import load_yaml
 from ..search_spaces import SpaceConfig
 
-RESUMABLE = ("trials", "time_limit", "workers", "output")  # what may change when a run is resumed
+RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -67,8 +67,10 @@ class SearchSection(_Section):
         sampler: `auto` works in stages; the other samplers are for comparison.
         stages: the stages that `auto` uses before it refines the best candidates.
         stop: whether `auto` may end the search before `trials`, when nothing better is to be found.
-        trials: the most proposals, baselines not counted.
+        trials: the most candidates that are proposed; baselines and probes are not counted.
         time_limit: seconds; starts anew on resume.
+        item_scores: the most item scores that the proposals take; a candidate in flight is finished. Unset, no limit.
+        control: `random` adds a random search that spends as many item scores as this one, for comparison.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """
@@ -78,6 +80,8 @@ class SearchSection(_Section):
     stop: bool = True
     trials: Annotated[int, Field(ge=0)] = 100
     time_limit: Annotated[float, Field(gt=0)] | None = None
+    item_scores: Annotated[int, Field(gt=0)] | None = None
+    control: Literal["random"] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     racing: RacingSection = RacingSection()
 

@@ -10,6 +10,21 @@ from ..search_spaces import Params
 
 
 @dataclass(frozen=True)
+class StageEnd:
+    """A stage of a sampler that is over.
+
+    Attributes:
+        name: the stage.
+        reason: why it ended, or why it was skipped.
+        learnt: what its results say, in a few words; "" if nothing beyond its best score.
+    """
+
+    name: str
+    reason: str
+    learnt: str = ""
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A point to look at.
 
@@ -17,13 +32,13 @@ class Proposal:
         params: the point.
         stage: the stage of the search that asks for it; "" for samplers without stages and for baselines.
         probe: "" for a candidate to score; "loss" and "gradient" for the loss of the gold answers, which is no score.
-        offset: for probes: which items come first; steps of different offsets see different items.
+        ended: stages that have nothing more to ask for, every time since they ended.
     """
 
     params: Params
     stage: str = ""
     probe: Literal["", "loss", "gradient"] = ""
-    offset: int = 0
+    ended: tuple[StageEnd, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,7 @@ class Stop:
 
     reason: str
     axes: int
+    ended: tuple[StageEnd, ...] = ()
 
 
 @dataclass(frozen=True)

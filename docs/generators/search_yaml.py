@@ -48,9 +48,13 @@ DESCRIPTIONS = {
     "space.knots": "How many values a gradient over depth has; 1 is a constant.",
     "space.filters": "Parts of tensor names that get separate parameter values, such as `[self_attn, mlp]`.",
     "search.sampler": "`tpe`, `cmaes` or `random`; see [Samplers](samplers.md).",
-    "search.trials": "How many candidates are proposed, baselines not counted.",
+    "search.trials": "How many candidates are proposed at most; baselines and probes are not counted.",
     "search.time_limit": "The time after which no candidate is proposed any more, such as `30m` or `8h`; each "
     "resumption gets it anew.",
+    "search.item_scores": "The item scores after which no candidate is proposed any more. A probe of the loss counts "
+    "as one per item, of the gradient as three; baselines are not counted.",
+    "search.control": "`random` adds a random search that spends as many item scores as this one; the verdict compares "
+    "the two. See [Read the result](../how-to/read-the-result.md#the-control).",
     "search.seed": "Seed of the sampler, of random masks, and of the order of items.",
     "search.racing": 'When a candidate is dropped before all its items are scored; `off` is short for `{rule: "off"}`. '
     "See [Racing](../explanation/racing.md).",

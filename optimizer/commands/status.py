@@ -34,9 +34,12 @@ class Status:
 
     Attributes:
         path: the run's folder.
-        done: number of finished trials, including baselines.
-        total: number of baselines and trials in the whole run; None while the number of baselines is unknown.
-        states: number of finished trials that are "complete", "dropped", "failed"; and of all of them, "repeated".
+        done: number of finished trials, including baselines; probes do not count.
+        total: number of baselines and candidates in the whole run; None while the number of baselines is unknown.
+        states: number of finished candidates and baselines that are "complete", "dropped", "failed"; and of all of
+            them, "repeated".
+        probes: number of finished probes.
+        ended: why the sampler ended the search; None if it did not.
         best: label and value of the best trial so far.
         waiting: number and age in seconds of each candidate in flight, oldest first.
         lost: the events of attempts that ended without a result.
@@ -52,6 +55,8 @@ class Status:
     done: int
     total: int | None
     states: Mapping[str, int]
+    probes: int
+    ended: str | None
     best: tuple[str, float] | None
     waiting: Sequence[tuple[int, float]]
     lost: Sequence[Line]
@@ -65,12 +70,13 @@ class Status:
     @property
     def finished(self) -> bool:
         """Whether the run is complete."""
-        return self.total is not None and self.done >= self.total and (self.path / BEST).is_file()
+        all_done = self.ended is not None or (self.total is not None and self.done >= self.total)
+        return all_done and (self.path / BEST).is_file()
 
     @property
     def seconds_left(self) -> float | None:
         """Estimate of the remaining time from the recent pace; None if unknown."""
-        if self.total is None or not self.per_hour:
+        if self.total is None or not self.per_hour or self.ended is not None:
             return None
         return 3600 * max(0, self.total - self.done) / self.per_hour
 
@@ -88,13 +94,16 @@ def read_status(path: Path, now: float) -> Status:
     finished = {trial["number"] for trial in trials}
     session = _session(events)
     asked = {e["number"]: e["at"] for e in session if e["event"] == "asked" and e["number"] not in finished}
-    states = Counter(trial["state"] for trial in trials)
+    probes = sum(bool(trial.get("probe")) for trial in trials)
+    states = Counter(trial["state"] for trial in trials if not trial.get("probe"))
     states["repeated"] = sum(trial["repeats"] is not None for trial in trials)
     return Status(
         path=path,
-        done=len(trials),
+        done=len(trials) - probes,
         total=_total(path, trials, events),
         states=states,
+        probes=probes,
+        ended=next((event["reason"] for event in events if event["event"] == "ended"), None),
         best=_best(trials, events),
         waiting=sorted(((n, max(0.0, now - at)) for n, at in asked.items()), key=lambda pair: -pair[1]),
         lost=[event for event in events if event["event"] == "lost"],
@@ -169,7 +178,10 @@ def _rows(status: Status) -> Iterable[tuple[str, str]]:
     kinds = [("complete", "complete"), ("dropped", "dropped early"), ("failed", "failed"), ("repeated", "repeated")]
     counts = ", ".join(f"{status.states[kind]} {word}" for kind, word in kinds if status.states[kind])
     of = "" if status.total is None else f" of {status.total}"
-    yield "trials", f"{status.done}{of} finished{': ' if counts else ''}{counts}"
+    probes = f"; {status.probes} probes" if status.probes else ""
+    yield "trials", f"{status.done}{of} finished{': ' if counts else ''}{counts}{probes}"
+    if status.ended is not None:
+        yield "ended", f"nothing better to find: {status.ended}"
     if status.best is not None:
         yield "best so far", f"{status.best[1]:.4f} by {status.best[0]}"
     if status.per_hour is not None:

@@ -93,7 +93,6 @@ class Trial:
     lost: tuple[LostAttempt, ...] = ()
     stage: str = ""
     probe: Literal["", "loss", "gradient"] = ""
-    offset: int = 0
     slopes: Slopes | None = None
     estimate: float | None = None
     stderr: float | None = None
@@ -118,7 +117,7 @@ class Trial:
     @property
     def proposal(self) -> Proposal:
         """The proposal that it came from; its point is empty for a baseline outside the space."""
-        return Proposal(self.params or {}, self.stage, self.probe, self.offset)
+        return Proposal(self.params or {}, self.stage, self.probe)
 
     @property
     def label(self) -> str:
@@ -134,7 +133,7 @@ class Trial:
         document |= {"items": self.items, "repeats": self.repeats, "looks": [asdict(look) for look in self.looks]}
         document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
         document |= {"worker": self.worker, "lost": [asdict(attempt) for attempt in self.lost]}
-        document |= {"stage": self.stage, "probe": self.probe, "offset": self.offset}
+        document |= {"stage": self.stage, "probe": self.probe}
         document |= {"slopes": None if self.slopes is None else asdict(self.slopes)}
         document |= {"estimate": self.estimate, "stderr": self.stderr}
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
@@ -175,7 +174,6 @@ class Trial:
             lost=tuple(LostAttempt(**attempt) for attempt in document.get("lost", ())),
             stage=document.get("stage", ""),
             probe=document.get("probe", ""),
-            offset=document.get("offset", 0),
             slopes=None if document.get("slopes") is None else Slopes(**document["slopes"]),
             estimate=document.get("estimate"),
             stderr=document.get("stderr"),

@@ -23,7 +23,7 @@ class Candidate:
         params: its point in the search space; None for a baseline outside it.
         after: the number of trials that had finished when it was proposed.
         name: a baseline's name; empty for a proposal of the sampler.
-        stage: the stage of the search that asks for it; see `Proposal`, also for `probe` and `offset`.
+        stage: the stage of the search that asks for it; see `Proposal`, also for `probe`.
         outside: why a baseline lies outside the search space; else None.
     """
 
@@ -35,12 +35,11 @@ class Candidate:
     outside: str | None = None
     stage: str = ""
     probe: Literal["", "loss", "gradient"] = ""
-    offset: int = 0
 
     @property
     def proposal(self) -> Proposal:
         """The proposal that it comes from."""
-        return Proposal(self.params or {}, self.stage, self.probe, self.offset)
+        return Proposal(self.params or {}, self.stage, self.probe)
 
     def trial(self, state: Literal["complete", "dropped", "failed", "probed"], **result: Any) -> Trial:
         """Return the record of this candidate with its result: the remaining fields of `Trial`."""
@@ -54,7 +53,6 @@ class Candidate:
             after=self.after,
             stage=self.stage,
             probe=self.probe,
-            offset=self.offset,
             **result,
         )
 

@@ -25,6 +25,7 @@ from .objective import scores_of
 from .optuna_journal import Journal
 from .proposals import Proposals
 from .racing import Incumbent, Race, why_off
+from .stages import Stages
 from .watcher import Watcher
 
 ChooseIncumbent = Callable[[int, int], Incumbent | None]
@@ -60,6 +61,7 @@ class Study:
         self.recorded = run_folder.trials()
         self.journal = Journal(run_folder, plan.space, self.recorded)
         self.baselines_done = baselines_done
+        self.stages = Stages(self.leaderboard, run_folder, watcher.announce)
         self.racing_off = why_off(search.racing, plan.entries)
         self._pending: dict[int, PendingCandidate] = {}
 
@@ -76,8 +78,9 @@ class Study:
             StoppedError: a signal requested a stop; candidates in flight had the grace time to finish.
             UserError: writing to the run's folder failed.
         """
-        done = {trial.number for trial in self.recorded}
-        self.watcher.started(len(done), self.plan.total, sum(trial.dropped for trial in self.recorded))
+        done = {trial.number: trial for trial in self.recorded}
+        counted = sum(not trial.probe for trial in self.recorded)
+        self.watcher.started(counted, self.plan.total, sum(trial.dropped for trial in self.recorded))
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
             self.watcher.announce(f"racing is off, every candidate is scored in full: {self.racing_off}")
         with gc_paused():
@@ -87,10 +90,12 @@ class Study:
             self.leaderboard,
             self.run_folder,
             self.sampler,
+            stages=self.stages,
             pending=self._pending_points,
             announce=self.watcher.announce,
         )
         self._score(proposals.candidates(done))
+        self.stages.finish(proposals.end)
         self.leaderboard.raise_if_all_failed(finished=True)
 
     def _pending_points(self) -> list[Proposal]:

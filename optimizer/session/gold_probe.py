@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from .live_candidate import LiveCandidate
 ITEMS = 160  # of the search part per probe, each task in proportion; all of them if there are no more
 TOKENS = 1024  # per micro-batch: small enough for several, between which the standard errors are estimated
 FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/losses.py`
-KEPT = 16  # windows of items whose batches are kept
 
 
 class GoldProbe:
@@ -26,7 +25,6 @@ class GoldProbe:
 
     def __init__(self, space: SearchSpace, bank: ModelBank, candidate: LiveCandidate) -> None:
         self.space, self.bank, self.candidate = space, bank, candidate
-        self._gold = lru_cache(KEPT)(self._gold_losses)
         self._jacobians: dict[str, WeightJacobian] = {}
 
     def run(self, proposal: Proposal) -> Slopes:
@@ -38,7 +36,7 @@ class GoldProbe:
         """
         recipe = self.space.recipe(proposal.params)
         model = self.candidate.load(recipe)
-        gold = self._gold(proposal.offset)
+        gold = self._gold
         if not gold.batches:
             raise ScoringError(f"no item has a gold answer: {gold.missing}")
         if proposal.probe == "loss":
@@ -59,23 +57,16 @@ class GoldProbe:
             self._jacobians[method] = WeightJacobian.of(self.space, params, self.bank)
         return self._jacobians[method]
 
-    def _gold_losses(self, offset: int) -> Any:
-        """The losses of one window of the search items: every task's share of them, around its end to its start."""
+    @cached_property
+    def _gold(self) -> Any:
+        """The losses of the first search items of every task, in proportion. All probes see the same items."""
         items: dict[str, list[int]] = {}
         for block in self.candidate.suite.blocks("search"):
             for leaf, ids in block.items.items():
                 items.setdefault(leaf, []).extend(ids)
         total = sum(map(len, items.values()))
-        window = {leaf: _window(ids, math.ceil(ITEMS * len(ids) / total), offset) for leaf, ids in items.items()}
-        return self.candidate.suite.gold_losses(self.candidate.live.model, window, tokens=TOKENS)
-
-
-def _window(ids: list[int], size: int, offset: int) -> list[int]:
-    """Return `size` ids, beginning where the window before this one ended."""
-    if size >= len(ids):
-        return ids
-    start = offset * size % len(ids)
-    return [*ids[start : start + size], *ids[: max(0, start + size - len(ids))]]
+        first = {leaf: ids[: math.ceil(ITEMS * len(ids) / total)] for leaf, ids in items.items()}
+        return self.candidate.suite.gold_losses(self.candidate.live.model, first, tokens=TOKENS)
 
 
 def _summary(parts: list[tuple[torch.Tensor, torch.Tensor, dict[str, float]]]) -> Slopes:

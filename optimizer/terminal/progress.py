@@ -85,12 +85,14 @@ class Report:
 
     def finished(self, trial: Trial, best: Trial | None) -> None:
         """Show the end of a trial and the best trial so far."""
-        self.done += 1
+        self.done += not trial.probe
         self.dropped += trial.dropped
         self.pace.finished()
         best_so_far = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
         dropped = f"{self.dropped} dropped early" if self.dropped else ""
-        state = ", ".join(filter(None, (best_so_far, dropped, self._workers, self.pace.text(self.total - self.done))))
+        stage = f"stage {trial.stage}" if trial.stage else ""
+        pace = self.pace.text(self.total - self.done)
+        state = ", ".join(filter(None, (stage, best_so_far, dropped, self._workers, pace)))
         self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
             self.announce(f"{trial.label} failed: {trial.error}")

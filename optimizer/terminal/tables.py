@@ -47,8 +47,9 @@ def print_verdict(
 
 
 def saved(trials: Sequence[Trial]) -> str:
-    """Return a sentence on how many item scores racing and repeated recipes saved."""
-    candidates = [trial for trial in trials if not trial.name and not trial.failed]
+    """Return a sentence on how many item scores the search took, and how many racing and repeated recipes saved."""
+    candidates = [trial for trial in trials if not trial.name and not trial.failed and not trial.probe]
+    probes = [trial for trial in trials if trial.probe]
     whole = max((trial.items for trial in trials if trial.complete), default=0)
     scored, all_items = sum(trial.items for trial in candidates), whole * len(candidates)
     parts = [
@@ -61,7 +62,9 @@ def saved(trials: Sequence[Trial]) -> str:
     ]
     details = f" ({', '.join(parts)})" if parts else ""
     share = f", {1 - scored / all_items:.0%} saved" if scored < all_items else ""
-    return f"{len(candidates)} candidates{details} took {scored:,} of {all_items:,} item scores{share}."
+    taken = sum(trial.items for trial in probes)
+    more = f" {len(probes)} probes of the gold answers' loss took as much as {taken:,} more." if probes else ""
+    return f"{len(candidates)} candidates{details} took {scored:,} of {all_items:,} item scores{share}.{more}"
 
 
 def items_table(matrix: ItemMatrix, most: int) -> Table:
