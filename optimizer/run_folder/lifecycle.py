@@ -51,7 +51,8 @@ def resume_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
     if different:
         raise UserError(
             f"output {path} already holds a different run: {', '.join(different)} changed. On resume only "
-            f"{', '.join(RESUMABLE[:-1])} and {RESUMABLE[-1]} may change; name another folder with --output for a new run"
+            f"{', '.join(RESUMABLE[:-1])} and {RESUMABLE[-1]} may change; "
+            "name another folder with --output for a new run"
         )
     lock = take_lock(path)
     for name in (TRIALS, EVENTS):

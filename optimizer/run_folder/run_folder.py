@@ -12,14 +12,17 @@ study.journal     an Optuna journal for optuna-dashboard; rebuilt if it disagree
 verdict.json      the final phase: scores on select and report, intervals
 looks.json        how often the report part was opened
 best.yaml         the winner
+control/          the random search beside this one, with `search.control`: a folder like this one
 lock              held by the running driver, whose host and pid it names
 
 A line of events.jsonl is {"at": Unix time in seconds, "event": kind, and the fields of that kind}:
 
 driver    the driver "started" or "stopped" (state), with its pid and host, and how many baselines the run has
 best      a trial became the best so far: number, label, value
-asked     the sampler proposed a candidate: number, params, and after how many finished trials; a resumed driver repeats
-          the event of each candidate that was in flight
+asked     the sampler proposed a candidate: number, params, stage, probe, and after how many finished trials; a resumed
+          driver repeats the event of each candidate that was in flight
+stage     a stage of the sampler ended; the fields are those of `StageSummary`
+ended     the sampler ended the search: reason, axes
 finished  a trial's line was written to trials.jsonl: number
 lost      an attempt at a candidate ended without a result: number, part, worker, place, error, seconds, counts
 worker    a worker (name) is "ready", "lost" or "failed" (state), at its place; with node, pid and device, or the error

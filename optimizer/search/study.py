@@ -37,6 +37,9 @@ class Study:
 
     `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler: to replay a run, or to
     measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it.
+
+    Attributes:
+        end: why the search ended; empty while it has not.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Study:
         self.baselines_done = baselines_done
         self.stages = Stages(self.leaderboard, run_folder, watcher.announce)
         self.racing_off = why_off(search.racing, plan.entries)
+        self.end = ""
         self._pending: dict[int, PendingCandidate] = {}
 
     @property
@@ -80,7 +84,10 @@ class Study:
         """
         done = {trial.number: trial for trial in self.recorded}
         counted = sum(not trial.probe for trial in self.recorded)
-        self.watcher.started(counted, self.plan.total, sum(trial.dropped for trial in self.recorded))
+        limit = self.plan.config.search.item_scores
+        left = None if limit is None else limit - sum(trial.items for trial in self.recorded if not trial.name)
+        dropped = sum(trial.dropped for trial in self.recorded)
+        self.watcher.started(counted, self.plan.total, dropped, items_left=left)
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
             self.watcher.announce(f"racing is off, every candidate is scored in full: {self.racing_off}")
         with gc_paused():
@@ -95,7 +102,8 @@ class Study:
             announce=self.watcher.announce,
         )
         self._score(proposals.candidates(done))
-        self.stages.finish(proposals.end)
+        self.end = proposals.end
+        self.stages.finish(self.end)
         self.leaderboard.raise_if_all_failed(finished=True)
 
     def _pending_points(self) -> list[Proposal]:

@@ -51,14 +51,17 @@ def _survey(history: History) -> tuple[str, str]:
     found = survey.correlation(history)
     if not math.isfinite(found):
         return "", "the known scores are too few, or too much alike, to rank"
-    return f"the loss ranks candidates like the metrics with correlation {found:.2f}", "enough candidates are ranked"
+    return (
+        f"the loss ranks candidates like the metrics with correlation {found:.2f}",
+        f"{len(observed)} candidates were compared",
+    )
 
 
 def _descent(history: History) -> tuple[str, str]:
     observed = history.of_stage(descent.NAME)
     losses = [o.slopes.loss for o in observed if o.slopes is not None]
     if not observed:
-        return "", "skipped, the loss of the gold answers is not known to rank candidates as the metrics do"
+        return "", "skipped, the loss does not rank candidates as the metrics do"
     learnt = f"the loss fell from {losses[0]:.3f} to {min(losses):.3f}" if losses else ""
     steps = sum(o.probe for o in observed)
     return learnt, f"{steps} steps were taken" if len(losses) == steps else "a step could not be computed"
