@@ -19,7 +19,7 @@ from rich.console import Console
 from mergesmith.errors import UserError
 
 from ..run_folder.atomic_files import read_events, read_lines
-from ..run_folder.file_names import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run
+from ..run_folder.file_names import BEST, CONFIG, CONTROL, EVENTS, JOURNAL, TRIALS, VERDICT, is_run
 from ..run_folder.lock import Driver, driver
 from ..terminal.durations import duration
 
@@ -49,6 +49,7 @@ class Status:
         idle: seconds since anything was written.
         driver: the process that drives the run, or last drove it.
         winner: label of the winner; None before the verdict.
+        control: how far the control is, and its best candidate after the verdict; None if there is no control.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Status:
     idle: float
     driver: Driver
     winner: str | None
+    control: str | None
 
     @property
     def finished(self) -> bool:
@@ -113,6 +115,7 @@ def read_status(path: Path, now: float) -> Status:
         idle=max(0.0, now - _last_written(path)),
         driver=holder,
         winner=_winner(path),
+        control=_control(path),
     )
 
 
@@ -131,8 +134,13 @@ def _total(path: Path, trials: Iterable[Line], events: Sequence[Line]) -> int | 
         baselines = sum(names)
     else:
         return None
+    return baselines + _search_section(path)["trials"]
+
+
+def _search_section(path: Path) -> Mapping[str, Any]:
     try:
-        return baselines + yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))["search"]["trials"]
+        section = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))["search"]
+        return {"item_scores": None, **section, "trials": section["trials"]}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError(f"{path / CONFIG} is damaged: {error}") from None
 
@@ -167,6 +175,18 @@ def _winner(path: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8"))["winner"]["name"] if file.is_file() else None
 
 
+def _control(path: Path) -> str | None:
+    if not is_run(path / CONTROL):
+        return None
+    proposals = [trial for trial in read_lines(path / CONTROL / TRIALS, json.loads) if not trial["name"]]
+    limit = _search_section(path / CONTROL)["item_scores"]
+    spent = sum(trial["items"] for trial in proposals)
+    text = f"{len(proposals)} random candidates, {spent:,} of {limit:,} item scores"
+    rows = json.loads((path / VERDICT).read_text(encoding="utf-8"))["report"] if (path / VERDICT).is_file() else ()
+    names = [row["name"] for row in rows if row["role"] == "control"]
+    return f"{text}; best: {names[0]}" if names else text
+
+
 def print_status(status: Status, console: Console) -> None:
     """Print the status in a few lines."""
     for name, text in _rows(status):
@@ -193,6 +213,8 @@ def _rows(status: Status) -> Iterable[tuple[str, str]]:
     yield from _workers(status)
     yield "last activity", f"{duration(status.idle)} ago"
     yield "driver", _driver(status)
+    if status.control is not None:
+        yield "control", status.control
     if status.winner is not None:
         best = f"; {status.path / BEST}" if (status.path / BEST).is_file() else ""
         yield "winner", f"{status.winner}{best}"

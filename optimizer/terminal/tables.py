@@ -82,7 +82,7 @@ def stages_table(stages: Sequence[StageSummary], trials: Sequence[Trial]) -> Tab
         best = "" if stage.best is None else f"{stage.best:.4f}"
         gain = "" if stage.gain is None else f"{stage.gain:+.4f}"
         probes = str(stage.probes or "")
-        items = f"{stage.items:,} ({stage.items / spent:.0%})"
+        items = f"{stage.items:,} ({stage.items / spent:.0%})" if stage.items else ""
         table.add_row(stage.name, str(stage.candidates or ""), probes, items, best, gain, stage.reason)
     return table
 

@@ -51,10 +51,8 @@ def _survey(history: History) -> tuple[str, str]:
     found = survey.correlation(history)
     if not math.isfinite(found):
         return "", "the known scores are too few, or too much alike, to rank"
-    return (
-        f"the loss ranks candidates like the metrics with correlation {found:.2f}",
-        f"{len(observed)} candidates were compared",
-    )
+    learnt = f"loss and metrics rank candidates with correlation {found:.2f}"
+    return learnt, f"{len(observed)} candidates were compared"
 
 
 def _descent(history: History) -> tuple[str, str]:

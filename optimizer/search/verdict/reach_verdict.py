@@ -45,7 +45,7 @@ def reach_verdict(study: Study, final: FinalPhase, control: Control | None, *, s
     }
     if control is not None and rival is not None and (scores := control.report_items(rival)) is not None:
         rows.insert(-1, _row(final, rival, "control", scores))
-        rivals[f"the control's best ({CONTROL}/ {rival.label})"] = scores
+        rivals[f"the control's best ({rival.label} of {CONTROL}/)"] = scores
     difference, mine = final.objective.difference, items[winner.number]
     parents = [items[parent.number] for parent in study.leaderboard.parents() if parent.number in items]
     verdict = Verdict(

@@ -69,10 +69,11 @@ class ControlCost:
     @property
     def sentence(self) -> str:
         """The cost in one sentence."""
+        less = f"; {self.ended}" if self.item_scores < self.search_item_scores else ""
         dropped = f" ({self.dropped} dropped early)" if self.dropped else ""
         return (
             f"Control: {self.candidates} random candidates{dropped} took {self.item_scores:,} item scores, the search "
-            f"{self.search_item_scores:,}; {self.ended}."
+            f"{self.search_item_scores:,}{less}."
         )
 
 
