@@ -16,7 +16,7 @@ from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import load_yaml
 from ..search_spaces import SpaceConfig
 
-RESUMABLE = ("trials", "time_limit", "workers", "output")  # what may change when a run is resumed
+RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -64,8 +64,10 @@ class SearchSection(ConfigSection):
         sampler: `auto` works in stages; the other samplers are for comparison.
         stages: the stages that `auto` uses before it refines the best candidates.
         stop: whether `auto` may end the search before `trials` if it is unlikely to find anything better.
-        trials: the largest number of proposals, not counting baselines.
+        trials: the largest number of proposed candidates; baselines and probes are not counted.
         time_limit: seconds; starts again when the run is resumed.
+        item_scores: the most item scores that proposals may take; candidates in flight are finished. No limit if unset.
+        control: `random` adds a random search that spends as many item scores as this one, for comparison.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """
@@ -75,6 +77,8 @@ class SearchSection(ConfigSection):
     stop: bool = True
     trials: Annotated[int, Field(ge=0)] = 100
     time_limit: Annotated[float, Field(gt=0)] | None = None
+    item_scores: Annotated[int, Field(gt=0)] | None = None
+    control: Literal["random"] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     racing: RacingSection = RacingSection()
 

@@ -10,6 +10,21 @@ from ..search_spaces import Params
 
 
 @dataclass(frozen=True)
+class StageEnd:
+    """A stage of a sampler that is over.
+
+    Attributes:
+        name: the stage.
+        reason: why it ended, or why it was skipped.
+        learnt: what its results say, in a few words; "" if nothing beyond its best score.
+    """
+
+    name: str
+    reason: str
+    learnt: str = ""
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A point of the search space that a sampler asks to have scored or probed.
 
@@ -19,12 +34,14 @@ class Proposal:
         probe: empty for a candidate to score. A probe computes the loss of the gold answers ("loss") or its derivatives
             by the searched weights as well ("gradient"), but no score.
         offset: the first item of a probe; probes with different offsets see different items.
+        ended: all stages that have nothing more to ask for.
     """
 
     params: Params
     stage: str = ""
     probe: Literal["", "loss", "gradient"] = ""
     offset: int = 0
+    ended: tuple[StageEnd, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Stop:
 
     reason: str
     axes: int
+    ended: tuple[StageEnd, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,10 @@ def search(
     time_limit: TimeLimit = None,
     output: Output = None,
     workers: Workers = None,
+    control: Annotated[
+        Literal["random"] | None,
+        typer.Option(help="Add a random search that takes as many item scores, and compare the two."),
+    ] = None,
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
@@ -109,10 +113,11 @@ def search(
         from .search import run_search
     gc.freeze()  # imported objects are never collected: the search begins a second earlier
 
+    seconds = None if time_limit is None else parse_duration(time_limit)
     run_search(
         path,
         resume=resume,
-        overrides=Overrides(trials, None if time_limit is None else parse_duration(time_limit), output, workers),
+        overrides=Overrides(trials, seconds, output, workers, control),
         options=Options(allow_code_execution),
         console=make_console(),
     )

@@ -75,10 +75,8 @@ def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfi
     if workers.pool == "ray":
         workers = workers.of_one(workers.gpus_per_worker)
     workers = workers.model_copy(update={"pool": "local", "address": None, "count": None})
-    proposals = [trial.number for trial in trials if not trial.name]
-    baselines = sum(bool(trial.name) for trial in trials)
-    budget = max(proposals) + 1 - baselines if proposals else 0
-    search = config.search.model_copy(update={"trials": budget, "time_limit": None})
+    budget = max((trial.number for trial in trials), default=0) + 1  # at least as many as there were candidates
+    search = config.search.model_copy(update={"trials": budget, "time_limit": None, "item_scores": None})
     return config.model_copy(update={"workers": workers, "search": search, "output": str(output.resolve())})
 
 
@@ -87,7 +85,8 @@ def _repeat(
 ) -> None:
     check_ingredients(run_folder.path, session.ingredient_digests())
     load_sources(session, report.console)
-    plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
+    last = max((trial.number for trial in trials), default=-1)
+    plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines, last)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
     settle_scorers(pool, run_folder, session, report.console)
     compared = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}

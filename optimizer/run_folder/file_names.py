@@ -8,6 +8,7 @@ CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "
 ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
 SANITY = "sanity.json"
 SCORING, EVENTS, ITEMS, JOURNAL, LOCK = "scoring.json", "events.jsonl", "items", "study.journal", "lock"
+CONTROL = "control"  # a folder: the run of the control
 
 
 def is_run(path: Path) -> bool:

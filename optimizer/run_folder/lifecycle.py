@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mergesmith.errors import Faults, UserError
 
-from ..config import RunConfig, dump_config
+from ..config import RESUMABLE, RunConfig, dump_config
 from .atomic_files import cut_torn_tail, remove_partial, user_errors, write_json, write_text
 from .durable_files import Announce, discard
 from .environment import environment, recorded_root
@@ -50,8 +50,9 @@ def resume_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
     different = RunFolder.open(path).config.difference(config)
     if different:
         raise UserError(
-            f"output {path} already holds a different run: {', '.join(different)} changed. On resume only trials, "
-            "time_limit, workers and output may change; name another folder with --output for a new run"
+            f"output {path} already holds a different run: {', '.join(different)} changed. On resume only "
+            f"{', '.join(RESUMABLE[:-1])} and {RESUMABLE[-1]} may change; "
+            "name another folder with --output for a new run"
         )
     lock = take_lock(path)
     for name in (TRIALS, EVENTS):

@@ -12,14 +12,16 @@ study.journal     an Optuna journal for optuna-dashboard; rebuilt if it disagree
 verdict.json      the final phase: scores on select and report, intervals
 looks.json        how often the report part was scored
 best.yaml         the winner
+control/          the random search beside this one, with `search.control`: a folder like this one
 lock              held by the running driver; contains its host and pid
 
 A line of events.jsonl is {"at": Unix time in seconds, "event": kind, and the fields of that kind}:
 
 driver    the driver "started" or "stopped" (state); with its pid and host, and the number of baselines
 best      a trial became the best so far: number, label, value
-asked     the sampler proposed a candidate: number, params, and the number of trials finished before it (after); a
-          resumed driver repeats the event of each candidate that was in flight
+asked     the sampler proposed a candidate: number, params, stage, probe, offset, and the number of trials finished before
+          it (after); a resumed driver repeats the event of each candidate that was in flight
+stage     a stage of the sampler ended; the fields are those of `StageSummary`
 ended     the sampler ended the search before its budget was spent: reason, axes
 finished  a trial's line was written to trials.jsonl: number
 lost      an attempt at a candidate ended without a result: number, part, worker, place, error, seconds, counts

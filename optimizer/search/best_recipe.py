@@ -13,7 +13,7 @@ from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial, scores_document
 from ..session.session import Session
 from .objective import Objective, scores_of
-from .verdict import Verdict
+from .verdict.records import Verdict
 
 RANDOM_NOTE = (
     "This method drops random elements. mergekit draws other masks, so the scores hold for the weights that mergesmith "

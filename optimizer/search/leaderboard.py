@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...evaluators import Score, Scores, TaskEntry
@@ -22,17 +22,21 @@ MAX_FAILURES_AT_START = 10  # failures before the first success that end the run
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The configuration, search space, task entries and baselines of a run."""
+    """The configuration, search space, task entries and baselines of a run.
+
+    `last`: the number of the last trial, if the run repeats a recorded one.
+    """
 
     config: RunConfig
     space: SearchSpace
     entries: tuple[TaskEntry, ...]
     baselines: Sequence[tuple[str, Recipe]]
+    last: int | None = None
 
     @property
     def total(self) -> int:
-        """The number of trials: baselines and proposals."""
-        return len(self.baselines) + self.config.search.trials
+        """The number of trials, if all are proposed: baselines and candidates. Probes do not count."""
+        return len(self.baselines) + self.config.search.trials if self.last is None else self.last + 1
 
 
 class Leaderboard:
@@ -123,12 +127,25 @@ class Leaderboard:
             resolution=error * math.sqrt(split.search / split.select),
         )
 
-    def feasible(self) -> list[Trial]:
-        """Return the complete trials within all limits."""
+    @property
+    def spent(self) -> int:
+        """The item scores that proposals have taken so far, probes counted as in `Trial.items`."""
+        return sum(trial.items for trial in self.trials if not trial.name)
+
+    @property
+    def budget(self) -> int:
+        """The most item scores that the proposals may take; 0 while the number of items is unknown."""
+        search = self.plan.config.search
+        whole = search.trials * max((trial.items for trial in self.trials if trial.complete), default=0)
+        return whole if search.item_scores is None else min(whole, search.item_scores)
+
+    def feasible(self, trials: Iterable[Trial] | None = None) -> list[Trial]:
+        """Return the complete trials within all limits, of `trials` or of all."""
         objective = self.objective
         if objective is None:
             return []
-        return [trial for trial in self.trials if trial.complete and objective.feasible(trial.scores)]
+        among = self.trials if trials is None else trials
+        return [trial for trial in among if trial.complete and objective.feasible(trial.scores)]
 
     def baseline(self, name: str) -> Trial | None:
         """Return the complete baseline of this name."""

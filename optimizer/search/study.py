@@ -26,6 +26,7 @@ from .objective import scores_of
 from .optuna_journal import Journal
 from .proposals import Proposals
 from .racing import Incumbent, Race, why_off
+from .stages import Stages
 from .watcher import Watcher
 
 ChooseIncumbent = Callable[[int, int], Incumbent | None]
@@ -35,9 +36,11 @@ ChooseIncumbent = Callable[[int, int], Incumbent | None]
 class Study:
     """One search.
 
-    `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler, for replaying a run and
-    for benchmarks. `baselines_done` is called once, when the last baseline has finished, in this session or an earlier
-    one.
+    `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler: to replay a run, or to
+    measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it.
+
+    Attributes:
+        end: why the search ended; empty while it has not.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class Study:
         self.recorded = run_folder.trials()
         self.journal = Journal(run_folder, plan.space, self.recorded)
         self.baselines_done = baselines_done
+        self.stages = Stages(self.leaderboard, run_folder, watcher.announce)
         self.racing_off = why_off(search.racing, plan.entries)
+        self.end = ""
         self._pending: dict[int, PendingCandidate] = {}
 
     @property
@@ -78,8 +83,12 @@ class Study:
             StoppedError: a signal requested a stop; candidates in flight had the grace period to finish.
             UserError: writing to the run's folder failed.
         """
-        done = {trial.number for trial in self.recorded}
-        self.watcher.started(len(done), self.plan.total, sum(trial.dropped for trial in self.recorded))
+        done = {trial.number: trial for trial in self.recorded}
+        counted = sum(not trial.probe for trial in self.recorded)
+        limit = self.plan.config.search.item_scores
+        left = None if limit is None else limit - sum(trial.items for trial in self.recorded if not trial.name)
+        dropped = sum(trial.dropped for trial in self.recorded)
+        self.watcher.started(counted, self.plan.total, dropped, items_left=left)
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
             self.watcher.announce(f"racing is off, every candidate is scored in full: {self.racing_off}")
         with gc_paused():
@@ -89,10 +98,13 @@ class Study:
             self.leaderboard,
             self.run_folder,
             self.sampler,
+            stages=self.stages,
             pending=self._pending_points,
             announce=self.watcher.announce,
         )
         self._score(proposals.candidates(done))
+        self.end = proposals.end
+        self.stages.finish(self.end)
         self.leaderboard.raise_if_all_failed(finished=True)
 
     def _pending_points(self) -> list[Proposal]:

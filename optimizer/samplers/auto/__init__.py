@@ -14,11 +14,13 @@ While a stage waits for the result of one of its candidates, the stages after it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ....search_spaces import SearchSpace
+from ...proposal import StageEnd
 from ..arms import Arms
 from ..sampler import Observation, Proposal, Stop
-from . import descent, line, refine, soup, survey, transfer
+from . import descent, line, outcomes, refine, soup, survey, transfer
 from .history import History
 from .stop import reason_to_stop
 
@@ -46,15 +48,20 @@ class AutoSampler:
     def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal | Stop:
         """Return the proposal of the first stage that has one; `Stop` may take the place of `refine`."""
         self.history.pending = pending
-        for step in self.steps:
-            proposal = step(self.history)
-            if proposal is not None:
-                return proposal
-        if self.stop:
-            reason = reason_to_stop(self.history, index)
-            if reason is not None:
-                return reason
-        return refine.propose(self.history, index)
+        proposal = next(filter(None, (step(self.history) for step in self.steps)), None)
+        answer: Proposal | Stop | None = proposal
+        if answer is None and self.stop:
+            answer = reason_to_stop(self.history, index)
+        return replace(answer or refine.propose(self.history, index), ended=self._ended())
+
+    def _ended(self) -> tuple[StageEnd, ...]:
+        """Return the stages before the first one that has something to ask for, or waits for what it asked for."""
+        ends: list[StageEnd] = []
+        for step in self.steps if self.history.told else ():
+            if outcomes.is_pending(self.history, step) or step(self.history) is not None:
+                break
+            ends.append(outcomes.outcome(self.history, step))
+        return tuple(ends)
 
 
 make = AutoSampler

@@ -41,13 +41,13 @@ def propose(history: History) -> Proposal | None:
         return None
     done = [o for o in history.of_stage(NAME) if o.slopes is not None and o.slopes.by_dimension]
     path = weights_of(start, done, _names(history))
-    scored = sum(1 for _ in history.asked(CHECKED))
+    scored = sum(not proposal.probe for proposal in history.asked(NAME))
     due = sum(step <= len(done) for step in CHECKS)
     if scored < due:
         # Every step sees the same items, so that their losses can be compared. The start itself is scored already.
         losses = [o.slopes.loss for o in done[1 : CHECKS[scored]] if o.slopes is not None]
-        return Proposal({**start, **_named(history, path[1 + int(np.argmin(losses))])}, CHECKED)
-    if len(done) >= STEPS or history.waiting(NAME) or len(history.of_stage(NAME)) > len(done):
+        return Proposal({**start, **_named(history, path[1 + int(np.argmin(losses))])}, NAME)
+    if len(done) >= STEPS or sum(bool(proposal.probe) for proposal in history.asked(NAME)) > len(done):
         return None  # all steps are done, one is under way, or one has failed
     return Proposal({**start, **_named(history, path[-1])}, NAME, probe="gradient")
 

@@ -133,7 +133,8 @@ def test_same_in_another_process(name: str) -> None:
         outputs.append(run.stdout.split(" ", 1))
     assert outputs[0][0] != outputs[1][0]  # the hash seed really differed
     assert json.loads(outputs[0][1]) == json.loads(outputs[1][1])
-    assert json.loads(outputs[0][1]) == [asdict(p) for p in trajectory(made(name, MIXED, 5), 20)]
+    here = [asdict(p) for p in trajectory(made(name, MIXED, 5), 20)]
+    assert json.loads(outputs[0][1]) == json.loads(json.dumps(here))
 
 
 def test_failed_and_limited_candidates_are_taken(name: str) -> None:
@@ -214,7 +215,7 @@ def test_a_failed_probe_ends_the_survey() -> None:
 
 def test_descent_finds_the_top_by_its_slopes() -> None:
     sampler = made("auto", SMOOTH, 0)
-    found = [p for p in trajectory(sampler, 60) if p.stage == "descended"]
+    found = [p for p in trajectory(sampler, 60) if p.stage == "descent" and not p.probe]
     assert found
     assert value_of(found[-1].params) > -0.005
     start = next(p for p in trajectory(made("auto", SMOOTH, 0), 60) if p.stage == "descent")
