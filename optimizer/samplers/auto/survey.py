@@ -6,19 +6,19 @@ The gradient of a loss that ranks them otherwise leads nowhere, and is not used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from scipy.stats import rankdata
 
-from ....search_spaces import BASE, METHOD, Params, parent_name
+from ....search_spaces import METHOD, Params
 from ..sampler import Proposal
 from .history import Arm, History
 
 NAME = "survey"
 MOST = 8  # candidates whose loss is computed
 LEAST_CORRELATION = 0.6
-LEAST_SPREAD = 1.5  # standard errors by which the scores must differ, or their order says nothing
 
 
 def propose(history: History) -> Proposal | None:
@@ -31,6 +31,14 @@ def propose(history: History) -> Proposal | None:
         if params not in asked:
             return Proposal(params, NAME, probe="loss")
     return None
+
+
+def trusted(history: History) -> bool:
+    """Whether the survey has found that the loss ranks candidates as the metrics do."""
+    if history.waiting(NAME):
+        return False
+    found = correlation(history)
+    return math.isfinite(found) and found >= LEAST_CORRELATION
 
 
 def correlation(history: History) -> float:
@@ -51,13 +59,10 @@ def _known(history: History, arm: Arm) -> Iterator[tuple[Params, float]]:
     """Points of the arm with known values: the best of the line, the fine-tunes, the base, the rest of the line."""
     scored = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and o.value is not None]
     ranked = sorted(scored, key=lambda o: -(o.value or 0.0))
-    alone = {parent_name(model): i for i, model in enumerate(arm.models)}
     singles = []
     for o in history.scored:
-        if o.name in alone and o.value is not None:
-            singles.append((arm.params([float(i == alone[o.name]) for i in range(len(arm.models))]), o.value))
-        elif o.name == BASE and o.value is not None:
-            singles.append((arm.params([0.0] * len(arm.models)), o.value))
+        if not o.params and (params := arm.as_params(o)) is not None:
+            singles.append((params, o.value or 0.0))
     ends = [ranked[0], ranked[-1]] if len(ranked) > 1 else ranked
     yield from ((o.params, o.value or 0.0) for o in ends if o.params)
     yield from singles
