@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from ....search_spaces import BASE, Coordinates, Params, SearchSpace, parent_name
+from ....search_spaces import Coordinates, Params, SearchSpace, parent_name
 from ..arms import Arms
+from ..landscape import Group, groups_of, same_merge
 from ..sampler import Observation, Proposal
 
 FAMILY = ("task_arithmetic", "ties", "dare_linear", "dare_ties", "della_linear", "della", "breadcrumbs")
@@ -22,6 +24,11 @@ class History:
     seed: int
     told: list[Observation] = field(default_factory=list)
     pending: Sequence[Proposal] = ()
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of arms that share a landscape."""
+        return groups_of(self.arms)
 
     @property
     def scored(self) -> list[Observation]:
@@ -97,10 +104,7 @@ class Arm:
         """Return the arm's point that gives the same merge; a fine-tune has weight 1. None if there is none."""
         if observation.params:
             return observation.params if self.coordinates.matches(observation.params) else None
-        names = [parent_name(model) for model in self.models]
-        if observation.name in names:
-            return self.params([float(name == observation.name) for name in names])
-        return self.params([0.0] * len(names)) if observation.name == BASE else None
+        return same_merge(self.coordinates, observation)
 
     def weights(self, params: Params) -> list[float]:
         """Return the mean weight of each model at a point."""

@@ -59,10 +59,8 @@ def _known(history: History, arm: Arm) -> Iterator[tuple[Params, float]]:
     """Points of the arm with known values: the best of the line, the fine-tunes, the base, the rest of the line."""
     scored = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and o.value is not None]
     ranked = sorted(scored, key=lambda o: -(o.value or 0.0))
-    singles = []
-    for o in history.scored:
-        if not o.params and (params := arm.as_params(o)) is not None:
-            singles.append((params, o.value or 0.0))
+    outside = [o for o in history.scored if not o.params]
+    singles = [(params, o.value or 0.0) for o in outside if (params := arm.as_params(o)) is not None]
     ends = [ranked[0], ranked[-1]] if len(ranked) > 1 else ranked
     yield from ((o.params, o.value or 0.0) for o in ends if o.params)
     yield from singles
