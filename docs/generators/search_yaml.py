@@ -52,8 +52,8 @@ DESCRIPTIONS = {
     "search.trials": "The largest number of proposed candidates; baselines and probes are not counted.",
     "search.time_limit": "The time after which no more candidates are proposed, such as `30m` or `8h`; it starts again "
     "when a run is resumed.",
-    "search.item_scores": "The number of item scores after which no more candidates are proposed. A probe of the loss counts "
-    "as one per item, of the gradient as three; baselines are not counted.",
+    "search.item_scores": "The number of item scores after which no more candidates are proposed. A probe of the loss "
+    "counts as one per item, of the gradient as three; baselines are not counted.",
     "search.control": "`random` adds a random search that spends as many item scores as this one; the verdict compares "
     "the two. See [Read the result](../how-to/read-the-result.md#the-control).",
     "search.seed": "Seed of the sampler, of random masks, and of the order of items.",

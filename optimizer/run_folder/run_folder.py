@@ -19,8 +19,8 @@ A line of events.jsonl is {"at": Unix time in seconds, "event": kind, and the fi
 
 driver    the driver "started" or "stopped" (state); with its pid and host, and the number of baselines
 best      a trial became the best so far: number, label, value
-asked     the sampler proposed a candidate: number, params, stage, probe, offset, and the number of trials finished before
-          it (after); a resumed driver repeats the event of each candidate that was in flight
+asked     the sampler proposed a candidate: number, params, stage, probe, offset, and the number of trials finished
+          before it (after); a resumed driver repeats the event of each candidate that was in flight
 stage     a stage of the sampler ended; the fields are those of `StageSummary`
 ended     the sampler ended the search before its budget was spent: reason, axes
 finished  a trial's line was written to trials.jsonl: number

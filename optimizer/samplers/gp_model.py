@@ -1,8 +1,8 @@
-"""A Gaussian process over the unit cube of one arm, with a known standard error per observation, built on BoTorch.
+"""A Gaussian process over the features of a group of arms that knows the standard error of every observation.
 
-Kernel: Matérn 5/2 with a length scale per axis, whose log-normal prior grows with the number of axes (Hvarfner et al.
-2024, arXiv:2402.02229). Acquisition: logarithm of the noisy expected improvement (Letham et al. 2019,
-arXiv:1706.07094; Ament et al. 2023, arXiv:2310.20708).
+Kernel: Matérn 5/2 with a length scale per feature, whose log-normal prior grows with the number of features (Hvarfner
+et al. 2024, arXiv:2402.02229); BoTorch fits it. Acquisition: noisy expected improvement (Letham et al. 2019,
+arXiv:1706.07094) by joint draws of the values at known points and at a finite set of candidates.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import numpy as np
 import torch
 
 MOST_POINTS = 120  # observations that a process is fitted to: the best ones and the latest
-RESTARTS, RAW_SAMPLES, DRAWS = 3, 64, 64
-LEAST_ERROR = 1e-3  # lower bound on standard errors, which are estimates from few items themselves
+MOST_RIVALS = 24  # known points whose best value a candidate has to exceed
+DRAWS = 128
+LEAST_ERROR = 1e-3  # standard errors below this are taken to be this: no score is known better
 
 
 @dataclass(frozen=True)
 class Data:
-    """Observations of one arm.
+    """Observations of one group.
 
     Attributes:
-        points: (n, d) in the unit cube.
+        points: (n, d) features.
         values: (n,), maximized.
         errors: (n,) standard errors of the values.
     """
@@ -36,7 +37,7 @@ class Data:
     errors: np.ndarray
 
     def reduced(self) -> Data:
-        """Keep at most MOST_POINTS observations: half the best, half the latest."""
+        """Return at most MOST_POINTS observations: half the best, half the latest."""
         if len(self.values) <= MOST_POINTS:
             return self
         best = np.argsort(-self.values, kind="stable")[: MOST_POINTS // 2]
@@ -46,7 +47,7 @@ class Data:
 
 
 class GaussianProcess:
-    """A process fitted to the observations of one arm; everything random follows from `seed`."""
+    """A process fitted to the observations of one group; everything random follows from `seed`."""
 
     def __init__(self, data: Data, seed: int) -> None:
         self.data, self.seed = data.reduced(), seed
@@ -69,56 +70,41 @@ class GaussianProcess:
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         return model
 
-    def propose(self, pending: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return the most promising point, (d,), and the logarithm of its noisy expected improvement.
+    def means(self, points: np.ndarray) -> np.ndarray:
+        """Return the expected values at points, (m, d) -> (m,)."""
+        with torch.no_grad():
+            return self._model.posterior(_tensor(points)).mean.squeeze(-1).numpy() * self.scale + self.middle
 
-        `pending`: (m, d), points that are being scored.
+    def improvements(self, points: np.ndarray, pending: np.ndarray, level: float = -np.inf) -> np.ndarray:
+        """Return the expected improvement at points, (m, d) -> (m,), over the best known or pending point.
+
+        `pending`: (k, d), points that are being scored; `level`: a value that has to be exceeded, too.
         """
-        from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-        from botorch.optim import optimize_acqf
-        from botorch.sampling import SobolQMCNormalSampler
+        known = np.concatenate([self._rivals(), pending])
+        draws = self._draws(np.concatenate([known, points]))
+        best = np.maximum(draws[:, : len(known)].max(axis=1, keepdims=True), level)
+        return np.maximum(draws[:, len(known) :] - best, 0.0).mean(axis=0)
 
-        size = self.data.points.shape[1]
-        with _seeded(self.seed):
-            acquisition = qLogNoisyExpectedImprovement(
-                self._model,
-                X_baseline=_tensor(self.data.points),
-                X_pending=_tensor(pending) if len(pending) else None,
-                sampler=SobolQMCNormalSampler(torch.Size([DRAWS]), seed=self.seed),
-                prune_baseline=True,
-            )
-            bounds = torch.stack([torch.zeros(size), torch.ones(size)]).double()
-            point, value = optimize_acqf(  # type: ignore[misc]
-                acquisition,
-                bounds,
-                q=1,
-                num_restarts=RESTARTS,
-                raw_samples=RAW_SAMPLES,
-                options={"maxiter": 40, "sample_around_best": True, "seed": self.seed},
-            )
-        return point[0].numpy(), value.item() + float(np.log(self.scale))  # type: ignore[union-attr]
+    def gains(self, points: np.ndarray, threshold: float, level: float = -np.inf) -> np.ndarray:
+        """Return the probabilities, (m, d) -> (m,), to exceed the best known point and `level` by a threshold."""
+        draws = self._draws(np.concatenate([self._rivals()[:1], points]))
+        return (draws[:, 1:] - np.maximum(draws[:, :1], level) > threshold).mean(axis=0)
 
-    def gain(self, reference: np.ndarray, threshold: float, *, candidates: int = 512, draws: int = 256) -> float:
-        """Return the largest probability, over candidates, of beating `reference`, (d,), by more than `threshold`.
+    def _rivals(self) -> np.ndarray:
+        """The known points that may be the best, in the order of their expected values."""
+        order = np.argsort(-self.means(self.data.points), kind="stable")
+        return self.data.points[order[:MOST_RIVALS]]
 
-        The candidates are Sobol points of the cube and perturbations of the best observations. The probability is
-        estimated from draws of the joint posterior of each candidate and the reference.
-        """
-        size = self.data.points.shape[1]
+    def _draws(self, points: np.ndarray) -> np.ndarray:
+        """Draw the values at points together, (m, d) -> (DRAWS, m)."""
         with _seeded(self.seed), torch.no_grad():
-            engine = torch.quasirandom.SobolEngine(size, scramble=True, seed=self.seed)
-            spread = engine.draw(candidates // 2).double()
-            order = np.argsort(-self.data.values, kind="stable")[: max(1, len(self.data.values) // 4)]
-            near = _tensor(self.data.points[order])[torch.randint(len(order), (candidates // 2,))]
-            near = (near + 0.1 * torch.randn_like(near)).clamp(0, 1)
-            x = torch.cat([_tensor(reference[None]), spread, near])
-            samples = self._model.posterior(x).rsample(torch.Size([draws])).squeeze(-1) * self.scale
-        return float((samples[:, 1:] - samples[:, :1] > threshold).double().mean(0).max())
+            samples = self._model.posterior(_tensor(points)).rsample(torch.Size([DRAWS])).squeeze(-1)
+        return samples.numpy() * self.scale + self.middle
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's random numbers inside, and hide BoTorch's warnings about its fits."""
+    """Inside, torch draws from a seed, and BoTorch's comments on its fits are not shown."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)

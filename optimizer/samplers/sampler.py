@@ -52,6 +52,11 @@ class Observation:
         return sum(max(0.0, excess) for excess in self.violations.values())
 
     @property
+    def feasible_value(self) -> float:
+        """The value of a candidate that keeps within all limits; else -inf."""
+        return -math.inf if self.value is None or self.violation > 0 or self.probe else self.value
+
+    @property
     def probe(self) -> bool:
         """Whether this is a probe."""
         return bool(self.proposal.probe)

@@ -28,7 +28,7 @@ NAME = "auto"
 STAGES: dict[str, tuple[Callable[[History], Proposal | None], ...]] = {
     "line": (line.propose,),
     "soup": (soup.propose,),
-    "descent": (survey.propose, descent.propose),
+    "descent": (survey.propose, descent.propose, descent.propose_in_depth),
     "transfer": (transfer.propose,),
 }
 

@@ -6,12 +6,13 @@ it ranks them differently, following its gradient would not improve the metrics,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from scipy.stats import rankdata
 
-from ....search_spaces import BASE, METHOD, Params, parent_name
+from ....search_spaces import METHOD, Params
 from ..sampler import Proposal
 from .history import Arm, History
 
@@ -32,6 +33,14 @@ def propose(history: History) -> Proposal | None:
     return None
 
 
+def trusted(history: History) -> bool:
+    """Whether the survey has found that the loss ranks candidates as the metrics do."""
+    if history.waiting(NAME):
+        return False
+    found = correlation(history)
+    return math.isfinite(found) and found >= LEAST_CORRELATION
+
+
 def correlation(history: History) -> float:
     """Return Spearman's rank correlation of value and negated loss over the survey's candidates; NaN for too few."""
     arm = history.leading
@@ -50,13 +59,8 @@ def _known(history: History, arm: Arm) -> Iterator[tuple[Params, float]]:
     """Yield points of the arm with their values: its best and worst, the fine-tunes and the base, then the rest."""
     scored = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and o.value is not None]
     ranked = sorted(scored, key=lambda o: -(o.value or 0.0))
-    alone = {parent_name(model): i for i, model in enumerate(arm.models)}
-    singles = []
-    for o in history.scored:
-        if o.name in alone and o.value is not None:
-            singles.append((arm.params([float(i == alone[o.name]) for i in range(len(arm.models))]), o.value))
-        elif o.name == BASE and o.value is not None:
-            singles.append((arm.params([0.0] * len(arm.models)), o.value))
+    outside = [o for o in history.scored if not o.params]
+    singles = [(params, o.value or 0.0) for o in outside if (params := arm.as_params(o)) is not None]
     ends = [ranked[0], ranked[-1]] if len(ranked) > 1 else ranked
     yield from ((o.params, o.value or 0.0) for o in ends if o.params)
     yield from singles
