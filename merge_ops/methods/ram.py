@@ -38,7 +38,7 @@ def _custom(values: ParameterValues, epsilon: float, r: float, alpha: float) -> 
 
 
 def unique_scales(counts: Sequence[Sequence[int]], epsilon: float, r: float, alpha: float) -> tuple[float, ...]:
-    """The scales of elements that one model alone moved, from the models' (unique, shared) counts."""
+    """Return each model's scale of the elements that it alone moved, from its (unique, shared) counts."""
     return tuple(
         1.0 + r * min(max(shared / max(unique, epsilon), 0.0), alpha) if r else 1.0 for unique, shared in counts
     )

@@ -1,4 +1,4 @@
-"""Runs jobs on a CUDA device by Triton kernels."""
+"""Runs jobs on a CUDA device with Triton kernels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .masked_sum import INTEGERS, masked_sum
 from .task_vector_counts import TaskVectorCounts
 
 JOBS_PER_LAUNCH = 32  # the device starts on them while the host prepares the next
-# Of a tensor with masks or a method's kernel: the hash's key changes at that index, and indices fit 32 bits.
+# In tensors for masked sums and method kernels: indices fit 32 bits, and the key of the hash does not change.
 MOST_ELEMENTS = 1 << 32
 KERNELS = MethodKernels(methods)
 
@@ -129,7 +129,7 @@ def _sum_masked(jobs: Sequence[TensorJob]) -> None:
         rescaled = [mask.factor * weight for mask, weight in zip(masks, weights, strict=True)]
         factors[t] = (*rescaled, *weights, plan.factor)
     tensors = [(job.out, *job.base_and_sources) for job in jobs]
-    addresses = [[x.data_ptr() for x in (*row, *own)] for row, own in zip(tensors, bitmaps, strict=True)]
+    addresses = [[x.data_ptr() for x in (*row, *masks)] for row, masks in zip(tensors, bitmaps, strict=True)]
     chunks = chunk_table(tuple(job.out.numel() for job in jobs), device)
     masked_sum[(len(chunks),)](
         chunks,
