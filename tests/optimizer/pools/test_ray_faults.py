@@ -122,7 +122,11 @@ def test_a_recipe_costs_two_workers_at_most(
     assert outcome.code == 0, outcome.err
     trials = {trial["name"] or trial["number"]: trial for trial in lines(tmp_path / "run" / "trials.jsonl")}
     assert len(trials) == 10 + len(FATAL) + 6
-    reasons = {"kill": "worker process has died", "hang": f"hung: not done after {HANG_S} s", "cuda": "illegal memory access"}
+    reasons = {
+        "kill": "worker process has died",
+        "hang": f"hung: not done after {HANG_S} s",
+        "cuda": "illegal memory access",
+    }
     for name, reason in reasons.items():
         trial = trials[f"{name}.yaml"]
         assert trial["state"] == "failed"
