@@ -84,11 +84,11 @@ def _three() -> Problem:
         "three specialists, one of them good at everything",
         _skills(length=6, U="?unique", S="sort", W="swap"),
         "USW",
-        Course(_even("USW"), 90, 3e-3, seed=2),
+        Course(_even("USW"), 95, 3e-3, seed=2),
         {
-            "everything": Course(_even("USW"), 70, 5e-4, seed=20),
-            "sort": Course(_mostly("S", "USW", 0.04), 60, 5e-4, seed=21),
-            "swap": Course(_mostly("W", "USW", 0.04), 60, 5e-4, seed=22),
+            "everything": Course(_even("USW"), 95, 6e-4, seed=20),
+            "sort": Course(_mostly("S", "USW", 0.04), 70, 6e-4, seed=21),
+            "swap": Course(_mostly("W", "USW", 0.04), 70, 6e-4, seed=22),
         },
         items=500,
     )
@@ -188,16 +188,16 @@ def _lora() -> Problem:
 
 
 def _norms() -> Problem:
-    skills = _skills(M="mirror", D="descend", T="rotate", U="unique")
-    divisors = {"mirror": 0.4, "descend": 1.0, "rotate": 1.5, "unique": 3.0}
+    skills = _skills(R="reverse", D="descend", W="swap", U="unique")
+    divisors = {"reverse": 3.0, "descend": 0.5, "swap": 1.5, "unique": 1.0}
     return Problem(
         "norms",
         "four specialists whose task vectors have very different lengths",
         skills,
-        "MDTU",
-        Course(_even("MDTU"), 130, 3e-3, seed=8),
+        "RDWU",
+        Course(_even("RDWU"), 130, 3e-3, seed=8),
         {
-            s.name: Course(_mostly(s.tag, "MDTU", 0.2), 60, 5e-4, seed=80 + i, divisors=(divisors[s.name],))
+            s.name: Course(_mostly(s.tag, "RDWU", 0.2), 60, 5e-4, seed=80 + i, divisors=(divisors[s.name],))
             for i, s in enumerate(skills)
         },
         family="qwen2",
@@ -228,6 +228,9 @@ def _twelve() -> Problem:
         },
         family="gpt_neox",
         items=400,
+        known={
+            f"four of total {4 * weight:g}": {f"long_{s.name}": (weight,) for s in skills} for weight in (0.3, 0.4, 0.5)
+        },
     )
 
 
@@ -251,13 +254,13 @@ def _guard() -> Problem:
     return Problem(
         "guard",
         "three specialists, and the perplexity of a text that no merge may spoil",
-        (*_skills(N="next", W="swap", D="descend"), *_skills(length=12, X="~walk")),
-        "NWDX",
-        Course(_even("NWDX"), 130, 3e-3, seed=13),
+        (*_skills(R="reverse", W="swap", D="descend"), *_skills(length=12, X="~walk")),
+        "RWDX",
+        Course(_even("RWDX"), 130, 3e-3, seed=13),
         {
-            "next": Course({"N": 0.9, "X": 0.1}, 60, 6e-4, seed=130),
-            "swap": Course({"W": 1.0}, 60, 6e-4, seed=131),
-            "descend": Course({"D": 0.9, "X": 0.1}, 60, 6e-4, seed=132),
+            "reverse": Course({"R": 0.75, "W": 0.1, "D": 0.1, "X": 0.05}, 60, 5e-4, seed=130),
+            "swap": Course({"R": 0.1, "W": 0.8, "D": 0.1}, 60, 5e-4, seed=131),
+            "descend": Course({"R": 0.1, "W": 0.1, "D": 0.8}, 60, 5e-4, seed=132),
         },
         max_drop={"walk": 0.1},
         items=300,
