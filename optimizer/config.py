@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mergesmith.config_section import ConfigSection
 from mergesmith.errors import Faults, UserError, unknown
 
 from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
@@ -32,11 +33,7 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RacingSection(_Section):
+class RacingSection(ConfigSection):
     """When a candidate is dropped before all its items are scored; `racing: off` is short for `rule: "off"`.
 
     Attributes:
@@ -60,15 +57,15 @@ class RacingSection(_Section):
         return {} if data in (True, "on") else data
 
 
-class SearchSection(_Section):
+class SearchSection(ConfigSection):
     """How candidates are proposed and when the search stops.
 
     Attributes:
         sampler: `auto` works in stages; the other samplers are for comparison.
         stages: the stages that `auto` uses before it refines the best candidates.
-        stop: whether `auto` may end the search before `trials`, when nothing better is to be found.
-        trials: the most proposals, baselines not counted.
-        time_limit: seconds; starts anew on resume.
+        stop: whether `auto` may end the search before `trials` if it is unlikely to find anything better.
+        trials: the largest number of proposals, not counting baselines.
+        time_limit: seconds; starts again when the run is resumed.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """
@@ -96,7 +93,7 @@ class SearchSection(_Section):
         return parse_duration(value) if isinstance(value, str) else value
 
 
-class WorkersSection(_Section):
+class WorkersSection(ConfigSection):
     """The workers that score candidates.
 
     Attributes:
@@ -150,7 +147,7 @@ class WorkersSection(_Section):
         return self.model_copy(update={"threads": self.threads or self.cpus_per_worker, "device": device})
 
 
-class RunConfig(_Section):
+class RunConfig(ConfigSection):
     """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder."""
 
     version: Literal[1] = 1

@@ -18,7 +18,7 @@ from ..vocabulary.output_vocabulary import OutputVocabulary, output_vocabulary
 from .compatibility import check_fit
 from .layer_order import check_layout
 from .merge_plan import MergePlan, TensorTask
-from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_numbers
+from .structure import Output, PartOutputs, PartRecipe, part_recipes, with_known_parts, without_numbers
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
     Raises:
         UserError: the sources are not compatible with each other or with the recipe; all differences are listed.
     """
+    recipe = with_known_parts(recipe, bank)
     parts = list(part_recipes(recipe, bank))
     key = ("structure", without_numbers(recipe).digest)
     known = bank.recall(key)
@@ -59,6 +60,7 @@ def _structure(recipe: Recipe, parts: Iterable[PartRecipe], bank: ModelBank) -> 
     outputs = tuple(tuple(part_outputs.outputs()) for part_outputs in listed)
     for part_outputs, outs in zip(listed, outputs, strict=True):
         part, tensors = part_outputs.part, [(output.name, output.inputs) for output in outs]
+        part_outputs.check_depth()
         check_fit(part.recipe, bank, tensors, part_outputs.slices, part=part.part)
     vocabulary = output_vocabulary(recipe, bank)
     if vocabulary is not None:  # reports faults of its rules before any tensor is read

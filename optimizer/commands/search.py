@@ -29,7 +29,7 @@ from ..session.gc_pause import gc_paused
 from ..session.load_sources import load_sources
 from ..session.session import Options, Session
 from ..session.versions import versions
-from ..stop import RunFailedError, StoppedError
+from ..stop_signals import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
 from .overrides import Overrides, print_warnings
@@ -86,7 +86,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
             check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
             study = Study(plan, run_folder, pool, report, baselines_done=check)
             study.run()
-            report.announce("choosing the winner on the select items, then opening the report items")
+            report.announce("choosing the winner on the select items, then scoring the report items")
             final = FinalPhase(study.leaderboard, study.dispatcher, session.suite.scorers, report.announce)
             verdict = final.run()
             facts = pool.call(_provenance, verdict.winner.recipe)
@@ -106,7 +106,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
 def _open(
     config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
 ) -> tuple[Session, Pool]:
-    """Open the driver's session and the workers. With Ray the driver reads headers and tasks only: it may lack a GPU.
+    """Open the driver's session and the workers; with Ray, the driver needs no GPU and reads headers and tasks only.
 
     Raises:
         UserError: a source is missing, damaged or does not fit the others, or the Ray cluster cannot be reached.

@@ -1,6 +1,7 @@
-"""Gaussian processes, one per arm: told every candidate's standard error, so that dropped candidates count little.
+"""Gaussian processes, one per arm. They use the standard error of every score, so dropped candidates count little.
 
-An arm begins with draws from its prior; then the arms with the best candidates take turns by expected improvement.
+Each arm begins with draws from its prior. After that, a proposal is the point of the highest expected improvement over
+the arms with the best candidates.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ import numpy as np
 
 from ...search_spaces import Coordinates, Params, SearchSpace
 from .arms import Arms
-from .gaussian_process import Data, GaussianProcess
+from .gp_model import Data, GaussianProcess
 from .sampler import Observation, Proposal, derived_seed
 
 NAME = "gp"
 FIRST = 3  # draws per arm before its process is used
-MOST_FIRST = 24  # of such draws in all
-RIVALS = 3  # arms whose processes are compared
-EXPLORE = 10  # one in so many proposals is a draw from the prior
-UNKNOWN_ERROR = 0.05  # the standard error that is assumed where none is known
+MOST_FIRST = 24  # such draws over all arms
+RIVALS = 3  # arms whose expected improvements are compared
+EXPLORE = 10  # every tenth proposal is a draw from the prior
+UNKNOWN_ERROR = 0.05  # assumed standard error of a score without one
 
 
 class GPSampler:
-    """Keeps the observations; processes are fitted anew at every ask, in under a second."""
+    """One Gaussian process per arm, fitted to all observations at every ask, in under a second."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.arms, self.seed = Arms(space), seed
@@ -48,7 +49,7 @@ class GPSampler:
         return Proposal(most_promising(arms, self.told, [p.params for p in pending], seed))
 
     def _beginner(self, points: Sequence[Params]) -> Coordinates | None:
-        """The arm with the fewest points, while it has too few; methods take turns, not arms."""
+        """Return the arm that needs another draw from its prior, or None; methods take turns, then their arms."""
         counts = {arm: sum(arm.matches(params) for params in points) for arm in self.arms.all}
         if len(points) >= MOST_FIRST:
             return None
@@ -82,7 +83,7 @@ def most_promising(
 
 
 def arm_data(arm: Coordinates, told: Sequence[Observation]) -> Data:
-    """Collect what is known of an arm; candidates beyond a limit count as worse by what they exceed it by."""
+    """Return the observations of an arm; a candidate's violations of limits are subtracted from its value."""
     rows = [
         (arm.point(o.params), o.estimate - o.violation, o.stderr if np.isfinite(o.stderr) else UNKNOWN_ERROR)
         for o in told

@@ -65,7 +65,7 @@ class Proposals:
                     return
                 proposal = answer
             self._announce_stage(proposal)
-            self.run_folder.note("asked", number=number, after=after, **asdict(proposal))  # again in every session
+            self.run_folder.note("asked", number=number, after=after, **asdict(proposal))  # repeated when resumed
             recipe = self.plan.space.recipe(proposal.params)
             yield Candidate(number, recipe, after=after, **asdict(proposal))
 

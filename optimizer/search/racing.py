@@ -1,27 +1,28 @@
-"""Racing: a candidate is dropped once its paired differences to the incumbent show that it is worse.
+"""Racing: a candidate is dropped once its paired differences from the incumbent show that it is worse.
 
-    d_i       score of item i, candidate minus incumbent, positive where the candidate is better; in [-1, 1]
+    d_i       score of item i, candidate minus incumbent, positive if the candidate is better; in [-1, 1]
     a_k       weight of an item of leaf k, such that the mean of x_i = a_k d_i over all items is the difference of the
               two objectives
     lambda_j  bets, fixed in advance, with lambda_j max(a_k) < 1
-    v_j       their shares of the mixture
+    v_j       their shares of the initial wealth, which sum to 1
 
     W = sum_j v_j prod_i (1 - lambda_j x_i)
 
 W is the wealth of a gambler who starts with 1 and bets that the candidate is worse. If it is not worse, W is a
-supermartingale, so it ever reaches 1 / alpha with probability at most alpha (Ville 1939; Ramdas et al. 2023,
+supermartingale, so the probability that it ever reaches 1 / alpha is at most alpha (Ville 1939; Ramdas et al. 2023,
 doi:10.1214/23-STS894). Wealth by betting on a bounded mean: Waudby-Smith and Ramdas 2024, Estimating means of bounded
-random variables by betting, doi:10.1093/jrsssb/qkad009. There bets adapt item by item; here they are a mixture fixed in
-advance and W is read at the ends of blocks only, because inside a block the items come task by task: bets that adapt
-there would follow the task, not the candidate. Over a whole block, with each task in its proportion, the product of the
-expected factors is at most 1 by the inequality of arithmetic and geometric means, whatever the tasks' own differences.
-Proportions are kept to within one item per task. With more tasks than items in a block (a group of many leaves) some
-are not in it at all: then the bound holds on average over the random starts of the tasks, not for each layout.
+random variables by betting, doi:10.1093/jrsssb/qkad009. There, bets adapt item by item. Here, they are a mixture fixed
+in advance, and W is compared with the threshold only after whole blocks: the items of a block are ordered by task, so
+bets that adapt within a block would follow the tasks, not the candidate. Over a whole block, with each task in its
+proportion, the product of the expected factors is at most 1 by the inequality of arithmetic and geometric means,
+however much the tasks differ. Proportions are kept to within one item per task. If there are more tasks than items in a
+block (a group of many leaves), some tasks are missing from it: then the bound holds on average over the random starting
+points of the tasks, not for each layout.
 
-The bound is for an incumbent fixed before its items were seen. The best so far was chosen by those very items and is
-flattered by them; benchmarks/racing.py measures what that costs. When another candidate becomes the incumbent, the
-wealth goes on: from the next block on it is bet against the new one. The claim that is refuted at 1 / alpha is then
-"as good as each incumbent that it was compared with", and incumbents only get better.
+The bound is for an incumbent fixed before its items were seen. The best candidate so far was chosen by these same
+items, so its score on them is biased upwards; benchmarks/racing.py measures the effect. When another candidate becomes
+the incumbent, the wealth is kept and the next blocks are compared with the new one. The hypothesis rejected at 1 /
+alpha is then "as good as each incumbent that it was compared with", and incumbents only get better.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from ..config import RacingSection
 from ..run_folder.item_matrix import difference
 from ..run_folder.trial import Look, Trial
 
-# Chosen for the shipped blocks by benchmarks/racing.py: 0.6 finds poor candidates, 0.4 those a little worse, and 0.1 is
-# for races over thousands of items.
+# Chosen with benchmarks/racing.py: 0.6 detects poor candidates, 0.4 slightly worse ones, and 0.1 is for races over
+# thousands of items.
 BETS = (0.1, 0.4, 0.6)
 SHARES = (0.1, 0.5, 0.4)
-LARGEST_LOSS = 0.9  # the share of a bet's wealth that one item may take
-UNSEEN_ERROR = 0.1  # the standard error that is assumed of the difference in an entry without items so far
-PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if this many more items had shown none
+LARGEST_LOSS = 0.9  # the largest share of a bet's wealth that one item can cost
+UNSEEN_ERROR = 0.1  # assumed standard error of the difference in an entry without items so far
+PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if this many more items had a difference of 0
 
 
 def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
@@ -60,7 +61,7 @@ def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
 
 
 def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dict[str, float]:
-    """Return leaf -> a_k times the entry's sign; `counts` is leaf -> number of items in the whole part."""
+    """Return leaf -> a_k times the entry's sign (-1 if lower is better); `counts`: leaf -> items of the whole part."""
     total_items = sum(counts.values())
     weight = sum(entry.weight for entry in entries)
     found: dict[str, float] = {}
@@ -74,7 +75,7 @@ def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dic
 
 
 class Wealth:
-    """The wealth of a mixture of bets that the mean of x is negative, in logarithms."""
+    """The logarithm of the wealth of a mixture of bets that the mean of x is negative."""
 
     def __init__(self, largest: float) -> None:
         """`largest`: the greatest |x| that an item can have."""
@@ -89,7 +90,7 @@ class Wealth:
 
 @dataclass(frozen=True)
 class Incumbent:
-    """A candidate that was scored in full, with its item scores, against which others are raced."""
+    """The candidate that others are compared with: its trial, scored in full, and its item scores."""
 
     trial: Trial
     scores: Scores
@@ -118,7 +119,10 @@ class Incumbent:
         return np.concatenate(differences)
 
     def differences(self, scores: Scores) -> dict[str, Score]:
-        """Return entry name -> mean paired difference of a candidate from this one; 0 for an entry without items."""
+        """Return entry name -> mean paired difference of a candidate from this one.
+
+        An entry without items so far has difference 0 with the standard error UNSEEN_ERROR.
+        """
         paired = difference(scores, self.scores)
         return {
             entry.name: entry_score(entry, paired)
@@ -149,11 +153,11 @@ class Incumbent:
 
 
 class Race:
-    """The race of one candidate.
+    """The racing state of one candidate.
 
     Attributes:
-        items: how many of its items have been scored.
-        looks: the decisions so far.
+        items: the number of its items that have been scored.
+        looks: the decisions after each block so far.
         lost_to: the incumbent that it was compared with when it was dropped; else None.
     """
 
@@ -163,10 +167,10 @@ class Race:
         self.lost_to: Incumbent | None = None
         self._wealth: Wealth | None = None
         self.items = 0
-        self._compared = 0  # of the items, those for which there was an incumbent
+        self._compared = 0  # number of items scored while there was an incumbent
 
     def goes_on(self, block: BlockScores, incumbent: Incumbent | None) -> bool:
-        """Add a block; return whether to score the candidate further. Without an incumbent it always continues."""
+        """Add a block; return whether to continue scoring the candidate, which is always so without an incumbent."""
         self.items += sum(len(items.ids) for items in block.items.values())
         if incumbent is None:
             return True
@@ -176,7 +180,7 @@ class Race:
         self._compared += len(x)
         wealth = self._wealth.bet(x)
         decided = self._compared >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
-        drop = decided and self.items < incumbent.items  # after the last block there is nothing left to save
+        drop = decided and self.items < incumbent.items  # dropping after the last block would save nothing
         self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop))
         if drop:
             self.lost_to = incumbent

@@ -1,7 +1,8 @@
-"""The search loop: scores baselines, then proposals until the budget is spent; every finished trial is on disk at once.
+"""The search loop: scores baselines, then proposals until the budget is spent.
 
-There is no barrier: a free worker gets the next baseline or proposal, whatever the other workers do. A proposal made
-before the last baseline has finished uses no observations, because the scales of the objective come from the baselines.
+Every finished trial is written to disk at once. There is no barrier: a free worker gets the next baseline or proposal,
+whatever the other workers do. A proposal made before the last baseline has finished uses no observations, because the
+scales of the objective come from the baselines.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation, Proposal, Sampler, make_sampler
 from ..session.gc_pause import gc_paused
-from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
+from ..stop_signals import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 from .answer_audit import rates_document
 from .candidate import Candidate, PendingCandidate, block_items
 from .dispatcher import Dispatcher, Restarted
@@ -34,8 +35,9 @@ ChooseIncumbent = Callable[[int, int], Incumbent | None]
 class Study:
     """One search.
 
-    `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler: to replay a run, or to
-    measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it.
+    `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler, for replaying a run and
+    for benchmarks. `baselines_done` is called once, when the last baseline has finished, in this session or an earlier
+    one.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Study:
 
         Raises:
             RunFailedError: no parent or no candidate could be scored.
-            StoppedError: a signal requested a stop; candidates in flight had the grace time to finish.
+            StoppedError: a signal requested a stop; candidates in flight had the grace period to finish.
             UserError: writing to the run's folder failed.
         """
         done = {trial.number for trial in self.recorded}
@@ -129,8 +131,9 @@ class Study:
     def _begin(self, candidate: Candidate) -> None:
         """Submit a candidate, or record it at once with the result of an earlier trial of the same recipe.
 
-        The result of a dropped trial is reused too: its incumbent has only been replaced by better ones. A failed one
-        is scored again, because the machine may have been at fault, for example out of memory.
+        The result of a dropped trial is reused too, because its incumbent can only have been replaced by better ones.
+        The recipe of a failed trial is scored again, because the machine may have been at fault, for example out of
+        memory.
         """
         if candidate.probe:
             self._pending[candidate.number] = PendingCandidate(candidate, None)

@@ -1,8 +1,8 @@
-"""The final phase: choose the winner on items the search never saw, then open the report items once.
+"""The final phase: chooses the winner on items that the search has not used, then scores it on the report items.
 
-The best few candidates by search score are scored on the select part; the best one wins. Winner and best parent are
-fixed before the report part is opened. Winner, base, parents and uniform average are scored on it; the differences
-come with paired bootstrap intervals, and the sentence follows from them.
+The best few candidates by search score are scored on the select part, and the best of them is the winner. Winner and
+best parent are fixed before the report part is used. Winner, base, parents, uniform average and best baseline are
+scored on it. Paired bootstrap intervals of the differences decide the wording of the conclusions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...search_spaces import BASE, UNIFORM
 from ..pools import Job
 from ..run_folder.file_names import LOOKS, VERDICT
 from ..run_folder.trial import Trial, scores_document
-from ..stop import RunFailedError
+from ..stop_signals import RunFailedError
 from .answer_audit import audit_warnings, rates_document
 from .dispatcher import Dispatcher, JobOutcome, run_all
 from .leaderboard import Leaderboard
@@ -66,7 +66,7 @@ class Verdict:
     """The outcome of a run.
 
     Attributes:
-        looks: how often the report part has been opened, including this time.
+        looks: how often the report part has been scored, including this time.
         scorers: task -> its scorer.
         warnings: how the winner's generated answers differ from its parents'.
     """
@@ -118,14 +118,14 @@ class FinalPhase:
                 f"mergesmith export {self.leaderboard.run_folder.path} --trial {winner.number}"
             )
         rows = tuple(self._row(trial, role, items[trial.number]) for trial, role in on_report if trial.number in items)
-        rivals = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
+        compared = {f"the best parent ({best_parent.name.removeprefix('parent ')})": best_parent}
         if (uniform := self.leaderboard.baseline(UNIFORM)) is not None:
-            rivals["the uniform average"] = uniform
-        if (baseline := self._best_baseline()).number not in [trial.number for trial in rivals.values()]:
-            rivals[f"the best baseline ({baseline.name})"] = baseline
+            compared["the uniform average"] = uniform
+        if (baseline := self._best_baseline()).number not in [trial.number for trial in compared.values()]:
+            compared[f"the best baseline ({baseline.name})"] = baseline
         comparisons = tuple(
             Comparison(against, self.objective.difference(items[winner.number], items[other.number]))
-            for against, other in rivals.items()
+            for against, other in compared.items()
             if other.number != winner.number and other.number in items
         )
         parents = [items[parent.number] for parent in self.leaderboard.parents() if parent.number in items]
@@ -145,7 +145,7 @@ class FinalPhase:
             )
         distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
-        # The best parent and baseline are finalists too, however many candidates outscored them on the search part.
+        # The best parent and baseline are always finalists, however many candidates scored higher on the search part.
         chosen += [t for t in (self._best_parent(), self._best_baseline()) if t in ranked and t not in chosen]
         items = self._score(chosen, "select")
         entries, value = self.leaderboard.plan.entries, self.objective.value
@@ -169,7 +169,7 @@ class FinalPhase:
         return max(self.leaderboard.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def _best_baseline(self) -> Trial:
-        """Return the best baseline by search score, which manual trials of common recipes would have found."""
+        """Return the best baseline by search score: what trying the usual recipes by hand would have found."""
         baselines = [trial for trial in self.leaderboard.trials if trial.name and trial.complete]
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
@@ -179,9 +179,9 @@ class FinalPhase:
         return VerdictRow(trial, role, scores, value, stderr, rates_document(items))
 
     def _score(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
-        """Return trial number -> scores on a part, from the run's folder if they are already there.
+        """Return trial number -> scores on a part; scores that are in the run's folder already are read from there.
 
-        A trial that cannot be scored is left out and announced.
+        A trial that cannot be scored is left out, and the reason is announced.
         """
         run_folder = self.leaderboard.run_folder
         found = {trial.number: run_folder.items(trial.number, part) for trial in trials}
@@ -202,7 +202,7 @@ class FinalPhase:
         return {number: scores for number, scores in found.items() if scores is not None}
 
     def _look(self) -> int:
-        """Count this opening of the report part before it happens; return the count."""
+        """Record that the report part is about to be scored; return how often that has happened."""
         path = self.leaderboard.run_folder.path / LOOKS
         looks = 1 + (json.loads(path.read_text(encoding="utf-8"))["report_looks"] if path.is_file() else 0)
         self.leaderboard.run_folder.files.write_json(LOOKS, {"schema_version": 1, "report_looks": looks})

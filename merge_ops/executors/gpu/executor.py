@@ -18,7 +18,7 @@ from ..variants import MaskKind, mask_kind, vote
 from . import methods
 from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table, upload
 from .linear import combine, combine_rows
-from .magnitudes.pending_cuts import Request, resolve_all
+from .magnitudes.pending_cuts import CutRequest, resolve_all
 from .masked_sum import INTEGERS, masked_sum
 from .task_vector_counts import TaskVectorCounts
 
@@ -115,7 +115,7 @@ def _sum_masked(jobs: Sequence[TensorJob]) -> None:
     count, kind = len(plans[0].rules), mask_kind(plans[0])
     integers = np.zeros((len(jobs), count, INTEGERS), dtype=np.int64)
     factors = np.empty((len(jobs), 2 * count + 1), dtype=np.float32)
-    requests: list[Request] = []
+    requests: list[CutRequest] = []
     bitmaps: list[list[torch.Tensor]] = []  # kept alive until the launch
     for t, (job, plan) in enumerate(zip(jobs, plans, strict=True)):
         counts = TaskVectorCounts(job)
@@ -123,7 +123,7 @@ def _sum_masked(jobs: Sequence[TensorJob]) -> None:
         bitmaps.append([counts.mask(k, mask) for k, mask in enumerate(masks)] if kind is MaskKind.RANK else [])
         for k, mask in enumerate(masks):
             pair = counts.pair(k)
-            requests += [Request(mask.low, pair, (t, k, 0)), Request(mask.high, pair, (t, k, 2))]
+            requests += [CutRequest(mask.low, pair, (t, k, 0)), CutRequest(mask.high, pair, (t, k, 2))]
             integers[t, k, 4:7] = *mask.key, mask.share
         weights = [source.weight for source in plan.rules]
         rescaled = [mask.factor * weight for mask, weight in zip(masks, weights, strict=True)]

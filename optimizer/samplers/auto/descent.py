@@ -1,12 +1,14 @@
 """Stage `descent`: steps against the gradient of the gold answers' loss in all weights at once.
 
 A merge of task vectors is linear in its weights, theta(w) = theta_0 + sum_k w_k m_k tau_k, so one backward pass gives
-dL/dw_k = <dL/dtheta, m_k tau_k> for every model, knot and filter (as AdaMerging, Yang et al. 2023, arXiv:2310.02575,
-and SuperMerge, arXiv:2412.10416, learn them). A step costs three forward passes per item, whatever the number of
-weights. The steps only propose: what they end in is scored by the tasks' metrics as every other candidate is.
+dL/dw_k = <dL/dtheta, m_k tau_k> for every model, knot and filter. AdaMerging (Yang et al. 2023, arXiv:2310.02575) and
+SuperMerge (arXiv:2412.10416) learn merge weights in this way. A step costs about three forward passes per item,
+whatever the number of weights. The steps only propose candidates, which are scored by the tasks' metrics like all
+others.
 
-Adam (Kingma and Ba 2015, arXiv:1412.6980) in the weights, each of which moves at most STEP per step; slopes that are
-small beside their standard error over items move less. The candidate is the step of the lowest loss.
+The steps are those of Adam (Kingma and Ba 2015, arXiv:1412.6980), limited to STEP per weight. The standard error of a
+derivative over items is added to Adam's second moment, so uncertain derivatives move the weights less. The weights of
+the lowest loss become a candidate.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from . import survey
 from .history import History
 
 NAME = "descent"
-CHECKED = "descended"  # the stage of the candidates that the steps end in
+CHECKED = "descended"  # the stage of the candidates that are scored after some of the steps
 STEPS = 10
 STEP = 0.12  # the largest change of a weight per step, times the mean of the weights above 0 at the start
 FIRST, SECOND = 0.5, 0.9  # decay of Adam's moments; the first slopes are the largest, and a long memory overshoots
@@ -30,7 +32,7 @@ CHECKS = (5, 10)  # steps after which the weights of the lowest loss so far are 
 
 
 def propose(history: History) -> Proposal | None:
-    """Return the next step, or the next candidate to score; None when there is nothing left to ask for now."""
+    """Return the next step, or the next candidate to score; None if this stage has nothing to propose now."""
     arm = history.leading
     if arm is None or not trusted(history):
         return None
@@ -51,7 +53,7 @@ def propose(history: History) -> Proposal | None:
 
 
 def trusted(history: History) -> bool:
-    """Whether the survey found that the loss ranks candidates as the metrics do."""
+    """Return whether the survey found that the loss ranks candidates as the metrics do."""
     if history.waiting(survey.NAME):
         return False
     found = survey.correlation(history)
@@ -59,7 +61,7 @@ def trusted(history: History) -> bool:
 
 
 def weights_of(start: Params, steps: Sequence[Observation], names: Sequence[str]) -> list[np.ndarray]:
-    """The weights at the start and after every step, each (len(names),)."""
+    """Return the weights at the start and after every step, each (len(names),)."""
     x = np.array([float(start[name]) for name in names])
     largest = STEP * (float(np.mean(x[x > 0])) if (x > 0).any() else 0.1)
     first, second, path = np.zeros_like(x), np.zeros_like(x), [x]
@@ -78,7 +80,7 @@ def weights_of(start: Params, steps: Sequence[Observation], names: Sequence[str]
 
 
 def _start(history: History) -> Params | None:
-    """The best candidate of the arm so far."""
+    """Return the best point of the leading arm so far."""
     arm = history.leading
     best = None if arm is None else history.best((arm.method,))
     return None if best is None else best.params

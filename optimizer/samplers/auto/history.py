@@ -1,4 +1,4 @@
-"""What the stages look at: every observation so far, and what is being scored."""
+"""The state that the stages decide on: all observations so far, and the pending proposals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAMILY = ("task_arithmetic", "ties", "dare_linear", "dare_ties", "della_linear",
 
 @dataclass
 class History:
-    """The observations in the order told, and the proposals that are pending now."""
+    """The observations in the order in which candidates finished, and the pending proposals."""
 
     space: SearchSpace
     arms: Arms
@@ -25,7 +25,7 @@ class History:
 
     @property
     def scored(self) -> list[Observation]:
-        """Observations with a value that keep within all limits, baselines included; probes are not among them."""
+        """Observations of candidates, baselines included, that have a value and keep within all limits."""
         return [o for o in self.told if o.value is not None and o.violation == 0 and not o.probe]
 
     @property
@@ -36,30 +36,30 @@ class History:
         return next((arm for arm in arms if arm.coordinates.weights and arm.coordinates.weights.scaled), None)
 
     def of_stage(self, stage: str) -> list[Observation]:
-        """The observations of one stage."""
+        """Return the observations of one stage."""
         return [o for o in self.told if o.of_stage(stage)]
 
     def waiting(self, stage: str) -> int:
-        """How many proposals of a stage are pending."""
+        """Return the number of pending proposals of a stage."""
         return sum(proposal.stage == stage for proposal in self.pending)
 
     def asked(self, stage: str) -> Iterator[Proposal]:
-        """All proposals of a stage, finished or pending."""
+        """Yield all proposals of a stage, finished or pending."""
         yield from (o.proposal for o in self.of_stage(stage))
         yield from (proposal for proposal in self.pending if proposal.stage == stage)
 
     def parent_value(self, model: str) -> float:
-        """The value of a fine-tune itself; -inf when it has none."""
+        """Return the value of a fine-tune itself; -inf if it has none."""
         found = (o.value for o in self.scored if o.name == parent_name(model) and o.value is not None)
         return next(found, -math.inf)
 
     def parents_by_score(self, models: Sequence[str]) -> list[str]:
-        """The models whose own scores are known, best first."""
+        """Return the models that have a value themselves, best first."""
         known = [model for model in models if self.parent_value(model) > -math.inf]
         return sorted(known, key=lambda model: -self.parent_value(model))
 
     def best(self, methods: Sequence[str] | None = None) -> Observation | None:
-        """The observation of the highest value; of complete ones where there are any."""
+        """Return the observation of the highest value, among the complete ones if there are any."""
         found = [o for o in self.scored if o.params and (methods is None or o.params[METHOD] in methods)]
         found = [o for o in found if o.complete] or found
         return max(found, key=lambda o: o.value or 0.0, default=None)
@@ -67,7 +67,7 @@ class History:
 
 @dataclass(frozen=True)
 class Arm:
-    """A method with one arm of numbers."""
+    """A method without choices, and its only arm."""
 
     method: str
     coordinates: Coordinates
@@ -79,7 +79,7 @@ class Arm:
         return tuple(self.coordinates.weights.by_model)
 
     def params(self, weights: Sequence[float]) -> Params:
-        """Return the point with one constant weight per model; all else is at the middle of its prior."""
+        """Return the point with one constant weight per model, and everything else at the middle of its prior."""
         assert self.coordinates.weights is not None, "Should not reach."
         values = {
             d.name: min(d.high, max(d.low, weight))

@@ -1,7 +1,7 @@
-"""Stage `refine`: a Gaussian process around what is best so far, or CMA-ES where there are many numbers.
+"""Stage `refine`: a Gaussian process around the best candidates so far, or CMA-ES if the best arm has many axes.
 
-The two arms with the best candidates compete by expected improvement. Every EXPLORE-th proposal is a draw from the
-prior, so that no method is given up for good.
+Of the two arms with the best candidates, a proposal is the point of the highest expected improvement. Every EXPLORE-th
+proposal is a draw from the prior, so that no method is ruled out for good.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ..sampler import Proposal, derived_seed
 from .history import History
 
 NAME = "refine"
-MOST_AXES = 15  # numbers up to which a Gaussian process is used
+MOST_AXES = 15  # most axes of an arm for which a Gaussian process is used
 ARMS = 2
 EXPLORE = 8
 
 
 def propose(history: History, index: int) -> Proposal:
-    """Return the next candidate; never None, so that no worker is without work."""
+    """Return the next candidate; never None, so that no worker is idle."""
     asked = sum(1 for _ in history.asked(NAME))
     arms = best_arms(history)
     seed = derived_seed(history.seed, "auto", NAME, index)
@@ -35,7 +35,7 @@ def propose(history: History, index: int) -> Proposal:
 
 
 def best_arms(history: History) -> list[Coordinates]:
-    """The arms of the best candidates, those with numbers to move and with two different points at least."""
+    """Return the arms of the best candidates that have axes and at least two different points."""
     ranked = sorted((o for o in history.scored if o.params), key=lambda o: (not o.complete, -(o.value or 0.0)))
     points: dict[Coordinates, set[tuple[float, ...]]] = {}
     for observation in ranked:
@@ -46,7 +46,7 @@ def best_arms(history: History) -> list[Coordinates]:
 
 
 def _start(history: History, arm: Coordinates) -> Params:
-    """The best point of an arm before this stage."""
+    """Return the best point of an arm before this stage."""
     before = [o for o in history.scored if o.params and not o.of_stage(NAME) and arm.matches(o.params)]
     best = max(before or history.scored, key=lambda o: (o.complete, o.value or 0.0))
     return best.params

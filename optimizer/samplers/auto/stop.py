@@ -1,9 +1,9 @@
-"""When a search has nothing better to find: the probability of a gain that the select items could show is small.
+"""The rule that ends a search early: a gain large enough for the select items to detect has become improbable.
 
-Two estimates of that probability, either of which ends the search:
+The search ends if either of two estimates of that probability is below PROBABILITY:
 
-* the Gaussian process's: the largest probability of any point to beat the best one by more than the select items tell,
-* Laplace's rule of succession: after K candidates without such a gain, the next one brings it with 1 / (K + 2).
+* the Gaussian process: the largest probability, over all points, of such a gain over the best candidate;
+* Laplace's rule of succession: after K candidates without such a gain, the next one has it with 1 / (K + 2).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 import math
 
 from ....search_spaces import Coordinates
-from ..gaussian_process import GaussianProcess
 from ..gp import arm_data
+from ..gp_model import GaussianProcess
 from ..sampler import Observation, Stop, derived_seed
 from . import refine
 from .history import History
 
 PROBABILITY = 0.05
-FIRST = 6  # candidates of the last stage before the first look
-EVERY = 3  # candidates of the last stage between looks, since each fits a process
+FIRST = 6  # candidates of the last stage before the first check
+EVERY = 3  # candidates of the last stage between checks, since each check fits a process
 
 
 def reason_to_stop(history: History, index: int) -> Stop | None:
-    """Return why the search should end, or None while there may be something to gain."""
+    """Return why the search should end, or None to continue."""
     best = history.best()
     told = sum(o.value is not None for o in history.of_stage(refine.NAME))
     if best is None or told < FIRST or not math.isfinite(best.resolution):

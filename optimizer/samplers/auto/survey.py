@@ -1,7 +1,7 @@
-"""Stage `survey`: does the loss of the gold answers rank known candidates as the tasks' own metrics do?
+"""Stage `survey`: checks whether the loss of the gold answers ranks known candidates as the tasks' metrics do.
 
-The loss is computed, without gradients, for candidates whose scores are known: base, fine-tunes, points of the line.
-The gradient of a loss that ranks them otherwise leads nowhere, and is not used.
+The loss is computed, without gradients, for candidates whose scores are known: base, fine-tunes, points of the line. If
+it ranks them differently, following its gradient would not improve the metrics, and the stage `descent` is skipped.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from .history import Arm, History
 NAME = "survey"
 MOST = 8  # candidates whose loss is computed
 LEAST_CORRELATION = 0.6
-LEAST_SPREAD = 1.5  # standard errors by which the scores must differ, or their order says nothing
 
 
 def propose(history: History) -> Proposal | None:
-    """Return the next known candidate whose loss is wanted; None when there is no other."""
+    """Return the next known candidate to compute the loss of; None if there is none left."""
     arm = history.leading
     if arm is None or any(o.slopes is None for o in history.of_stage(NAME)):
         return None  # one failed: the tasks have no gold answers, and the others would fail too
@@ -34,7 +33,7 @@ def propose(history: History) -> Proposal | None:
 
 
 def correlation(history: History) -> float:
-    """Spearman's rank correlation of value and negated loss over the candidates of the survey; NaN for too few."""
+    """Return Spearman's rank correlation of value and negated loss over the survey's candidates; NaN for too few."""
     arm = history.leading
     if arm is None:
         return float("nan")
@@ -48,7 +47,7 @@ def correlation(history: History) -> float:
 
 
 def _known(history: History, arm: Arm) -> Iterator[tuple[Params, float]]:
-    """Points of the arm with known values: the best of the line, the fine-tunes, the base, the rest of the line."""
+    """Yield points of the arm with their values: its best and worst, the fine-tunes and the base, then the rest."""
     scored = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and o.value is not None]
     ranked = sorted(scored, key=lambda o: -(o.value or 0.0))
     alone = {parent_name(model): i for i, model in enumerate(arm.models)}

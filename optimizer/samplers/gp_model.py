@@ -1,4 +1,4 @@
-"""A Gaussian process over one arm's cube that knows the standard error of every observation; BoTorch's models.
+"""A Gaussian process over the unit cube of one arm, with a known standard error per observation, built on BoTorch.
 
 Kernel: Matérn 5/2 with a length scale per axis, whose log-normal prior grows with the number of axes (Hvarfner et al.
 2024, arXiv:2402.02229). Acquisition: logarithm of the noisy expected improvement (Letham et al. 2019,
@@ -18,7 +18,7 @@ import torch
 
 MOST_POINTS = 120  # observations that a process is fitted to: the best ones and the latest
 RESTARTS, RAW_SAMPLES, DRAWS = 3, 64, 64
-LEAST_ERROR = 1e-3  # standard errors below this are taken to be this: no score is known better
+LEAST_ERROR = 1e-3  # lower bound on standard errors, which are estimates from few items themselves
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ class GaussianProcess:
         return point[0].numpy(), value.item() + float(np.log(self.scale))  # type: ignore[union-attr]
 
     def gain(self, reference: np.ndarray, threshold: float, *, candidates: int = 512, draws: int = 256) -> float:
-        """Return the largest probability of any candidate to beat `reference`, (d,), by more than `threshold`.
+        """Return the largest probability, over candidates, of beating `reference`, (d,), by more than `threshold`.
 
-        Candidates are Sobol points of the cube and perturbations of the best observations; each one's difference from
-        the reference is drawn from their joint posterior.
+        The candidates are Sobol points of the cube and perturbations of the best observations. The probability is
+        estimated from draws of the joint posterior of each candidate and the reference.
         """
         size = self.data.points.shape[1]
         with _seeded(self.seed), torch.no_grad():
@@ -118,7 +118,7 @@ class GaussianProcess:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Inside, torch draws from a seed, and BoTorch's comments on its fits are not shown."""
+    """Seed torch's random numbers inside, and hide BoTorch's warnings about its fits."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
