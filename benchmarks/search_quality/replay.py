@@ -62,6 +62,8 @@ class _Replay:
 
     def __init__(self, truth: Truth, blocks: Sequence[Block], rule: RacingSection) -> None:
         self.truth, self.blocks, self.rule = truth, blocks, rule
+        split = truth.session.config.split
+        self.search_per_select = split.search / split.select
         self.items = 0
         self._incumbent: Incumbent | None = None
         self._value = float("-inf")
@@ -75,7 +77,7 @@ class _Replay:
         """Score a candidate block by block, or in full where it is not raced."""
         scores = self.truth.scores(recipe, "search")
         if raced and self.rule.rule != "off":
-            race = Race(self.rule)
+            race = Race(self.rule, search_per_select=self.search_per_select)
             for block in self.blocks:
                 if not race.goes_on(_part_of(scores, block), self._incumbent):
                     break
