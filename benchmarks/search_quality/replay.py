@@ -63,6 +63,8 @@ class _Replay:
     def __init__(self, truth: Truth, blocks: Sequence[Block], rule: RacingSection) -> None:
         self.truth, self.blocks, self.rule = truth, blocks, rule
         self.objective = truth.objective_on(("search",))
+        split = truth.session.config.split
+        self.search_per_select = split.search / split.select
         self.items = 0
         self._incumbent: Incumbent | None = None
         self._value = float("-inf")
@@ -76,7 +78,7 @@ class _Replay:
         """Score a candidate block by block, or in full where it is not raced."""
         scores = self.truth.scores(recipe, "search")
         if raced and why_off(self.rule, self.truth.entries) is None:
-            race = Race(self.rule)
+            race = Race(self.rule, search_per_select=self.search_per_select)
             for block in self.blocks:
                 if not race.goes_on(_part_of(scores, block), self._incumbent):
                     break

@@ -29,6 +29,8 @@ def test_blocks_grow_with_the_items_before_them() -> None:
     assert block_ends(600, None) == (256, 600)
     assert block_ends(700, None) == (256, 512, 700)
     assert block_ends(0, 16) == (0,)
+    assert block_ends(116, 32) == (14, 21, 31, 46, 69, 116)
+    assert block_ends(30, 32) == (8, 12, 18, 30)
     assert block_ends(3, 1) == (1, 2, 3)
     ends = block_ends(5000, 32)
     assert max(np.diff(ends)) < 1.5 * 256
