@@ -20,7 +20,7 @@ from ..checkpoints.weights_digest import WeightsDigest
 from ..merging.merge_tensors import merge_in_batches, torch_dtype
 from ..merging.plan_recipe import plan_merge
 from ..planning.merge_plan import MergePlan, TensorTask
-from ..planning.output_config import merged_config
+from ..planning.output_config import merged_config, output_ties
 from ..planning.structure import without_numbers
 from ..recipes.recipe import Recipe
 from .device_map import device_map, spread
@@ -145,7 +145,8 @@ class LiveModel:
         config = merged_config(plan, self.bank)
         # Without the donor's name: models that differ only in weights share one live model.
         compared = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
-        key = json.dumps([compared, donor.architecture.ties], sort_keys=True)
+        ties = output_ties(plan, self.bank)
+        key = json.dumps([compared, ties], sort_keys=True)
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32
@@ -169,7 +170,7 @@ class LiveModel:
         model = cast("PreTrainedModel", self._placed(cast("torch.nn.Module", model)))
         model.eval().requires_grad_(False)
         views = checkpoint_views(model)
-        self._views = {name: views[name] for name in views if name not in donor.architecture.ties}
+        self._views = {name: views[name] for name in views if name not in ties}
         self._model, self._built_for = model, key
 
     def _placed(self, model: torch.nn.Module) -> torch.nn.Module:

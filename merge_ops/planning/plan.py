@@ -120,7 +120,9 @@ class _Resolver:
             for p in self.method.parameters
             if p.scope is Scope.TENSOR
         }
-        per_input = tuple(self._of_input(run, i, name, base, place.depth) for i, (_, name) in enumerate(output.inputs))
+        # In a layer, filters compare the name in the source; outside, a tied model has another name for its head.
+        names = [output.name if place.model_depth is None else name for _, name in output.inputs]
+        per_input = tuple(self._of_input(run, i, name, base, place.depth) for i, name in enumerate(names))
         return ParameterValues(tensor, per_input, base, place.model_depth)
 
     def _of_input(self, run: Slice, i: int, name: str, base: int | None, depth: float) -> dict[str, Any]:
