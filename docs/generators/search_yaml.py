@@ -38,6 +38,8 @@ DESCRIPTIONS = {
     "output": "The run folder.",
     "chat.apply_template": "Whether prompts are formatted with the tokenizer's chat template.",
     "chat.system": "A system prompt.",
+    "chat.date": "The day (YYYY-MM-DD) that a template prints if it prints today's date. Unset, the day on which the run "
+    "begins, which the run's search.yaml records.",
     "chat.fewshot_as_multiturn": "Whether few-shot examples become turns of the chat.",
     "split.search": "The share of the items that the search scores candidates on.",
     "split.select": "The share of the items on which the winner is chosen among the best candidates.",

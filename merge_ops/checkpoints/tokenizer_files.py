@@ -44,9 +44,8 @@ def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = Fa
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds of errors, all of them about these files
-        raise UserError(
-            f"model '{reference}': its tokenizer cannot be loaded: {_without_sentencepiece(folder) or first_line(error)}"
-        ) from None
+        reason = _without_sentencepiece(folder) or first_line(error)
+        raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {reason}") from None
 
 
 def _without_sentencepiece(folder: Path) -> str | None:

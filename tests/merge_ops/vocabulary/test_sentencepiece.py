@@ -51,5 +51,5 @@ def test_without_sentencepiece_the_message_names_it(folder: Path, monkeypatch: p
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
     monkeypatch.setattr(tokenizer_files, "find_spec", lambda _: None)
     recipe = parse_recipe(TEXT)
-    with pytest.raises(UserError, match="model 'a': .* tokenizer.model needs the package sentencepiece"):
+    with pytest.raises(UserError, match=r"model 'a': .* tokenizer.model needs the package sentencepiece"):
         output_tokenizer(recipe, ModelBank(recipe.references(), roots=(folder,)))
