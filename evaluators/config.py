@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -54,11 +55,20 @@ class TaskConfig(ConfigSection):
 
 
 class ChatConfig(ConfigSection):
-    """Whether and how prompts are formatted as chats. The defaults are those of lm-eval's `simple_evaluate`."""
+    """Whether and how prompts are formatted as chats. The defaults are those of lm-eval's `simple_evaluate`.
+
+    Attributes:
+        apply_template: whether prompts are formatted by the tokenizer's chat template.
+        system: the system prompt.
+        fewshot_as_multiturn: whether few-shot examples become turns of the chat.
+        date: the day that a template prints if it prints today's date. Unset, the day on which the run begins, which
+            its search.yaml then records.
+    """
 
     apply_template: bool = False
     system: str | None = None
     fewshot_as_multiturn: bool = True
+    date: datetime.date | None = None
 
 
 class SplitConfig(ConfigSection):

@@ -37,16 +37,21 @@ def score_checkpoint(
         ScoringError: see `Suite.score`.
         RuntimeError: lm-eval's prompts or documents differ from those that the suite scores.
     """
-    from .lm_eval_bridge.isolation import inside_lm_eval, pinned_generation, quiet, silent_children
+    from .lm_eval_bridge.isolation import inside_lm_eval, quiet, silent_children
     from .lm_eval_bridge.live_hflm import LiveLM
 
     started, content = time.perf_counter(), suite.content
     with quiet():
         model, tokenizer = _loaded(checkpoint_folder, content.lm.tokenizer, device, dtype)
-        lm = LiveLM(tokenizer, batch_size=content.lm.batch_size, max_length=content.lm.given_max_length)
+        lm = LiveLM(
+            tokenizer,
+            batch_size=content.lm.batch_size,
+            max_length=content.lm.given_max_length,
+            date=content.config.chat.date,
+        )
         lm.attach(model)
     items: dict[str, ItemScores] = {}
-    with inside_lm_eval(), silent_children(), pinned_generation(model, lm.tokenizer):
+    with inside_lm_eval(), silent_children():
         for config, entry in zip(content.config.tasks, content.entries, strict=True):
             if entry.python:
                 items[entry.name] = content.objectives[entry.name].score(model, lm.tokenizer, part)

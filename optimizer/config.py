@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -192,6 +193,13 @@ class RunConfig(ConfigSection):
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))
         return self
+
+    def dated(self, day: datetime.date | str | None) -> RunConfig:
+        """Return the configuration with the day that chat templates print, unless it names one or uses no template."""
+        if not self.chat.apply_template or self.chat.date is not None or day is None:
+            return self
+        chat = ChatConfig.model_validate({**self.chat.model_dump(), "date": day})
+        return self.model_copy(update={"chat": chat})
 
     def difference(self, other: RunConfig) -> list[str]:
         """Return the dotted keys whose values differ, among those that must not change on resume."""

@@ -8,7 +8,9 @@ from typing import Any
 from ..config import ScorerChoice
 from ..inference.attention import check_prefix
 from ..inference.cuda_graphs import cache_length, check_recordable
+from ..lm_eval_bridge.isolation import generation_settings
 from ..lm_eval_bridge.live_hflm import LiveLM
+from ..records import UnsupportedError
 from ..scoring.scorers import Scorer, kind_of, ladder
 from ..tasks.requests import Request
 from ..tasks.suite_content import LeafTask
@@ -68,6 +70,9 @@ class TaskLadder:
         Raises:
             UnsupportedError: it does not.
         """
+        if scorer.name in ("graphs", "loop") and (settings := generation_settings(model)):
+            named = ", ".join(f"{key}: {value}" for key, value in settings.items())
+            raise UnsupportedError(f"its generation_config.json sets {named}")
         if scorer.prefix:
             check_prefix(model, self._longest_sequence())
         if scorer.name == "graphs":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import os
 import random
 from collections.abc import Iterator
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,37 @@ import torch
 from lm_eval import utils
 from tqdm.std import tqdm
 from transformers import GenerationConfig
+from transformers.utils import chat_template_utils
 
 _NOISY = ("lm_eval", "transformers", "datasets", "huggingface_hub", "accelerate", "evaluate", "fsspec")
 # simple_evaluate's defaults, so that random preprocessing gives the same documents as in a run of lm-eval.
 _PYTHON_SEED, _OTHER_SEED = 0, 1234
 
+_OF_SAMPLING = frozenset(
+    {"do_sample", "temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
+)
+# Special tokens, the length that lm-eval sets, and settings about computing and output.
+_WITHOUT_EFFECT = frozenset(
+    {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "max_length"}
+) | {
+    *("transformers_version", "use_cache", "cache_implementation", "cache_config", "return_dict_in_generate"),
+    *("output_scores", "output_logits", "output_attentions", "output_hidden_states", "length_penalty"),
+}
+# Values that mean that a setting is off.
+_NEUTRAL = {
+    "repetition_penalty": 1,
+    "encoder_repetition_penalty": 1,
+    "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "min_length": 0,
+    "diversity_penalty": 0,
+    "guidance_scale": 1,
+}
+
 _templates: Any = utils.env
+_chat_templates: Any = chat_template_utils
 _compiled = lru_cache(maxsize=4096)(_templates.from_string)
 
 
@@ -95,12 +122,23 @@ def _cached_templates() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pinned_generation(model: Any, tokenizer: Any) -> Iterator[None]:
-    """Generate greedily with the special tokens alone, ignoring the checkpoint's generation_config.
+def fixed_date(date: datetime.date | None) -> Iterator[None]:
+    """Let `strftime_now` in chat templates give the start of this day; None leaves the clock alone."""
+    if date is None:
+        yield
+        return
+    start = datetime.datetime.combine(date, datetime.time())
+    before = _chat_templates.datetime
+    _chat_templates.datetime = SimpleNamespace(now=lambda: start)
+    try:
+        yield
+    finally:
+        _chat_templates.datetime = before
 
-    Otherwise its repetition penalty would change scores, its max_new_tokens would override the task's limit, and a
-    model built from its config would score differently from the same weights loaded from disk.
-    """
+
+@contextlib.contextmanager
+def pinned_generation(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Generate greedily with the checkpoint's other generation settings, as lm-eval does with a folder."""
     before = model.generation_config
     model.generation_config = generation_config(model, tokenizer)
     try:
@@ -110,12 +148,28 @@ def pinned_generation(model: Any, tokenizer: Any) -> Iterator[None]:
 
 
 def generation_config(model: Any, tokenizer: Any) -> GenerationConfig:
-    """Return the GenerationConfig used for all scoring; a model may have several end-of-sequence tokens."""
-    ends = model.config.get_text_config().eos_token_id
+    """Return the GenerationConfig used for scoring: the model's, without sampling and with the tokenizer's end.
+
+    lm-eval adds the tokenizer's end-of-sequence token to the stop strings.
+    """
+    settings = {k: v for k, v in model.generation_config.to_dict().items() if k not in _OF_SAMPLING and v is not None}
+    ends = settings.get("eos_token_id")
     named = [*(ends if isinstance(ends, (list, tuple)) else [ends]), tokenizer.eos_token_id]
-    return GenerationConfig(
-        do_sample=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=list(dict.fromkeys(end for end in named if end is not None)),
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    settings |= {
+        "do_sample": False,
+        "eos_token_id": list(dict.fromkeys(end for end in named if end is not None)),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return GenerationConfig.from_dict(settings)
+
+
+def generation_settings(model: Any) -> dict[str, Any]:
+    """Return the settings of a model's generation_config.json that change greedily decoded answers."""
+    settings = model.generation_config.to_diff_dict()
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in _WITHOUT_EFFECT | _OF_SAMPLING
+        and value not in (None, False, [], {})
+        and _NEUTRAL.get(key) != value
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import datetime
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,8 @@ from lm_eval.models import huggingface
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from mergesmith.errors import UserError
+
+from .isolation import fixed_date, generation_settings
 
 Pair = tuple[Any, list[int], list[int]]  # (strings or None, context tokens, continuation tokens), as in HFLM
 
@@ -34,7 +37,9 @@ class LiveLM(HFLM):
     whose config says "tied". Built without a model, it ties nothing, and one object serves every candidate.
     """
 
-    def __init__(self, tokenizer: Any, *, batch_size: int, max_length: int | None) -> None:
+    def __init__(
+        self, tokenizer: Any, *, batch_size: int, max_length: int | None, date: datetime.date | None = None
+    ) -> None:
         nothing = SimpleNamespace(device=torch.device("cpu"), config=None)
         super().__init__(
             pretrained=nothing,
@@ -48,6 +53,7 @@ class LiveLM(HFLM):
             logits_cache=False,
         )
         self.given_max_length = max_length
+        self._date = date
         self._recording = False
         self._encoded: dict[str, list[int]] = {}
 
@@ -97,6 +103,28 @@ class LiveLM(HFLM):
         """
         with _finite_logits(self.model):
             return self.generate_until(list(requests), disable_tqdm=True)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """As in HFLM, but if generation_config.json changes answers, only prompts of one length share a batch.
+
+        A repetition penalty, among others, counts padding tokens, so that an answer would depend on the batch.
+        """
+        if not generation_settings(self.model):
+            return super().generate_until(requests, disable_tqdm=disable_tqdm)
+        by_length: dict[int, list[int]] = {}
+        for number, request in enumerate(requests):
+            by_length.setdefault(len(self.prompt_tokens(request.args[0])), []).append(number)
+        answers = [""] * len(requests)
+        for numbers in by_length.values():
+            found = super().generate_until([requests[number] for number in numbers], disable_tqdm=disable_tqdm)
+            for number, answer in zip(numbers, found, strict=True):
+                answers[number] = answer
+        return answers
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """As in HFLM, but templates that print today's date print the run's."""
+        with fixed_date(self._date):
+            return super().apply_chat_template(chat_history, add_generation_prompt)
 
     def prompt_tokens(self, string: str) -> list[int]:
         """Return the tokens that `generate_until` would continue if the prompt were the only one in its batch.

@@ -38,7 +38,12 @@ class SuiteBuilder:
         self.root = root
         self.allow_code_execution = allow_code_execution
         with quiet():
-            self.lm = LiveLM(tokenizer, batch_size=config.scoring.batch_size, max_length=config.scoring.max_length)
+            self.lm = LiveLM(
+                tokenizer,
+                batch_size=config.scoring.batch_size,
+                max_length=config.scoring.max_length,
+                date=config.chat.date,
+            )
         self.faults = Faults("tasks")
         self.warnings: list[str] = []
         self.objectives: dict[str, PythonObjective] = {}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,17 @@ def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = Fa
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds of errors, all of them about these files
-        raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {first_line(error)}") from None
+        reason = _without_sentencepiece(folder) or first_line(error)
+        raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {reason}") from None
+
+
+def _without_sentencepiece(folder: Path) -> str | None:
+    """Return the remedy if the folder's only tokenizer needs a missing package; transformers names another one."""
+    if (folder / "tokenizer.json").is_file() or not (folder / "tokenizer.model").is_file():
+        return None
+    if find_spec("sentencepiece") is not None:
+        return None
+    return "tokenizer.model needs the package sentencepiece (pip install sentencepiece)"
 
 
 def copy_tokenizer(folder: Path, target: Path) -> None:

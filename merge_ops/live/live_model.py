@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ..architectures.meta_model import config_from, load_config
@@ -20,9 +20,10 @@ from ..checkpoints.weights_digest import WeightsDigest
 from ..merging.merge_tensors import merge_in_batches, torch_dtype
 from ..merging.plan_recipe import plan_merge
 from ..planning.merge_plan import MergePlan, TensorTask
-from ..planning.output_config import merged_config
+from ..planning.output_config import merged_config, output_ties
 from ..planning.structure import without_values
 from ..recipes.recipe import Recipe
+from ..vocabulary.token_ids import generation_config
 from .device_map import device_map, spread
 
 
@@ -106,6 +107,7 @@ class LiveModel:
         """
         plan = plan_merge(recipe, self.bank)
         self._build(plan)
+        self._set_generation_config(plan)
         missing = set(self._views) - {task.name for task in plan.tasks}
         if missing:
             raise RuntimeError(f"the merge has no tensor for {sorted(missing)[:5]} of the live model")
@@ -145,7 +147,8 @@ class LiveModel:
         config = merged_config(plan, self.bank)
         # Without the donor's name: models that differ only in weights share one live model.
         compared = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
-        key = json.dumps([compared, donor.architecture.ties], sort_keys=True)
+        ties = output_ties(plan, self.bank)
+        key = json.dumps([compared, ties], sort_keys=True)
         if key == self._built_for:
             return
         dtype = torch_dtype(config.get("dtype")) or torch.float32
@@ -169,8 +172,20 @@ class LiveModel:
         model = cast("PreTrainedModel", self._placed(cast("torch.nn.Module", model)))
         model.eval().requires_grad_(False)
         views = checkpoint_views(model)
-        self._views = {name: views[name] for name in views if name not in donor.architecture.ties}
+        self._views = {name: views[name] for name in views if name not in ties}
         self._model, self._built_for = model, key
+
+    def _set_generation_config(self, plan: MergePlan) -> None:
+        """Give the model the generation settings that `from_pretrained` would read from the written checkpoint."""
+        assert self._model is not None, "Should not reach."
+        if self._model.can_generate():
+            document = generation_config(plan.donor, plan.vocabulary, self.bank)
+            with quiet_transformers():
+                self._model.generation_config = (
+                    GenerationConfig.from_model_config(self._model.config)
+                    if document is None
+                    else GenerationConfig.from_dict(document)
+                )
 
     def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
         if len(self.devices) == 1:

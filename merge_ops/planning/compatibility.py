@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from mergesmith.errors import Faults, first_few
 
@@ -35,7 +35,8 @@ def check_fit(
     if recipe.vocabulary is None:  # otherwise embeddings and heads are rebuilt for the output's vocabulary
         _check_vocabulary(recipe.references(), bank, faults)
     if not faults.messages:
-        _check_tensors(bank, list(tensors), slices, faults, part, vocabulary=recipe.vocabulary is not None)
+        ties = bank[recipe.donor].architecture.ties
+        _check_tensors(bank, list(tensors), slices, faults, part, ties, vocabulary=recipe.vocabulary is not None)
     faults.raise_if_any()
 
 
@@ -109,6 +110,7 @@ def _check_tensors(
     slices: Sequence[Slice],
     faults: Faults,
     part: str,
+    ties: Container[str],
     *,
     vocabulary: bool,
 ) -> None:
@@ -129,26 +131,31 @@ def _check_tensors(
         if len(compared) > 1:
             shapes.append(f"{name} is " + ", ".join(f"{list(shape)} in '{model}'" for model, shape in shape_of.items()))
     for model, names in missing.items():
-        tied = [n for n in names if n in bank[model].architecture.ties]
-        why = " (it ties them to its embeddings, the others do not)" if tied == names else ""
-        faults.add(f"'{model}'", f"lacks {first_few(names, MOST)}, which others have{why}")
-    for model, names in _unused(bank, tensors, slices, part).items():
+        faults.add(f"'{model}'", f"lacks {first_few(names, MOST)}, which others have")
+    for model, names in _unused(bank, tensors, slices, part, ties).items():
         faults.add(f"'{model}'", f"has {first_few(names, MOST)}, which the merged model would lack")
     if shapes:
         faults.add("shapes", first_few(shapes, MOST, separator="; "))
 
 
 def _unused(
-    bank: ModelBank, tensors: Sequence[tuple[str, tuple[InputKey, ...]]], slices: Sequence[Slice], part: str
+    bank: ModelBank,
+    tensors: Sequence[tuple[str, tuple[InputKey, ...]]],
+    slices: Sequence[Slice],
+    part: str,
+    ties: Container[str],
 ) -> dict[str, list[str]]:
-    """Return tensors by model that belong to its slices but to no output (such as an untied head or biases)."""
+    """Return tensors by model that belong to its slices but to no output (such as biases), except those in `ties`.
+
+    The output ties those, as they are copies.
+    """
     used = {key for _, inputs in tensors for key in inputs}
     unused: dict[str, dict[str, None]] = {}
     for i, run in enumerate(slices):
         for source in run.sources:
             architecture = bank[source.model].architecture
             for name in bank[source.model].entries:
-                if architecture.part(name) != part:
+                if architecture.part(name) != part or name in ties:
                     continue
                 layer = architecture.layer(name)
                 if layer is None:

@@ -15,6 +15,7 @@ from ..vocabulary.token_ids import CONFIG, follow_vocabulary
 if TYPE_CHECKING:
     from .merge_plan import MergePlan
 
+TIES = "tie_word_embeddings"
 # Settings that list numbers of layers, and settings that are lists but never have one value per layer.
 LAYER_NUMBERS = ("mlp_only_layers", "full_attn_idxs", "moe_layers", "attn_layer_indices", "cross_attention_layers")
 NEVER_PER_LAYER = re.compile(r"architectures$|_tokens?$|_ids?$|_section$")
@@ -41,9 +42,18 @@ def merged_config(plan: MergePlan, bank: ModelBank) -> dict[str, Any]:
         if vocabulary is not None:
             config = follow_vocabulary(config, plan.donor, CONFIG, vocabulary, bank)
         config[architecture.text_key] = text
+    if output_ties(plan, bank) != architecture.ties:
+        (config if architecture.text_key is None else config[architecture.text_key])[TIES] = False
+        config[TIES] = False
     config.pop("torch_dtype", None)
     config["dtype"] = output_dtype(plan, bank)
     return config
+
+
+def output_ties(plan: MergePlan, bank: ModelBank) -> dict[str, str]:
+    """Return the output's ties: those of the donor, without tensors that the output stores."""
+    stored = {task.name for task in plan.tasks}
+    return {name: other for name, other in bank[plan.donor].architecture.ties.items() if name not in stored}
 
 
 def _without_dtype(value: Any) -> Any:

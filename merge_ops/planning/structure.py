@@ -17,6 +17,7 @@ from ..bank.residency import InputKey
 from ..methods import Base, get_method
 from ..recipes.blocks import Module, Slice, Source, with_defaults
 from ..recipes.recipe import Recipe
+from .tied_heads import is_untied, stored_name, warn_of_contributions
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,7 @@ class PartOutputs:
 
     def outputs(self) -> Iterator[Output]:
         """Yield all output tensors. Embeddings belong to the first slice, final norm and head to the last."""
-        architecture, name_of_part = self.architecture, self.part.part
-        for name in architecture.shapes:
-            if architecture.part(name) == name_of_part and architecture.layer(name) is None:
-                place = Place(0 if is_before_layers(name) else len(self.slices) - 1, 0.0, None)
-                yield Output(name, tuple((s.model, name) for s in self.slices[place.slice].sources), place)
+        yield from self._outside_layers()
         output, last = 0, sum(stop - start for start, stop in map(_layers, self.slices)) - 1
         for i, run in enumerate(self.slices):
             template = self._layer_names[run.sources[0].model]
@@ -162,6 +159,19 @@ class PartOutputs:
                     inputs = tuple((s.model, _input_name(name, s, offset)) for s in run.sources)
                     yield Output(with_layer(name, output), inputs, place)
                 output += 1
+
+    def _outside_layers(self) -> Iterator[Output]:
+        architecture = self.architecture
+        for name in (*architecture.shapes, *architecture.ties):
+            if architecture.part(name) != self.part.part or architecture.layer(name) is not None:
+                continue
+            place = Place(0 if is_before_layers(name) else len(self.slices) - 1, 0.0, None)
+            models = [source.model for source in self.slices[place.slice].sources]
+            if name in architecture.shapes:
+                warn_of_contributions(name, models, self.bank)
+            elif not is_untied(name, self.part.donor, models, self.bank):
+                continue
+            yield Output(name, tuple((model, stored_name(name, model, self.bank)) for model in models), place)
 
     @cached_property
     def _layer_names(self) -> dict[str, dict[int, list[str]]]:

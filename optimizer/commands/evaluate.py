@@ -11,6 +11,7 @@ from ...evaluators import Part
 from ...merge_ops import Recipe, Source, read_recipe
 from ..config import load_config
 from ..run_folder.run_folder import config_root
+from ..search.best_recipe import CHAT_DATE
 from ..search.objective import Objective, scores_of
 from ..session.session import Options, Session
 from ..terminal.tables import add_scores, score_table
@@ -22,8 +23,6 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     Raises:
         UserError: the configuration, a task or the target is at fault.
     """
-    settings = load_config(config)
-    session = Session(settings, config_root(config), options)
     path = Path(target)
     if path.is_file():
         recipe = read_recipe(path)
@@ -31,6 +30,7 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     else:
         recipe = Recipe("passthrough", models=(Source(target),))
         roots = (Path.cwd(),)
+    session = Session(load_config(config).dated(recipe.facts.get(CHAT_DATE)), config_root(config), options)
     session.bank.open(recipe.references(), roots=roots)
     session.check_tokenizer(recipe, target)
     scores = scores_of(session.suite.entries, session.candidate.evaluate(recipe, part))

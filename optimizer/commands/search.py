@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,7 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         output = path.parent  # search.yaml is the run's copy, and the run may have been moved
     # Check that the folder can be used before spending minutes on loading models and tasks.
     resume = resume and is_run(output)  # a job script may pass --resume from the first start on
+    config = config.dated(RunFolder.open(output).config.chat.date if resume else datetime.date.today())
     report = Report(console)
     open_run = resume_run if resume else create_run
     run_folder = open_run(output, config, root, announce=report.announce)

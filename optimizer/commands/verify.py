@@ -18,6 +18,7 @@ from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
 from ..run_folder.file_names import is_run
 from ..run_folder.run_folder import RunFolder, config_root
+from ..search.best_recipe import CHAT_DATE
 from ..search.objective import scores_of
 from ..session.session import Options, Session
 from .export import present_recipe
@@ -73,6 +74,7 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
         raise UserError(f"{path}: the run that it records is missing; name its search.yaml with --config")
     recipe = recipe if run_folder is None else present_recipe(recipe, run_folder)
     settings = load_config(config) if config is not None else _existing(run_folder).config
+    settings = settings.dated(recipe.facts.get(CHAT_DATE))
     session = Session(settings, config_root(config) if config is not None else _existing(run_folder).root, options)
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))

@@ -15,6 +15,7 @@ from ..session.session import Session
 from .objective import Objective, scores_of
 from .verdict.records import Verdict
 
+CHAT_DATE = "chat_date"  # the day that the chat template printed
 RANDOM_NOTE = (
     "This method drops random elements. mergekit draws other masks, so the scores hold for the weights that mergesmith "
     "computes from this recipe."
@@ -30,6 +31,8 @@ def best_recipe(
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
     facts["recipe_digest"] = anonymous_digest(trial.recipe)
     facts["tasks"] = session.suite.digests()
+    if (day := session.config.chat.date) is not None:
+        facts[CHAT_DATE] = day.isoformat()
     facts["scores"] = {part: _scores(trial, part, objective, run_folder) for part in ("search", "select", "report")}
     facts["verdict"] = [comparison.sentence for comparison in verdict.comparisons]
     facts["found_by"] = {"run": str(run_folder.path.resolve()), "trial": trial.number, "name": trial.label}

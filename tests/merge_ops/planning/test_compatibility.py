@@ -58,17 +58,6 @@ def test_shapes() -> None:
     assert "and 4 more" in message
 
 
-@pytest.mark.parametrize("tied", ["one", "two"])
-def test_tied_and_untied(tied: str) -> None:
-    for name in ("one", "two"):
-        write_model(name, tie_word_embeddings=name == tied)
-    message = refused(LINEAR)
-    if tied == "two":
-        assert "'two': lacks lm_head.weight, which others have (it ties them" in message
-    else:
-        assert "'two': has lm_head.weight, which the merged model would lack" in message
-
-
 @pytest.mark.parametrize("biased", ["one", "two"])
 def test_biases_are_not_dropped(biased: str) -> None:
     for name in ("one", "two"):
