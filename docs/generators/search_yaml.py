@@ -38,8 +38,8 @@ DESCRIPTIONS = {
     "output": "The run folder.",
     "chat.apply_template": "Whether prompts are formatted with the tokenizer's chat template.",
     "chat.system": "A system prompt.",
-    "chat.date": "The day (YYYY-MM-DD) that a template prints if it prints today's date. If unset, the day on which the "
-    "run begins, which its search.yaml records.",
+    "chat.date": "The day (YYYY-MM-DD) that a template prints if it prints today's date. If unset, the day on which "
+    "the run begins, which its search.yaml records.",
     "chat.fewshot_as_multiturn": "Whether few-shot examples become turns of the chat.",
     "split.search": "The share of the items on which the search scores candidates.",
     "split.select": "The share of the items on which the winner is chosen among the best candidates.",
