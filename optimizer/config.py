@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mergesmith.errors import Faults, UserError, unknown
 
 from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
-from ..merge_ops import load_yaml
+from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
 
 RESUMABLE = ("trials", "time_limit", "workers", "output")  # what may change when a run is resumed
+ONE_AS_BASE = "if there is no common base, name one of the fine-tunes under base_model and only the others under models"
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -175,12 +176,17 @@ class RunConfig(_Section):
     def _one_or_more(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    @field_validator("tokenizer_source")
+    @classmethod
+    def _without_prefix(cls, value: str | None) -> str | None:
+        return without_old_prefix(value)
+
     @model_validator(mode="after")
     def _distinct(self) -> RunConfig:
         names = [self.base_model, *self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"'{twice[0]}' is listed twice in base_model and models")
+            raise ValueError(f"'{twice[0]}' is listed twice in base_model and models; {ONE_AS_BASE}")
         tasks = [task.name for task in self.tasks]
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
@@ -213,6 +219,8 @@ def load_config(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     document = load_yaml(text, where=str(path))
+    if isinstance(document, dict):
+        check_kind(document, str(path), wanted="search")
     if not isinstance(document, dict):
         raise UserError(f"{path}: must be a mapping with base_model, models and tasks")
     return parse_config(document, where=str(path))
@@ -245,15 +253,26 @@ def _described(fault: Any) -> tuple[str, str]:
     location = [str(part) for part in fault["loc"]]
     place = ".".join(location)
     if fault["type"] == "extra_forbidden":
-        return place, unknown("key", location[-1], _keys(location[:-1]))
+        known, key = _keys(location[:-1]), location[-1]
+        homes = [name for name, keys in _sections().items() if key in keys and key not in known]
+        if homes:
+            return place, f"'{key}' belongs {' or '.join(homes)}"
+        return place, unknown("key", key, known)
     if fault["type"] == "missing":
-        return place, "is missing"
+        return place, "is missing" + (f"; {ONE_AS_BASE}" if place == "base_model" else "")
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "too_short":
         return place, "must have at least one entry"
     value = fault.get("input")
     shows_value = isinstance(value, dict) or message.startswith("unknown ") or ", but is " in message
     return place, message if shows_value else f"{message}, but is {value!r}"
+
+
+def _sections() -> dict[str, list[str]]:
+    """Return the keys of every section, by a description of its place."""
+    names = ("chat", "split", "space", "search", "scoring", "workers")
+    places = {f"under {name}:": _keys([name]) for name in names}
+    return {"at the top level": _keys([]), **places, "to an entry of tasks:": _keys(["tasks"])}
 
 
 def _keys(location: list[str]) -> list[str]:

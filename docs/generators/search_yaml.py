@@ -6,6 +6,7 @@ The description of a key is, in this order, that in `DESCRIPTIONS`, its field's 
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import re
 import types
@@ -38,8 +39,8 @@ DESCRIPTIONS = {
     "output": "The run folder.",
     "chat.apply_template": "Whether prompts are formatted with the tokenizer's chat template.",
     "chat.system": "A system prompt.",
-    "chat.date": "The day (YYYY-MM-DD) that a template prints if it prints today's date. Unset, the day on which the run "
-    "begins, which the run's search.yaml records.",
+    "chat.date": "The day (YYYY-MM-DD) that a template prints if it prints today's date. Unset, the day on which the "
+    "run begins, which the run's search.yaml records.",
     "chat.fewshot_as_multiturn": "Whether few-shot examples become turns of the chat.",
     "split.search": "The share of the items that the search scores candidates on.",
     "split.select": "The share of the items on which the winner is chosen among the best candidates.",
@@ -146,7 +147,14 @@ def _kind(field: FieldInfo) -> str:
 
 
 _LAWS = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
-_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping"}
+_WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    dict: "mapping",
+    datetime.date: "date",
+}
 
 
 def _words(annotation: Any) -> str:
