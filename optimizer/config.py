@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mergesmith.config_section import ConfigSection
 from mergesmith.errors import Faults, UserError, unknown
 
 from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
+from .config_faults import ONE_AS_BASE, described
 
-RESUMABLE = ("trials", "time_limit", "workers", "output")  # what may change when a run is resumed
-ONE_AS_BASE = "if there is no common base, name one of the fine-tunes under base_model and only the others under models"
+RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -34,22 +35,21 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RacingSection(_Section):
+class RacingSection(ConfigSection):
     """When a candidate is dropped before all its items are scored; `racing: off` is short for `rule: "off"`.
 
     Attributes:
         rule: `betting`, or `off` to score every candidate in full.
-        alpha: upper bound on the probability of dropping a candidate that is as good as a fixed incumbent.
+        alpha: upper bound on the probability of dropping a candidate whose full score would gain enough.
         min_items: number of scored items before which no candidate is dropped.
+        least_gain: how much is enough, in standard errors of a difference on the select items. 0 drops only candidates
+            that are worse than the incumbent.
     """
 
     rule: Literal["betting", "off"] = "betting"
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    min_items: Annotated[int, Field(ge=1)] = 32
+    min_items: Annotated[int, Field(ge=1)] = 16
+    least_gain: Annotated[float, Field(ge=0)] = 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -62,15 +62,17 @@ class RacingSection(_Section):
         return {} if data in (True, "on") else data
 
 
-class SearchSection(_Section):
+class SearchSection(ConfigSection):
     """How candidates are proposed and when the search stops.
 
     Attributes:
         sampler: `auto` works in stages; the other samplers are for comparison.
         stages: the stages that `auto` uses before it refines the best candidates.
-        stop: whether `auto` may end the search before `trials`, when nothing better is to be found.
-        trials: the most proposals, baselines not counted.
-        time_limit: seconds; starts anew on resume.
+        stop: whether `auto` may end the search before `trials` if it is unlikely to find anything better.
+        trials: the largest number of proposed candidates; baselines and probes are not counted.
+        time_limit: seconds; starts again when the run is resumed.
+        item_scores: the most item scores that proposals may take; candidates in flight are finished. No limit if unset.
+        control: `random` adds a random search that spends as many item scores as this one, for comparison.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """
@@ -80,6 +82,8 @@ class SearchSection(_Section):
     stop: bool = True
     trials: Annotated[int, Field(ge=0)] = 100
     time_limit: Annotated[float, Field(gt=0)] | None = None
+    item_scores: Annotated[int, Field(gt=0)] | None = None
+    control: Literal["random"] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     racing: RacingSection = RacingSection()
 
@@ -98,7 +102,7 @@ class SearchSection(_Section):
         return parse_duration(value) if isinstance(value, str) else value
 
 
-class WorkersSection(_Section):
+class WorkersSection(ConfigSection):
     """The workers that score candidates.
 
     Attributes:
@@ -152,7 +156,7 @@ class WorkersSection(_Section):
         return self.model_copy(update={"threads": self.threads or self.cpus_per_worker, "device": device})
 
 
-class RunConfig(_Section):
+class RunConfig(ConfigSection):
     """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder."""
 
     version: Literal[1] = 1
@@ -237,7 +241,7 @@ def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
     except ValidationError as error:
         faults = Faults(where)
         for fault in error.errors():
-            place, message = _described(fault)
+            place, message = described(fault, RunConfig)
             faults.add(place, message)
         faults.raise_if_any()
         raise
@@ -246,44 +250,6 @@ def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
 def dump_config(config: RunConfig) -> str:
     """Return the configuration as YAML, with every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _described(fault: Any) -> tuple[str, str]:
-    """Return the key path of a pydantic error and its message in the style of the other messages."""
-    location = [str(part) for part in fault["loc"]]
-    place = ".".join(location)
-    if fault["type"] == "extra_forbidden":
-        known, key = _keys(location[:-1]), location[-1]
-        homes = [name for name, keys in _sections().items() if key in keys and key not in known]
-        if homes:
-            return place, f"'{key}' belongs {' or '.join(homes)}"
-        return place, unknown("key", key, known)
-    if fault["type"] == "missing":
-        return place, "is missing" + (f"; {ONE_AS_BASE}" if place == "base_model" else "")
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "too_short":
-        return place, "must have at least one entry"
-    value = fault.get("input")
-    shows_value = isinstance(value, dict) or message.startswith("unknown ") or ", but is " in message
-    return place, message if shows_value else f"{message}, but is {value!r}"
-
-
-def _sections() -> dict[str, list[str]]:
-    """Return the keys of every section, by a description of its place."""
-    names = ("chat", "split", "space", "search", "scoring", "workers")
-    places = {f"under {name}:": _keys([name]) for name in names}
-    return {"at the top level": _keys([]), **places, "to an entry of tasks:": _keys(["tasks"])}
-
-
-def _keys(location: list[str]) -> list[str]:
-    """Return the known keys of the section at a location."""
-    model: Any = RunConfig
-    for part in location:
-        if part == "tasks":
-            model = TaskConfig
-        elif not part.isdigit() and part in getattr(model, "model_fields", {}):
-            model = model.model_fields[part].annotation
-    return list(getattr(model, "model_fields", {}))
 
 
 def _fixed(config: RunConfig) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from mergesmith.evaluators import PARTS
 from mergesmith.merge_ops import parse_recipe
 from mergesmith.optimizer.commands import cli
 from mergesmith.optimizer.config import parse_config
-from mergesmith.optimizer.stop import EXIT_CODES
+from mergesmith.optimizer.stop_signals import EXIT_CODES
 
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))

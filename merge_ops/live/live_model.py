@@ -21,7 +21,7 @@ from ..merging.merge_tensors import merge_in_batches, torch_dtype
 from ..merging.plan_recipe import plan_merge
 from ..planning.merge_plan import MergePlan, TensorTask
 from ..planning.output_config import merged_config, output_ties
-from ..planning.structure import without_numbers
+from ..planning.structure import without_values
 from ..recipes.recipe import Recipe
 from ..vocabulary.token_ids import generation_config
 from .device_map import device_map, spread
@@ -40,7 +40,7 @@ class LoadedWeights:
     @staticmethod
     def conditions_of(plan: MergePlan) -> Any:
         """Return everything except its task that a merged tensor depends on."""
-        return without_numbers(plan.recipe), plan.recipe.seed if plan.method.random else None
+        return without_values(plan.recipe), plan.recipe.seed if plan.method.random else None
 
     def holds(self, other: LoadedWeights, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> bool:
         """Whether the tensor that `task` produces under the conditions of `other` is already in place."""

@@ -195,7 +195,7 @@ def _input_name(name: str, source: Source, offset: int) -> str:
     return name if source.layer_range is None else with_layer(name, source.layer_range[0] + offset)
 
 
-def without_numbers(recipe: Recipe) -> Recipe:
+def without_values(recipe: Recipe) -> Recipe:
     """Return the recipe without parameters and seed; recipes for which this is equal share their structure."""
 
     def sources(old: tuple[Source, ...]) -> tuple[Source, ...]:

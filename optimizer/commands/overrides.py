@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -22,6 +22,7 @@ class Overrides:
     time_limit: float | None = None
     output: Path | None = None
     workers: int | None = None
+    control: Literal["random"] | None = None
 
     def apply(self, config: RunConfig) -> RunConfig:
         """Return the configuration with these values.
@@ -34,6 +35,8 @@ class Overrides:
             search["trials"] = self.trials
         if self.time_limit is not None:
             search["time_limit"] = self.time_limit
+        if self.control is not None:
+            search["control"] = self.control
         update: dict[str, Any] = {"search": config.search.model_copy(update=search)}
         if self.output is not None:
             update["output"] = str(self.output.resolve())

@@ -1,7 +1,7 @@
 """`mergesmith replay`: repeats a run's trials in the recorded order and checks that the results agree.
 
-With several workers, the order in which trials finish depends on their speed, and so do the sampler's history and the
-incumbents that candidates were compared with. All of that is recorded, so one process can repeat the work of many.
+With several workers, the order in which trials finish depends on their speed, and with it the sampler's history and the
+incumbents that candidates are compared with. All of this is recorded, so that one process can repeat the run of many.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..session.load_sources import load_sources
 from ..session.session import Options, Session
 from ..terminal.progress import Report
 
-SHOWN = 10  # differences that are printed
+SHOWN = 10  # most differences that are printed
 COMPARED = ("params", "recipe_digest", "state", "value", "scores", "items", "repeats", "looks")
 
 
@@ -75,10 +75,8 @@ def _alone(config: RunConfig, trials: Sequence[Trial], output: Path) -> RunConfi
     if workers.pool == "ray":
         workers = workers.of_one(workers.gpus_per_worker)
     workers = workers.model_copy(update={"pool": "local", "address": None, "count": None})
-    proposals = [trial.number for trial in trials if not trial.name]
-    baselines = sum(bool(trial.name) for trial in trials)
-    budget = max(proposals) + 1 - baselines if proposals else 0
-    search = config.search.model_copy(update={"trials": budget, "time_limit": None})
+    budget = max((trial.number for trial in trials), default=0) + 1  # at least as many as there were candidates
+    search = config.search.model_copy(update={"trials": budget, "time_limit": None, "item_scores": None})
     return config.model_copy(update={"workers": workers, "search": search, "output": str(output.resolve())})
 
 
@@ -87,7 +85,8 @@ def _repeat(
 ) -> None:
     check_ingredients(run_folder.path, session.ingredient_digests())
     load_sources(session, report.console)
-    plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines)
+    last = max((trial.number for trial in trials), default=-1)
+    plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines, last)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
     settle_scorers(pool, run_folder, session, report.console)
     compared = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}

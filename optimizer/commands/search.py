@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ from ..search.leaderboard import RunPlan
 from ..search.sanity import report_sanity
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
-from ..search.verdict import FinalPhase, Verdict
+from ..search.verdict.control import Control
+from ..search.verdict.final_phase import FinalPhase
+from ..search.verdict.reach_verdict import reach_verdict
+from ..search.verdict.records import Verdict
 from ..session.gc_pause import gc_paused
 from ..session.load_sources import load_sources
 from ..session.session import Options, Session
 from ..session.versions import versions
-from ..stop import RunFailedError, StoppedError
+from ..stop_signals import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
 from .overrides import Overrides, print_warnings
@@ -87,11 +90,12 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         with report:
             check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
             study = Study(plan, run_folder, pool, report, baselines_done=check)
+            if study.recorded:
+                report.announce(f"resuming after {len(study.recorded)} finished trials")
             study.run()
-            report.announce("choosing the winner on the select items, then opening the report items")
-            final = FinalPhase(study.leaderboard, study.dispatcher, session.suite.scorers, report.announce)
-            verdict = final.run()
-            facts = pool.call(_provenance, verdict.winner.recipe)
+        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce)
+        verdict = _verdict(study, final, pool, session, console)
+        facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
         pool.close()
     scored = final.digests.get(verdict.winner.number)
@@ -105,10 +109,23 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     return verdict
 
 
+def _verdict(study: Study, final: FinalPhase, pool: Pool, session: Session, console: Console) -> Verdict:
+    """Run the control, if there is to be one, and reach the verdict on both searches."""
+    with ExitStack() as stack:
+        control = None
+        if study.plan.config.search.control is not None:
+            progress = Report(console, title="control")
+            control = stack.enter_context(closing(Control(study, pool, progress)))
+            with progress:
+                control.run()
+        final.announce("choosing the winner on the select items, then opening the report items")
+        return reach_verdict(study, final, control, scorers=session.suite.scorers)
+
+
 def _open(
     config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
 ) -> tuple[Session, Pool]:
-    """Open the driver's session and the workers. With Ray the driver reads headers and tasks only: it may lack a GPU.
+    """Open the driver's session and the workers; with Ray, the driver needs no GPU and reads headers and tasks only.
 
     Raises:
         UserError: a source is missing, damaged or does not fit the others, or the Ray cluster cannot be reached.

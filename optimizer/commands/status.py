@@ -19,7 +19,7 @@ from rich.console import Console
 from mergesmith.errors import UserError
 
 from ..run_folder.atomic_files import read_events, read_lines
-from ..run_folder.file_names import BEST, CONFIG, EVENTS, JOURNAL, TRIALS, VERDICT, is_run
+from ..run_folder.file_names import BEST, CONFIG, CONTROL, EVENTS, JOURNAL, TRIALS, VERDICT, is_run
 from ..run_folder.lock import Driver, driver
 from ..terminal.durations import duration
 
@@ -34,11 +34,14 @@ class Status:
 
     Attributes:
         path: the run's folder.
-        done: number of finished trials, including baselines.
-        total: number of baselines and trials in the whole run; None while the number of baselines is unknown.
-        states: number of finished trials that are "complete", "dropped", "failed"; and of all of them, "repeated".
+        done: number of finished trials, including baselines; probes do not count.
+        total: number of baselines and candidates in the whole run; None while the number of baselines is unknown.
+        states: number of finished candidates and baselines that are "complete", "dropped", "failed"; and of all of
+            them, "repeated".
+        probes: number of finished probes.
+        ended: why the sampler ended the search; None if it did not.
         best: label and value of the best trial so far.
-        waiting: number and age in seconds of each candidate in flight, oldest first.
+        waiting: (number, age in seconds) of each candidate in flight, oldest first.
         lost: the events of attempts that ended without a result.
         workers: name -> its last event since the driver last started.
         per_hour: finished trials per hour over the recent ones; None if there are too few.
@@ -46,12 +49,15 @@ class Status:
         idle: seconds since anything was written.
         driver: the process that drives the run, or last drove it.
         winner: label of the winner; None before the verdict.
+        control: how far the control is, and its best candidate after the verdict; None if there is no control.
     """
 
     path: Path
     done: int
     total: int | None
     states: Mapping[str, int]
+    probes: int
+    ended: str | None
     best: tuple[str, float] | None
     waiting: Sequence[tuple[int, float]]
     lost: Sequence[Line]
@@ -61,16 +67,18 @@ class Status:
     idle: float
     driver: Driver
     winner: str | None
+    control: str | None
 
     @property
     def finished(self) -> bool:
         """Whether the run is complete."""
-        return self.total is not None and self.done >= self.total and (self.path / BEST).is_file()
+        all_done = self.ended is not None or (self.total is not None and self.done >= self.total)
+        return all_done and (self.path / BEST).is_file()
 
     @property
     def seconds_left(self) -> float | None:
         """Estimate of the remaining time from the recent pace; None if unknown."""
-        if self.total is None or not self.per_hour:
+        if self.total is None or not self.per_hour or self.ended is not None:
             return None
         return 3600 * max(0, self.total - self.done) / self.per_hour
 
@@ -88,13 +96,16 @@ def read_status(path: Path, now: float) -> Status:
     finished = {trial["number"] for trial in trials}
     session = _session(events)
     asked = {e["number"]: e["at"] for e in session if e["event"] == "asked" and e["number"] not in finished}
-    states = Counter(trial["state"] for trial in trials)
+    probes = sum(bool(trial.get("probe")) for trial in trials)
+    states = Counter(trial["state"] for trial in trials if not trial.get("probe"))
     states["repeated"] = sum(trial["repeats"] is not None for trial in trials)
     return Status(
         path=path,
-        done=len(trials),
+        done=len(trials) - probes,
         total=_total(path, trials, events),
         states=states,
+        probes=probes,
+        ended=next((event["reason"] for event in events if event["event"] == "ended"), None),
         best=_best(trials, events),
         waiting=sorted(((n, max(0.0, now - at)) for n, at in asked.items()), key=lambda pair: -pair[1]),
         lost=[event for event in events if event["event"] == "lost"],
@@ -104,6 +115,7 @@ def read_status(path: Path, now: float) -> Status:
         idle=max(0.0, now - _last_written(path)),
         driver=holder,
         winner=_winner(path),
+        control=_control(path),
     )
 
 
@@ -122,8 +134,13 @@ def _total(path: Path, trials: Iterable[Line], events: Sequence[Line]) -> int | 
         baselines = sum(names)
     else:
         return None
+    return baselines + _search_section(path)["trials"]
+
+
+def _search_section(path: Path) -> Mapping[str, Any]:
     try:
-        return baselines + yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))["search"]["trials"]
+        section = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))["search"]
+        return {"item_scores": None, **section, "trials": section["trials"]}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError(f"{path / CONFIG} is damaged: {error}") from None
 
@@ -158,6 +175,18 @@ def _winner(path: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8"))["winner"]["name"] if file.is_file() else None
 
 
+def _control(path: Path) -> str | None:
+    if not is_run(path / CONTROL):
+        return None
+    proposals = [trial for trial in read_lines(path / CONTROL / TRIALS, json.loads) if not trial["name"]]
+    limit = _search_section(path / CONTROL)["item_scores"]
+    spent = sum(trial["items"] for trial in proposals)
+    text = f"{len(proposals)} random candidates, {spent:,} of {limit:,} item scores"
+    rows = json.loads((path / VERDICT).read_text(encoding="utf-8"))["report"] if (path / VERDICT).is_file() else ()
+    names = [row["name"] for row in rows if row["role"] == "control"]
+    return f"{text}; best: {names[0]}" if names else text
+
+
 def print_status(status: Status, console: Console) -> None:
     """Print the status in a few lines."""
     for name, text in _rows(status):
@@ -169,7 +198,10 @@ def _rows(status: Status) -> Iterable[tuple[str, str]]:
     kinds = [("complete", "complete"), ("dropped", "dropped early"), ("failed", "failed"), ("repeated", "repeated")]
     counts = ", ".join(f"{status.states[kind]} {word}" for kind, word in kinds if status.states[kind])
     of = "" if status.total is None else f" of {status.total}"
-    yield "trials", f"{status.done}{of} finished{': ' if counts else ''}{counts}"
+    probes = f"; {status.probes} probes" if status.probes else ""
+    yield "trials", f"{status.done}{of} finished{': ' if counts else ''}{counts}{probes}"
+    if status.ended is not None:
+        yield "ended", f"nothing better to find: {status.ended}"
     if status.best is not None:
         yield "best so far", f"{status.best[1]:.4f} by {status.best[0]}"
     if status.per_hour is not None:
@@ -181,11 +213,13 @@ def _rows(status: Status) -> Iterable[tuple[str, str]]:
     yield from _workers(status)
     yield "last activity", f"{duration(status.idle)} ago"
     yield "driver", _driver(status)
+    if status.control is not None:
+        yield "control", status.control
     if status.winner is not None:
         best = f"; {status.path / BEST}" if (status.path / BEST).is_file() else ""
         yield "winner", f"{status.winner}{best}"
     if status.driver.running is False and not status.finished:
-        yield "to go on", f"mergesmith search {status.path / CONFIG} --resume"
+        yield "to continue", f"mergesmith search {status.path / CONFIG} --resume"
 
 
 def _in_flight(status: Status) -> Iterable[tuple[str, str]]:
@@ -193,7 +227,7 @@ def _in_flight(status: Status) -> Iterable[tuple[str, str]]:
         return
     if status.driver.running is False:
         numbers = ", ".join(str(number) for number, _ in status.waiting)
-        yield "was in flight", f"trial {numbers}; asked for again on resume"
+        yield "was in flight", f"trial {numbers}; repeated on resume"
         return
     shown = ", ".join(f"trial {number} for {duration(age)}" for number, age in status.waiting[:MOST])
     yield "in flight", f"{len(status.waiting)}: {shown}{', ...' if len(status.waiting) > MOST else ''}"

@@ -1,4 +1,4 @@
-"""Starts a Ray cluster on this machine, or joins an existing one."""
+"""The connection to Ray: a new cluster on this machine, or an existing one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from ..config import WorkersSection
-from ..stop import EXIT_CODES, StoppedError, handle_signals
+from ..stop_signals import EXIT_CODES, StoppedError, handle_signals
 
 CONNECT_TIMEOUT_S = 5.0  # for the head of a cluster
 LOOPBACK = ("127.0.0.1", "::1")

@@ -1,4 +1,4 @@
-"""The winner's recipe with its record: the facts by which `mergesmith verify` checks it."""
+"""The winner's recipe with the facts that `mergesmith verify` checks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial, scores_document
 from ..session.session import Session
 from .objective import Objective, scores_of
-from .verdict import Verdict
+from .verdict.records import Verdict
 
 CHAT_DATE = "chat_date"  # the day that the chat template printed
 RANDOM_NOTE = (
     "This method drops random elements. mergekit draws other masks, so the scores hold for the weights that mergesmith "
-    "makes of this recipe."
+    "computes from this recipe."
 )
 
 
 def best_recipe(
     verdict: Verdict, session: Session, objective: Objective, run_folder: RunFolder, facts: dict[str, Any]
 ) -> Recipe:
-    """Return the winner's recipe with `facts`, its `provenance`, completed by scores, verdict and origin."""
+    """Return the winner's recipe with its facts: `facts` (its `provenance`) plus scores, verdict and origin."""
     trial = verdict.winner
     names = lasting_names(trial.recipe, session.bank)
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}

@@ -1,9 +1,9 @@
-"""The finished trials of a run: the best one, the scales of the metrics, the recipes that have been scored."""
+"""The finished trials of a run, with the best one, the objective and the recipes that have been scored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...evaluators import Score, Scores, TaskEntry
@@ -13,26 +13,30 @@ from ..config import RunConfig
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation
-from ..stop import RunFailedError
+from ..stop_signals import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
 
-MAX_FAILURES_AT_START = 10  # before the first success; then the run ends
+MAX_FAILURES_AT_START = 10  # failures before the first success that end the run
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The configuration, search space, task entries and baselines of a run."""
+    """The configuration, search space, task entries and baselines of a run.
+
+    `last`: the number of the last trial, if the run repeats a recorded one.
+    """
 
     config: RunConfig
     space: SearchSpace
     entries: tuple[TaskEntry, ...]
     baselines: Sequence[tuple[str, Recipe]]
+    last: int | None = None
 
     @property
     def total(self) -> int:
-        """The number of trials: baselines and proposals."""
-        return len(self.baselines) + self.config.search.trials
+        """The number of trials, if all are proposed: baselines and candidates. Probes do not count."""
+        return len(self.baselines) + self.config.search.trials if self.last is None else self.last + 1
 
 
 class Leaderboard:
@@ -40,8 +44,8 @@ class Leaderboard:
 
     Attributes:
         trials: the finished trials in the order in which they finished.
-        objective: fixed when the last baseline has finished, because its scales and limits come from the parents.
-        best: the feasible complete trial with the highest value, the lowest number on ties.
+        objective: None until the last baseline has finished, because its scales and limits come from the parents.
+        best: the feasible complete trial with the highest value, and of those with equal values the first.
     """
 
     def __init__(self, plan: RunPlan, run_folder: RunFolder) -> None:
@@ -92,7 +96,7 @@ class Leaderboard:
         return None
 
     def compare(self, items: Scores) -> tuple[float | None, float | None]:
-        """Estimate a candidate's value from its difference to the incumbent on the items that both were scored on.
+        """Estimate a candidate's value from its difference from the incumbent on the items that both were scored on.
 
         Returns the estimate without shrinkage and the standard error of the difference; None without an incumbent.
         """
@@ -100,14 +104,14 @@ class Leaderboard:
         if incumbent is None or self.objective is None or incumbent.trial.value is None:
             return None, None
         if not all(entry.bounded for entry in self.plan.entries):
-            return None, None  # a difference per item means nothing, as with perplexity
+            return None, None  # differences per item are meaningless for metrics such as perplexity
         scores = incumbent.differences(items)
         stderr = self.objective.stderr(scores)
         estimate = incumbent.trial.value + self.objective.value(scores)
         return (estimate, stderr) if math.isfinite(stderr) and math.isfinite(estimate) else (None, None)
 
     def observation(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> Observation:
-        """Return what the sampler is told of a scored candidate; `stderr` is the one of its scores alone."""
+        """Return the observation of a scored candidate for the sampler; `stderr` is that of its scores alone."""
         split = self.plan.config.split
         error = stderr if trial.stderr is None else trial.stderr
         estimate = trial.value if trial.estimate is None or trial.complete else trial.estimate
@@ -123,12 +127,25 @@ class Leaderboard:
             resolution=error * math.sqrt(split.search / split.select),
         )
 
-    def feasible(self) -> list[Trial]:
-        """Return the complete trials within all limits."""
+    @property
+    def spent(self) -> int:
+        """The item scores that proposals have taken so far, probes counted as in `Trial.items`."""
+        return sum(trial.items for trial in self.trials if not trial.name)
+
+    @property
+    def budget(self) -> int:
+        """The most item scores that the proposals may take; 0 while the number of items is unknown."""
+        search = self.plan.config.search
+        whole = search.trials * max((trial.items for trial in self.trials if trial.complete), default=0)
+        return whole if search.item_scores is None else min(whole, search.item_scores)
+
+    def feasible(self, trials: Iterable[Trial] | None = None) -> list[Trial]:
+        """Return the complete trials within all limits, of `trials` or of all."""
         objective = self.objective
         if objective is None:
             return []
-        return [trial for trial in self.trials if trial.complete and objective.feasible(trial.scores)]
+        among = self.trials if trials is None else trials
+        return [trial for trial in among if trial.complete and objective.feasible(trial.scores)]
 
     def baseline(self, name: str) -> Trial | None:
         """Return the complete baseline of this name."""

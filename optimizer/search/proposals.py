@@ -1,23 +1,29 @@
-"""The candidates of a run in the order in which they are scored."""
+"""The candidates and probes of a run in the order in which they are scored."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
 
 from ...search_spaces import OutsideSpaceError
 from ..run_folder.run_folder import RunFolder
+from ..run_folder.trial import Trial
 from ..samplers import Proposal, Sampler, Stop
 from .candidate import Candidate
 from .leaderboard import Leaderboard
+from .stages import Stages
 
 
 class Proposals:
-    """Yields the unfinished baselines, then proposals of the sampler until the budget or the time limit is spent.
+    """Yields the unfinished baselines, then proposals of the sampler until a limit is reached or the sampler ends.
 
     Every proposal is recorded as an event at once. A candidate that was in flight when an earlier session ended
     is proposed again as recorded, without asking the sampler.
+
+    Attributes:
+        end: why there are no more proposals; empty while there are.
     """
 
     def __init__(
@@ -26,62 +32,85 @@ class Proposals:
         run_folder: RunFolder,
         sampler: Sampler,
         *,
+        stages: Stages,
         pending: Callable[[], Sequence[Proposal]],
         announce: Callable[[str], None],
     ) -> None:
         """`pending()` returns the sampler's proposals that are being scored."""
-        self.leaderboard, self.run_folder, self.sampler = leaderboard, run_folder, sampler
+        self.leaderboard, self.run_folder, self.sampler, self.stages = leaderboard, run_folder, sampler, stages
         self.pending, self.announce = pending, announce
         self.plan = leaderboard.plan
-        self._stage = ""
+        self.end = ""
 
-    def candidates(self, done: Set[int]) -> Iterator[Candidate]:
+    def candidates(self, done: Mapping[int, Trial]) -> Iterator[Candidate]:
         """Yield the candidates whose numbers are not in `done`. The time limit counts from the first proposal."""
         baselines = len(self.plan.baselines)
         for number in range(baselines):
             if number not in done:
                 yield self._baseline(number)
-        limit, start = self.plan.config.search.time_limit, time.monotonic()
-        asked = {event["number"]: event for event in self.run_folder.events() if event["event"] == "asked"}
-        ended = any(event["event"] == "ended" for event in self.run_folder.events())
-        for number in range(baselines, self.plan.total):
+        start, events = time.monotonic(), self.run_folder.events()
+        asked = {event["number"]: event for event in events if event["event"] == "asked"}
+        ended = next((event["reason"] for event in events if event["event"] == "ended"), None)
+        proposed = 0  # candidates, without probes
+        for number in count(baselines):
             if number in done:
+                proposed += not done[number].probe
                 continue
-            if limit is not None and time.monotonic() - start >= limit:
-                self.announce(f"time limit of {limit:g} s reached after {len(self.leaderboard.trials)} trials")
+            if number - 1 == self.plan.last:
                 return
-            if (known := asked.get(number)) is not None:
-                after = known["after"]
-                proposal = Proposal(
-                    known["params"], known.get("stage", ""), known.get("probe", ""), known.get("offset", 0)
-                )
-            elif ended:
+            if self._limit_reached(proposed, time.monotonic() - start, in_flight=number in asked):
+                return
+            if number in asked:
+                candidate = self._recorded(number, asked[number])
+            elif ended is not None:
+                self.end = ended
                 return
             else:
                 after = len(self.leaderboard.trials)
                 answer = self.sampler.ask(number - baselines, self.pending())
+                self.stages.end(answer.ended)
                 if isinstance(answer, Stop):
-                    self._end(answer)
+                    self._stop(answer)
                     return
-                proposal = answer
-            self._announce_stage(proposal)
-            self.run_folder.note("asked", number=number, after=after, **asdict(proposal))  # again in every session
-            recipe = self.plan.space.recipe(proposal.params)
-            yield Candidate(number, recipe, after=after, **asdict(proposal))
+                candidate = self._proposed(number, answer, after)
+            proposed += not candidate.probe
+            facts = {"after": candidate.after, "params": candidate.params}
+            facts |= {"stage": candidate.stage, "probe": candidate.probe, "offset": candidate.offset}
+            self.run_folder.note("asked", number=number, **facts)  # again in every session
+            yield candidate
 
-    def _end(self, stop: Stop) -> None:
+    def _limit_reached(self, proposed: int, seconds: float, *, in_flight: bool) -> bool:
+        """Whether a limit of the search is reached; `end` says which.
+
+        A candidate in flight was proposed before the item scores were spent, so it is scored whatever they are now.
+        """
+        search = self.plan.config.search
+        if proposed >= search.trials:
+            self.end = f"all {search.trials} candidates were proposed"
+        elif search.time_limit is not None and seconds >= search.time_limit:
+            self.end = f"the time limit of {search.time_limit:g} s was reached"
+            trials = len(self.leaderboard.trials)
+            self.announce(f"time limit of {search.time_limit:g} s reached after {trials} trials")
+        elif search.item_scores is not None and not in_flight and self.leaderboard.spent >= search.item_scores:
+            self.end = f"{self.leaderboard.spent:,} of {search.item_scores:,} item scores were spent"
+        return bool(self.end)
+
+    def _stop(self, stop: Stop) -> None:
+        self.end = stop.reason
         self.announce(
             f"nothing better to find within {stop.axes} dimensions and these items: {stop.reason}. More items, more "
             "knots or other models could change that; search.stop: false goes on"
         )
         self.run_folder.note("ended", reason=stop.reason, axes=stop.axes)
 
-    def _announce_stage(self, proposal: Proposal) -> None:
-        if proposal.stage and proposal.stage != self._stage:
-            best = self.leaderboard.best
-            now = "" if best is None else f"; best so far {best.value:.4f} ({best.label})"
-            self.announce(f"stage {proposal.stage}, after {len(self.leaderboard.trials)} trials{now}")
-            self._stage = proposal.stage
+    def _recorded(self, number: int, event: Mapping[str, Any]) -> Candidate:
+        proposal = Proposal(event["params"], event.get("stage", ""), event.get("probe", ""), event.get("offset", 0))
+        return self._proposed(number, proposal, event["after"])
+
+    def _proposed(self, number: int, proposal: Proposal, after: int) -> Candidate:
+        recipe = self.plan.space.recipe(proposal.params)
+        probe = {"stage": proposal.stage, "probe": proposal.probe, "offset": proposal.offset}
+        return Candidate(number, recipe, proposal.params, after, **probe)
 
     def _baseline(self, number: int) -> Candidate:
         name, recipe = self.plan.baselines[number]

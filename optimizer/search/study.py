@@ -1,7 +1,8 @@
-"""The search loop: scores baselines, then proposals until the budget is spent; every finished trial is on disk at once.
+"""The search loop: scores baselines, then proposals until the budget is spent.
 
-There is no barrier: a free worker gets the next baseline or proposal, whatever the other workers do. A proposal made
-before the last baseline has finished uses no observations, because the scales of the objective come from the baselines.
+Every finished trial is written to disk at once. There is no barrier: a free worker gets the next baseline or proposal,
+whatever the other workers do. A proposal made before the last baseline has finished uses no observations, because the
+scales of the objective come from the baselines.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation, Proposal, Sampler, make_sampler
 from ..session.gc_pause import gc_paused
-from ..stop import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
+from ..stop_signals import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 from .answer_audit import rates_document
 from .candidate import Candidate, PendingCandidate, block_items
 from .dispatcher import Dispatcher, Restarted
@@ -25,6 +26,7 @@ from .objective import scores_of
 from .optuna_journal import Journal
 from .proposals import Proposals
 from .racing import Incumbent, Race, why_off
+from .stages import Stages
 from .watcher import Watcher
 
 ChooseIncumbent = Callable[[int, int], Incumbent | None]
@@ -36,6 +38,9 @@ class Study:
 
     `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler: to replay a run, or to
     measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it.
+
+    Attributes:
+        end: why the search ended; empty while it has not.
     """
 
     def __init__(
@@ -60,7 +65,9 @@ class Study:
         self.recorded = run_folder.trials()
         self.journal = Journal(run_folder, plan.space, self.recorded)
         self.baselines_done = baselines_done
+        self.stages = Stages(self.leaderboard, run_folder, watcher.announce)
         self.racing_off = why_off(search.racing, plan.entries)
+        self.end = ""
         self._pending: dict[int, PendingCandidate] = {}
 
     @property
@@ -73,11 +80,15 @@ class Study:
 
         Raises:
             RunFailedError: no parent or no candidate could be scored.
-            StoppedError: a signal requested a stop; candidates in flight had the grace time to finish.
+            StoppedError: a signal requested a stop; candidates in flight had the grace period to finish.
             UserError: writing to the run's folder failed.
         """
-        done = {trial.number for trial in self.recorded}
-        self.watcher.started(len(done), self.plan.total, sum(trial.dropped for trial in self.recorded))
+        done = {trial.number: trial for trial in self.recorded}
+        counted = sum(not trial.probe for trial in self.recorded)
+        limit = self.plan.config.search.item_scores
+        left = None if limit is None else limit - sum(trial.items for trial in self.recorded if not trial.name)
+        dropped = sum(trial.dropped for trial in self.recorded)
+        self.watcher.started(counted, self.plan.total, dropped, items_left=left)
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":
             self.watcher.announce(f"racing is off, every candidate is scored in full: {self.racing_off}")
         with gc_paused():
@@ -87,10 +98,13 @@ class Study:
             self.leaderboard,
             self.run_folder,
             self.sampler,
+            stages=self.stages,
             pending=self._pending_points,
             announce=self.watcher.announce,
         )
         self._score(proposals.candidates(done))
+        self.end = proposals.end
+        self.stages.finish(self.end)
         self.leaderboard.raise_if_all_failed(finished=True)
 
     def _pending_points(self) -> list[Proposal]:
@@ -129,8 +143,9 @@ class Study:
     def _begin(self, candidate: Candidate) -> None:
         """Submit a candidate, or record it at once with the result of an earlier trial of the same recipe.
 
-        The result of a dropped trial is reused too: its incumbent has only been replaced by better ones. A failed one
-        is scored again, because the machine may have been at fault, for example out of memory.
+        The result of a dropped trial is reused too, because its incumbent can only have been replaced by better ones.
+        The recipe of a failed trial is scored again, because the machine may have been at fault, for example out of
+        memory.
         """
         if candidate.probe:
             self._pending[candidate.number] = PendingCandidate(candidate, None)
@@ -154,7 +169,10 @@ class Study:
         self._record(trial, self.run_folder.items(known.number, "search"))
 
     def _race(self, candidate: Candidate) -> Race | None:
-        return None if candidate.name or self.racing_off is not None else Race(self.plan.config.search.racing)
+        if candidate.name or self.racing_off is not None:
+            return None
+        config = self.plan.config
+        return Race(config.search.racing, search_per_select=config.split.search / config.split.select)
 
     def _handle_event(self) -> None:
         event = self.dispatcher.next_event()

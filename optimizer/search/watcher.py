@@ -10,8 +10,11 @@ from ..run_folder.trial import Trial
 class Watcher(Protocol):
     """Receives the progress of a search, for example to draw a progress bar."""
 
-    def started(self, done: int, total: int, dropped: int) -> None:
-        """The search starts with `done` of `total` trials finished in earlier sessions, `dropped` of them early."""
+    def started(self, done: int, total: int, dropped: int, *, items_left: int | None = None) -> None:
+        """The search starts with `done` of `total` trials finished in earlier sessions, `dropped` of them early.
+
+        `items_left`: how many item scores may still be spent; None without a limit.
+        """
 
     def workers(self, ready: int, wanted: int) -> None:
         """`ready` of `wanted` workers can take jobs."""

@@ -1,4 +1,4 @@
-"""Computes the loss of the gold answers at a point of the search space, and its slopes in the merge weights."""
+"""The loss of the gold answers at a point of the search space, and its derivatives by the merge weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ...search_spaces import METHOD, Params, SearchSpace, WeightJacobian
 from ..proposal import Proposal, Slopes
 from .live_candidate import LiveCandidate
 
-ITEMS = 160  # of the search part per probe, each task in proportion; all of them if there are no more
-TOKENS = 1024  # per micro-batch: small enough for several, between which the standard errors are estimated
-FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/losses.py`
-KEPT = 16  # windows of items whose batches are kept
+ITEMS = 160  # search items per probe, with each task in proportion; all items if there are fewer
+TOKENS = 1024  # per micro-batch: small enough that there are several, from which standard errors are estimated
+FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/loss_forms.py`
+KEPT = 16  # windows of items whose batches are cached
 
 
 class GoldProbe:
-    """Probes points of `space`; `candidate` holds the live model and the tasks."""
+    """Computes probes of points of `space`; `candidate` holds the live model and the tasks."""
 
     def __init__(self, space: SearchSpace, bank: ModelBank, candidate: LiveCandidate) -> None:
         self.space, self.bank, self.candidate = space, bank, candidate
@@ -30,7 +30,7 @@ class GoldProbe:
         self._jacobians: dict[str, WeightJacobian] = {}
 
     def run(self, proposal: Proposal) -> Slopes:
-        """Merge the point, and compute the loss, with its slopes if the proposal asks for the gradient.
+        """Merge the point and compute the loss; also its derivatives, if the proposal asks for the gradient.
 
         Raises:
             ScoringError: no item has a gold answer.
@@ -60,7 +60,7 @@ class GoldProbe:
         return self._jacobians[method]
 
     def _gold_losses(self, offset: int) -> Any:
-        """The losses of one window of the search items: every task's share of them, around its end to its start."""
+        """Return the losses of one window of the search items, which wraps around at the end of each task."""
         items: dict[str, list[int]] = {}
         for block in self.candidate.suite.blocks("search"):
             for leaf, ids in block.items.items():
@@ -71,7 +71,7 @@ class GoldProbe:
 
 
 def _window(ids: list[int], size: int, offset: int) -> list[int]:
-    """Return `size` ids, beginning where the window before this one ended."""
+    """Return `size` ids, beginning where the window of the offset before ends."""
     if size >= len(ids):
         return ids
     start = offset * size % len(ids)
@@ -79,7 +79,7 @@ def _window(ids: list[int], size: int, offset: int) -> list[int]:
 
 
 def _summary(parts: list[tuple[torch.Tensor, torch.Tensor, dict[str, float]]]) -> Slopes:
-    """Combine micro-batches: (losses, weights, slopes of their weighted sum)."""
+    """Combine micro-batches, each (losses, weights, derivatives of their weighted sum)."""
     losses = torch.cat([part[0] for part in parts]).double()
     weights = torch.cat([part[1] for part in parts]).double().to(losses.device)
     loss = float((losses * weights).sum())

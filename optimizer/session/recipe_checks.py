@@ -1,4 +1,4 @@
-"""Checks user input against the opened sources: filters of the search space, and recipes from outside the run."""
+"""Checks of user input against the opened sources: filters of the search space, and recipes from outside the run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_vocabulary_of(recipe: Recipe, name: str, *, candidates: Recipe, config
 
 
 def with_run_names(recipe: Recipe, *, folders: Sequence[Path], bank: ModelBank) -> Recipe:
-    """Return the recipe with references to the run's models spelled as the run spells them.
+    """Return the recipe with its references to the run's models written as in the run's configuration.
 
     Relative references are looked up from each of `folders` in turn.
     """

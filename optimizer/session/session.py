@@ -36,7 +36,7 @@ from .versions import versions
 
 @dataclass(frozen=True)
 class Options:
-    """Permissions that a user gives on the command line, not in search.yaml."""
+    """Permissions that a user can only give on the command line, not in search.yaml."""
 
     allow_code_execution: bool = False
 
@@ -50,7 +50,7 @@ class Session:
     def __init__(self, config: RunConfig, root: Path, options: Options | None = None, *, neighbors: int = 1) -> None:
         """Open the sources and read their headers; tasks and weights are loaded on first use.
 
-        `root` is the folder that relative paths start from; `neighbors` is the number of workers on this machine, which
+        `root` is the folder to which relative paths refer; `neighbors` is the number of workers on this machine, which
         share its memory.
 
         Raises:
@@ -175,7 +175,7 @@ class Session:
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
-        """Return what decides, besides the models and tasks, whether a scorer agrees with lm-eval's."""
+        """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
         return {"device": self.device.type, **versions()}
 
     def task_warnings(self) -> tuple[str, ...]:

@@ -32,25 +32,30 @@ class Pace:
         self.items.append(self._current)
         self._current = 0
 
-    def text(self, left: int) -> str:
-        """Return text such as '812 items/s, 1 min 20 s left'; `left` is the number of remaining trials."""
+    def text(self, left: int, items_left: int | None) -> str:
+        """Return text such as '812 items/s, 1 min 20 s left', from the remaining trials and item scores."""
         seconds = self.ends[-1] - self.ends[0]
         if not self.items or seconds <= 0:
             return ""
-        return f"{sum(self.items) / seconds:.0f} items/s, {duration(left * seconds / len(self.items))} left"
+        scored = sum(self.items)
+        time_left = left * seconds / len(self.items)
+        if items_left is not None and scored:
+            time_left = min(time_left, max(0, items_left) * seconds / scored)
+        return f"{scored / seconds:.0f} items/s, {duration(time_left)} left"
 
 
 class Report:
     """Shows the progress of a search; a context manager. Plain lines are at least `every` seconds apart."""
 
-    def __init__(self, console: Console, *, every: float = 5.0) -> None:
+    def __init__(self, console: Console, *, title: str = "search", every: float = 5.0) -> None:
         self.console, self.every = console, every
         self.pace = Pace()
         self.done = self.total = self.dropped = 0
+        self._items_left: int | None = None
         self._workers = ""
         self._last_line = -every
         self._bar = Progress(
-            TextColumn("[bold]search"),
+            TextColumn(f"[bold]{title}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
@@ -68,12 +73,13 @@ class Report:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def started(self, done: int, total: int, dropped: int) -> None:
-        """Show the state at the start: `done` of `total` trials are finished, `dropped` of them were dropped early."""
-        self.done, self.total, self.dropped = done, total, dropped
-        self._bar.update(self._task, completed=done, total=total)
-        if done:
-            self.announce(f"resuming after {done} finished trials")
+    def started(self, done: int, total: int, dropped: int, *, items_left: int | None = None) -> None:
+        """Show the state at the start: `done` of `total` trials are finished, `dropped` of them were dropped early.
+
+        `items_left`: how many item scores may still be spent; None without a limit.
+        """
+        self.done, self.total, self.dropped, self._items_left = done, total, dropped, items_left
+        self._bar.update(self._task, completed=done, total=None if items_left is not None else total)
 
     def workers(self, ready: int, wanted: int) -> None:
         """Show how many workers are ready, if more than one is wanted."""
@@ -85,19 +91,28 @@ class Report:
 
     def finished(self, trial: Trial, best: Trial | None) -> None:
         """Show the end of a trial and the best trial so far."""
-        self.done += 1
+        self.done += not trial.probe
         self.dropped += trial.dropped
         self.pace.finished()
         best_so_far = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
         dropped = f"{self.dropped} dropped early" if self.dropped else ""
-        state = ", ".join(filter(None, (best_so_far, dropped, self._workers, self.pace.text(self.total - self.done))))
+        stage = f"stage {trial.stage}" if trial.stage else ""
+        if self._items_left is not None and not trial.name:
+            self._items_left -= trial.items
+        pace = self.pace.text(self.total - self.done, self._items_left)
+        state = ", ".join(filter(None, (stage, best_so_far, dropped, self._workers, pace)))
         self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
             self.announce(f"{trial.label} failed: {trial.error}")
         last = self.done == self.total
         if not self.console.is_terminal and (last or time.monotonic() - self._last_line >= self.every):
             self._last_line = time.monotonic()
-            self.announce(", ".join(filter(None, (f"{self.done}/{self.total} trials", state))))
+            self.announce(", ".join(filter(None, (self._count, state))))
+
+    @property
+    def _count(self) -> str:
+        """Text such as '12/40 trials'; without the total if the item scores may end the search earlier."""
+        return f"{self.done}/{self.total} trials" if self._items_left is None else f"{self.done} trials"
 
     def announce(self, message: str) -> None:
         """Print a line."""

@@ -16,7 +16,8 @@ from ..run_folder.item_matrix import ItemMatrix
 from ..run_folder.trial import Trial
 
 if TYPE_CHECKING:
-    from ..search.verdict import Verdict  # imports the samplers
+    from ..search.stages import StageSummary
+    from ..search.verdict.records import Verdict  # imports the samplers
 
 
 def print_verdict(
@@ -26,9 +27,11 @@ def print_verdict(
     table = score_table("Scores on the report items (± standard error)", entries)
     for row in verdict.rows:
         winner = row.role == "winner"
-        name = f"winner: {row.trial.label}" if winner else row.trial.label
+        name = f"{row.role}: {row.trial.label}" if row.role in ("winner", "control") else row.trial.label
         add_scores(table, name, entries, row.scores, row.value, row.stderr, style="bold green" if winner else "")
     console.print(table)
+    if verdict.stages:
+        console.print(stages_table(verdict.stages, trials))
     for comparison in verdict.comparisons:
         console.print(comparison.sentence, highlight=False, markup=False, soft_wrap=True)
     for warning in verdict.warnings:
@@ -43,12 +46,15 @@ def print_verdict(
     times = "once" if verdict.looks == 1 else f"{verdict.looks} times"
     console.print(f"The report items of this run have been looked at {times}.", highlight=False, soft_wrap=True)
     console.print(saved(trials), highlight=False, markup=False, soft_wrap=True)
+    if verdict.control is not None:
+        console.print(verdict.control.sentence, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Recipe: {best}", highlight=False, markup=False, soft_wrap=True)
 
 
 def saved(trials: Sequence[Trial]) -> str:
-    """Return a sentence on how many item scores racing and repeated recipes saved."""
-    candidates = [trial for trial in trials if not trial.name and not trial.failed]
+    """Return a sentence on how many item scores the search took, and how many racing and repeated recipes saved."""
+    candidates = [trial for trial in trials if not trial.name and not trial.failed and not trial.probe]
+    probes = [trial for trial in trials if trial.probe]
     whole = max((trial.items for trial in trials if trial.complete), default=0)
     scored, all_items = sum(trial.items for trial in candidates), whole * len(candidates)
     parts = [
@@ -61,7 +67,24 @@ def saved(trials: Sequence[Trial]) -> str:
     ]
     details = f" ({', '.join(parts)})" if parts else ""
     share = f", {1 - scored / all_items:.0%} saved" if scored < all_items else ""
-    return f"{len(candidates)} candidates{details} took {scored:,} of {all_items:,} item scores{share}."
+    taken = sum(trial.items for trial in probes)
+    more = f" {len(probes)} probes of the gold answers' loss took as much as {taken:,} more." if probes else ""
+    return f"{len(candidates)} candidates{details} took {scored:,} of {all_items:,} item scores{share}.{more}"
+
+
+def stages_table(stages: Sequence[StageSummary], trials: Sequence[Trial]) -> Table:
+    """Return a table of what each stage took, as a share of the item scores of all proposals, and what it found."""
+    spent = max(1, sum(trial.items for trial in trials if not trial.name))
+    table = Table(title="Stages of the search", title_justify="left")
+    for column in ("stage", "candidates", "probes", "item scores", "best", "gain", "ended"):
+        table.add_column(column, justify="left" if column in ("stage", "ended") else "right")
+    for stage in stages:
+        best = "" if stage.best is None else f"{stage.best:.4f}"
+        gain = "" if stage.gain is None else f"{stage.gain:+.4f}"
+        probes = str(stage.probes or "")
+        items = f"{stage.items:,} ({stage.items / spent:.0%})" if stage.items else ""
+        table.add_row(stage.name, str(stage.candidates or ""), probes, items, best, gain, stage.reason)
+    return table
 
 
 def items_table(matrix: ItemMatrix, most: int) -> Table:

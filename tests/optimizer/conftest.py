@@ -13,7 +13,7 @@ from command_line import Command, Outcome
 from tiny_run import write_run
 
 from mergesmith.optimizer.commands import cli
-from mergesmith.optimizer.stop import EXIT_CODES
+from mergesmith.optimizer.stop_signals import EXIT_CODES
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,7 +21,7 @@ from checkout import ROOT
 from made_runs import SPACE, config, make_run, make_scores, make_trial
 
 from mergesmith.errors import UserError
-from mergesmith.optimizer import stop
+from mergesmith.optimizer import stop_signals
 from mergesmith.optimizer.run_folder import durable_files
 from mergesmith.optimizer.run_folder.lifecycle import resume_run
 from mergesmith.optimizer.run_folder.lock import driver
@@ -155,7 +155,7 @@ def test_a_full_disk_is_waited_for(name: str, code: int, run: RunFolder, monkeyp
     assert len(told) == 2  # once when it begins to wait, once when it goes on
     assert "is full" in told[0]
     assert name in told[0]
-    assert "goes on" in told[1]
+    assert "continues" in told[1]
     if before and name.endswith("l"):
         assert during[0] == before[0]  # the half line was taken back before the wait
     assert all(line.endswith("}") for line in (run.path / "events.jsonl").read_text().splitlines())
@@ -178,18 +178,18 @@ def test_a_line_that_does_not_reach_the_disk_is_written_again(run: RunFolder, mo
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a file's name in /proc")
 def test_a_waiting_run_can_be_stopped(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     FullDisk(monkeypatch, "trials.jsonl", times=10**9)
-    handlers = {number: signal.getsignal(number) for number in stop.EXIT_CODES}
-    stop.install()
+    handlers = {number: signal.getsignal(number) for number in stop_signals.EXIT_CODES}
+    stop_signals.install()
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     try:
-        with stop.at_safe_points(0.2), pytest.raises(stop.StoppedError) as stopped:
+        with stop_signals.at_safe_points(0.2), pytest.raises(stop_signals.StoppedError) as stopped:
             run.append(make_trial(0), None)
     finally:
         timer.join()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        stop._state = stop._State()
+        stop_signals._state = stop_signals._State()
     assert stopped.value.code == 143
     assert (run.path / "trials.jsonl").read_bytes() == b""
 

@@ -12,7 +12,7 @@ import pytest
 
 from mergesmith.evaluators import BlockScores, Part
 from mergesmith.merge_ops import Recipe, Source
-from mergesmith.optimizer import stop
+from mergesmith.optimizer import stop_signals
 from mergesmith.optimizer.pools import BlockDone, Event, Failed, Finished, Job, LocalPool, Lost
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.dispatcher import MAX_ATTEMPTS, Dispatcher, JobOutcome, Restarted, run_all
@@ -61,10 +61,10 @@ def run_folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def _signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (*stop.EXIT_CODES, signal.SIGALRM)}
-    stop.install()
+    before = {number: signal.getsignal(number) for number in (*stop_signals.EXIT_CODES, signal.SIGALRM)}
+    stop_signals.install()
     yield
-    stop.install()
+    stop_signals.install()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -105,7 +105,7 @@ def test_losses_in_the_final_phase_end_with_the_session(run_folder: RunFolder) -
 def test_what_is_in_flight_finishes_after_a_signal(run_folder: RunFolder) -> None:
     pool = Script(interrupt=True)
     done: dict[int, JobOutcome] = {}
-    with pytest.raises(stop.StoppedError):
+    with pytest.raises(stop_signals.StoppedError):
         run_all(
             Dispatcher(pool, run_folder, lambda message: None),
             [Job(number, RECIPE, "report") for number in range(3)],

@@ -1,0 +1,96 @@
+"""What each stage learnt and why it ended, in words: for the line that the search prints when a stage is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ....search_spaces import METHOD
+from ...proposal import StageEnd
+from ..sampler import Observation, Proposal
+from . import descent, line, soup, survey, transfer
+from .history import History
+
+
+def outcome(history: History, step: Callable[[History], Proposal | None]) -> StageEnd:
+    """Return the end of the stage that `step` proposes for, which has nothing more to ask for."""
+    name, describe = OUTCOMES[step]
+    learnt, reason = describe(history)
+    return StageEnd(name, reason, learnt)
+
+
+def is_pending(history: History, step: Callable[[History], Proposal | None]) -> bool:
+    """Whether proposals of the stage are being scored."""
+    return history.waiting(OUTCOMES[step][0]) > 0
+
+
+def _line(history: History) -> tuple[str, str]:
+    arm = history.leading
+    if arm is None or len(arm.models) < 2:
+        return "", "skipped, no method weighs two models or more"
+    return f"best total weight {soup.best_total(history, arm):g}", "every total was proposed"
+
+
+def _soup(history: History) -> tuple[str, str]:
+    arm = history.leading
+    if arm is None or len(arm.models) < 3:
+        return "", "skipped, a soup without one of the models takes three of them"
+    if len(history.parents_by_score(arm.models)) < len(arm.models):
+        return "", "skipped, not every model could be scored"
+    best = _best(history, soup.NAME)
+    kept = 0 if best is None else sum(weight > 0 for weight in arm.weights(best.params))
+    return f"the best one has {kept} of {len(arm.models)} models" if kept else "", "every model was tried"
+
+
+def _survey(history: History) -> tuple[str, str]:
+    observed = history.of_stage(survey.NAME)
+    if not observed:
+        return "", "skipped, too few candidates with scores"
+    if any(o.slopes is None for o in observed):
+        return "", "the loss of the gold answers cannot be computed"
+    found = survey.correlation(history)
+    if not math.isfinite(found):
+        return "", "the known scores are too few, or too much alike, to rank"
+    learnt = f"loss and metrics rank candidates with correlation {found:.2f}"
+    return learnt, f"{len(observed)} candidates were compared"
+
+
+def _descent(history: History, stage: str = descent.NAME) -> tuple[str, str]:
+    probes = [o for o in history.of_stage(stage) if o.probe]
+    candidates = [o for o in history.of_stage(stage) if not o.probe]
+    if not probes:
+        return "", "skipped, the loss does not rank candidates as the metrics do"
+    if any(o.slopes is None for o in probes):
+        return "", "a step could not be computed"
+    most = len(candidates) == descent.MOST_ROUNDS
+    return "", f"{len(probes)} steps were taken" if most else f"the last {descent.ROUND} steps gained nothing"
+
+
+def _in_depth(history: History) -> tuple[str, str]:
+    arm = history.leading
+    if arm is None or all(len(names) == 1 for names in arm.groups):
+        return "", "skipped, every model has one weight"
+    return _descent(history, descent.IN_DEPTH)
+
+
+def _transfer(history: History) -> tuple[str, str]:
+    best = _best(history, transfer.NAME)
+    learnt = "" if best is None else f"best method {best.params[METHOD]}"
+    if history.best() is None or not history.of_stage(transfer.NAME):
+        return "", "skipped, no other method takes the weights"
+    return learnt, "every method was tried" if len(history.of_stage(transfer.NAME)) < transfer.MOST else "enough tried"
+
+
+def _best(history: History, stage: str) -> Observation | None:
+    scored = [o for o in history.scored if o.of_stage(stage)]
+    return max(scored, key=lambda o: (o.complete, o.value or 0.0), default=None)
+
+
+OUTCOMES: dict[Callable[[History], Proposal | None], tuple[str, Callable[[History], tuple[str, str]]]] = {
+    line.propose: (line.NAME, _line),
+    soup.propose: (soup.NAME, _soup),
+    survey.propose: (survey.NAME, _survey),
+    descent.propose: (descent.NAME, _descent),
+    descent.propose_in_depth: (descent.IN_DEPTH, _in_depth),
+    transfer.propose: (transfer.NAME, _transfer),
+}

@@ -1,0 +1,110 @@
+"""The final phase: choose the winner on items the search never saw, then open the report items once.
+
+The best few candidates by search score are scored on the select part; the best one wins. Winner, best parent and the
+control's best candidate are fixed before the report part is opened. Winner, base, parents, uniform average and the
+control's best are scored on it; the differences come with paired bootstrap intervals, and the sentence follows from
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ....evaluators import Part, Scores
+from ....search_spaces import BASE, UNIFORM
+from ...pools import Job
+from ...run_folder.trial import Trial
+from ...stop_signals import RunFailedError
+from ..dispatcher import Dispatcher, JobOutcome, run_all
+from ..leaderboard import Leaderboard
+from ..objective import Objective, scores_of
+
+FINALISTS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The winner on the select part, and all finalists with their objective there."""
+
+    winner: Trial
+    finalists: tuple[tuple[Trial, float], ...]
+
+
+class FinalPhase:
+    """Scores the trials of a finished search on the select and report parts.
+
+    `digests`: trial number -> (device name, digest of the weights) for every trial scored here.
+    """
+
+    def __init__(self, leaderboard: Leaderboard, dispatcher: Dispatcher, announce: Callable[[str], None]) -> None:
+        assert leaderboard.objective is not None, "Should not reach."
+        self.leaderboard, self.dispatcher, self.announce = leaderboard, dispatcher, announce
+        self.objective: Objective = leaderboard.objective
+        self.digests: dict[int, tuple[str, str]] = {}
+
+    def choose(self) -> Choice:
+        """Score the best trials by search score on the select part; equal recipes count once.
+
+        Raises:
+            RunFailedError: no candidate keeps within the limits that the tasks set, or none of the best can be scored.
+        """
+        ranked = sorted(self.leaderboard.feasible(), key=lambda trial: (-(trial.value or 0.0), trial.number))
+        if not ranked:
+            raise RunFailedError(
+                "no candidate keeps within every max_drop; search longer, or start a new run with looser limits"
+            )
+        distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
+        chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
+        # The best parent and baseline are always finalists, however many candidates scored higher on the search part.
+        chosen += [t for t in (self.best_parent(), self.best_baseline()) if t in ranked and t not in chosen]
+        items = self.score(chosen, "select")
+        entries, value = self.leaderboard.plan.entries, self.objective.value
+        found = [(t, value(scores_of(entries, items[t.number]))) for t in chosen if t.number in items]
+        if not found:
+            raise RunFailedError("none of the best candidates could be scored on the select items")
+        return Choice(max(found, key=lambda pair: (pair[1], -pair[0].number))[0], tuple(found))
+
+    def reported(self, winner: Trial) -> list[tuple[Trial, str]]:
+        """Return the trials that are scored on the report part, each with its role."""
+        named = [
+            (self.leaderboard.baseline(BASE), "base"),
+            *((trial, "parent") for trial in self.leaderboard.parents()),
+        ]
+        named.append((self.leaderboard.baseline(UNIFORM), "uniform"))
+        if (baseline := self.best_baseline()).number not in [trial.number for trial, _ in named if trial is not None]:
+            named.append((baseline, "baseline"))
+        named.append((winner, "winner"))
+        return [(trial, role) for trial, role in named if trial is not None]
+
+    def best_parent(self) -> Trial:
+        """Return the best parent by search score."""
+        return max(self.leaderboard.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
+
+    def best_baseline(self) -> Trial:
+        """Return the best baseline by search score: what trying the usual recipes by hand would have found."""
+        baselines = [trial for trial in self.leaderboard.trials if trial.name and trial.complete]
+        return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
+
+    def score(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
+        """Return trial number -> scores on a part; scores that are in the run's folder already are read from there.
+
+        A trial that cannot be scored is left out, and the reason is announced.
+        """
+        run_folder = self.leaderboard.run_folder
+        found = {trial.number: run_folder.items(trial.number, part) for trial in trials}
+
+        def done(number: int, outcome: JobOutcome) -> None:
+            if outcome.scores is not None:
+                run_folder.save_items(number, outcome.scores)
+
+        missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
+        jobs = [Job(trial.number, trial.recipe, part, digest=True) for trial in missing.values()]
+        grace = self.leaderboard.plan.config.workers.grace
+        for number, outcome in run_all(self.dispatcher, jobs, grace=grace, done=done).items():
+            found[number] = outcome.scores
+            if outcome.scores is None:
+                self.announce(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
+            if outcome.digest is not None:
+                self.digests[number] = outcome.digest
+        return {number: scores for number, scores in found.items() if scores is not None}
