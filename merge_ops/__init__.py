@@ -18,6 +18,7 @@ from .planning.compatibility import check_vocabulary
 from .planning.merge_plan import MergePlan
 from .planning.output_config import output_dtype
 from .recipes.blocks import Rule, Setting, Slice, Source
+from .recipes.hints import check_kind, without_old_prefix
 from .recipes.multi_document import load_yaml
 from .recipes.reader import RECIPE_DTYPES, RecipeWarning, parse_recipe, read_recipe, recipe_from_document
 from .recipes.recipe import Recipe
@@ -65,6 +66,7 @@ __all__ = [
     "WeightsDigest",
     "Written",
     "absolute_reference",
+    "check_kind",
     "check_vocabulary",
     "executor_name",
     "get_method",
@@ -79,6 +81,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_document",
     "same_tokens",
+    "without_old_prefix",
     "write_merge",
 ]
 

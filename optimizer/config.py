@@ -14,8 +14,9 @@ from mergesmith.config_section import ConfigSection
 from mergesmith.errors import Faults, UserError, unknown
 
 from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
-from ..merge_ops import load_yaml
+from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
+from .config_faults import ONE_AS_BASE, described
 
 RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
@@ -179,12 +180,17 @@ class RunConfig(ConfigSection):
     def _one_or_more(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    @field_validator("tokenizer_source")
+    @classmethod
+    def _without_prefix(cls, value: str | None) -> str | None:
+        return without_old_prefix(value)
+
     @model_validator(mode="after")
     def _distinct(self) -> RunConfig:
         names = [self.base_model, *self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"'{twice[0]}' is listed twice in base_model and models")
+            raise ValueError(f"'{twice[0]}' is listed twice in base_model and models; {ONE_AS_BASE}")
         tasks = [task.name for task in self.tasks]
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
@@ -217,6 +223,8 @@ def load_config(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     document = load_yaml(text, where=str(path))
+    if isinstance(document, dict):
+        check_kind(document, str(path), wanted="search")
     if not isinstance(document, dict):
         raise UserError(f"{path}: must be a mapping with base_model, models and tasks")
     return parse_config(document, where=str(path))
@@ -233,7 +241,7 @@ def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
     except ValidationError as error:
         faults = Faults(where)
         for fault in error.errors():
-            place, message = _described(fault)
+            place, message = described(fault, RunConfig)
             faults.add(place, message)
         faults.raise_if_any()
         raise
@@ -242,33 +250,6 @@ def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
 def dump_config(config: RunConfig) -> str:
     """Return the configuration as YAML, with every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _described(fault: Any) -> tuple[str, str]:
-    """Return the key path of a pydantic error and its message in the style of the other messages."""
-    location = [str(part) for part in fault["loc"]]
-    place = ".".join(location)
-    if fault["type"] == "extra_forbidden":
-        return place, unknown("key", location[-1], _keys(location[:-1]))
-    if fault["type"] == "missing":
-        return place, "is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "too_short":
-        return place, "must have at least one entry"
-    value = fault.get("input")
-    shows_value = isinstance(value, dict) or message.startswith("unknown ") or ", but is " in message
-    return place, message if shows_value else f"{message}, but is {value!r}"
-
-
-def _keys(location: list[str]) -> list[str]:
-    """Return the known keys of the section at a location."""
-    model: Any = RunConfig
-    for part in location:
-        if part == "tasks":
-            model = TaskConfig
-        elif not part.isdigit() and part in getattr(model, "model_fields", {}):
-            model = model.model_fields[part].annotation
-    return list(getattr(model, "model_fields", {}))
 
 
 def _fixed(config: RunConfig) -> dict[str, Any]:

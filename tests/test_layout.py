@@ -34,7 +34,8 @@ ROOMS = {
         *("suite", "simple_evaluate"),
     ),
     "optimizer": (
-        *("stop_signals", "proposal", "samplers", "config", "session", "run_folder", "pools", "search"),
+        *("stop_signals", "proposal", "samplers", "config_faults", "config"),
+        *("session", "run_folder", "pools", "search"),
         *("terminal", "demo", "commands"),
     ),
 }

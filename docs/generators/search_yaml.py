@@ -6,6 +6,7 @@ The description of a key is, in this order, that in `DESCRIPTIONS`, its field's 
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import re
 import types
@@ -153,7 +154,14 @@ def _kind(field: FieldInfo) -> str:
 
 
 _LAWS = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
-_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping"}
+_WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    dict: "mapping",
+    datetime.date: "date",
+}
 
 
 def _words(annotation: Any) -> str:

@@ -114,13 +114,13 @@ class _Resolver:
             base_name = run.base_model or self.recipe.base_model
             base = next((i for i, source in enumerate(run.sources) if source.model == base_name), None)
         shared = (run.parameters, self.recipe.parameters)
-        # In a layer, filters compare the name in the source; outside, a tied model has another name for its head.
-        names = [output.name if place.model_depth is None else name for _, name in output.inputs]
 
         def value_of(parameter: Parameter, i: int | None) -> Number | None:
             if i is None:
                 return _value(parameter, shared, output.name, place.depth)
-            return _value(parameter, (run.sources[i].parameters, *shared), names[i], place.depth)
+            # In a layer, filters compare the name in the source; outside, a tied model has another name for its head.
+            name = output.name if place.model_depth is None else output.inputs[i][1]
+            return _value(parameter, (run.sources[i].parameters, *shared), name, place.depth)
 
         return self.method.values(len(output.inputs), value_of, base=base, depth=place.model_depth)
 

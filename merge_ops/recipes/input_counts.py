@@ -21,7 +21,7 @@ def check_contract(faults: Faults, method: MergeMethod, inputs: Module, base: st
         for name in dict.fromkeys(n for n in names if names.count(n) > 1):
             faults.add(place, f"'{name}' is listed twice; list each model once")
         if method.base is Base.REQUIRED and group_base is None:
-            faults.add("base_model", f"is missing; {method.name} needs one")
+            faults.add("base_model", f"is missing; {method.name} needs one, which may be one of the models")
             continue
         listed = group_base is None or group_base in names
         if not listed and inputs.models and method.base is not Base.IGNORED:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mergesmith.errors import Faults, unknown
+from mergesmith.errors import Faults
 
 from ..methods import METHODS, MergeMethod, Parameter, Scope
 from .blocks import Number, Parameters, Rule, Setting, Slice, Source
+from .hints import unknown_parameter
 
 Report = Callable[[str, str], None]  # (place, message)
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
@@ -55,7 +56,7 @@ class ParameterReader:
                     self.warn(path, f"has no effect: {self.method.name} has no such parameter")
                 else:
                     known = [p.name for p in self.method.parameters]
-                    self.unknown_key(path, unknown("parameter", name, known))
+                    self.unknown_key(path, unknown_parameter(name, known))
                 continue
             if not parameter.effect:
                 self.warn(path, f"has no effect on the result of {self.method.name}")

@@ -16,6 +16,7 @@ from mergesmith.errors import Faults, UserError, unknown
 from ..methods import METHODS, MergeMethod
 from .blocks import Module, Parameters, Slice, Source, with_defaults
 from .chat_templates import template_fault
+from .hints import TOP_KEYS, check_kind, unknown_key, without_old_prefix
 from .input_counts import check_contract
 from .multi_document import join_documents, load_documents
 from .parameter_reader import ParameterReader
@@ -23,10 +24,6 @@ from .recipe import MERGEKIT_NOTE, Recipe
 from .references import reference_text
 from .tokenizer_section import SectionReader
 
-TOP_KEYS = (
-    *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
-    *("tokenizer_source", "tokenizer", "chat_template", "name", "mergesmith"),
-)
 SLICE_KEYS = ("sources", "base_model", "parameters", "residual_weight")
 SOURCE_KEYS = ("model", "layer_range", "parameters")
 # What mergekit calls the only part of an ordinary model. It writes every recipe (mergekit_config.yml) with `modules`.
@@ -71,6 +68,7 @@ def recipe_from_document(document: object, *, where: str = "recipe", lenient: bo
     """
     if not isinstance(document, dict):
         raise UserError(f"{where}: a recipe is a mapping with the key merge_method, but this is {_kind(document)}")
+    check_kind(document, where, wanted="recipe")
     block = document.get("mergesmith")
     if isinstance(block, dict) and isinstance(block.get("intermediates"), list):
         rest = {key: value for key, value in block.items() if key != "intermediates"}
@@ -173,7 +171,9 @@ class _Reader:
         return {
             "dtype": self.dtype(document.get("dtype"), "dtype"),
             "out_dtype": self.dtype(document.get("out_dtype"), "out_dtype"),
-            "tokenizer_source": self.reference(document.get("tokenizer_source"), "tokenizer_source"),
+            "tokenizer_source": without_old_prefix(
+                self.reference(document.get("tokenizer_source"), "tokenizer_source")
+            ),
             "tokenizer": SectionReader(self.faults.add, self.unknown, self.reference).of_recipe(document),
             "chat_template": self.template(document.get("chat_template")),
             "seed": block.pop("seed", 0),
@@ -280,7 +280,7 @@ class _Reader:
     def keys(self, value: dict[Any, Any], known: tuple[str, ...], place: str) -> None:
         for key in value:
             if key not in known:
-                self.unknown(f"{place}.{key}" if place else str(key), unknown("key", key, known))
+                self.unknown(f"{place}.{key}" if place else str(key), unknown_key(key, known))
 
     def unknown(self, place: str, message: str) -> None:
         if self.lenient:

@@ -8,6 +8,8 @@ from typing import Any
 
 from mergesmith.errors import unknown
 
+from .hints import without_old_prefix
+
 UNION, BASE = "union", "base"
 TOKENIZER_WORDS = (BASE, UNION)  # tokenizer sources that are not model references
 KEYS = ("source", "tokens", "pad_to_multiple_of")
@@ -98,7 +100,7 @@ class SectionReader:
             self.add(place, f"must be a mapping with {', '.join(KEYS)}, but is {value!r}")
             return None
         self._keys(value, KEYS, place)
-        source = UNION if value.get("source") is None else self.reference(value["source"], f"{place}.source")
+        source = self.reference(value.get("source"), f"{place}.source")
         multiple = value.get("pad_to_multiple_of")
         if multiple is not None and (type(multiple) is not int or multiple < 1):
             self.add(f"{place}.pad_to_multiple_of", f"must be a whole number of at least 1, but is {multiple!r}")
@@ -108,7 +110,9 @@ class SectionReader:
             self.add(f"{place}.tokens", f"must be a mapping from tokens to their rules, but is {tokens!r}")
             tokens = {}
         rules = (self._rule(token, rule, f"{place}.tokens.{token}") for token, rule in tokens.items())
-        return TokenizerSection(source or UNION, tuple(rule for rule in rules if rule is not None), multiple)
+        return TokenizerSection(
+            without_old_prefix(source) or UNION, tuple(rule for rule in rules if rule is not None), multiple
+        )
 
     def _rule(self, token: object, value: object, place: str) -> TokenRule | None:
         if not isinstance(token, str) or not token:
