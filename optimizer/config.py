@@ -38,13 +38,16 @@ class RacingSection(ConfigSection):
 
     Attributes:
         rule: `betting`, or `off` to score every candidate in full.
-        alpha: upper bound on the probability of dropping a candidate that is as good as a fixed incumbent.
+        alpha: upper bound on the probability of dropping a candidate whose full score would gain enough.
         min_items: number of scored items before which no candidate is dropped.
+        least_gain: how much is enough, in standard errors of a difference on the select items. 0 drops only candidates
+            that are worse than the incumbent.
     """
 
     rule: Literal["betting", "off"] = "betting"
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    min_items: Annotated[int, Field(ge=1)] = 32
+    min_items: Annotated[int, Field(ge=1)] = 16
+    least_gain: Annotated[float, Field(ge=0)] = 1.0
 
     @model_validator(mode="before")
     @classmethod

@@ -23,14 +23,16 @@ class Look:
     Attributes:
         items: the number of its items that had been scored.
         incumbent: number of the trial that it was compared with on the last block.
-        log_wealth: natural logarithm of the wealth of the bets that it is worse; see `search/racing.py`.
+        log_wealth: natural logarithm of the wealth of the bets that it gains less than `least_gain` on the incumbent.
         drop: whether it was dropped.
+        least_gain: the gain in the objective that would have been worth scoring it in full.
     """
 
     items: int
     incumbent: int
     log_wealth: float
     drop: bool
+    least_gain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Trial:
         name: a baseline's name; empty for a candidate that the sampler proposed.
         params: its point of the search space; None for a baseline outside it.
         outside: why a baseline is not in the search space; else None.
-        state: "complete" (scored in full), "dropped" (early, as worse than the best so far), "failed", or "probed" (a
+        state: "complete" (scored in full), "dropped" (early, as no better than the best so far), "failed", or "probed" (a
             probe, which has no score).
         value: the objective on the search part; None for a failed trial.
         scores: entry name -> score on the search part. For a dropped candidate, value and scores are estimates.

@@ -1,28 +1,18 @@
-"""Racing: a candidate is dropped once its paired differences from the incumbent show that it is worse.
+"""Racing: a candidate is dropped once its paired differences show that it does not gain on the incumbent.
 
-    d_i       score of item i, candidate minus incumbent, positive if the candidate is better; in [-1, 1]
-    a_k       weight of an item of leaf k, such that the mean of x_i = a_k d_i over all items is the difference of the
-              two objectives
-    lambda_j  bets, fixed in advance, with lambda_j max(a_k) < 1
-    v_j       their shares of the initial wealth, which sum to 1
+The claim that is tested is that its score over all search items would be at least `least gain` above the incumbent's;
+`wealth.py` has the test. The least gain is what the select items can tell, so that two kinds of candidates are dropped
+by one rule: those that are worse, after a few items, and those that are within noise of the incumbent, later.
 
-    W = sum_j v_j prod_i (1 - lambda_j x_i)
+    d_i    score of item i, candidate minus incumbent, positive if the candidate is better; in [-1, 1]
+    a_k    weight of an item of leaf k, such that the mean of x_i = a_k d_i over all items is the difference of the two
+           objectives
+    delta  least_gain * sd(x) * sqrt((search items / select items) / search items), the standard error of such a
+           difference on the select items; sd(x) from the items scored so far, so 0 before the first block
 
-W is the wealth of a gambler who starts with 1 and bets that the candidate is worse. If it is not worse, W is a
-supermartingale, so the probability that it ever reaches 1 / alpha is at most alpha (Ville 1939; Ramdas et al. 2023,
-doi:10.1214/23-STS894). Wealth by betting on a bounded mean: Waudby-Smith and Ramdas 2024, Estimating means of bounded
-random variables by betting, doi:10.1093/jrsssb/qkad009. There, bets adapt item by item. Here, they are a mixture fixed
-in advance, and W is compared with the threshold only after whole blocks: the items of a block are ordered by task, so
-bets that adapt within a block would follow the tasks, not the candidate. Over a whole block, with each task in its
-proportion, the product of the expected factors is at most 1 by the inequality of arithmetic and geometric means,
-however much the tasks differ. Proportions are kept to within one item per task. If there are more tasks than items in a
-block (a group of many leaves), some tasks are missing from it: then the bound holds on average over the random starting
-points of the tasks, not for each layout.
-
-The bound is for an incumbent fixed before its items were seen. The best candidate so far was chosen by these same
-items, so its score on them is biased upwards; benchmarks/racing.py measures the effect. When another candidate becomes
-the incumbent, the wealth is kept and the next blocks are compared with the new one. The hypothesis rejected at 1 /
-alpha is then "as good as each incumbent that it was compared with", and incumbents only get better.
+When another candidate becomes the incumbent, the wealth goes on: from the next block on it is bet against the new one,
+with the differences to it on all items so far. The claim that is refuted at 1 / alpha is then that it gains on each
+incumbent that it was compared with, and incumbents only get better.
 """
 
 from __future__ import annotations
@@ -38,14 +28,10 @@ from ...evaluators import BlockScores, Score, Scores, TaskEntry, entry_score
 from ..config import RacingSection
 from ..run_folder.item_matrix import difference
 from ..run_folder.trial import Look, Trial
+from .wealth import Wealth
 
-# Chosen with benchmarks/racing.py: 0.6 detects poor candidates, 0.4 slightly worse ones, and 0.1 is for races over
-# thousands of items.
-BETS = (0.1, 0.4, 0.6)
-SHARES = (0.1, 0.5, 0.4)
-LARGEST_LOSS = 0.9  # the largest share of a bet's wealth that one item can cost
-UNSEEN_ERROR = 0.1  # assumed standard error of the difference in an entry without items so far
-PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if this many more items had a difference of 0
+UNSEEN_ERROR = 0.1  # the standard error that is assumed of the difference in an entry without items so far
+PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if this many more items had shown none
 
 
 def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
@@ -72,20 +58,6 @@ def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dic
             part = entry.sign * entry.weight / weight * leaf.share / shares
             found[leaf.name] = part * total_items / counts[leaf.name]
     return found
-
-
-class Wealth:
-    """The logarithm of the wealth of a mixture of bets that the mean of x is negative."""
-
-    def __init__(self, largest: float) -> None:
-        """`largest`: the greatest |x| that an item can have."""
-        self.bets = np.minimum(BETS, LARGEST_LOSS / largest)
-        self.logs = np.log(SHARES)
-
-    def bet(self, x: np.ndarray) -> float:
-        """Bet on the items of a block, x of shape (n,) in any order; return the natural logarithm of the wealth."""
-        self.logs = self.logs + np.log1p(-np.outer(self.bets, x)).sum(axis=1)
-        return float(np.logaddexp.reduce(self.logs))
 
 
 @dataclass(frozen=True)
@@ -161,27 +133,36 @@ class Race:
         lost_to: the incumbent that it was compared with when it was dropped; else None.
     """
 
-    def __init__(self, rule: RacingSection) -> None:
-        self.rule = rule
+    def __init__(self, rule: RacingSection, *, search_per_select: float) -> None:
+        """`search_per_select`: how many search items there are for each select item."""
+        self.rule, self.search_per_select = rule, search_per_select
         self.looks: list[Look] = []
         self.lost_to: Incumbent | None = None
-        self._wealth: Wealth | None = None
         self.items = 0
-        self._compared = 0  # number of items scored while there was an incumbent
+        self._blocks: list[BlockScores] = []
+        self._wealth: Wealth | None = None
 
     def goes_on(self, block: BlockScores, incumbent: Incumbent | None) -> bool:
-        """Add a block; return whether to continue scoring the candidate, which is always so without an incumbent."""
-        self.items += sum(len(items.ids) for items in block.items.values())
+        """Add a block; return whether to score the candidate further. Without an incumbent it always continues."""
+        before, self.items = self.items, self.items + sum(len(items.ids) for items in block.items.values())
+        self._blocks.append(block)
         if incumbent is None:
             return True
         if self._wealth is None:
             self._wealth = Wealth(max(abs(a) for a in incumbent.weights.values()))
-        x = incumbent.weighted(block)
-        self._compared += len(x)
-        wealth = self._wealth.bet(x)
-        decided = self._compared >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
-        drop = decided and self.items < incumbent.items  # dropping after the last block would save nothing
-        self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop))
+        past = np.concatenate([np.empty(0), *map(incumbent.weighted, self._blocks[:-1])])
+        gain = self._least_gain(past, incumbent)
+        needed = (incumbent.items * gain - past.sum()) / (incumbent.items - before)
+        wealth = self._wealth.bet(incumbent.weighted(block), needed=needed)
+        decided = self.items >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
+        drop = decided and self.items < incumbent.items  # after the last block there is nothing left to save
+        self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop, round(gain, 6)))
         if drop:
             self.lost_to = incumbent
         return not drop
+
+    def _least_gain(self, past: np.ndarray, incumbent: Incumbent) -> float:
+        """Return the least gain that is worth a full score; 0 while nothing is known of the noise."""
+        if not len(past):
+            return 0.0
+        return self.rule.least_gain * float(past.std()) * math.sqrt(self.search_per_select / incumbent.items)

@@ -169,7 +169,10 @@ class Study:
         self._record(trial, self.run_folder.items(known.number, "search"))
 
     def _race(self, candidate: Candidate) -> Race | None:
-        return None if candidate.name or self.racing_off is not None else Race(self.plan.config.search.racing)
+        if candidate.name or self.racing_off is not None:
+            return None
+        config = self.plan.config
+        return Race(config.search.racing, search_per_select=config.split.search / config.split.select)
 
     def _handle_event(self) -> None:
         event = self.dispatcher.next_event()
