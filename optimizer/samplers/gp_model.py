@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import norm
 
 MOST_POINTS = 120  # observations that a process is fitted to: the best ones and the latest
 MOST_RIVALS = 24  # known points whose best value a candidate has to exceed
@@ -87,8 +88,13 @@ class GaussianProcess:
 
     def gains(self, points: np.ndarray, threshold: float, level: float = -np.inf) -> np.ndarray:
         """Return the probabilities, (m, d) -> (m,), to exceed the best known point and `level` by a threshold."""
-        draws = self._draws(np.concatenate([self._rivals()[:1], points]))
-        return (draws[:, 1:] - np.maximum(draws[:, :1], level) > threshold).mean(axis=0)
+        with torch.no_grad():
+            posterior = self._model.posterior(_tensor(np.concatenate([self._rivals()[:1], points])))
+            mean = posterior.mean.squeeze(-1).numpy() * self.scale + self.middle
+            covariance = posterior.distribution.covariance_matrix.numpy() * self.scale**2
+        variances = np.diag(covariance)
+        spread = np.sqrt(np.maximum(variances[1:] + variances[0] - 2 * covariance[0, 1:], 1e-12))
+        return norm.sf((max(float(mean[0]), level) + threshold - mean[1:]) / spread)
 
     def _rivals(self) -> np.ndarray:
         """The known points that may be the best, in the order of their expected values."""

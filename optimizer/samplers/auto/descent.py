@@ -77,12 +77,13 @@ class Descent:
             return True
         if not candidates:
             return False
-        # The start is flattered by having been chosen, so the first round is given its standard error.
-        start = history.best_before(self.stage)
-        before = candidates[-2] if len(candidates) > 1 else start
-        value, level = candidates[-1].feasible_value, -np.inf if before is None else before.feasible_value
-        slack = candidates[0].stderr if len(candidates) == 1 and np.isfinite(candidates[0].stderr) else 0.0
-        return value <= level - slack
+        # The start is flattered by having been chosen, so the first round may fall behind by its standard error; later
+        # rounds have to gain more than theirs.
+        first = len(candidates) == 1
+        before = history.best_before(self.stage) if first else candidates[-2]
+        level = -np.inf if before is None else before.feasible_value
+        error = candidates[-1].stderr if np.isfinite(candidates[-1].stderr) else 0.0
+        return candidates[-1].feasible_value <= level + (-error if first else error)
 
     def path(self, start: Params, steps: Sequence[Observation]) -> list[np.ndarray]:
         """Return the changes of the groups at the start, 0, and after every step, each (len(groups),)."""

@@ -48,6 +48,8 @@ def _candidates(history: History, weights: dict[str, float], method: str) -> lis
     found: list[Params] = []
     for place in PLACES:
         for name, arms in history.arms.by_method.items():
+            if arms[0].axes and not any(arms[0] in group.arms for group in history.groups):
+                continue  # `linear` gives what task arithmetic gives
             if len(arms) > 1 or (place != PLACES[0] and not _has_numbers(arms[0])):
                 continue  # pairs of models are baselines already
             if name == method and not _has_numbers(arms[0]):
