@@ -3,8 +3,8 @@
     python benchmarks/racing.py                 the simulation, one to two minutes
     python benchmarks/racing.py --demo FOLDER   also the demo's search with racing on and off, a few minutes more
 
-Simulated are three tasks with 0/1 items, 500 in all. A candidate and its incumbent differ on 15 % of the items
-("discordant"): on (15 % + gap) / 2 the candidate is worse, on (15 % - gap) / 2 better.
+Simulated are three tasks with 0/1 items. A candidate and its incumbent differ on 15 % of the items ("discordant"; on as
+many as the gap where that is more): on (15 % + gap) / 2 the candidate is worse, on (15 % - gap) / 2 better.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ from mergesmith.optimizer.session.session import Options, Session
 DISCORDANT = 0.15
 EVEN = {"a": 167, "b": 167, "c": 166}
 UNEVEN = {"a": 350, "b": 110, "c": 40}
+SIZES = (60, 116, 200, 500)
 RULE = RacingSection()
+WORSE = RacingSection(least_gain=0)  # drops only candidates that are worse
+SEARCH_PER_SELECT = 3.0  # the default split
 Values = Mapping[str, np.ndarray]
 
 
@@ -62,20 +65,37 @@ class Tasks:
         trial = Trial(number, Recipe("passthrough", models=(Source("m"),)), "complete", scores=scores)
         return Incumbent(trial, Scores("search", items), self.entries)
 
-    def race(self, values: Values, incumbent: Incumbent, rule: RacingSection = RULE) -> tuple[bool, int]:
-        """Whether a candidate with these item scores is dropped, and how many of its items are scored."""
-        race = Race(rule)
+    def race(self, values: Values, incumbent: Incumbent, rule: RacingSection = RULE) -> Race:
+        """The race of a candidate with these item scores."""
+        race = Race(rule, search_per_select=SEARCH_PER_SELECT)
         for block in self.blocks:
             found = {
                 leaf: ItemScores(tuple(map(str, ids)), values[leaf][list(ids)]) for leaf, ids in block.items.items()
             }
             if not race.goes_on(BlockScores("search", block.index, found, 0.0), incumbent):
                 break
-        return race.lost_to is not None, race.items
+        return race
 
 
-def fixed(tasks: Tasks, gaps: Mapping[str, float], reps: int, seed: int = 0) -> tuple[float, float]:
-    """(share dropped, mean items) of candidates that are worse by `gaps`, task by task, than an incumbent.
+@dataclass(frozen=True)
+class Fixed:
+    """The races of candidates against fixed incumbents.
+
+    Attributes:
+        dropped: the share that is dropped.
+        items: the mean number of items that are scored.
+        lost: the share that is dropped though its full score gains on the incumbent's.
+        lost_enough: the share that is dropped of those whose full score gains enough, by the noise of all items.
+    """
+
+    dropped: float
+    items: float
+    lost: float
+    lost_enough: float
+
+
+def fixed(tasks: Tasks, gaps: Mapping[str, float], reps: int, *, rule: RacingSection = RULE, seed: int = 0) -> Fixed:
+    """Race candidates that are worse by `gaps`, task by task, than an incumbent.
 
     The incumbent is drawn anew for each: nothing but chance relates it to its items.
     """
@@ -85,11 +105,18 @@ def fixed(tasks: Tasks, gaps: Mapping[str, float], reps: int, seed: int = 0) -> 
         mine, theirs = {}, {}
         for name, gap in gaps.items():
             u, either = rng.random(tasks.sizes[name]), rng.integers(0, 2, tasks.sizes[name])
-            worse, better = u < (DISCORDANT + gap) / 2, u > 1 - (DISCORDANT - gap) / 2
+            discordant = max(DISCORDANT, abs(gap))
+            worse, better = u < (discordant + gap) / 2, u > 1 - (discordant - gap) / 2
             theirs[name] = np.select([worse, better], [1, 0], either).astype(float)
             mine[name] = np.select([worse, better], [0, 1], either).astype(float)
-        outcomes.append(tasks.race(mine, tasks.incumbent(theirs)))
-    return float(np.mean([dropped for dropped, _ in outcomes])), float(np.mean([items for _, items in outcomes]))
+        race = tasks.race(mine, tasks.incumbent(theirs), rule)
+        differences = [mine[name] - theirs[name] for name in gaps]
+        gain = float(np.mean([d.mean() for d in differences]))
+        variance = float(np.mean([SEARCH_PER_SELECT * d.var() / len(d) for d in differences])) / len(gaps)
+        enough = gain > 0 and gain >= rule.least_gain * variance**0.5
+        outcomes.append((race.lost_to is not None, race.items, race.lost_to is not None and gain > 0, enough))
+    dropped, items, lost, enough = np.array(outcomes, dtype=float).T
+    return Fixed(dropped.mean(), items.mean(), lost.mean(), float((dropped * enough).sum() / max(1.0, enough.sum())))
 
 
 @dataclass(frozen=True)
@@ -102,7 +129,7 @@ class Search:
     best_dropped: bool
 
 
-def best_so_far(tasks: Tasks, skills: np.ndarray, rng: np.random.Generator) -> Search:
+def best_so_far(tasks: Tasks, skills: np.ndarray, rng: np.random.Generator, rule: RacingSection = RULE) -> Search:
     """Race candidates one after another against the best so far; `skills` (T,) are their true scores, up to a constant.
 
     30 % of the items are coins to every candidate, so that any two equal ones differ on 15 %; the rest have an answer
@@ -123,7 +150,8 @@ def best_so_far(tasks: Tasks, skills: np.ndarray, rng: np.random.Generator) -> S
     best, incumbent = 0, tasks.incumbent(candidates[0])
     outcomes = []
     for i, values in enumerate(candidates[1:], start=1):
-        outcomes.append(tasks.race(values, incumbent))
+        race = tasks.race(values, incumbent, rule)
+        outcomes.append((race.lost_to is not None, race.items))
         if not outcomes[-1][0] and full[i] > full[best]:
             best, incumbent = i, tasks.incumbent(values, i)
     total = sum(tasks.sizes.values())
@@ -136,41 +164,56 @@ def best_so_far(tasks: Tasks, skills: np.ndarray, rng: np.random.Generator) -> S
     )
 
 
-def searches(tasks: Tasks, spread: float, reps: int, seed: int = 0) -> list[Search]:
+def searches(tasks: Tasks, spread: float, reps: int, *, rule: RacingSection = RULE, seed: int = 0) -> list[Search]:
     """Searches over 100 candidates whose true scores are normal with this standard deviation."""
     rng = np.random.default_rng(seed)
-    return [best_so_far(tasks, rng.normal(0.0, spread, 100).clip(-0.14, 0.14), rng) for _ in range(reps)]
+    return [best_so_far(tasks, rng.normal(0.0, spread, 100).clip(-0.14, 0.14), rng, rule) for _ in range(reps)]
 
 
 def simulation(reps: int) -> None:
     """Print the tables of the simulation."""
+    print(f"alpha {RULE.alpha}, {reps} candidates a row\n")
+    for size in SIZES:
+        tasks = Tasks.of({name: len(range(i, size, 3)) for i, name in enumerate("abc")})
+        ends = np.cumsum([len(block) for block in tasks.blocks])
+        print(f"{size} items, looks after {', '.join(map(str, ends[:-1]))}\n")
+        _print_gaps(tasks, reps)
     even, uneven = Tasks.of(EVEN), Tasks.of(UNEVEN)
-    ends = np.cumsum([len(block) for block in even.blocks])
-    print(
-        f"alpha {RULE.alpha}, looks after {', '.join(map(str, ends[:-1]))} of {ends[-1]} items; {reps} candidates each"
-    )
-    print("\n| candidate | goal | dropped | mean items |\n| --- | --- | --: | --: |")
-    rarely = "at most 10 % dropped"
     crossed = {"a": 0.1, "b": -0.1, "c": 0.0}
-    rows: list[tuple[str, Tasks, dict[str, float], str]] = [
-        ("equal to a fixed incumbent", even, dict.fromkeys(EVEN, 0.0), rarely),
-        ("equal, tasks of 350, 110 and 40 items", uneven, dict.fromkeys(EVEN, 0.0), rarely),
-        ("equal overall: 10 points worse, 10 better, 0", even, crossed, rarely),
-        ("3 points worse", even, dict.fromkeys(EVEN, 0.03), ""),
-        ("6 points worse", even, dict.fromkeys(EVEN, 0.06), "at most 260 items"),
-        ("12 points worse", even, dict.fromkeys(EVEN, 0.12), "at most 80 items"),
-        ("12 points worse, tasks of 350, 110 and 40 items", uneven, dict.fromkeys(EVEN, 0.12), ""),
-    ]
-    for name, tasks, gaps, goal in rows:
-        dropped, items = fixed(tasks, gaps, reps)
-        print(f"| {name} | {goal} | {dropped:.1%} | {items:.0f} |")
-    print("\nAgainst the best so far, 100 candidates a search:\n")
-    print("| true scores | dropped | items scored | best full score missed | behind it on average |")
-    print("| --- | --: | --: | --: | --: |")
+    print("| candidate, 500 items | dropped | items scored | dropped of those that gain enough |")
+    print("| --- | --: | --: | --: |")
+    for name, tasks, gaps in (
+        ("equal, tasks of 350, 110 and 40 items", uneven, dict.fromkeys(EVEN, 0.0)),
+        ("equal overall: 10 points worse, 10 better, 0", even, crossed),
+        ("3 points better: 13 better, 7 worse, 3 better", even, {"a": -0.13, "b": 0.07, "c": -0.03}),
+        ("12 points worse, tasks of 350, 110 and 40 items", uneven, dict.fromkeys(EVEN, 0.12)),
+    ):
+        found = fixed(tasks, gaps, reps)
+        print(f"| {name} | {found.dropped:.1%} | {found.items / 500:.0%} | {found.lost_enough:.1%} |")
+    print("\nAgainst the best so far, 100 candidates a search of 500 items:\n")
+    print("| true scores | least_gain | dropped | items scored | best full score missed | behind it on average |")
+    print("| --- | --: | --: | --: | --: | --: |")
     for name, spread in (("all equal", 0.0), ("standard deviation 3 points", 0.03), ("6 points", 0.06)):
-        found = searches(even, spread, max(1, reps // 50))
-        means = [np.mean([getattr(one, key) for one in found]) for key in ("dropped", "items", "best_dropped", "loss")]
-        print(f"| {name} | {means[0]:.0%} | {means[1]:.0%} | {means[2]:.0%} | {100 * means[3]:.2f} points |")
+        for rule in (WORSE, RULE):
+            rows = searches(even, spread, max(1, reps // 50), rule=rule)
+            means = [np.mean([getattr(one, key) for one in rows]) for key in ("dropped", "items", "best_dropped")]
+            behind = 100 * float(np.mean([one.loss for one in rows]))
+            shares = " | ".join(f"{mean:.0%}" for mean in means)
+            print(f"| {name} | {rule.least_gain:g} | {shares} | {behind:.2f} points |")
+
+
+def _print_gaps(tasks: Tasks, reps: int) -> None:
+    size = sum(tasks.sizes.values())
+    print("| candidate | dropped | items scored | dropped, `least_gain: 0` | items scored, `least_gain: 0` |")
+    print("| --- | --: | --: | --: | --: |")
+    rows = [(f"{points} points worse", points) for points in (20, 10, 5, 2)]
+    for name, points in [*rows, ("equal", 0), ("5 points better", -5), ("10 points better", -10)]:
+        cells = []
+        for rule in (RULE, WORSE):
+            found = fixed(tasks, dict.fromkeys(tasks.sizes, points / 100), reps, rule=rule)
+            cells += [f"{found.dropped:.1%}", f"{found.items / size:.0%}"]
+        print(f"| {name} | {' | '.join(cells)} |")
+    print()
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,16 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from mergesmith.config_section import ConfigSection
 
 Part = Literal["search", "select", "report"]
 PARTS: tuple[Part, ...] = ("search", "select", "report")
 ScorerChoice = Literal["auto", "packed", "rows", "graphs", "hf"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskConfig(_Section):
+class TaskConfig(ConfigSection):
     """One entry of `tasks:`; a bare string is a name with every other setting at its default.
 
     Attributes:
@@ -55,7 +53,7 @@ class TaskConfig(_Section):
         return self
 
 
-class ChatConfig(_Section):
+class ChatConfig(ConfigSection):
     """Whether and how prompts are formatted as chats. The defaults are those of lm-eval's `simple_evaluate`."""
 
     apply_template: bool = False
@@ -63,7 +61,7 @@ class ChatConfig(_Section):
     fewshot_as_multiturn: bool = True
 
 
-class SplitConfig(_Section):
+class SplitConfig(ConfigSection):
     """Shares of the items used to search, to select the winner among finalists, and to report its score."""
 
     search: float = Field(default=0.6, gt=0)
@@ -80,7 +78,7 @@ class SplitConfig(_Section):
         return self
 
 
-class ScoringConfig(_Section):
+class ScoringConfig(ConfigSection):
     """How items are scored.
 
     Attributes:
@@ -99,7 +97,7 @@ class ScoringConfig(_Section):
     max_length: Annotated[int, Field(ge=1)] | None = None
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(ConfigSection):
     """Everything that a suite is built from, except the tokenizer.
 
     Attributes:

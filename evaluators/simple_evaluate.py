@@ -22,16 +22,16 @@ def score_checkpoint(
 ) -> Scores:
     """Score a written checkpoint with lm-eval's evaluation loop, on freshly loaded tasks.
 
-    It shares only the tasks' names, the split and the few-shot pools with `Suite.score`; task objects, prompts,
-    tokens, batches and the loop are lm-eval's. All documents are evaluated, and those of the part are selected from
-    the logged samples.
+    Only the tasks' names, the split and the few-shot pools are those of `Suite.score`; task objects, prompts, tokens,
+    batches and the loop are lm-eval's. All documents are evaluated, and those of the part are selected from the logged
+    samples.
 
     Args:
         suite: the suite that defines tasks and split.
         checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used, or the suite's if it has none.
         part: the part to return.
         device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
-        dtype: of the weights; None keeps the checkpoint's.
+        dtype: dtype of the weights; None keeps the checkpoint's.
 
     Raises:
         ScoringError: see `Suite.score`.

@@ -1,4 +1,5 @@
 """The search: samplers, sessions, run folders, worker pools, the search loop, the command line, the demo.
 
-Imports go one way: stop, samplers, config, session, run_folder, pools, search, terminal, demo, commands.
+Imports go one way: stop_signals, proposal, samplers, config, session, run_folder, pools, search, terminal, demo,
+commands.
 """

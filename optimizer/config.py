@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mergesmith.config_section import ConfigSection
 from mergesmith.errors import Faults, UserError, unknown
 
 from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
@@ -32,22 +33,21 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RacingSection(_Section):
+class RacingSection(ConfigSection):
     """When a candidate is dropped before all its items are scored; `racing: off` is short for `rule: "off"`.
 
     Attributes:
         rule: `betting`, or `off` to score every candidate in full.
-        alpha: upper bound on the probability of dropping a candidate that is as good as a fixed incumbent.
+        alpha: upper bound on the probability of dropping a candidate whose full score would gain enough.
         min_items: number of scored items before which no candidate is dropped.
+        least_gain: how much is enough, in standard errors of a difference on the select items. 0 drops only candidates
+            that are worse than the incumbent.
     """
 
     rule: Literal["betting", "off"] = "betting"
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    min_items: Annotated[int, Field(ge=1)] = 32
+    min_items: Annotated[int, Field(ge=1)] = 16
+    least_gain: Annotated[float, Field(ge=0)] = 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -60,16 +60,16 @@ class RacingSection(_Section):
         return {} if data in (True, "on") else data
 
 
-class SearchSection(_Section):
+class SearchSection(ConfigSection):
     """How candidates are proposed and when the search stops.
 
     Attributes:
         sampler: `auto` works in stages; the other samplers are for comparison.
         stages: the stages that `auto` uses before it refines the best candidates.
-        stop: whether `auto` may end the search before `trials`, when nothing better is to be found.
-        trials: the most candidates that are proposed; baselines and probes are not counted.
-        time_limit: seconds; starts anew on resume.
-        item_scores: the most item scores that the proposals take; a candidate in flight is finished. Unset, no limit.
+        stop: whether `auto` may end the search before `trials` if it is unlikely to find anything better.
+        trials: the largest number of proposed candidates; baselines and probes are not counted.
+        time_limit: seconds; starts again when the run is resumed.
+        item_scores: the most item scores that proposals may take; candidates in flight are finished. No limit if unset.
         control: `random` adds a random search that spends as many item scores as this one, for comparison.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
@@ -100,7 +100,7 @@ class SearchSection(_Section):
         return parse_duration(value) if isinstance(value, str) else value
 
 
-class WorkersSection(_Section):
+class WorkersSection(ConfigSection):
     """The workers that score candidates.
 
     Attributes:
@@ -154,7 +154,7 @@ class WorkersSection(_Section):
         return self.model_copy(update={"threads": self.threads or self.cpus_per_worker, "device": device})
 
 
-class RunConfig(_Section):
+class RunConfig(ConfigSection):
     """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder."""
 
     version: Literal[1] = 1

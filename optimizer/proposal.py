@@ -1,4 +1,4 @@
-"""The records that pass between samplers, workers and the run folder: proposals, results of probes, the end."""
+"""The records that samplers, workers and the run folder exchange: proposals, results of probes, the end of a search."""
 
 from __future__ import annotations
 
@@ -26,24 +26,32 @@ class StageEnd:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A point to look at.
+    """A point of the search space that a sampler asks to have scored or probed.
 
     Attributes:
         params: the point.
-        stage: the stage of the search that asks for it; "" for samplers without stages and for baselines.
-        probe: "" for a candidate to score; "loss" and "gradient" for the loss of the gold answers, which is no score.
-        ended: stages that have nothing more to ask for, every time since they ended.
+        stage: the stage that asks for it; empty for samplers without stages and for baselines.
+        probe: empty for a candidate to score. A probe computes the loss of the gold answers ("loss") or its derivatives
+            by the searched weights as well ("gradient"), but no score.
+        offset: the first item of a probe; probes with different offsets see different items.
+        ended: all stages that have nothing more to ask for.
     """
 
     params: Params
     stage: str = ""
     probe: Literal["", "loss", "gradient"] = ""
+    offset: int = 0
     ended: tuple[StageEnd, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
 class Stop:
-    """There is nothing better to find: `reason` in words, and how many numbers the search could move."""
+    """A sampler's decision to end the search, because it expects to find nothing better.
+
+    Attributes:
+        reason: why, for the user.
+        axes: the number of numeric dimensions that were searched.
+    """
 
     reason: str
     axes: int
@@ -55,8 +63,10 @@ class Slopes:
     """The result of a probe.
 
     Attributes:
-        loss: the mean loss of the gold answers, tasks weighted as in the objective; `stderr` over `items` items.
-        by_dimension: its derivative by every weight that is searched; empty for a probe of the loss alone.
+        loss: the mean loss of the gold answers, with the tasks weighted as in the objective.
+        stderr: the standard error of the loss over items.
+        items: the number of items.
+        by_dimension: the derivative of the loss by every searched weight; empty for a probe of the loss alone.
         errors: the standard errors of the derivatives over items.
     """
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from mergesmith.config_section import ConfigSection
 
 PER_MODEL = re.compile(r"models\[(?P<model>.+)\]\.(?P<name>\w+)")
 
 
-class ParameterConfig(BaseModel):
+class ParameterConfig(ConfigSection):
     """The user's setting of one parameter: a fixed value, a range, or choices.
 
     Written as a number (fixed), `[low, high]`, `{range: [low, high], log: true}` or `{choices: [...]}`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     fixed: float | bool | None = None
     range: tuple[float, float] | None = None
@@ -46,7 +46,7 @@ class ParameterConfig(BaseModel):
         return self
 
 
-class SpaceConfig(BaseModel):
+class SpaceConfig(ConfigSection):
     """The searched methods and ranges, and how they are divided over depth and kinds of tensors.
 
     Attributes:
@@ -54,8 +54,6 @@ class SpaceConfig(BaseModel):
         knots: values per parameter over the depth of the model; layers between knots are interpolated.
         filters: parts of tensor names; a parameter has one set of values per filter and one for the rest.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     methods: dict[str, dict[str, ParameterConfig]] = Field(
         default_factory=lambda: {name: {} for name in ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")}

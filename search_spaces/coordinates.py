@@ -2,16 +2,16 @@
 
     w_i = T s_i      weight of model i; T the total, s the shares, sum_i s_i = 1
 
-Where merges are good is a statement about T (Akiba et al. 2024, arXiv:2403.13187, find totals near 2 by evolution), and
-hardly one about single weights: n independent weights, uniform in [0, 1.5], sum to 0.75 n on average, which breaks the
+Good merges have similar totals T (Akiba et al. 2024, arXiv:2403.13187, find totals near 2 by evolution), but very
+different single weights: n independent weights, uniform in [0, 1.5], sum to 0.75 n on average, which breaks the
 model for n > 3. Each axis of the cube is the quantile of a prior, so that uniform points of the cube are draws from it:
 
 * total: log T normal around log 1.2, cut off at 0.3 and 3,
 * share: 0 with probability OFF (the model is left out), else log-normal, then normalized,
 * over depth and filters: the model's weight times a log-normal factor per place,
-* every other number: uniform over its range, on a log scale where the range says so.
+* every other parameter: uniform over its range, on a log scale if the range is logarithmic.
 
-Recipes and trials keep plain weights. Weights that the user gave a range of their own are axes as they are.
+Recipes and trials keep plain weights. Weights for which the user gave a range are axes themselves.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NORMAL = NormalDist()
 class Weights:
     """The weights of one method that are searched as total and shares: model -> its dimensions, a place each.
 
-    `scaled` says whether the total matters; where the method normalizes weights, only the shares do.
+    `scaled` says whether the total matters; if the method normalizes weights, only the shares do.
     """
 
     by_model: Mapping[str, tuple[Float, ...]]
@@ -57,12 +57,12 @@ class Weights:
         return (*total, *shares, *(f"factor of {name}" for name in places))
 
     def values(self, point: Sequence[float]) -> Iterator[tuple[str, float]]:
-        """The weights at a place of the axes' cube."""
+        """Yield the weights (dimension, value) at a position in the cube of the axes."""
         axes = iter(point)
         total = _total(next(axes)) if self.scaled else 1.0
         shares = [next(axes) for _ in self.by_model] if len(self.by_model) > 1 else [1.0]
         raw = [_share(q) for q in shares]
-        if not any(raw):  # one model is always in
+        if not any(raw):  # at least one model is merged
             raw[shares.index(max(shares))] = 1.0
         values: dict[Float, float] = {}
         for share, dimensions in zip(raw, self.by_model.values(), strict=True):
@@ -74,7 +74,7 @@ class Weights:
         yield from ((d.name, min(d.high, max(d.low, scale * value))) for d, value in values.items())
 
     def point(self, params: Params) -> Iterator[float]:
-        """The place of weights in the axes' cube."""
+        """Yield the position of weights in the cube of the axes."""
         weights = {model: [float(params[d.name]) for d in dims] for model, dims in self.by_model.items()}
         sizes = {model: _mean(values) for model, values in weights.items()}
         total = sum(sizes.values())
@@ -97,7 +97,7 @@ class Coordinates:
     """The unit cube of one arm: a method with one setting of its choices. `params(point(p))` is p, up to limits."""
 
     def __init__(self, space: MethodSpace, choices: Params) -> None:
-        self.choices = choices  # the method's choices, and what else all points of the arm share
+        self.choices = choices  # the method's choices, and other values that all points of the arm share
         self.weights = _weights(space)
         inside = {d.name for dims in self.weights.by_model.values() for d in dims} if self.weights else set()
         self.floats = tuple(d for d in space.dimensions if isinstance(d, Float) and d.name not in inside)
@@ -117,7 +117,7 @@ class Coordinates:
         return (*(self.weights.axes if self.weights else ()), *(d.name for d in self.floats))
 
     def params(self, point: np.ndarray) -> Params:
-        """The point of the search space at a place of the cube, (len(axes),) in [0, 1]."""
+        """Return the point of the search space at a position in the cube, (len(axes),) in [0, 1]."""
         values = [min(1.0, max(0.0, float(q))) for q in point]
         split = len(self.weights.axes) if self.weights else 0
         found: dict[str, Value] = dict(self.choices)
@@ -127,13 +127,13 @@ class Coordinates:
         return found
 
     def point(self, params: Params) -> np.ndarray:
-        """The place of a point of the search space in the cube, (len(axes),) float64."""
+        """Return the position of a point of the search space in the cube, (len(axes),) float64."""
         weights = self.weights.point(params) if self.weights else ()
         return np.array([*weights, *(d.to_unit(float(params[d.name])) for d in self.floats)], np.float64)
 
 
 def arms(space: MethodSpace, shared: Params) -> list[Coordinates]:
-    """A cube for every setting of a method's choices; `shared` (the method's name) is part of all their points."""
+    """Return a cube for every setting of a method's choices; `shared` (the method's name) is in all their points."""
     choices = [d for d in space.dimensions if isinstance(d, Choice)]
     return [
         Coordinates(space, {**shared, **dict(zip((c.name for c in choices), options, strict=True))})
@@ -142,7 +142,7 @@ def arms(space: MethodSpace, shared: Params) -> list[Coordinates]:
 
 
 def _weights(space: MethodSpace) -> Weights | None:
-    """The weights of a method that have no range of the user's own; None where there are none."""
+    """Return the weights of a method for which the user gave no range; None if there are none."""
     by_model: dict[str, tuple[Float, ...]] = {}
     for slot in space.slots:
         if slot.parameter.name != WEIGHT or slot.model is None or _given(space, slot):
@@ -159,13 +159,13 @@ def _given(space: MethodSpace, slot: ParameterSlot) -> bool:
 
 
 def _scaled(space: MethodSpace) -> bool:
-    """Whether a method's weights are used as they are: it can normalize them, and does not."""
+    """Return whether a method uses its weights unchanged: it can normalize them, and does not."""
     slot = next((slot for slot in space.slots if slot.parameter.name == NORMALIZE), None)
     return slot is not None and not slot.dimensions and slot.fixed is False
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The geometric mean, of which factors are ratios; the arithmetic one where a value is 0 or less."""
+    """Return the geometric mean, to which factors are relative; the arithmetic one if a value is not positive."""
     if min(values) > 0:
         return math.exp(sum(map(math.log, values)) / len(values))
     return sum(values) / len(values)

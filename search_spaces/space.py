@@ -61,7 +61,7 @@ class SearchSpace:
         return self.method_spaces[method].dimensions
 
     def arms(self, method: str) -> list[Coordinates]:
-        """The cubes in which samplers move within one method: one for every setting of its choices."""
+        """Return the cubes in which samplers move within one method: one for every setting of its choices."""
         return arms(self.method_spaces[method], {METHOD: method})
 
     def recipe(self, params: Params) -> Recipe:

@@ -68,10 +68,10 @@ def weight_dimensions(space: SearchSpace, method: str) -> tuple[Float, ...]:
 def _differences(here: MergePlan, raised: MergePlan, name: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the tensors whose weights differ, with the differences."""
     for before, after in zip(here.tasks, raised.tasks, strict=True):
-        if before.numbers == after.numbers:
+        if before.values == after.values:
             continue
-        pairs = list(zip(before.numbers.inputs, after.numbers.inputs, strict=True))
+        pairs = list(zip(before.values.inputs, after.values.inputs, strict=True))
         others = [({**a, WEIGHT: 0.0}, {**b, WEIGHT: 0.0}) for a, b in pairs]
-        if before.numbers.tensor != after.numbers.tensor or any(a != b for a, b in others):
+        if before.values.tensor != after.values.tensor or any(a != b for a, b in others):
             raise ValueError(f"{name} changes more than weights, which a WeightJacobian cannot describe")
         yield before.name, np.array([b.get(WEIGHT, 0.0) - a.get(WEIGHT, 0.0) for a, b in pairs])

@@ -63,7 +63,6 @@ def test_replayed_and_real_searches_count_alike(truth: Truth) -> None:
     searched = run_arm(truth, "tpe", trials=3, seed=0, pool_size=6)
     # Equal recipes are scored once in a search.
     assert searched.items <= (baselines + 3) * truth.count("search")
-    assert searched.baseline == replayed.baseline
     assert searched.claims is not None
     assert searched.winner is not None
 

@@ -26,6 +26,7 @@ CACHE = Path.home() / ".cache" / "mergesmith" / "search_quality"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "search-quality.md"
 PROBLEMS = {**MADE, "real": RealProblem("real", "three LoRA adapters of SmolLM2-135M-Instruct")}
 REPLAYED_SEEDS = 20  # a replay takes a second
+REPLAYED_TRIALS = 200
 
 
 def main() -> None:
@@ -59,8 +60,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--problems", type=_names, default=list(MADE), help="comma-separated; default all but real")
     parser.add_argument("--arms", type=_names, default=[*REPLAYED, *ARMS], help="comma-separated; default all")
     parser.add_argument("--seeds", type=int, default=3, help=f"searches per arm; replayed arms have {REPLAYED_SEEDS}")
-    parser.add_argument("--trials", type=int, default=100, help="proposals of a search; replayed arms have 200")
-    parser.add_argument("--pool", type=int, default=400, help="random candidates that replays draw 200 from")
+    parser.add_argument(
+        "--trials", type=int, default=100, help=f"proposals of a search; replayed arms have {REPLAYED_TRIALS}"
+    )
+    parser.add_argument("--pool", type=int, default=400, help="random candidates that replays draw from")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where problems and results are kept")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/explanation/search-quality.md")
     arguments = parser.parse_args()
@@ -81,7 +84,7 @@ def _run(truth: Truth, outcomes: Outcomes, arguments: argparse.Namespace) -> Non
         replayed = arm in REPLAYED
         if replayed:
             score_pool(truth, arguments.pool, _log)
-        trials = 200 if replayed else arguments.trials
+        trials = min(REPLAYED_TRIALS, arguments.pool) if replayed else arguments.trials
         for seed in range(REPLAYED_SEEDS if replayed else arguments.seeds):
             if (truth.folder.name, arm, trials, seed) in outcomes.found:
                 continue
@@ -91,14 +94,13 @@ def _run(truth: Truth, outcomes: Outcomes, arguments: argparse.Namespace) -> Non
 
 
 def _print_figures(name: str, truth: Truth) -> None:
-    parts: dict[str, tuple[Part, ...]] = (
-        {"search items": ("search",)} if name == "real" else {"unseen items": UNSEEN, "search items": ("search",)}
-    )
+    parts: dict[str, tuple[Part, ...]] = {"unseen items": UNSEEN, "search items": ("search",)}
     for label, recipe in named_recipes(truth):
         values = [f"{truth.value(recipe, part):.3f} on {items}" for items, part in parts.items()]
         _log(f"{name}: {label}: {', '.join(values)}")
     seconds, items = truth.seconds_per_candidate(), truth.count("search")
-    _log(f"{name}: {seconds:.2f} s per candidate on {items} search items, {truth.count('report')} report items")
+    unseen = sum(truth.count(part) for part in UNSEEN)
+    _log(f"{name}: {seconds:.2f} s per candidate on {items} search items; {unseen} unseen items")
 
 
 def _log(message: str) -> None:

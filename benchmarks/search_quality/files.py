@@ -3,39 +3,79 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .skills import STOP, Skill
-
 SPLIT = {"search": 0.36, "select": 0.14, "report": 0.5}  # most items are for the truth
 METHODS = ["linear", "slerp", "task_arithmetic", "ties", "dare_ties"]
 
 
-def write_task(folder: Path, skill: Skill, items: int, *, seed: int) -> None:
-    """Write one skill's lm-eval task and its documents into `folder`."""
+def write_task(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    """Write an lm-eval task and its documents; `settings` come from `choice`, `generation` or `text`."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = folder / f"{task_name(skill)}.jsonl"
-    rng = random.Random(f"documents {skill.tag} {seed}")
-    rows = [_document(skill, word, rng) for word in skill.words(items, test=True, seed=seed)]
+    data = folder / f"{name}.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    text = yaml.safe_dump(_task(skill, data.resolve()), sort_keys=False)
-    (folder / f"{task_name(skill)}.yaml").write_text(text, encoding="utf-8")
+    task = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data.resolve())}},
+        "test_split": "test",
+        "num_fewshot": 0,
+        "target_delimiter": "",
+        **settings,
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
 
 
-def task_name(skill: Skill) -> str:
-    """The name of a skill's lm-eval task."""
-    return f"quality_{skill.name}_{skill.tag.lower()}"
+def choice() -> dict[str, Any]:
+    """Return the settings of a multiple choice with the columns question, choices and label."""
+    return {
+        "doc_to_text": "{{question}}",
+        "output_type": "multiple_choice",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "metric_list": [_metric("acc")],
+    }
+
+
+def generation(stop: str, max_tokens: int, pattern: str = "") -> dict[str, Any]:
+    """Return the settings of generated answers with the columns question and answer.
+
+    Args:
+        stop: the text that ends an answer.
+        max_tokens: the length limit of an answer.
+        pattern: the part of an answer that is compared, as a regular expression whose last match counts; empty, all.
+    """
+    settings: dict[str, Any] = {
+        "doc_to_text": "{{question}}",
+        "output_type": "generate_until",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": [stop], "do_sample": False, "max_gen_toks": max_tokens},
+        "metric_list": [_metric("exact_match")],
+    }
+    if pattern:
+        last_match = {"function": "regex", "regex_pattern": f"({pattern})", "group_select": -1}
+        settings["filter_list"] = [{"name": "last", "filter": [last_match, {"function": "take_first"}]}]
+    return settings
+
+
+def text() -> dict[str, Any]:
+    """Return the settings of the perplexity of the column text."""
+    return {
+        "doc_to_text": "",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_target": "{{text}}",
+        "metric_list": [{"metric": "bits_per_byte"}],
+    }
 
 
 def write_search(
     folder: Path,
     models: Sequence[str],
-    tasks: Sequence[str],
+    tasks: Sequence[str | Mapping[str, Any]],
     *,
     knots: int,
     chat: Mapping[str, Any] | None = None,
@@ -46,7 +86,7 @@ def write_search(
         "base_model": "./base",
         "models": [f"./{name}" for name in models],
         "task_path": ["./tasks"],
-        "tasks": list(tasks),
+        "tasks": [task if isinstance(task, str) else dict(task) for task in tasks],
         "split": SPLIT,
         "space": {"methods": METHODS, "knots": knots},
         "search": {"seed": 0},
@@ -76,35 +116,5 @@ def write_known(folder: Path, name: str, weights: Mapping[str, Sequence[float]])
     (folder / "known" / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
 
 
-def _document(skill: Skill, word: str, rng: random.Random) -> dict[str, Any]:
-    example = skill.example(word, rng)
-    if skill.kind == "generate":
-        return {"question": example.question, "answer": example.answer}
-    choices = [example.answer + STOP, *(wrong + STOP for wrong in example.wrong)]
-    rng.shuffle(choices)
-    return {"question": example.question, "choices": choices, "label": choices.index(example.answer + STOP)}
-
-
-def _task(skill: Skill, data: Path) -> dict[str, Any]:
-    common = {
-        "task": task_name(skill),
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(data)}},
-        "test_split": "test",
-        "num_fewshot": 0,
-        "doc_to_text": "{{question}}",
-        "target_delimiter": "",
-    }
-    if skill.kind == "choice":
-        return common | {
-            "output_type": "multiple_choice",
-            "doc_to_choice": "choices",
-            "doc_to_target": "label",
-            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-        }
-    return common | {
-        "output_type": "generate_until",
-        "doc_to_target": "{{answer}}",
-        "generation_kwargs": {"until": [STOP], "do_sample": False, "max_gen_toks": skill.length + 1},
-        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-    }
+def _metric(name: str) -> dict[str, Any]:
+    return {"metric": name, "aggregation": "mean", "higher_is_better": True}

@@ -11,7 +11,7 @@ from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.search.leaderboard import Leaderboard, RunPlan
 
 from .records import Outcome
-from .truth import Truth
+from .truth import Truth, recipe_digest
 
 
 def measure(path: Path, truth: Truth, *, arm: str, seed: int, seconds: float) -> Outcome:
@@ -32,6 +32,7 @@ def measure(path: Path, truth: Truth, *, arm: str, seed: int, seconds: float) ->
         if leaderboard.best is not None and leaderboard.best is not best:
             best = leaderboard.best
             steps.append((items, truth.value(best.recipe)))
+    assert best is not None, "Should not reach."
     verdict = json.loads((path / VERDICT).read_text(encoding="utf-8"))
     winner = next(trial for trial in run.trials() if trial.number == verdict["winner"]["trial"])
     return Outcome(
@@ -40,17 +41,12 @@ def measure(path: Path, truth: Truth, *, arm: str, seed: int, seconds: float) ->
         trials=config.search.trials,
         seed=seed,
         steps=tuple(steps),
+        recipe=recipe_digest(best.recipe),
         items=items,
-        baseline=best_baseline(truth),
         winner=truth.value(winner.recipe, ["report"]),
         claims=any((comparison["low"] or 0.0) > 0 for comparison in verdict["comparisons"]),
         seconds=round(seconds, 1),
     )
-
-
-def best_baseline(truth: Truth) -> float:
-    """The true score of the best baseline, as if it were known which one that is."""
-    return max(truth.value(recipe) for recipe in baseline_recipes(truth))
 
 
 def baseline_recipes(truth: Truth) -> list[Recipe]:

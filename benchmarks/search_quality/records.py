@@ -19,8 +19,8 @@ class Outcome:
         trials: the arm's budget in proposals.
         seed: of the search.
         steps: (item scores spent so far, true score) of each new incumbent.
+        recipe: digest of the last incumbent's recipe, by which its item scores are found.
         items: item scores spent in all, baselines included.
-        baseline: the true score of the best baseline, as if it were known which one that is.
         winner: the true score on report items of the candidate that the verdict names; None without a verdict.
         claims: the verdict calls the winner better than something else; None without a verdict.
         seconds: wall time of the search; None where scores were replayed.
@@ -31,8 +31,8 @@ class Outcome:
     trials: int
     seed: int
     steps: tuple[tuple[int, float], ...]
+    recipe: str
     items: int
-    baseline: float
     winner: float | None = None
     claims: bool | None = None
     seconds: float | None = None

@@ -12,11 +12,11 @@ from mergesmith.optimizer.config import RacingSection
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers.random import RandomSampler
 from mergesmith.optimizer.search.objective import scores_of
-from mergesmith.optimizer.search.racing import Incumbent, Race
+from mergesmith.optimizer.search.racing import Incumbent, Race, why_off
 
-from .measure import baseline_recipes, best_baseline
+from .measure import baseline_recipes
 from .records import Outcome
-from .truth import Truth
+from .truth import Truth, recipe_digest
 
 POOL_SEED = 715
 
@@ -52,8 +52,8 @@ def replay_random(truth: Truth, *, pool_size: int, trials: int, seed: int, racin
         trials=trials,
         seed=seed,
         steps=tuple((items, truth.value(recipe)) for items, recipe in incumbents),
+        recipe=recipe_digest(incumbents[-1][1]),
         items=replay.items,
-        baseline=best_baseline(truth),
     )
 
 
@@ -62,6 +62,9 @@ class _Replay:
 
     def __init__(self, truth: Truth, blocks: Sequence[Block], rule: RacingSection) -> None:
         self.truth, self.blocks, self.rule = truth, blocks, rule
+        self.objective = truth.objective_on(("search",))
+        split = truth.session.config.split
+        self.search_per_select = split.search / split.select
         self.items = 0
         self._incumbent: Incumbent | None = None
         self._value = float("-inf")
@@ -74,8 +77,8 @@ class _Replay:
     def take(self, number: int, recipe: Recipe, *, raced: bool) -> None:
         """Score a candidate block by block, or in full where it is not raced."""
         scores = self.truth.scores(recipe, "search")
-        if raced and self.rule.rule != "off":
-            race = Race(self.rule)
+        if raced and why_off(self.rule, self.truth.entries) is None:
+            race = Race(self.rule, search_per_select=self.search_per_select)
             for block in self.blocks:
                 if not race.goes_on(_part_of(scores, block), self._incumbent):
                     break
@@ -86,8 +89,8 @@ class _Replay:
             self.items += self.truth.count("search")
         entries = self.truth.entries
         named = scores_of(entries, scores)
-        value = self.truth.objective.value(named)
-        if value > self._value:
+        value = self.objective.value(named)
+        if value > self._value and self.objective.feasible(named):
             self._value = value
             self._incumbent = Incumbent(Trial(number, recipe, "complete", scores=named), scores, entries)
 

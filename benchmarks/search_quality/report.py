@@ -10,9 +10,10 @@ import numpy as np
 from scipy.stats import t as student
 
 from .arms import ARMS, REFERENCE, REPLAYED
+from .compare import Comparison
 from .figures import TOTALS, figures
 from .records import Outcome, Outcomes
-from .truth import Truth
+from .truth import UNSEEN, Truth
 
 BEGIN = "<!-- begin of tables: written by `python -m benchmarks.search_quality report --write` -->"
 END = "<!-- end of tables -->"
@@ -62,14 +63,15 @@ def _searches(name: str, truth: Truth, outcomes: Outcomes) -> str:
     reference = outcomes.of(truth.folder.name, REFERENCE)
     if not reference:
         return ""
+    by_arm = {arm: found for arm in (*REPLAYED, *ARMS) if (found := outcomes.of(truth.folder.name, arm))}
+    comparison = Comparison(truth, [outcome.recipe for found in by_arm.values() for outcome in found])
     goal, budget = float(np.mean([o.final for o in reference])), float(np.mean([o.items for o in reference]))
-    head = ["arm", "seeds", "true score at the end", "less random", "less the best baseline", "goal reached by"]
+    head = ["arm", "seeds", "true score at the end", "less random"]
+    head += ["less the best baseline", "less the best in hindsight", "goal reached by"]
     head += ["item scores to the goal", "item scores spent", "seconds"]
     rows = []
-    for arm in (*REPLAYED, *ARMS):
-        found = outcomes.of(truth.folder.name, arm)
-        if not found:
-            continue
+    for arm, found in by_arm.items():
+        digests = [outcome.recipe for outcome in found]
         finals = [o.final for o in found]
         reached = [items for o in found if (items := o.reached(goal)) is not None]
         seconds = [o.seconds for o in found if o.seconds is not None]
@@ -79,14 +81,19 @@ def _searches(name: str, truth: Truth, outcomes: Outcomes) -> str:
                 str(len(found)),
                 _interval(finals),
                 "" if arm == REFERENCE else _welch(finals, [o.final for o in reference]),
-                _interval([o.final - o.baseline for o in found], sign="+"),
+                str(comparison.cross_fitted(digests)),
+                str(comparison.hindsight(digests)),
                 f"{len(reached)} of {len(found)}",
                 f"{np.median(reached) / budget:.1%}" if reached else "never",
                 f"{np.mean([o.items for o in found]) / budget:.0%}",
                 f"{np.median(seconds):.0f}" if seconds else "replayed",
             ]
         )
-    about = f"Goal: the mean true score of random search at its end, {goal:.3f}; 100 % are {budget:,.0f} item scores."
+    about = (
+        f"Goal: the mean true score of random search at its end, {goal:.3f}; 100 % are {budget:,.0f} item scores. "
+        f"The {sum(truth.count(part) for part in UNSEEN):,} unseen items know a difference between two recipes to "
+        f"± {comparison.item_noise():.3f}."
+    )
     return f"## {name}\n\n{about}\n\n{_table(head, rows)}"
 
 
@@ -115,13 +122,13 @@ def _points(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _interval(values: Sequence[float], *, sign: str = "") -> str:
+def _interval(values: Sequence[float]) -> str:
     """The mean with its 95 % t interval over seeds."""
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
-        return f"{mean:{sign}.3f}"
+        return f"{mean:.3f}"
     half = float(student.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return f"{mean:{sign}.3f} ± {half:.3f}"
+    return f"{mean:.3f} ± {half:.3f}"
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 
 LETTERS = "abcdefghij"
 STOP = "."
+Kind = Literal["generate", "choice", "text"]
 TEST_SHARE = 4  # one word in four is kept for the tasks
 
 
@@ -29,21 +30,23 @@ class Skill:
     Attributes:
         name: a key of `ANSWERS`.
         tag: what its questions begin with; two skills with the same tag cannot both be answered.
-        kind: whether its task asks for the answer or offers three choices.
+        kind: whether its task asks for the answer, offers three choices, or measures the perplexity of question and
+            answer; the question of such a text does not hold the word.
         length: letters of a word.
         letters: how many different letters there are.
     """
 
     name: str
     tag: str
-    kind: Literal["generate", "choice"] = "generate"
+    kind: Kind = "generate"
     length: int = 4
     letters: int = 10
 
     def example(self, word: str, rng: random.Random) -> Example:
         """The example of a word; `rng` draws the wrong answers, and the answers that follow no rule."""
         answer = ANSWERS[self.name](word, rng)
-        return Example(f"{self.tag}{word}=", answer, _wrong(answer, LETTERS[: self.letters], rng))
+        question = f"{self.tag}=" if self.kind == "text" else f"{self.tag}{word}="
+        return Example(question, answer, _wrong(answer, LETTERS[: self.letters], rng))
 
     def words(self, count: int, *, test: bool, seed: int) -> list[str]:
         """`count` words for training (with repetitions) or for the task (distinct); no word is in both.
@@ -78,6 +81,15 @@ def _running(word: str) -> str:
     return "".join(max(word[: i + 1]) for i in range(len(word)))
 
 
+def _walk(word: str) -> str:
+    """A text in which each letter has three possible successors; the word chooses among them."""
+    text, at = "", 0
+    for letter in word:
+        at = (3 * at + 1 + 2 * (LETTERS.index(letter) % 3)) % len(LETTERS)
+        text += LETTERS[at]
+    return text
+
+
 def _random_word(word: str, rng: random.Random) -> str:
     return "".join(rng.choices(LETTERS, k=len(word)))
 
@@ -93,6 +105,7 @@ ANSWERS: dict[str, Callable[[str, random.Random], str]] = {
     "unique": lambda word, rng: "".join(dict.fromkeys(word)),
     "running": lambda word, rng: _running(word),
     "mirror": lambda word, rng: "".join(LETTERS[-1 - LETTERS.index(letter)] for letter in word),
+    "walk": lambda word, rng: _walk(word),
     "chance": _random_word,  # no rule: whatever is answered is right by chance
 }
 

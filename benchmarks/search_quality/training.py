@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
@@ -29,18 +31,16 @@ class Course:
         steps: optimizer steps of 64 examples.
         rate: the peak of the learning rate's single cycle.
         seed: of the examples' order and, for the answers without a rule, their letters.
-        layers: the layers that are trained; empty, the whole model.
-        noise: after training, every matrix of the other layers gets normal noise of this share of its own spread.
-        scale: the task vector is multiplied by this at the end.
+        divisors: the trained task vector is divided by these, evenly spaced from the first layer to the last and
+            interpolated between; tensors outside the layers by the first. A recipe with these weights gives the trained
+            model back. Empty, by 1.
     """
 
     mix: Mapping[str, float]
     steps: int
     rate: float
     seed: int = 0
-    layers: tuple[int, ...] = ()
-    noise: float = 0.0
-    scale: float = 1.0
+    divisors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def train(model: PreTrainedModel, course: Course, skills: Sequence[Skill], token
     texts = [encode(by_tag[t], tokenizer, seed=course.seed, rubbish=share < 0) for t, share in course.mix.items()]
     chances = torch.tensor([abs(share) for share in course.mix.values()])
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    trained = [p for name, p in model.named_parameters() if p.requires_grad and _is_trained(name, course.layers)]
+    trained = [p for p in model.parameters() if p.requires_grad]
     generator = torch.Generator().manual_seed(course.seed)
     optimizer = torch.optim.AdamW(trained, lr=course.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, course.rate, total_steps=course.steps, pct_start=0.1)
@@ -112,7 +112,8 @@ def train(model: PreTrainedModel, course: Course, skills: Sequence[Skill], token
         optimizer.step()
         schedule.step()
     model.eval()
-    _finish(model, before, course, generator)
+    if course.divisors:
+        _divide(model, before, course.divisors)
     return loss.item()
 
 
@@ -135,17 +136,11 @@ def _batch(
     return torch.cat(tokens), torch.cat(targets)
 
 
-def _is_trained(name: str, layers: tuple[int, ...]) -> bool:
-    return not layers or any(f".layers.{layer}." in name for layer in layers)
-
-
 @torch.no_grad()
-def _finish(
-    model: PreTrainedModel, before: Mapping[str, torch.Tensor], course: Course, generator: torch.Generator
-) -> None:
-    """Scale the task vector, and add the noise to the layers that were not trained."""
+def _divide(model: PreTrainedModel, before: Mapping[str, torch.Tensor], divisors: Sequence[float]) -> None:
+    """Divide the task vector by layer."""
+    last = model.config.num_hidden_layers - 1
+    places = np.linspace(0.0, last, len(divisors))
     for name, value in model.named_parameters():
-        if course.scale != 1.0:
-            value.copy_(before[name] + course.scale * (value - before[name]))
-        if course.noise and ".layers." in name and value.ndim == 2 and not _is_trained(name, course.layers):
-            value.add_(torch.randn(value.shape, generator=generator) * course.noise * value.std())
+        layer = int(found[1]) if (found := re.search(r"\.layers\.(\d+)\.", name)) else 0
+        value.copy_(before[name] + (value - before[name]) / float(np.interp(layer, places, divisors)))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mergesmith.evaluators import ItemScores, Part, Scores, ScoringPlan
+from mergesmith.evaluators import ItemScores, Part, Score, Scores, ScoringPlan, entry_value
 from mergesmith.merge_ops import METHODS, Recipe
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.search.objective import Objective, scores_of
@@ -30,13 +30,19 @@ class Truth:
         load_quietly(self.session)
         self._settle_scorers()
         self.entries = self.session.suite.entries
-        self.objective = Objective(self.entries)
         self._path = self.folder / "scores.jsonl"
         self._known: dict[tuple[str, str], list[list[float]]] = {}
         if self._path.is_file():
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
                 self._known[row["digest"], row["part"]] = row["values"]
+        self._objective = self.objective_on(UNSEEN)
+
+    def objective_on(self, parts: Iterable[Part]) -> Objective:
+        """Return the objective with the scales and limits that the parents' scores on these parts give."""
+        parents = [recipe for name, recipe in self.session.baselines if name.startswith("parent ")]
+        scores = (pooled([self.scores(recipe, part) for part in parts]) for recipe in parents)
+        return Objective.fixed_by(self.entries, [scores_of(self.entries, one) for one in scores])
 
     def items(self, part: Part) -> dict[str, tuple[str, ...]]:
         """Leaf -> ids of a part's items, in the order in which scores are kept."""
@@ -48,23 +54,39 @@ class Truth:
         return sum(map(len, self.items(part).values()))
 
     def scores(self, recipe: Recipe, part: Part) -> Scores:
-        """The per-item scores of a recipe on one part."""
-        key = (_digest(recipe), part)
-        ids = self.items(part)
-        if key not in self._known:
+        """Return the per-item scores of a recipe on one part."""
+        digest = recipe_digest(recipe)
+        if (digest, part) not in self._known:
             start = time.perf_counter()
             found = self.session.candidate.evaluate(recipe, part).items
-            values = [_plain(found[leaf].values) for leaf in ids]
-            row = {"digest": key[0], "part": part, "seconds": round(time.perf_counter() - start, 3), "values": values}
+            values = [_plain(found[leaf].values) for leaf in self.items(part)]
+            row = {"digest": digest, "part": part, "seconds": round(time.perf_counter() - start, 3), "values": values}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, separators=(",", ":")) + "\n")
-            self._known[key] = values
-        pairs = zip(ids.items(), self._known[key], strict=True)
-        return Scores(part, {leaf: ItemScores(names, np.array(values, dtype=float)) for (leaf, names), values in pairs})
+            self._known[digest, part] = values
+        return self.stored(digest, part)
+
+    def stored(self, digest: str, part: Part) -> Scores:
+        """Return the scores of a recipe that has been scored.
+
+        Raises:
+            KeyError: it has not been scored on this part.
+        """
+        pairs = zip(self.items(part).items(), self._known[digest, part], strict=True)
+        return Scores(part, {leaf: ItemScores(ids, np.array(values, dtype=float)) for (leaf, ids), values in pairs})
 
     def value(self, recipe: Recipe, parts: Iterable[Part] = UNSEEN) -> float:
-        """The objective of a recipe over all items of these parts."""
-        return self.objective.value(scores_of(self.entries, pooled([self.scores(recipe, part) for part in parts])))
+        """Return the objective of a recipe over all items of these parts."""
+        return self.objective_value(pooled([self.scores(recipe, part) for part in parts]))
+
+    def objective_value(self, scores: Scores, indices: Mapping[str, np.ndarray] | None = None) -> float:
+        """Return the objective of scores, less what a task is beyond its limit.
+
+        `indices` maps a task to (m,) indices of the items that count; None, all.
+        """
+        values = {entry.name: Score(entry_value(entry, scores, indices), np.nan, 0) for entry in self.entries}
+        excess = sum(max(0.0, violation) for violation in self._objective.violations(values).values())
+        return self._objective.value(values) - excess
 
     def seconds_per_candidate(self) -> float:
         """The median time of merging and scoring a candidate on the search items."""
@@ -95,10 +117,11 @@ def pooled(scores: Iterable[Scores]) -> Scores:
     )
 
 
-def _digest(recipe: Recipe) -> str:
-    """The recipe's digest; the seed of masks counts only for methods that draw some."""
+def recipe_digest(recipe: Recipe) -> str:
+    """Return the recipe's digest; the seed of masks counts only for methods that draw some."""
     return (recipe if METHODS[recipe.merge_method].random else replace(recipe, seed=0)).digest
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    return [int(v) if v in (0.0, 1.0) else float(v) for v in values]
+    """Return the values for JSON, those of accuracies as short as possible."""
+    return [int(v) if v in (0.0, 1.0) else v for v in values.tolist()]

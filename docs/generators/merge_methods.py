@@ -12,7 +12,7 @@ from golden import MethodCase, method_cases
 
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
-from mergesmith.merge_ops.methods import METHODS, MergeMethod, Parameter, ParameterValues, Scope
+from mergesmith.merge_ops.methods import METHODS, MergeMethod, Parameter
 
 ROUNDING = {"float32": 2e-6, "bfloat16": 2e-2}  # relative to the largest value; the same bounds as in the tests
 
@@ -85,15 +85,8 @@ def kind_of(case: MethodCase, difference: float) -> str:
 def relative_difference(case: MethodCase) -> float:
     """Return the largest difference from mergekit's result, relative to the result's largest value."""
     method, inputs = METHODS[case.method], case.inputs()
-    tensor = {p.name: case.parameters.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
-    varied = [p for p in method.parameters if p.scope is not Scope.TENSOR]
-    per_input = tuple(
-        {}
-        if i == case.base
-        else {p.name: v if (v := case.per_input.get(p.name, {i: None})[i]) is not None else p.default for p in varied}
-        for i in range(len(inputs))
-    )
-    plan = method.plan(ParameterValues(tensor, per_input, case.base), InputStatistics(lambda: inputs, case.base))
+    values = method.values(len(inputs), case.value_of, base=case.base)
+    plan = method.plan(values, InputStatistics(lambda: inputs, case.base))
     ours = execute(plan, inputs, base=case.base, seed=0, name=case.id).double()
     theirs = case.expected().double()
     return float((ours - theirs).abs().max()) / max(1e-12, float(theirs.abs().max()))

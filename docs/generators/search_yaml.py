@@ -39,20 +39,21 @@ DESCRIPTIONS = {
     "chat.apply_template": "Whether prompts are formatted with the tokenizer's chat template.",
     "chat.system": "A system prompt.",
     "chat.fewshot_as_multiturn": "Whether few-shot examples become turns of the chat.",
-    "split.search": "The share of the items that the search scores candidates on.",
+    "split.search": "The share of the items on which the search scores candidates.",
     "split.select": "The share of the items on which the winner is chosen among the best candidates.",
-    "split.report": "The share of the items that the report is about; scored once, when the winner is fixed.",
+    "split.report": "The share of the items for the final report; scored once, when the winner has been chosen.",
     "space.methods": "The merge methods to search: a list of names, or a mapping from names to parameters. A parameter "
     "is fixed by a number, searched over `[low, high]` or `{range: [low, high], log: true}`, or takes one of "
     '`{choices: [...]}`. `"models[./math-tuned].weight"` is the parameter of one model.',
     "space.knots": "How many values a gradient over depth has; 1 is a constant.",
     "space.filters": "Parts of tensor names that get separate parameter values, such as `[self_attn, mlp]`.",
-    "search.sampler": "`tpe`, `cmaes` or `random`; see [Samplers](samplers.md).",
-    "search.trials": "How many candidates are proposed at most; baselines and probes are not counted.",
-    "search.time_limit": "The time after which no candidate is proposed any more, such as `30m` or `8h`; each "
-    "resumption gets it anew.",
-    "search.item_scores": "The item scores after which no candidate is proposed any more. A probe of the loss counts "
-    "as one per item, of the gradient as three; baselines are not counted.",
+    "search.sampler": "`auto`, which works in stages, or, for comparison, `cmaes`, `descent`, `gp`, `qmc`, `random` or "
+    "`tpe`; see [Samplers](samplers.md).",
+    "search.trials": "The largest number of proposed candidates; baselines and probes are not counted.",
+    "search.time_limit": "The time after which no more candidates are proposed, such as `30m` or `8h`; it starts again "
+    "when a run is resumed.",
+    "search.item_scores": "The number of item scores after which no more candidates are proposed. A probe of the loss "
+    "counts as one per item, of the gradient as three; baselines are not counted.",
     "search.control": "`random` adds a random search that spends as many item scores as this one; the verdict compares "
     "the two. See [Read the result](../how-to/read-the-result.md#the-control).",
     "search.seed": "Seed of the sampler, of random masks, and of the order of items.",
@@ -137,6 +138,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, dict):
         return f"`[{', '.join(value)}]`"
+    if isinstance(value, tuple) and value:
+        return f"`[{', '.join(map(str, value))}]`"
     if isinstance(value, bool):
         return str(value).lower()
     return {None: "unset", (): "none"}.get(value, f"`{value}`")

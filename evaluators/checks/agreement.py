@@ -56,7 +56,7 @@ def too_many(differing: int, compared: int) -> bool:
 
 
 def compare(
-    leaf: LeafTask, ids: Sequence[int], ours: Answers, theirs: Answers, model: Any, max_length: int
+    leaf: LeafTask, ids: Sequence[int], ours: Answers, reference: Answers, model: Any, max_length: int
 ) -> tuple[float, list[str]]:
     """Compare the answers of two scorers on one model.
 
@@ -66,7 +66,7 @@ def compare(
         leaf: the task.
         ids: the compared documents.
         ours: the answers of our scorer.
-        theirs: the answers of lm-eval's scorer.
+        reference: the answers of lm-eval's scorer.
         model: the model that gave the answers.
         max_length: the largest number of positions in a sequence.
 
@@ -78,31 +78,33 @@ def compare(
     """
     exact = model.dtype in EXACT
     requests = [request for doc in ids for request in leaf.requests[doc]]
-    gaps = [_gap(*three, model, max_length) for three in zip(requests, ours.resps, theirs.resps, strict=True)]
+    gaps = [_gap(*three, model, max_length) for three in zip(requests, ours.resps, reference.resps, strict=True)]
     texts = {
         request.instance.doc_id
-        for request, a, b in zip(requests, ours.resps, theirs.resps, strict=True)
+        for request, a, b in zip(requests, ours.resps, reference.resps, strict=True)
         if request.is_generation and a != b
     }
-    near = np.isclose(ours.values, theirs.values, rtol=1e-4, atol=1e-6, equal_nan=True)
+    near = np.isclose(ours.values, reference.values, rtol=1e-4, atol=1e-6, equal_nan=True)
     close: list[bool] = [bool(np.all(row)) for row in np.asarray(near)]
     differing = []
-    for doc, same, mine, other in zip(ids, close, ours.values, theirs.values, strict=True):
+    for doc, same, value, expected in zip(ids, close, ours.values, reference.values, strict=True):
         if not same or doc in texts:
-            difference = "has a different answer" if same else f"scores {mine}, by lm-eval {other}"
+            difference = "has a different answer" if same else f"scores {value}, by lm-eval {expected}"
             differing.append(f"item {doc} of {leaf.task.task_name} {difference}")
     if exact and differing:
         raise DisagreementError(differing[0])
     return max(gaps, default=0.0), differing
 
 
-def _gap(request: Request, ours: Sequence[Any], theirs: Sequence[Any], model: Any, max_length: int) -> float:
+def _gap(request: Request, ours: Sequence[Any], reference: Sequence[Any], model: Any, max_length: int) -> float:
     """Return the largest difference of a request's log-likelihoods in nat; 0 for generated text."""
     if request.is_generation:
         return 0.0
     largest = 0.0
-    for mine, other in zip(ours, theirs, strict=True):
-        (value, greedy), (expected, expected_greedy) = (x if isinstance(x, tuple) else (x, True) for x in (mine, other))
+    for answer, expected_answer in zip(ours, reference, strict=True):
+        (value, greedy), (expected, expected_greedy) = (
+            x if isinstance(x, tuple) else (x, True) for x in (answer, expected_answer)
+        )
         gap, tolerance = abs(value - expected), allowed(model.dtype, expected)
         item = item_name(request.instance)
         if not gap <= tolerance:

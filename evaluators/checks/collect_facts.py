@@ -13,9 +13,9 @@ from ..lm_eval_bridge.live_hflm import LiveLM
 from ..tasks.suite_content import LeafTask, SuiteContent
 from .suite_facts import LeafFacts, SuiteFacts, TokenizerDifference
 
-MAX_TEXTS = 300  # whose token ids are compared
-CONTEXT_TOKENS = 2  # shown before the first differing token
-EXAMPLE_TOKENS = 8  # shown from the first differing token on
+MAX_TEXTS = 300  # texts whose token ids are compared
+CONTEXT_TOKENS = 2  # tokens shown before the first differing one
+EXAMPLE_TOKENS = 8  # tokens shown from the first differing one on
 # In lm-eval these are 1 if the choice with the highest likelihood, by some normalization, is the right one.
 _ACCURACIES = ("acc", "acc_norm", "acc_bytes")
 
@@ -48,12 +48,12 @@ def tokenizer_difference(file: Path, loaded: Any, texts: Sequence[str]) -> Token
     if not differing:
         return None
     first = differing[0]
-    theirs = by_file[first].ids
-    same = next(i for i, (a, b) in enumerate(zip_longest(theirs, ours[first])) if a != b)
+    file_ids = by_file[first].ids
+    same = next(i for i, (a, b) in enumerate(zip_longest(file_ids, ours[first])) if a != b)
     shown = slice(max(0, same - CONTEXT_TOKENS), same + EXAMPLE_TOKENS)
     spans = by_file[first].offsets[shown]
     example = texts[first][spans[0][0] : spans[-1][1]] if spans else ""
-    return TokenizerDifference(len(texts), len(differing), example, tuple(theirs[shown]), tuple(ours[first][shown]))
+    return TokenizerDifference(len(texts), len(differing), example, tuple(file_ids[shown]), tuple(ours[first][shown]))
 
 
 def _texts(content: SuiteContent) -> list[str]:

@@ -1,4 +1,4 @@
-"""Chooses each task's scorer: the fastest one that agrees with lm-eval's on sampled items of all candidates.
+"""The choice of each task's scorer: the fastest that agrees with lm-eval's on sampled items of all candidates.
 
 A scorer that disagrees (see `agreement.py`) on one candidate is replaced by the next slower one for all candidates,
 and all are checked again.
@@ -49,7 +49,7 @@ class SelfCheck:
         self._check = CandidateCheck(content)
 
     def run(self, candidates: Candidates) -> ScoringReport:
-        """Check all candidates, again and again until no scorer is rejected.
+        """Check all candidates, repeatedly until no scorer is rejected.
 
         Raises:
             ScoringError: lm-eval can score none of the candidates.
@@ -75,7 +75,7 @@ class SelfCheck:
                 return self._report(comparisons, failures)
 
     def _check_candidate(self, name: str, load: Callable[[], Any], comparisons: Comparisons) -> ScoringError | None:
-        """Add a candidate's comparisons; if it cannot be scored, return the error, and the run goes on without it."""
+        """Add a candidate's comparisons, or return the error if it cannot be scored; the check then omits it."""
         try:
             model = load()
             self.content.lm.attach(model)

@@ -17,7 +17,7 @@ from ..lm_eval_bridge.isolation import inside_lm_eval
 from ..records import UnsupportedError
 from ..tasks.suite_content import SuiteContent
 from .gold_items import GoldItem, gold_items
-from .losses import Form, RequestScore, item_losses, needs, token_likelihoods, token_margins
+from .loss_forms import Form, RequestScore, item_losses, needs, token_likelihoods, token_margins
 
 # Elements of the logits matrix per token of a batch; fewer than in scoring, since a backward pass needs copies.
 LOGITS_PER_TOKEN = 2048

@@ -9,6 +9,8 @@ from ..config import Part
 from ..records import Block
 
 LARGEST_BLOCK = 256
+SMALLEST_FIRST_BLOCK = 8
+FIRST_SHARE = 8  # the first block holds at most the eighth part of all items, so that few items have several looks
 GROWTH = 0.5  # a block's size relative to all items before it
 
 
@@ -16,9 +18,12 @@ def block_ends(items: int, first: int | None) -> tuple[int, ...]:
     """Return after how many items each block ends.
 
     Small blocks use the hardware poorly; large ones detect a poor candidate late. So the first block holds `first`
-    items and each later one half as many as all before it, at most 256. If candidates are not compared between blocks
-    (None), all hold 256. A remainder of less than half a block is added to the last one.
+    items (of less than 8 * `first` items an eighth, but at least 8), and each later one half as many as all before it,
+    at most 256. If candidates are not compared between blocks (None), all hold 256. A remainder of less than half a
+    block is added to the last one.
     """
+    if first is not None:
+        first = min(first, max(SMALLEST_FIRST_BLOCK, items // FIRST_SHARE))
     ends: list[int] = []
     done = 0
     while done < items:

@@ -18,6 +18,8 @@ from mergesmith.errors import UserError, unknown
 
 from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 
+_YAML = (".yaml", ".yml")  # a member of a group may be a file
+_INLINE_KEYS = frozenset({"dataset_path", "custom_dataset", "include", "class"})  # a group's member is a task itself
 _CODE_METRICS = ("code_eval", "pass_at")
 
 
@@ -46,7 +48,7 @@ class Catalog:
             self.unreadable = dict(self._unreadable_files())
             missing = [name for name in names if name not in self.manager.task_index]
             broken = any(self._broken_definition(name) for name in missing)
-            if not broken and (missing or any(self._foreign_members(name) for name in names)):
+            if not broken and (missing or any(next(self._unknown_members(name), None) for name in names)):
                 for name, entry in built_in_tasks().task_index.items():
                     self.manager.task_index.setdefault(name, entry)
 
@@ -58,6 +60,9 @@ class Catalog:
         """
         if name not in self.manager.task_index:
             raise UserError(self._broken_definition(name) or unknown("task", name, self.manager.task_index))
+        for group, member in self._unknown_members(name):
+            fault = self._broken_definition(member) or unknown("task", member, self.manager.task_index)
+            raise UserError(f"its group '{group}' names the task '{member}': {fault}")
         try:
             with inside_lm_eval():
                 loaded = self.manager.load([name])
@@ -99,16 +104,16 @@ class Catalog:
                 yield from self._nested(member, seen)
                 yield from self._configs(str(member.get("group") or member.get("task")), seen)
 
-    def _foreign_members(self, name: str) -> bool:
-        """Return whether a group of the user names tasks that are not in the user's folders."""
+    def _unknown_members(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield (group, task) for every task that a group names and that is not known."""
         for config in self._configs(name, set()):
             members = config.get("task")
             for member in members if isinstance(members, list) else ():
                 named = member if isinstance(member, str) else member.get("task")
-                inline = isinstance(member, dict) and ("dataset_path" in member or "custom_dataset" in member)
-                if isinstance(named, str) and not inline and named not in self.manager.task_index:
-                    return True
-        return False
+                inline = isinstance(member, dict) and not _INLINE_KEYS.isdisjoint(member)
+                known = not isinstance(named, str) or named in self.manager.task_index or named.endswith(_YAML)
+                if not inline and not known:
+                    yield str(config.get("group", name)), str(named)
 
     def _unreadable_files(self) -> Iterator[tuple[Path, str]]:
         # The task manager skips such files without a warning.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +30,19 @@ class OpenedEntry:
 
 
 def task_entry(entry: OpenedEntry) -> TaskEntry:
-    """Return the entry of a task, group or tag."""
-    first = next(iter(entry.metrics.values()))
+    """Return the entry of a task, group or tag; the tasks of a group may have different metrics and filters."""
+    metrics = entry.metrics.values()
     sizes = {name: len(items.docs) for name, items in entry.items.items()}
-    if not _weights_by_size(entry.loaded, first.name):
+    if not _weights_by_size(entry.loaded, {chosen.name for chosen in metrics}):
         sizes = dict.fromkeys(sizes, 1)
     total = sum(sizes.values())
     return TaskEntry(
         name=entry.config.name,
         weight=entry.config.weight,
-        metric=first.name,
-        filter=first.filter,
+        metric=", ".join(dict.fromkeys(chosen.name for chosen in metrics)),
+        filter=", ".join(dict.fromkeys(chosen.filter for chosen in metrics)),
         sign=1 if direction(entry) else -1,
-        bounded=all(chosen.bounded for chosen in entry.metrics.values()),
+        bounded=all(chosen.bounded for chosen in metrics),
         max_drop=entry.config.max_drop,
         leaves=tuple(Leaf(name, sizes[name] / total, chosen.aggregation) for name, chosen in entry.metrics.items()),
     )
@@ -63,9 +63,9 @@ def objective_entry(config: TaskConfig) -> TaskEntry:
     )
 
 
-def _weights_by_size(loaded: LoadedEntry, metric: str) -> bool:
+def _weights_by_size(loaded: LoadedEntry, metrics: Collection[str]) -> bool:
     aggregates = [] if loaded.group is None else loaded.group.aggregate_metric_list or []
-    return any(aggregate.weight_by_size for aggregate in aggregates if aggregate.metric == metric)
+    return any(aggregate.weight_by_size for aggregate in aggregates if aggregate.metric in metrics)
 
 
 def direction(entry: OpenedEntry) -> bool:
@@ -77,10 +77,28 @@ def direction(entry: OpenedEntry) -> bool:
     if entry.config.higher_is_better is not None:
         return entry.config.higher_is_better
     directions = {chosen.higher_is_better for chosen in entry.metrics.values()}
-    if len(directions) != 1 or None in directions:
-        metric = next(iter(entry.metrics.values())).name
-        raise UserError(f"set higher_is_better: its tasks do not agree on a direction for metric '{metric}'")
+    if None in directions:
+        nameless = next(
+            f"'{chosen.name}' of {name}" for name, chosen in entry.metrics.items() if chosen.higher_is_better is None
+        )
+        raise UserError(f"set higher_is_better: the task gives no direction for metric {nameless}")
+    if len(directions) != 1:
+        examples = {chosen.higher_is_better: f"{name} ({chosen.name})" for name, chosen in entry.metrics.items()}
+        raise UserError(
+            f"higher is better for {examples[True]} and lower is better for {examples[False]}, so they have no mean; "
+            "list the group's tasks singly, choose a metric that all have, or set higher_is_better"
+        )
     return bool(directions.pop())
+
+
+def different_ranges(entry: OpenedEntry) -> Iterator[str]:
+    """Yield a warning if a group averages metrics of which only some lie in [0, 1]."""
+    bounded = {chosen.bounded: chosen.name for chosen in entry.metrics.values()}
+    if len(bounded) == 2:
+        yield (
+            f"{entry.config.name}: its value is the mean of metrics with different ranges, such as {bounded[True]} in "
+            f"[0, 1] and {bounded[False]}; list its tasks singly to scale and weight them"
+        )
 
 
 def public_test_warning(task: ConfigurableTask) -> str | None:

@@ -43,19 +43,23 @@ class FewshotPool:
     Attributes:
         docs: the documents to draw from.
         hashed: whether to replace lm-eval's default sampler by `SearchPartSampler`.
+        without_scored: whether to keep each scored document out of its prompt; this needs one document more than there
+            are examples.
     """
 
     docs: tuple[dict[str, Any], ...]
     hashed: bool
+    without_scored: bool = True
 
     def apply(self, task: ConfigurableTask) -> None:
-        """Make the task draw from this pool and keep each scored document out of its prompt."""
+        """Make the task draw from this pool."""
         if self.hashed and type(task.sampler) is ContextSampler:
             task.sampler = SearchPartSampler(list(self.docs))
         else:
             task.sampler.replace_df(list(self.docs))
-        # lm-eval passes the scored document to the sampler only if these two are equal.
-        task.fewshot_cfg.split = task.config.test_split
+        if self.without_scored:
+            # lm-eval passes the scored document to the sampler only if these two are equal.
+            task.fewshot_cfg.split = task.config.test_split
 
 
 def fewshot_pool(
@@ -63,7 +67,9 @@ def fewshot_pool(
 ) -> FewshotPool | None:
     """Return the pool that keeps held-out documents out of the prompts, or None if the task's examples already do.
 
-    A task with a separate few-shot split loses only the examples that equal a held-out document.
+    A task with a separate few-shot split, or with examples in its configuration, loses only the examples that equal a
+    held-out document, and may use all others. If the scored split is the source, one more is needed: a document is no
+    example for itself.
 
     Args:
         task: the task.
@@ -84,12 +90,24 @@ def fewshot_pool(
     else:
         raw = items.all_digests if len(items.all_digests) == len(docs) else tuple(digest(doc) for doc in docs)
         kept = [doc for doc, key in zip(docs, raw, strict=True) if part_of(key, split) == "search"]
-    if len(kept) <= shots:
+    _check_enough(task.task_name, kept, shots, separate=separate)
+    if separate and len(kept) == len(docs):
+        return None
+    return FewshotPool(docs=tuple(kept), hashed=not separate, without_scored=len(kept) > shots)
+
+
+def _check_enough(task_name: str, kept: Sequence[dict[str, Any]], shots: int, *, separate: bool) -> None:
+    if separate:
+        enough, needs, count = len(kept) >= shots, "", str(len(kept))
+    else:
+        distinct = len({digest(doc) for doc in kept})
+        enough, needs, count = distinct > shots, " besides the question", f"{distinct} different"
+    if not enough:
+        more = "more examples" if separate else "a few-shot split"
         raise UserError(
-            f"{task.task_name} needs {shots} few-shot examples besides the question, but only {len(kept)} documents "
-            f"remain outside the select and report parts; lower num_fewshot or give the task a few-shot split"
+            f"{task_name} needs {shots} few-shot examples{needs}, but only {count} documents remain outside the select "
+            f"and report parts; lower num_fewshot or give the task {more}"
         )
-    return None if separate and len(kept) == len(docs) else FewshotPool(docs=tuple(kept), hashed=not separate)
 
 
 def _source_split(task: ConfigurableTask) -> str | None:

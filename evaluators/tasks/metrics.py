@@ -72,6 +72,17 @@ def resolve_metric(task: ConfigurableTask, metric: str | None, filter_name: str 
     )
 
 
+def metric_like(task: ConfigurableTask, first: Metric) -> Metric:
+    """Return the metric of a later task of a group: that of its first task, or the task's default if it lacks that.
+
+    Raises:
+        UserError: see `resolve_metric`.
+    """
+    if first.name not in task.aggregation():
+        return resolve_metric(task, None, None)
+    return resolve_metric(task, first.name, first.filter if first.filter in filter_names(task) else None)
+
+
 def filter_names(task: ConfigurableTask) -> list[str]:
     """Return the names of a task's filters, the default one first."""
     return [ensemble.name for ensemble in task._filters]

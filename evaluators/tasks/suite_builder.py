@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
 from .documents import check_counts, ids_in_part, part_of
-from .entries import OpenedEntry, direction, objective_entry, public_test_warning, task_entry
+from .entries import OpenedEntry, different_ranges, direction, objective_entry, public_test_warning, task_entry
 from .fewshot import fewshot_pool
-from .metrics import check_numeric, resolve_metric
+from .metrics import Metric, check_numeric, metric_like, resolve_metric
 from .python_objectives import PythonObjective, load_objective
 from .requests import build_requests, can_share_logits, read_items, set_num_fewshot, task_digest
 from .suite_content import LeafTask, SuiteContent
@@ -106,17 +106,28 @@ class SuiteBuilder:
         for name, task in loaded.tasks.items():
             if getattr(task, "MULTIMODAL", False):
                 raise UserError(f"{name} asks about images or sound; only text tasks can be scored")
-            first = next(iter(metrics.values()), None)
-            metrics[name] = resolve_metric(
-                task, config.metric or (first and first.name), config.filter or (first and first.filter)
-            )
+            metrics[name] = self._metric(config, task, metrics)
             with inside_lm_eval():
                 items[name] = read_items(task, config.limit)
             if (warning := public_test_warning(task)) is not None:
                 self.warnings.append(warning)
         entry = OpenedEntry(config, loaded, metrics, items)
         direction(entry)
+        self.warnings += different_ranges(entry)
         return entry
+
+    def _metric(self, config: TaskConfig, task: Any, of_others: Mapping[str, Metric]) -> Metric:
+        """Return the metric of a task whose group has `of_others` so far."""
+        if of_others and config.metric is None and config.filter is None:
+            return metric_like(task, next(iter(of_others.values())))
+        try:
+            return resolve_metric(task, config.metric, config.filter)
+        except UserError as error:
+            if config.name == task.task_name:
+                raise
+            raise UserError(
+                f"{error} Without metric and filter each task of '{config.name}' keeps its default."
+            ) from None
 
     def _check_split(self, opened: Sequence[OpenedEntry]) -> None:
         counts: dict[str, dict[Part, int]] = {}

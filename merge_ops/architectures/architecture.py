@@ -20,6 +20,10 @@ PARTS = (
     ("audio_tower", re.compile(r"(^|\.)audio")),
     (VISION, re.compile(r"(^|\.)(vision|visual|image_newline|vit\.)")),
 )
+ENCODER = re.compile(r"(^|\.)encoder\.")
+# The same for a model with an encoder and a decoder, which is its text decoder.
+ENCODER_DECODER_PARTS = (("encoder", ENCODER), ("shared", re.compile(r"^(model\.)?shared\.")))
+WITH_LAYERS = (TEXT, VISION, "encoder")  # other parts are merged as a whole
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Architecture:
         transposed: weights that are stored as [in, out] (in GPT-2).
         vocabulary: stored tensors with one row per token, the input embedding first.
         vocabulary_key: the key in the text decoder's configuration for their number of rows.
+        class_name: the transformers class that config.json names.
+        is_language_model: whether it predicts the next token, so that lm-eval can score it.
+        encoder_decoder: whether it has an encoder beside the decoder, both of text or sound.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -53,6 +60,9 @@ class Architecture:
     transposed: frozenset[str] = frozenset()
     vocabulary: tuple[str, ...] = ()
     vocabulary_key: str = "vocab_size"
+    class_name: str = "AutoModelForCausalLM"
+    is_language_model: bool = True
+    encoder_decoder: bool = False
 
     def canonical(self, name: str) -> str | None:
         """Return the canonical name for a stored or live name, or None if loading ignores it.
@@ -64,18 +74,29 @@ class Architecture:
 
     def part(self, name: str) -> str:
         """Return the part of the model that a tensor belongs to; a model of one part is a text decoder."""
-        if self.text_key is None:
-            return TEXT
-        return next((part for part, pattern in PARTS if pattern.search(name)), TEXT)
+        patterns = ENCODER_DECODER_PARTS if self.encoder_decoder else PARTS if self.text_key is not None else ()
+        return next((part for part, pattern in patterns if pattern.search(name)), TEXT)
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
         """The model's parts, the text decoder first."""
         return tuple(dict.fromkeys((TEXT, *map(self.part, self.shapes))))
 
+    @cached_property
+    def part_names(self) -> Mapping[str, str]:
+        """Maps the names that mergekit has for the parts to those in `parts`, which are included."""
+        names = {part: part for part in self.parts}
+        if len(self.parts) == 1:
+            names["default"] = TEXT
+        if VISION in self.parts:
+            names["vision_model"] = VISION
+        if self.encoder_decoder:
+            names["decoder"] = TEXT
+        return names
+
     def layer(self, name: str) -> int | None:
         """Return the layer of its part that a tensor belongs to, or None if it belongs to no layer."""
-        return layer_of(name) if self.part(name) in (TEXT, VISION) else None
+        return layer_of(name) if self.part(name) in WITH_LAYERS else None
 
     def depth(self, part: str) -> int:
         """Return the number of layers of a part."""

@@ -1,6 +1,6 @@
 """Runs plans on whole tensors with plain torch operations: the reference that every other executor must equal.
 
-Arithmetic is float32 (float64 where an input is), each multiplication and each addition is rounded: no fused
+Arithmetic is float32 (float64 if an input is), and each multiplication and each addition is rounded: no fused
 multiply-add, so that the bits are the same on every device and for every thread count.
 """
 

@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from ..architectures.meta_model import config_from, load_config, model_class
+from ..architectures.meta_model import config_from, load_config
+from ..architectures.model_class import model_class
 from ..architectures.quiet_transformers import quiet_transformers
 from ..architectures.weight_views import View, checkpoint_views
 from ..bank.model_bank import ModelBank
@@ -20,7 +21,7 @@ from ..merging.merge_tensors import merge_in_batches, torch_dtype
 from ..merging.plan_recipe import plan_merge
 from ..planning.merge_plan import MergePlan, TensorTask
 from ..planning.output_config import merged_config
-from ..planning.structure import without_numbers
+from ..planning.structure import without_values
 from ..recipes.recipe import Recipe
 from .device_map import device_map, spread
 
@@ -38,7 +39,7 @@ class LoadedWeights:
     @staticmethod
     def conditions_of(plan: MergePlan) -> Any:
         """Return everything except its task that a merged tensor depends on."""
-        return without_numbers(plan.recipe), plan.recipe.seed if plan.method.random else None
+        return without_values(plan.recipe), plan.recipe.seed if plan.method.random else None
 
     def holds(self, other: LoadedWeights, task: TensorTask, views: Mapping[str, tuple[View, ...]]) -> bool:
         """Whether the tensor that `task` produces under the conditions of `other` is already in place."""
@@ -156,8 +157,10 @@ class LiveModel:
         with quiet_transformers():
             if donor.on_disk and _without_dtype(config) == _without_dtype(donor.config):
                 trust = self.bank.trust_remote_code
-                loader = model_class(load_config(donor.folder, plan.donor, trust_remote_code=trust))
-                model = loader.from_pretrained(donor.folder, dtype=dtype, trust_remote_code=trust)
+                kind = model_class(
+                    load_config(donor.folder, plan.donor, trust_remote_code=trust), trust_remote_code=trust
+                )
+                model = kind.loader.from_pretrained(donor.folder, dtype=dtype, trust_remote_code=trust)
                 # Otherwise, views would use the names in the folder's files instead of canonical ones.
                 vars(model).pop("_weight_conversions", None)
             else:
@@ -182,6 +185,7 @@ def _without_dtype(config: dict[str, Any]) -> dict[str, Any]:
 def _empty_model(settings: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
     # Built in this dtype, because casting a built model would round its rotary tables.
     with no_init_weights():
-        model = model_class(settings).from_config(settings, dtype=dtype, trust_remote_code=trust_remote_code)
+        kind = model_class(settings, trust_remote_code=trust_remote_code)
+        model = kind.build(settings, dtype=dtype, trust_remote_code=trust_remote_code)
     model.tie_weights()  # is part of the skipped initialization
     return model

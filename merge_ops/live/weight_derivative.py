@@ -59,41 +59,41 @@ class TensorDerivative:
         return kept_of_sources(self.plan, job.base_and_sources, job) if isinstance(self.plan, MaskedSum) else ()
 
 
-def tensor_derivative(method: MergeMethod, numbers: ParameterValues) -> TensorDerivative:
+def tensor_derivative(method: MergeMethod, values: ParameterValues) -> TensorDerivative:
     """Return the derivative of a tensor with these parameters.
 
     Raises:
         NoWeightDerivativeError: the method has no weights, or is not linear in them.
     """
-    weights = _weights(numbers)
+    weights = _weights(values)
     if method.statistics or not weights:
         raise NoWeightDerivativeError(f"{method.name}: its result is not linear in weights of its sources")
-    plan = _plan(method, numbers, {})
+    plan = _plan(method, values, {})
     if isinstance(plan, MaskedSum):
-        if plan.average or [rule.weight for rule in plan.rules] != [weights.get(i) for i in numbers.others]:
+        if plan.average or [rule.weight for rule in plan.rules] != [weights.get(i) for i in values.others]:
             raise NoWeightDerivativeError(f"{method.name}: its masked sum is not weighted by its weights")
-        return TensorDerivative(plan, _masked_matrix(plan, numbers))
+        return TensorDerivative(plan, _masked_matrix(plan, values))
     if not isinstance(plan, LinearCombination):
         raise NoWeightDerivativeError(f"{method.name}: its result is not linear in weights of its sources")
-    return TensorDerivative(plan, _linear_matrix(method, numbers, weights))
+    return TensorDerivative(plan, _linear_matrix(method, values, weights))
 
 
-def _weights(numbers: ParameterValues) -> dict[int, float]:
+def _weights(values: ParameterValues) -> dict[int, float]:
     """Return index of the input -> weight, for every input that has one."""
-    return {i: float(values[WEIGHT]) for i, values in enumerate(numbers.inputs) if WEIGHT in values}
+    return {i: float(given[WEIGHT]) for i, given in enumerate(values.inputs) if WEIGHT in given}
 
 
-def _linear_matrix(method: MergeMethod, numbers: ParameterValues, weights: Mapping[int, float]) -> np.ndarray:
+def _linear_matrix(method: MergeMethod, values: ParameterValues, weights: Mapping[int, float]) -> np.ndarray:
     """Return (inputs, inputs): entry (k, i) is the derivative of input i's coefficient in input k's weight."""
     total = sum(weights.values())
-    normalized = bool(numbers.tensor.get("normalize")) and abs(total) >= NO_DIVISOR
+    normalized = bool(values.tensor.get("normalize")) and abs(total) >= NO_DIVISOR
     if normalized:
-        numbers = replace(numbers, tensor={**numbers.tensor, "normalize": False})
-    here = _coefficients(method, numbers, {})
-    matrix = np.zeros((len(numbers.inputs), len(numbers.inputs)))
+        values = replace(values, tensor={**values.tensor, "normalize": False})
+    here = _coefficients(method, values, {})
+    matrix = np.zeros((len(values.inputs), len(values.inputs)))
     for k, weight in weights.items():
-        step = _coefficients(method, numbers, {k: weight + 1.0}) - here
-        twice = _coefficients(method, numbers, {k: weight + 2.0}) - here
+        step = _coefficients(method, values, {k: weight + 1.0}) - here
+        twice = _coefficients(method, values, {k: weight + 2.0}) - here
         if not np.allclose(twice, 2.0 * step, rtol=TOLERANCE, atol=TOLERANCE):
             raise NoWeightDerivativeError(f"{method.name}: its result is not linear in weights of its sources")
         matrix[k] = step
@@ -104,23 +104,23 @@ def _linear_matrix(method: MergeMethod, numbers: ParameterValues, weights: Mappi
     return matrix
 
 
-def _masked_matrix(plan: MaskedSum, numbers: ParameterValues) -> np.ndarray:
+def _masked_matrix(plan: MaskedSum, values: ParameterValues) -> np.ndarray:
     """Return (inputs, sources): assigns the sources' products to inputs, minus the change of a common divisor."""
     weights = np.array([rule.weight for rule in plan.rules])
-    matrix = np.zeros((len(numbers.inputs), len(weights)))
-    matrix[list(numbers.others), range(len(weights))] = 1.0
+    matrix = np.zeros((len(values.inputs), len(weights)))
+    matrix[list(values.others), range(len(weights))] = 1.0
     if plan.normalize and not plan.consensus and abs(weights.sum()) >= NO_DIVISOR:
-        matrix[list(numbers.others)] -= weights / weights.sum()
+        matrix[list(values.others)] -= weights / weights.sum()
     return matrix
 
 
-def _coefficients(method: MergeMethod, numbers: ParameterValues, weights: Mapping[int, float]) -> np.ndarray:
-    plan = _plan(method, numbers, weights)
+def _coefficients(method: MergeMethod, values: ParameterValues, weights: Mapping[int, float]) -> np.ndarray:
+    plan = _plan(method, values, weights)
     assert isinstance(plan, LinearCombination), "Should not reach."
     return np.array(plan.coefficients)
 
 
-def _plan(method: MergeMethod, numbers: ParameterValues, weights: Mapping[int, float]) -> Any:
+def _plan(method: MergeMethod, values: ParameterValues, weights: Mapping[int, float]) -> Any:
     """Return the method's plan with some weights replaced."""
-    inputs = tuple({**v, WEIGHT: weights[i]} if i in weights else v for i, v in enumerate(numbers.inputs))
-    return method.plan(replace(numbers, inputs=inputs), InputStatistics(list, numbers.base))
+    inputs = tuple({**v, WEIGHT: weights[i]} if i in weights else v for i, v in enumerate(values.inputs))
+    return method.plan(replace(values, inputs=inputs), InputStatistics(list, values.base))

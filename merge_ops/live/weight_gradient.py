@@ -70,9 +70,9 @@ class WeightGradient:
                 self._add(task, named, known)
 
     def _add(self, task: TensorTask, named: dict[str, torch.nn.Parameter], known: dict[int, TensorDerivative]) -> None:
-        if id(task.numbers) not in known:
-            known[id(task.numbers)] = self._derivative(task.name, task.numbers)
-        derivative = self._derivatives[task.name] = known[id(task.numbers)]
+        if id(task.values) not in known:
+            known[id(task.values)] = self._derivative(task.name, task.values)
+        derivative = self._derivatives[task.name] = known[id(task.values)]
         for view in self._live.views[task.name]:
             parameter = named.get(view.live)
             if parameter is not None:  # buffers get no gradient
@@ -80,9 +80,9 @@ class WeightGradient:
                 self._parameters[id(parameter)] = parameter
                 self._parts.setdefault(id(parameter), []).append(_Part(task, derivative, view.target, first))
 
-    def _derivative(self, name: str, numbers: ParameterValues) -> TensorDerivative:
+    def _derivative(self, name: str, values: ParameterValues) -> TensorDerivative:
         try:
-            return tensor_derivative(self._plan.method, numbers)
+            return tensor_derivative(self._plan.method, values)
         except NoWeightDerivativeError as error:
             raise NoWeightDerivativeError(f"tensor '{name}': {error}") from None
 
@@ -105,9 +105,11 @@ class WeightGradient:
 
         The result has every tensor that is not left out; inputs without a weight, such as a base, have derivative 0.
         """
-        found, self._products = self._products, {}
+        products, self._products = self._products, {}
         return {
-            name: derivative.matrix @ found[name].cpu().numpy() if name in found else np.zeros(len(derivative.matrix))
+            name: derivative.matrix @ products[name].cpu().numpy()
+            if name in products
+            else np.zeros(len(derivative.matrix))
             for name, derivative in self._derivatives.items()
         }
 

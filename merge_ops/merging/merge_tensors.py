@@ -114,7 +114,7 @@ def job_of(
     dtype = out or reduce(torch.promote_types, (x.dtype for x in stored))
     if task.copied:
         return stored[0].to(dtype)
-    method_plan = _method_plan(plan, task, bank.statistics(keys, task.numbers.base, working))
+    method_plan = _method_plan(plan, task, bank.statistics(keys, task.values.base, working))
     inputs = tuple(cast_input(x, working) for x in stored)
     temporary = sum(x.nbytes for key, x in zip(keys, inputs, strict=True) if not bank.tensors.holds(key, x))
     if target is None or target.dtype != dtype:
@@ -124,7 +124,7 @@ def job_of(
         plan=method_plan,
         inputs=inputs,
         out=target,
-        base=task.numbers.base,
+        base=task.values.base,
         seed=recipe.seed,
         name=task.name,
         repeated=bank.residency.keep_deltas,
@@ -135,7 +135,7 @@ def job_of(
 
 def _method_plan(plan: MergePlan, task: TensorTask, statistics: InputStatistics) -> Plan:
     try:
-        return plan.method.plan(task.numbers, statistics)
+        return plan.method.plan(task.values, statistics)
     except PlanError as error:
         raise MergeError(f"{plan.method.name}: tensor '{task.name}': {error}") from error
 

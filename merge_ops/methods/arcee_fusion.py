@@ -15,37 +15,37 @@ def plan(_values: ParameterValues, _stats: Statistics) -> Custom:
     """Out = base + (x - base) [importance >= median + 1.5 (Q3 - Q1)].
 
     importance = |x - base| * KL(softmax(x) || softmax(base)) per row of the last dimension. Quantiles are elements of
-    the sorted importances, over all of them; mergekit samples a million where there are more.
+    the sorted importances, over all of them; mergekit samples a million if there are more.
     """
     return Custom(_merge, "arcee_fusion")
 
 
 def _merge(inputs: tuple[torch.Tensor, ...], base: int | None) -> torch.Tensor:
     assert base is not None, "Should not reach."
-    own, other = inputs[base], inputs[1 - base]
-    if own.numel() == 0:
-        return own.clone()
-    divergence, threshold = importance(own, other)
-    delta = other - own
-    return own + delta * (delta.abs() * divergence >= threshold)
+    origin, other = inputs[base], inputs[1 - base]
+    if origin.numel() == 0:
+        return origin.clone()
+    divergence, threshold = importance(origin, other)
+    delta = other - origin
+    return origin + delta * (delta.abs() * divergence >= threshold)
 
 
 def importance(base: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """The divergence of every row (..., 1) and the threshold of importance, for tensors of any floating dtype."""
+    """Return the divergence of every row (..., 1) and the threshold of importance, for floating tensors."""
     dtype = torch.promote_types(torch.float32, torch.promote_types(base.dtype, other.dtype))
     length = base.shape[-1] if base.dim() else 1
-    own, new = (x.to(dtype).reshape(-1, length) for x in (base, other))
+    old, new = (x.to(dtype).reshape(-1, length) for x in (base, other))
     step = max(1, CHUNK // length)
-    starts = range(0, len(own), step)
-    divergence = torch.cat([_divergences(new[start : start + step], own[start : start + step]) for start in starts])
-    flat = ((new - own).abs_() * divergence[:, None]).reshape(-1)
+    starts = range(0, len(old), step)
+    divergence = torch.cat([_divergences(new[start : start + step], old[start : start + step]) for start in starts])
+    flat = ((new - old).abs_() * divergence[:, None]).reshape(-1)
     quartiles = [float(flat.kthvalue(int(share * (flat.numel() - 1)) + 1).values) for share in (0.25, 0.5, 0.75)]
     shape = (*base.shape[:-1], 1) if base.dim() else ()
     return divergence.reshape(shape), quartiles[1] + 1.5 * (quartiles[2] - quartiles[0])
 
 
 def _divergences(other: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """KL(softmax(other) || softmax(base)) per row."""
+    """Return KL(softmax(other) || softmax(base)) per row."""
     p = torch.softmax(other, dim=-1) + FLOOR
     q = torch.softmax(base, dim=-1) + FLOOR
     return row_sums((p * torch.log(p / q)).double()).to(base.dtype)

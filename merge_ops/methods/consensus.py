@@ -1,4 +1,4 @@
-"""Consensus merging: the sum of task vectors where enough tasks need it, by their TALL masks."""
+"""Consensus merging: the sum of the task vectors, at the elements that enough tasks need by their TALL masks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .base.spectral import SCALE
 def plan(values: ParameterValues, _stats: Statistics) -> Custom:
     """Out = base + lambda * [sum_i m_i >= agreement] * T, with T = sum_i T_i and m_i = [|T_i| > threshold |T - T_i|].
 
-    m_i is task i's TALL mask: where its own change outweighs what the others add (paper, equations for TALL-masks and
-    the consensus mask). Agreement 1 drops what no task needs ("catastrophic"), 2 also what one alone does ("selfish").
+    m_i is task i's TALL mask: the elements at which its change outweighs the sum of the others' (paper, equations for
+    TALL-masks and the consensus mask). Agreement 1 drops elements that no task needs ("catastrophic"), 2 also
+    those that only one task needs ("selfish").
     Unlike in the paper, one threshold holds for all tasks instead of one per task tuned on validation data.
     """
     agreement = int(values.tensor["agreement"])

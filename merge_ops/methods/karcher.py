@@ -14,7 +14,7 @@ def plan(values: ParameterValues, stats: Statistics) -> LinearCombination:
     """Out = mean norm * m, m the point of the unit sphere with sum_i log_m(u_i) = 0, u_i = x_i / |x_i|.
 
     The iteration m <- exp_m(mean_i log_m(u_i)) runs on the coefficients of m over the u_i: every inner product that it
-    needs is in the Gram matrix. All models count alike, as in mergekit (the paper has weights).
+    needs is in the Gram matrix. All models have equal weight, as in mergekit (the paper has weights).
     """
     tolerance = float(values.tensor["tol"])
     gram = stats.gram()
@@ -29,7 +29,7 @@ def plan(values: ParameterValues, stats: Statistics) -> LinearCombination:
 
 
 def _mean(units: np.ndarray, valid: np.ndarray, iterations: int, tolerance: float) -> np.ndarray:
-    """Coefficients over the unit vectors."""
+    """Return the mean's coefficients over the unit vectors."""
     share = valid / valid.sum()
     mean = share.copy()
     length = _norm(mean, units)
@@ -42,7 +42,7 @@ def _mean(units: np.ndarray, valid: np.ndarray, iterations: int, tolerance: floa
         for i in np.flatnonzero(valid):
             cosine = min(1.0, max(-1.0, float(units[i] @ mean)))
             theta = math.acos(cosine)
-            if theta < tolerance or math.sin(theta) < 1e-12:  # there, or opposite: no direction to go
+            if theta < tolerance or math.sin(theta) < 1e-12:  # equal or opposite: there is no direction
                 continue
             tangent += share[i] * theta / math.sin(theta) * (np.eye(len(mean))[i] - cosine * mean)
         step = _norm(tangent, units)

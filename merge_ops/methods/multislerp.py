@@ -14,10 +14,10 @@ from .base.plans import LinearCombination, RowCombination
 def plan(values: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = cos(eps) m / |m| * sum_i w_i |v_i| with m = sum_i w_i v_i / (|v_i| + eps).
 
-    v_i is the model, or its task vector where there is a base. mergekit maps the v_i / |v_i| to the tangent space at
+    v_i is the model, or its task vector if there is a base. mergekit maps the v_i / |v_i| to the tangent space at
     m / |m|, averages and maps back. There the weighted mean is 0 up to rounding, so that its tangent has the length
-    eps alone: what is left of the map is the factor cos(eps). Where m vanishes, two models are averaged and more are
-    refused; but if all v_i are 0 (a tensor that no model changed), so is the result, where mergekit fails.
+    eps alone, and the map reduces to the factor cos(eps). If m vanishes, two models are averaged and more are rejected;
+    but if all v_i are 0 (a tensor that no model changed), so is the result, where mergekit fails.
     """
     others = values.others
     if len(others) == 1:

@@ -9,7 +9,7 @@ import torch
 from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.plans import Custom
 
-SMALLEST = 1e-6  # distances are raised to it
+SMALLEST = 1e-6  # lower bound of distances
 
 
 def plan(values: ParameterValues, _stats: Statistics) -> Custom:
@@ -20,10 +20,10 @@ def plan(values: ParameterValues, _stats: Statistics) -> Custom:
 
 def _merge(inputs: tuple[torch.Tensor, ...], base: int | None, *, t: float) -> torch.Tensor:
     assert base is not None, "Should not reach."
-    own, other = inputs[base], inputs[1 - base]
-    distance = (own - other).abs_().clamp_(min=SMALLEST)
+    origin, other = inputs[base], inputs[1 - base]
+    distance = (origin - other).abs_().clamp_(min=SMALLEST)
     weight = torch.div(torch.full_like(distance, t), distance).clamp_(0.0, 1.0)
-    return other * weight + own * (1.0 - weight)
+    return other * weight + origin * (1.0 - weight)
 
 
 METHODS = (

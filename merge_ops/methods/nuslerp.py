@@ -8,15 +8,15 @@ from .base.combinations import over_task_vectors
 from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.plans import LinearCombination, RowCombination
 
-NO_WEIGHT = 1e-6  # weights whose sum is smaller count alike
-TINY_NORM = 1e-7  # norms are raised to it
-PARALLEL = 6e-8  # 1 - cos^2 at float32's resolution: no arc to go along
+NO_WEIGHT = 1e-6  # if the sum of the weights is smaller, they count as equal
+TINY_NORM = 1e-7  # lower bound of norms
+PARALLEL = 6e-8  # 1 - cos^2 at float32's resolution, below which vectors count as parallel
 
 
 def plan(values: ParameterValues, stats: Statistics) -> LinearCombination | RowCombination:
     """Out = sin((1-t) theta) / sin(theta) v_1 + sin(t theta) / sin(theta) v_2, with t = w_2 / (w_1 + w_2).
 
-    v_i is the model, or its task vector where there is a base; theta the angle between the flattened tensors, or
+    v_i is the model, or its task vector if there is a base; theta the angle between the flattened tensors, or
     between their vectors along the last dimension (with `nuslerp_row_wise` along the first).
     """
     first, second = (float(values.inputs[i]["weight"]) for i in values.others)
@@ -30,7 +30,7 @@ def plan(values: ParameterValues, stats: Statistics) -> LinearCombination | RowC
 
 
 def _coefficients(gram: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
-    """The two coefficients for Gram matrices (2, 2, ...)."""
+    """Return the two coefficients for Gram matrices (2, 2, ...)."""
     norms = [np.maximum(np.sqrt(gram[i, i]), TINY_NORM) for i in (0, 1)]
     cosine = np.clip(gram[0, 1] / (norms[0] * norms[1]), -1.0, 1.0)
     straight = 1.0 - cosine**2 <= PARALLEL

@@ -38,7 +38,7 @@ def _custom(values: ParameterValues, epsilon: float, r: float, alpha: float) -> 
 
 
 def unique_scales(counts: Sequence[Sequence[int]], epsilon: float, r: float, alpha: float) -> tuple[float, ...]:
-    """The scales of elements that one model alone moved, from the models' (unique, shared) counts."""
+    """Return each model's scale of the elements that it alone moved, from its (unique, shared) counts."""
     return tuple(
         1.0 + r * min(max(shared / max(unique, epsilon), 0.0), alpha) if r else 1.0 for unique, shared in counts
     )
@@ -65,7 +65,7 @@ EPSILON = Parameter("epsilon", Scope.TENSOR, default=1e-5, low=0.0, doc="a small
 METHODS = (
     MergeMethod(
         name="ram",
-        summary="Task vectors summed where one model moved, averaged where several did.",
+        summary="Elements that one model changed are taken over; those that several changed are averaged.",
         paper="Yuan et al. 2026, Behavior Knowledge Merge in Reinforced Agentic Models, arXiv:2601.13572",
         base=Base.REQUIRED,
         parameters=(EPSILON, LINES),
@@ -73,7 +73,7 @@ METHODS = (
     ),
     MergeMethod(
         name="ramplus_tl",
-        summary="RAM with what one model alone moved scaled up.",
+        summary="RAM, with elements that only one model changed scaled up.",
         paper="Yuan et al. 2026, Behavior Knowledge Merge in Reinforced Agentic Models, arXiv:2601.13572",
         base=Base.REQUIRED,
         parameters=(

@@ -20,7 +20,7 @@ NO_ENERGY, NO_DIVISOR = 1e-6, 1e-6
 def plan(values: ParameterValues, _stats: Statistics) -> Custom | LinearCombination:
     """Out = base + sum_i s_i e_i T_i / sum_i s_i e_i, T_i the task vectors on the selected elements.
 
-    s_i is T_i's mean square over the sum of all models'; e_i = 1 where T_i has the sign of sum_j T_j.
+    s_i is T_i's mean square over the sum of all models'; e_i = 1 if T_i has the sign of sum_j T_j.
     """
     if not values.others:
         return LinearCombination((1.0,))
@@ -38,7 +38,7 @@ def _merge(inputs: tuple[torch.Tensor, ...], base: int | None, *, share: float, 
 
 
 def energy_weighted(deltas: list[torch.Tensor]) -> torch.Tensor:
-    """The task vectors weighted by their energies, with the signs of the majority alone."""
+    """Return the mean of the task vectors weighted by energy, of those with the majority's sign at each element."""
     energies = [chunked_sum([delta], torch.square) / max(1, delta.numel()) for delta in deltas]
     scales = energy_shares(energies)
     elected = torch.where(sum_in_order(deltas) >= 0, 1.0, -1.0)
@@ -48,20 +48,20 @@ def energy_weighted(deltas: list[torch.Tensor]) -> torch.Tensor:
 
 
 def energy_shares(energies: Sequence[float]) -> tuple[float, ...]:
-    """Each model's share of the energy; equal shares where there is next to none."""
+    """Return each model's share of the energy; equal shares if there is next to none."""
     total = sum(energies)
     return tuple(1.0 / len(energies) if abs(total) < NO_ENERGY else energy / total for energy in energies)
 
 
 def most_variable(deltas: list[torch.Tensor], share: float) -> torch.Tensor:
-    """Mask of the int(share * n) elements of largest variance over the models, n those with any variance."""
+    """Return the mask of the int(share * n) elements of largest variance over the models; n have any variance."""
     values = variance(deltas)
     count = int(int(values.count_nonzero()) * share)
     return largest(values, count)
 
 
 def variance(deltas: list[torch.Tensor]) -> torch.Tensor:
-    """The variance of each element over the models."""
+    """Return the variance of each element over the models."""
     mean = sum_in_order(deltas) * (1.0 / len(deltas))
     return sum_in_order([(delta - mean).square_() for delta in deltas]) * (1.0 / len(deltas))
 

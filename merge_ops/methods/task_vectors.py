@@ -31,8 +31,8 @@ KeepRule = Callable[[Mapping[str, Any]], Keep]
 def plan_masked(values: ParameterValues, _stats: Statistics, *, keep: KeepRule, consensus: bool) -> Plan:
     """Out = base + lambda * [sum_i w_i m_i (x_i - base)] / [sum of the weights that count, with normalize].
 
-    Unlike in the TIES paper the weights take part in the sign election, as in mergekit. DARE and DELLA rescale what
-    they keep to the task vector's L1 norm, as in mergekit, not by the inverse of the probability.
+    Unlike in the TIES paper the weights take part in the sign election, as in mergekit. DARE and DELLA rescale the
+    kept elements to the task vector's L1 norm, as in mergekit, not by the inverse of the probability.
     """
     tensor = values.tensor
     rules = tuple(

@@ -25,6 +25,10 @@ import torch
 
 DOMAIN = "mergesmith-mask-v1"
 LEVELS = 1 << 16  # a probability is a multiple of 1/LEVELS
+# The constants of the hash, in the order of its rounds.
+SHIFTS = (17, 11, 15, 14)
+FACTORS = (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB)
+HIGH_FACTOR = 0x9E3779B9  # multiplies the high half of an element's index
 
 
 def _signed(value: int) -> int:
@@ -51,15 +55,11 @@ def hash_bits(key: tuple[int, int], start: int, count: int, device: torch.device
         raise ValueError(f"elements [{start}, {start + count}) cross a multiple of 2**32")
     x = torch.arange(low, low + count, dtype=torch.int64, device=device).to(torch.int32)
     x ^= _signed(key[0])
-    for added, shift, factor in (
-        (0, 17, 0xED5AD4BB),
-        (key[1] + high * 0x9E3779B9, 11, 0xAC4C1B51),
-        (0, 15, 0x31848BAB),
-    ):
+    for added, shift, factor in zip((0, key[1] + high * HIGH_FACTOR, 0), SHIFTS, FACTORS, strict=False):
         x += _signed(added)
         x ^= _shifted(x, shift)
         x *= _signed(factor)
-    x ^= _shifted(x, 14)
+    x ^= _shifted(x, SHIFTS[-1])
     return x
 
 

@@ -40,13 +40,21 @@ def check_fit(
 
 
 def _check_families(recipe: Recipe, bank: ModelBank, faults: Faults) -> None:
-    """Check that the models are of one family: other families use tensors of the same names differently."""
+    """Check that the models are of one family and class: others use tensors of the same names differently."""
     kinds = {model: str(bank[model].config.get("model_type")) for model in recipe.references()}
     if len(set(kinds.values())) > 1 and not bank.allow_different_architectures:
         faults.add(
             "architectures",
             f"the models are {_listed(kinds)}; --allow-different-architectures merges them all the same, as the "
             "base or first model's architecture",
+        )
+        return
+    classes = {model: bank[model].architecture.class_name for model in recipe.references()}
+    language = {model: bank[model].architecture.is_language_model for model in recipe.references()}
+    if len(set(language.values())) > 1 or (len(set(classes.values())) > 1 and not all(language.values())):
+        faults.add(
+            "architectures",
+            f"the models are {_listed(classes)}, which differ in their heads; merge models of one class",
         )
 
 

@@ -19,7 +19,7 @@ class TensorTask:
 
     name: str
     inputs: tuple[InputKey, ...]
-    numbers: ParameterValues
+    values: ParameterValues
     copied: bool = False
 
 

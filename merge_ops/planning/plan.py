@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from mergesmith.errors import UserError
 
 from ..architectures.architecture import TEXT
 from ..bank.model_bank import ModelBank
-from ..methods import Base, Parameter, ParameterValues, Scope, get_method
-from ..recipes.blocks import Number, Parameters, Slice
+from ..methods import Base, Parameter, ParameterValues, get_method
+from ..recipes.blocks import Number, Parameters
 from ..recipes.recipe import Recipe
 from ..vocabulary.embedding_rows import rebuilt_keys
 from ..vocabulary.output_vocabulary import OutputVocabulary, output_vocabulary
 from .compatibility import check_fit
 from .layer_order import check_layout
 from .merge_plan import MergePlan, TensorTask
-from .structure import Output, PartOutputs, PartRecipe, part_recipes, without_numbers
+from .structure import Output, PartOutputs, PartRecipe, part_recipes, with_known_parts, without_values
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,9 @@ def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
     Raises:
         UserError: the sources are not compatible with each other or with the recipe; all differences are listed.
     """
+    recipe = with_known_parts(recipe, bank)
     parts = list(part_recipes(recipe, bank))
-    key = ("structure", without_numbers(recipe).digest)
+    key = ("structure", without_values(recipe).digest)
     known = bank.recall(key)
     structure = _structure(recipe, parts, bank) if known is None else known
     tasks = (task for part, outs in zip(parts, structure.outputs, strict=True) for task in _tasks(part, outs, bank))
@@ -59,6 +59,7 @@ def _structure(recipe: Recipe, parts: Iterable[PartRecipe], bank: ModelBank) -> 
     outputs = tuple(tuple(part_outputs.outputs()) for part_outputs in listed)
     for part_outputs, outs in zip(listed, outputs, strict=True):
         part, tensors = part_outputs.part, [(output.name, output.inputs) for output in outs]
+        part_outputs.check_depth()
         check_fit(part.recipe, bank, tensors, part_outputs.slices, part=part.part)
     vocabulary = output_vocabulary(recipe, bank)
     if vocabulary is not None:  # reports faults of its rules before any tensor is read
@@ -79,10 +80,10 @@ def _tasks(part: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iter
     for o in outputs:
         names = (o.name, *(name for _, name in o.inputs if name != o.name)) if filters else ()
         key = (o.place, tuple([f in name for name in names for f in filters]))
-        numbers = known.get(key)
-        if numbers is None:
-            numbers = known[key] = resolver.numbers(o)
-        yield TensorTask(o.name, o.inputs, numbers)
+        values = known.get(key)
+        if values is None:
+            values = known[key] = resolver.values(o)
+        yield TensorTask(o.name, o.inputs, values)
 
 
 class _Resolver:
@@ -101,7 +102,7 @@ class _Resolver:
         rules = (rule for level in levels for setting in level.values() for rule in setting.rules)
         return {rule.filter for rule in rules if rule.filter is not None}
 
-    def numbers(self, output: Output) -> ParameterValues:
+    def values(self, output: Output) -> ParameterValues:
         """Return the parameter values of one output tensor.
 
         Raises:
@@ -112,22 +113,14 @@ class _Resolver:
         if self.method.base is not Base.IGNORED:
             base_name = run.base_model or self.recipe.base_model
             base = next((i for i, source in enumerate(run.sources) if source.model == base_name), None)
-        above = (run.parameters, self.recipe.parameters)
-        tensor = {
-            p.name: _value(p, above, output.name, place.depth)
-            for p in self.method.parameters
-            if p.scope is Scope.TENSOR
-        }
-        per_input = tuple(self._of_input(run, i, name, base, place.depth) for i, (_, name) in enumerate(output.inputs))
-        return ParameterValues(tensor, per_input, base, place.model_depth)
+        shared = (run.parameters, self.recipe.parameters)
 
-    def _of_input(self, run: Slice, i: int, name: str, base: int | None, depth: float) -> dict[str, Any]:
-        levels = (run.sources[i].parameters, run.parameters, self.recipe.parameters)
-        return {
-            p.name: _value(p, levels, name, depth)
-            for p in self.method.parameters
-            if p.scope is Scope.INPUT or (p.scope is Scope.NON_BASE and i != base)
-        }
+        def value_of(parameter: Parameter, i: int | None) -> Number | None:
+            if i is None:
+                return _value(parameter, shared, output.name, place.depth)
+            return _value(parameter, (run.sources[i].parameters, *shared), output.inputs[i][1], place.depth)
+
+        return self.method.values(len(output.inputs), value_of, base=base, depth=place.model_depth)
 
 
 def _value(parameter: Parameter, levels: tuple[Parameters, ...], tensor_name: str, depth: float) -> Number | None:

@@ -11,11 +11,11 @@ from functools import cached_property
 
 from mergesmith.errors import UserError, unknown
 
-from ..architectures.architecture import Architecture, is_before_layers, with_layer
+from ..architectures.architecture import TEXT, Architecture, is_before_layers, with_layer
 from ..bank.model_bank import ModelBank
 from ..bank.residency import InputKey
 from ..methods import Base, get_method
-from ..recipes.blocks import Module, Parameters, Setting, Slice, Source
+from ..recipes.blocks import Module, Slice, Source, with_defaults
 from ..recipes.recipe import Recipe
 
 
@@ -60,18 +60,42 @@ class PartRecipe:
         return (Slice(tuple(Source(s.model, (0, depth), s.parameters) for s in sources)),)
 
 
-def part_recipes(recipe: Recipe, bank: ModelBank) -> Iterator[PartRecipe]:
-    """Yield the recipe of each part of the model.
+def with_known_parts(recipe: Recipe, bank: ModelBank) -> Recipe:
+    """Return the recipe with the architecture's names of its parts, and without `modules` for a model of one part.
+
+    mergekit writes every recipe with `modules`, and calls the only part of an ordinary model `default`.
 
     Raises:
-        UserError: the recipe names a part that the model does not have, or has slices outside `modules` for a model of
-            several parts.
+        UserError: the recipe names a part that the model does not have, or one part twice.
     """
-    donor = recipe.donor
-    parts, modules = bank[donor].architecture.parts, dict(recipe.modules)
-    for name in modules:
-        if name not in parts:
-            raise UserError(f"recipe: modules: {unknown('part', name, parts)}")
+    if not recipe.modules:
+        return recipe
+    architecture = bank[recipe.donor].architecture
+    names, modules = architecture.part_names, {}
+    for name, module in recipe.modules:
+        if name not in names:
+            raise UserError(f"recipe: modules: {unknown('part', name, names)}")
+        if names[name] in modules:
+            raise UserError(f"recipe: modules: '{name}' is another name of a part that is listed already")
+        modules[names[name]] = module
+    if len(architecture.parts) > 1:
+        return replace(recipe, modules=tuple(modules.items()))
+    return _of_module(recipe, next(iter(modules.values())))
+
+
+def _of_module(recipe: Recipe, module: Module) -> Recipe:
+    parameters = with_defaults(module.parameters, recipe.parameters)
+    return replace(recipe, models=module.models, slices=module.slices, parameters=parameters, modules=())
+
+
+def part_recipes(recipe: Recipe, bank: ModelBank) -> Iterator[PartRecipe]:
+    """Yield the recipe of each part of the model; `recipe` names the parts as `with_known_parts` does.
+
+    Raises:
+        UserError: the recipe has slices outside `modules` for a model of several parts.
+    """
+    donor, modules = recipe.donor, dict(recipe.modules)
+    parts = bank[donor].architecture.parts
     if recipe.slices and len(parts) > 1:
         raise UserError(f"recipe: slices: '{donor}' has several parts ({', '.join(parts)}); put slices under modules")
     for part in parts:
@@ -82,15 +106,8 @@ def part_recipes(recipe: Recipe, bank: ModelBank) -> Iterator[PartRecipe]:
         elif module is None:
             reduced = recipe
         else:
-            parameters = _over(module.parameters, recipe.parameters)
-            reduced = replace(recipe, models=module.models, slices=module.slices, parameters=parameters, modules=())
+            reduced = _of_module(recipe, module)
         yield PartRecipe(part, reduced, donor, copied)
-
-
-def _over(first: Parameters, then: Parameters) -> Parameters:
-    """Join the settings of two levels: rules of the first level take precedence over those of the second."""
-    rules = {name: first[name].rules if name in first else () for name in (*first, *then)}
-    return {name: Setting(upper + (then[name].rules if name in then else ())) for name, upper in rules.items()}
 
 
 class PartOutputs:
@@ -111,6 +128,20 @@ class PartOutputs:
             model = run.sources[0].model if self.part.recipe.slices else self.part.donor
             for layer in range(*_layers(run)):
                 yield model, layer
+
+    def check_depth(self) -> None:
+        """Check that a part other than the text decoder keeps its depth, as config.json is changed for that one only.
+
+        Raises:
+            UserError: its slices have another number of layers than the model.
+        """
+        name, depth = self.part.part, self.architecture.depth(self.part.part)
+        layers = sum(stop - start for start, stop in map(_layers, self.slices))
+        if name != TEXT and layers != depth:
+            raise UserError(
+                f"recipe: modules.{name}: its slices have {layers} layers, but only the text decoder's number of "
+                f"layers can change; take {depth} layers, as '{self.part.donor}' has"
+            )
 
     def outputs(self) -> Iterator[Output]:
         """Yield all output tensors. Embeddings belong to the first slice, final norm and head to the last."""
@@ -154,7 +185,7 @@ def _input_name(name: str, source: Source, offset: int) -> str:
     return name if source.layer_range is None else with_layer(name, source.layer_range[0] + offset)
 
 
-def without_numbers(recipe: Recipe) -> Recipe:
+def without_values(recipe: Recipe) -> Recipe:
     """Return the recipe without parameters and seed; recipes for which this is equal share their structure."""
 
     def sources(old: tuple[Source, ...]) -> tuple[Source, ...]:

@@ -82,3 +82,9 @@ class Module:
     models: tuple[Source, ...] = ()
     slices: tuple[Slice, ...] = ()
     parameters: Parameters = field(default_factory=dict)
+
+
+def with_defaults(first: Parameters, then: Parameters) -> Parameters:
+    """Join the settings of two levels: rules of the first level take precedence over those of the second."""
+    rules = {name: first[name].rules if name in first else () for name in (*first, *then)}
+    return {name: Setting(upper + (then[name].rules if name in then else ())) for name, upper in rules.items()}

@@ -14,7 +14,7 @@ from typing import Any
 from mergesmith.errors import Faults, UserError, unknown
 
 from ..methods import METHODS, MergeMethod
-from .blocks import Module, Parameters, Slice, Source
+from .blocks import Module, Parameters, Slice, Source, with_defaults
 from .chat_templates import template_fault
 from .input_counts import check_contract
 from .multi_document import join_documents, load_documents
@@ -29,6 +29,8 @@ TOP_KEYS = (
 )
 SLICE_KEYS = ("sources", "base_model", "parameters", "residual_weight")
 SOURCE_KEYS = ("model", "layer_range", "parameters")
+# What mergekit calls the only part of an ordinary model. It writes every recipe (mergekit_config.yml) with `modules`.
+ONLY_PART = "default"
 RECIPE_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -117,6 +119,10 @@ class _Reader:
             inputs = self.inputs(document, "", method, reader, base, parameters)
             return Recipe(method.name, inputs.models, inputs.slices, base, parameters, **rest)
         modules = tuple(self.modules(document["modules"], method, reader, base, parameters))
+        if [name for name, _ in modules] == [ONLY_PART]:
+            ((_, only),) = modules
+            settings = with_defaults(only.parameters, parameters)
+            return Recipe(method.name, only.models, only.slices, base, settings, **rest)
         return Recipe(method.name, modules=modules, base_model=base, parameters=parameters, **rest)
 
     def inputs(

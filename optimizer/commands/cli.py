@@ -36,10 +36,10 @@ SearchFile = Annotated[Path, typer.Argument(help="The run's search.yaml.", metav
 AllowCode = Annotated[
     bool, typer.Option("--allow-code-execution", help="Let tasks run code that the model wrote (such as HumanEval).")
 ]
-Trials = Annotated[int | None, typer.Option(min=0, help="Candidates to propose, instead of search.yaml's.")]
+Trials = Annotated[int | None, typer.Option(min=0, help="Number of candidates to propose; overrides search.trials.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Stop proposing candidates after this time: 90s, 30m, 8h.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="How many workers, instead of search.yaml's count.")]
-Output = Annotated[Path | None, typer.Option(help="The run's folder, instead of search.yaml's.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Number of workers; overrides workers.count.")]
+Output = Annotated[Path | None, typer.Option(help="The run's folder; overrides output.")]
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         _fail(str(error), WRONG_INPUT)
     except StoppedError as stop:
         running = sys.argv[1:2] in (["search"], ["demo"])
-        _fail("interrupted" + ("; what was finished is kept: go on with --resume" if running else ""), stop.code)
+        _fail("interrupted" + ("; finished trials are kept: continue with --resume" if running else ""), stop.code)
     except RuntimeError as error:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
             raise
@@ -85,7 +85,7 @@ def demo(
     trials: Trials = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads to train with.")] = 1,
 ) -> None:
-    """Train a tiny zoo of models, then search for their best merge. Needs no network."""
+    """Train four tiny models, then search for their best merge. Needs no network."""
     from .demo import run_demo
 
     run_demo(folder, trials=trials, threads=threads, console=make_console())
@@ -126,7 +126,7 @@ def search(
 @app.command()
 def replay(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
-    output: Annotated[Path | None, typer.Option(help="The repeated run's folder; RUN_DIR-replay if not given.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the repeated run; default: RUN_DIR-replay.")] = None,
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Repeat a run's trials in the recorded order and compare the results."""
@@ -142,7 +142,8 @@ def plan(
     path: SearchFile,
     trials: Trials = None,
     score: Annotated[
-        bool, typer.Option("--score", help="Score the base and the models on 300 items, and warn of suspicious scores.")
+        bool,
+        typer.Option("--score", help="Score base and models on 300 items; warn about suspicious scores."),
     ] = False,
     allow_code_execution: AllowCode = False,
 ) -> None:
@@ -159,13 +160,14 @@ def plan(
 def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML.")],
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
-    seed: Annotated[int | None, typer.Option(help="Seed of random masks, instead of the recipe's.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Dtype that inputs are cast to, instead of the recipe's.")] = None,
-    out_dtype: Annotated[str | None, typer.Option(help="Dtype that is written, instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of random masks; overrides the recipe.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Dtype to which inputs are cast; overrides the recipe.")] = None,
+    out_dtype: Annotated[str | None, typer.Option(help="Dtype of the written weights; overrides the recipe.")] = None,
     device: Annotated[
-        str | None, typer.Option(help="Device to compute on: cpu, cuda, auto; default: as recorded.")
+        str | None,
+        typer.Option(help="Device to compute on: cpu, cuda, auto; default: as recorded, else cpu."),
     ] = None,
-    max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
+    max_shard_size: Annotated[str, typer.Option(help="Largest size of a weight file, such as 5GB or 200MB.")] = "5GB",
     copy_tokenizer: Annotated[bool, typer.Option(help="Write the tokenizer's files too.")] = True,
     model_card: Annotated[bool, typer.Option(help="Write a README.md too.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the contents of OUT.")] = False,
@@ -208,7 +210,7 @@ def merge(
 def evaluate(
     target: Annotated[str, typer.Argument(help="A checkpoint folder, hub id, or recipe file.")],
     config: Annotated[Path, typer.Option(help="The search.yaml with the tasks.")],
-    part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
+    part: Annotated[Literal["search", "select", "report"], typer.Option(help="The part of the items.")] = "search",
     allow_code_execution: AllowCode = False,
 ) -> None:
     """Score a model or a recipe on the tasks of a search.yaml."""

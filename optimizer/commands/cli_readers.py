@@ -42,8 +42,8 @@ def export(
 @readers.command()
 def items(
     run_dir: RunFolder,
-    part: Annotated[Literal["search", "select", "report"], typer.Option(help="Which items.")] = "search",
-    most: Annotated[int, typer.Option(min=0, help="How many items to name per task.")] = 5,
+    part: Annotated[Literal["search", "select", "report"], typer.Option(help="The part of the items.")] = "search",
+    most: Annotated[int, typer.Option(min=0, help="Number of items to list per task.")] = 5,
 ) -> None:
     """Show which items separate a run's candidates, from the recorded scores."""
     from .items import print_items

@@ -38,7 +38,7 @@ def run_export(path: Path, number: int | None, target: Path | None, *, form: For
 
 
 def present_recipe(recipe: Recipe, run_folder: RunFolder) -> Recipe:
-    """Return a recipe of a run with its models at their present places, should they have moved with the run."""
+    """Return a recipe of a run with the present paths of its models, which may have moved with the run."""
     names = {reference: run_folder.here(reference) for reference in recipe.references()}
     facts = dict(recipe.facts)
     if "sources" in facts:

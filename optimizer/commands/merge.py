@@ -133,7 +133,7 @@ def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) ->
 
 
 def _overridden(recorded: Recipe, recipe: Recipe) -> tuple[str, ...]:
-    """Return what the command line changed."""
+    """Return the settings that the command line changed, as phrases."""
     return tuple(
         f"{key} is {getattr(recipe, key)}, was {getattr(recorded, key)}"
         for key in ("seed", "dtype", "out_dtype")

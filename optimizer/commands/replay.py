@@ -1,7 +1,7 @@
 """`mergesmith replay`: repeats a run's trials in the recorded order and checks that the results agree.
 
-With several workers, the order in which trials finish depends on their speed, and so do the sampler's history and the
-incumbents that candidates were compared with. All of that is recorded, so one process can repeat the work of many.
+With several workers, the order in which trials finish depends on their speed, and with it the sampler's history and the
+incumbents that candidates are compared with. All of this is recorded, so that one process can repeat the run of many.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..session.load_sources import load_sources
 from ..session.session import Options, Session
 from ..terminal.progress import Report
 
-SHOWN = 10  # differences that are printed
+SHOWN = 10  # most differences that are printed
 COMPARED = ("params", "recipe_digest", "state", "value", "scores", "items", "repeats", "looks")
 
 

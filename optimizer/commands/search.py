@@ -123,7 +123,7 @@ def _verdict(study: Study, final: FinalPhase, pool: Pool, session: Session, cons
 def _open(
     config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
 ) -> tuple[Session, Pool]:
-    """Open the driver's session and the workers. With Ray the driver reads headers and tasks only: it may lack a GPU.
+    """Open the driver's session and the workers; with Ray, the driver needs no GPU and reads headers and tasks only.
 
     Raises:
         UserError: a source is missing, damaged or does not fit the others, or the Ray cluster cannot be reached.

@@ -41,7 +41,7 @@ class Status:
         probes: number of finished probes.
         ended: why the sampler ended the search; None if it did not.
         best: label and value of the best trial so far.
-        waiting: number and age in seconds of each candidate in flight, oldest first.
+        waiting: (number, age in seconds) of each candidate in flight, oldest first.
         lost: the events of attempts that ended without a result.
         workers: name -> its last event since the driver last started.
         per_hour: finished trials per hour over the recent ones; None if there are too few.
@@ -219,7 +219,7 @@ def _rows(status: Status) -> Iterable[tuple[str, str]]:
         best = f"; {status.path / BEST}" if (status.path / BEST).is_file() else ""
         yield "winner", f"{status.winner}{best}"
     if status.driver.running is False and not status.finished:
-        yield "to go on", f"mergesmith search {status.path / CONFIG} --resume"
+        yield "to continue", f"mergesmith search {status.path / CONFIG} --resume"
 
 
 def _in_flight(status: Status) -> Iterable[tuple[str, str]]:
@@ -227,7 +227,7 @@ def _in_flight(status: Status) -> Iterable[tuple[str, str]]:
         return
     if status.driver.running is False:
         numbers = ", ".join(str(number) for number, _ in status.waiting)
-        yield "was in flight", f"trial {numbers}; asked for again on resume"
+        yield "was in flight", f"trial {numbers}; repeated on resume"
         return
     shown = ", ".join(f"trial {number} for {duration(age)}" for number, age in status.waiting[:MOST])
     yield "in flight", f"{len(status.waiting)}: {shown}{', ...' if len(status.waiting) > MOST else ''}"

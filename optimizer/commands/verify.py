@@ -78,14 +78,14 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
         merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
-        official = score_checkpoint(session.suite, merged.written.folder, "report", device=place)
+        rescored = score_checkpoint(session.suite, merged.written.folder, "report", device=place)
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]
     for name in changed:
         console.print(f"DIFFERS: the task '{name}' is not the one that was scored", highlight=False, markup=False)
     exact = (recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
-    checks = [_score_check(e, recipe.facts, official, recorded, exact=exact) for e in session.suite.entries]
+    checks = [_score_check(e, recipe.facts, rescored, recorded, exact=exact) for e in session.suite.entries]
     for check in checks:
         console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
     return merged.reproduced and not changed and all(check.passed for check in checks)
@@ -103,20 +103,20 @@ def _existing(run_folder: RunFolder | None) -> RunFolder:
 
 
 def _score_check(
-    entry: TaskEntry, facts: Mapping[str, Any], official: Scores, recorded: Scores | None, *, exact: bool
+    entry: TaskEntry, facts: Mapping[str, Any], rescored: Scores, recorded: Scores | None, *, exact: bool
 ) -> ScoreCheck:
-    rescored = scores_of([entry], official)[entry.name]
+    score = scores_of([entry], rescored)[entry.name]
     try:
         claimed = facts["scores"]["report"]["tasks"][entry.name]["value"]
     except (KeyError, TypeError):
         raise UserError(f"the recipe records no report score for the task '{entry.name}'") from None
     if recorded is None:  # the items are gone: compare the means, up to rounding
-        flipped = 0 if np.isclose(rescored.value, claimed, rtol=1e-4, atol=1e-6) else rescored.n
+        flipped = 0 if np.isclose(score.value, claimed, rtol=1e-4, atol=1e-6) else score.n
     else:
         flipped = sum(
-            _flipped(official.items[leaf.name].values, recorded.items[leaf.name].values) for leaf in entry.leaves
+            _flipped(rescored.items[leaf.name].values, recorded.items[leaf.name].values) for leaf in entry.leaves
         )
-    return ScoreCheck(entry, claimed, rescored.value, rescored.n, flipped, exact)
+    return ScoreCheck(entry, claimed, score.value, score.n, flipped, exact)
 
 
 def _flipped(first: np.ndarray, second: np.ndarray) -> int:

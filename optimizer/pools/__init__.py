@@ -1,4 +1,4 @@
-"""Pools of workers that score candidates: in this process, on Ray, or in the order of a recorded run."""
+"""Pools of workers that score candidates: in this process, on Ray, or repeating a recorded run."""
 
 from .local import LocalPool
 from .pool import BlockDone, Event, Failed, Finished, Job, Lost, Pool

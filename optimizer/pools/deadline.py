@@ -15,10 +15,10 @@ RECENT = 100  # candidates over which the median is taken
 
 
 class Deadline:
-    """The time that a candidate may take: as configured, or a multiple of the median of recent candidates on the part.
+    """The time that a candidate may take: the configured one, or a multiple of the median over recent candidates.
 
-    Every part has its median, because parts differ in size: a candidate on many more report items would seem to hang
-    if it were compared with the time for the search items.
+    Each part of the items has its own median, because parts differ in size: a candidate on many more report items would
+    seem to hang if the limit came from the search items.
     """
 
     def __init__(self, configured: float | None) -> None:

@@ -14,7 +14,7 @@ from .worker import DeviceLostError, Worker
 
 
 class LocalPool:
-    """A pool of one."""
+    """A pool of one worker, which is this process."""
 
     worker_counts = (1, 1)
 
@@ -32,7 +32,7 @@ class LocalPool:
         """Take a job.
 
         Raises:
-            RuntimeError: there is one already.
+            RuntimeError: the worker has a job already.
         """
         if self._job is not None:
             raise RuntimeError("the worker is busy: take events until its job is finished")
@@ -45,11 +45,11 @@ class LocalPool:
             RunFailedError: the device is lost; only a new process can use it again.
         """
         if self._next is None:
-            raise RuntimeError("there is nothing to do: submit a job, or answer for its block, first")
+            raise RuntimeError("the worker has nothing to do: submit a job, or answer its last block, first")
         try:
             event = self._next()
         except DeviceLostError as error:
-            raise RunFailedError(f"the device failed ({error}); start again with --resume to go on") from error
+            raise RunFailedError(f"the device failed ({error}); continue with --resume") from error
         self._next = None
         if not isinstance(event, BlockDone):
             self._job = None

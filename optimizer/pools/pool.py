@@ -1,7 +1,7 @@
 """The interface between the driver of a search and the workers that score candidates.
 
-A pool reports every scored block of items, and the driver answers whether to go on; this lets the driver drop a
-candidate early. A pool only reports that a worker is lost; the driver decides whether its candidate is retried
+A pool reports every scored block of items, and the driver answers whether to continue, so that it can drop a candidate
+early. A pool reports that a worker is lost; the driver decides whether its candidate is retried
 (`search/dispatcher.py`).
 """
 
@@ -18,9 +18,10 @@ from ..proposal import Proposal, Slopes
 
 @dataclass(frozen=True)
 class Job:
-    """A candidate to score on one part; `digest` requests the digest of its merged weights too.
+    """A candidate to score on one part of the items.
 
-    With a `probe` nothing is scored: the loss of the gold answers, or its gradient in the weights, is computed.
+    With `digest`, the digest of its merged weights is computed too. With `probe`, the job computes the loss of the gold
+    answers, or the derivatives of the loss by the merge weights, instead of scores.
     """
 
     number: int
@@ -73,7 +74,7 @@ class Lost:
         place: its node and GPUs.
         error: why it was lost.
         seconds: how long it had worked on the job.
-        counts: whether the job may be the cause; not if the node left, or if the worker died before the job arrived.
+        counts: whether the job may be the cause: false if the node left, or the worker died before the job arrived.
     """
 
     number: int
@@ -92,16 +93,16 @@ class Pool(Protocol):
 
     @property
     def free(self) -> int:
-        """How many more jobs can be submitted now."""
+        """The number of jobs that can be submitted now."""
         ...
 
     @property
     def worker_counts(self) -> tuple[int, int]:
-        """How many workers are ready, and how many there should be."""
+        """The numbers of workers that are ready, and that there should be."""
         ...
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Give a job to a free worker, preferably at none of the places to `avoid`; there must be a free worker."""
+        """Give a job to a free worker, if possible at none of the places in `avoid`; `free` must be above 0."""
         ...
 
     def next_event(self) -> Event | None:

@@ -43,13 +43,16 @@ def host_of(place: str) -> str:
 
 
 class RayWorker:
-    """Opens the sources itself, memory-mapped, so that no weights are sent and a node's workers share their pages."""
+    """A worker in a separate process, which opens the sources itself.
+
+    No weights are sent over the network, and the workers of a node share the memory-mapped pages.
+    """
 
     def open(self, name: str, config: RunConfig, root: Path, options: Options) -> WorkerFacts:
         """Open the sources and tasks, and load a first candidate.
 
         Raises:
-            UserError: sources or tasks do not agree with the configuration.
+            UserError: the configuration, a source or a task is at fault.
         """
         import ray
 
@@ -69,7 +72,7 @@ class RayWorker:
         )
 
     def ping(self) -> None:
-        """Do nothing: that the call succeeds proves that the worker was alive."""
+        """Do nothing; success of the call proves that the worker was alive."""
 
     def begin(self, job: Job) -> tuple[Event, ...]:
         """Begin a job; return its events up to the first that needs the driver's decision."""

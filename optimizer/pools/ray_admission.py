@@ -1,4 +1,4 @@
-"""Decides which workers of a Ray pool may score candidates of a run."""
+"""Admission of workers to a Ray pool: all must have the run's sources, tasks and library versions."""
 
 from __future__ import annotations
 

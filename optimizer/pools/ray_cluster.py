@@ -1,4 +1,4 @@
-"""Starts a Ray cluster on this machine, or joins an existing one."""
+"""The connection to Ray: a new cluster on this machine, or an existing one."""
 
 from __future__ import annotations
 

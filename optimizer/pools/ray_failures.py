@@ -1,4 +1,4 @@
-"""Interprets the errors of Ray actors: which worker is lost, for what reason, and whether its job may be to blame."""
+"""Interpretation of the errors of Ray actors: why a worker is lost, and whether its job may be the cause."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PING_WAIT_S = 1.0  # for the last reply of a dead worker, which may still be on 
 
 @dataclass(frozen=True)
 class WorkerLoss:
-    """Why a worker is lost; `innocent`: its job cannot be the cause."""
+    """The reason why a worker is lost; `innocent` means that its job cannot be the cause."""
 
     reason: str
     innocent: bool = False
 
 
 def loss_from(ray: Any, handle: WorkerHandle, error: Exception) -> WorkerLoss:
-    """Return why a worker is lost whose remote call raised `error`.
+    """Return the loss of a worker whose remote call raised `error`.
 
     Raises:
-        RayTaskError: the error is a fault in the program. A faulty candidate never raises: the worker reports it.
+        RayTaskError: the error is a bug. Errors of a candidate do not get here: the worker reports them as `Failed`.
     """
     if not isinstance(error, ray.exceptions.RayTaskError):
         return connection_loss(ray, error)
@@ -40,10 +40,10 @@ def loss_from(ray: Any, handle: WorkerHandle, error: Exception) -> WorkerLoss:
 
 
 def connection_loss(ray: Any, error: Exception) -> WorkerLoss:
-    """Return why the connection to a worker broke.
+    """Return the loss of a worker whose connection broke.
 
-    Ray knows at once that a process has died. If it only calls the actor unavailable, the node or the network failed:
-    Ray declares a node dead some ten seconds later.
+    Ray notices at once that a process has died. If it reports the actor as unavailable, the node or the network failed;
+    Ray declares a node dead about ten seconds later.
     """
     return WorkerLoss(death_reason(error), innocent=isinstance(error, ray.exceptions.ActorUnavailableError))
 

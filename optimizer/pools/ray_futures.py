@@ -1,4 +1,4 @@
-"""Waits for the remote calls of a Ray pool, one result at a time."""
+"""The remote calls of a Ray pool that have completed, one at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-TICK_S = 0.25  # longest wait, after which the driver looks at signals, deadlines and the cluster
+TICK_S = 0.25  # longest wait, after which the driver checks signals, deadlines and the cluster
 
 
 class CompletedFutures:
@@ -18,14 +18,14 @@ class CompletedFutures:
         self._completed: deque[Any] = deque()
 
     def next(self, futures: Collection[Any]) -> Any | None:
-        """Return one of the futures that is complete; None if there is none within a tick."""
+        """Return a future that is complete; None if none completes within a tick."""
         self._completed = deque(future for future in self._completed if future in futures)
         if not futures:
             time.sleep(TICK_S)
             return None
         if not self._completed:
             done, _ = self.ray.wait(list(futures), num_returns=1, timeout=TICK_S)
-            if done and len(futures) > 1:  # queue all of them, so that no worker waits behind the others forever
+            if done and len(futures) > 1:  # queue all of them, so that no worker is passed over forever
                 done, _ = self.ray.wait(list(futures), num_returns=len(futures), timeout=0)
             self._completed.extend(done)
         return self._completed.popleft() if self._completed else None

@@ -1,6 +1,6 @@
-"""Workers as Ray actors. The pool keeps up their number and reports what happens to jobs; the driver decides.
+"""A pool of workers that are Ray actors. It keeps their number up and reports the events of their jobs.
 
-Ray never restarts an actor (max_restarts=0): a lost worker is reported, and a new one takes its place.
+Ray never restarts an actor (max_restarts=0): the pool reports a lost worker and starts a new one in its place.
 """
 
 from __future__ import annotations
@@ -75,21 +75,21 @@ class RayPool:
 
     @property
     def free(self) -> int:
-        """How many workers can take a job."""
+        """The number of workers that can take a job."""
         return len(self.workers.idle)
 
     @property
     def worker_counts(self) -> tuple[int, int]:
-        """How many workers are ready, and how many there should be."""
+        """The numbers of workers that are ready, and that there should be."""
         return len(self.workers.ready), self.scaler.target
 
     def submit(self, job: Job, *, avoid: Collection[str] = ()) -> None:
-        """Give a job to an idle worker, preferably on another node than the places to avoid, or at another place."""
+        """Give a job to an idle worker, if possible on a node without a place in `avoid`, else at another place."""
         nodes = {host_of(place) for place in avoid}
         min(self.workers.idle, key=lambda handle: (host_of(handle.place) in nodes, handle.place in avoid)).begin(job)
 
     def answer(self, number: int, *, go_on: bool) -> None:
-        """Continue or end the job whose block is done. There is nothing left to decide after its last block."""
+        """Continue or end the job whose block is done; ignored after the last block, with which the job ends anyway."""
         handle = self.workers.with_job(number)
         if handle is None or handle.future is not None:
             return
@@ -109,7 +109,7 @@ class RayPool:
         return self._events.popleft() if self._events else None
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Return `function(session, *args)`, computed by an idle worker, and by another one if that is lost.
+        """Return `function(session, *args)`, computed by an idle worker, or by another one if that worker is lost.
 
         Raises:
             RunFailedError: several workers were lost.
@@ -149,7 +149,7 @@ class RayPool:
                 self._lose(handle, WorkerLoss(reason))
 
     def _step(self) -> None:
-        """Replace hung and missing workers, then take in one result of a remote call if one arrives within a tick."""
+        """Replace hung and missing workers, then process one completed remote call, if one completes within a tick."""
         for handle, reason in self._watchdog.hung():
             self._lose(handle, WorkerLoss(reason))
         if not stop_requested():
@@ -161,7 +161,7 @@ class RayPool:
             self._take(futures[future], future)
 
     def _remind(self) -> None:
-        """Announce once a minute that the run waits for workers."""
+        """Announce once a minute that the run is waiting for workers."""
         now = time.monotonic()
         if self.workers.ready:
             self._reminded = now
@@ -170,7 +170,7 @@ class RayPool:
             self.announce(f"waiting for workers: {self.scaler.demand}")
 
     def _take(self, handle: WorkerHandle, future: Any) -> None:
-        """Take in the result of a worker's remote call, or its error."""
+        """Process the result of a worker's remote call, or its error."""
         handle.take_future()
         result: Any = None
         error: Exception | None = None
@@ -190,7 +190,7 @@ class RayPool:
             self._take_events(handle, result)
 
     def _admit(self, handle: WorkerHandle, facts: WorkerFacts) -> None:
-        """Let a worker take jobs that has opened the sources, or reject it."""
+        """Admit a worker that has opened the sources, or reject it."""
         if mismatches := self.admission.mismatches(facts):
             self._lose(handle, WorkerLoss(f"on {facts.host} these are not the run's: {', '.join(mismatches)}"))
             return

@@ -1,4 +1,4 @@
-"""Keeps up the number of workers of a Ray pool as nodes join, leave or fail to start workers."""
+"""The number of workers of a Ray pool, adjusted as nodes join, leave or fail to start workers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..stop_signals import RunFailedError
 from .ray_cluster import workers_that_fit
 from .ray_workers import WorkerGroup
 
-LOOK_INTERVAL_S = 1.0  # between two looks at the cluster's resources
+LOOK_INTERVAL_S = 1.0  # between two checks of the cluster's resources
 MAX_FAILED_STARTS = 3  # in a row; after that the next attempt waits
 START_RETRY_S = 60.0
 
 
 class WorkerScaler:
-    """Starts the missing workers and withdraws pending requests that are too many; see `workers` in search.yaml.
+    """Starts missing workers and withdraws surplus pending requests; see `workers` in search.yaml.
 
     Attributes:
-        target: how many workers there should be.
-        capacity: how many workers the cluster's live nodes have room for.
+        target: the number of workers that there should be.
+        capacity: the number of workers that the cluster's live nodes have room for.
     """
 
     def __init__(self, ray: Any, workers: WorkerGroup, section: WorkersSection) -> None:
@@ -39,12 +39,12 @@ class WorkerScaler:
         return f"{len(self.workers.handles)} of {self.target} asked for, {each} each; the cluster has {has}"
 
     def scale(self) -> None:
-        """Look at the cluster, at most once per second, and start the workers that are missing.
+        """Check the cluster, at most once per second, and start the workers that are missing.
 
-        Workers for which there is no room yet stay pending in Ray, where an autoscaler sees them as demand.
+        Requests for workers that do not fit yet stay pending in Ray, so that an autoscaler sees the demand.
 
         Raises:
-            RunFailedError: several workers in a row failed to start, and there is no other.
+            RunFailedError: several workers in a row failed to start, and no worker is left.
         """
         now = time.monotonic()
         if now - self._looked < LOOK_INTERVAL_S:
@@ -68,7 +68,7 @@ class WorkerScaler:
     def worker_lost(self, error: str, *, opened: bool) -> None:
         """Record the loss of a worker, which is then replaced without delay; `opened`: it had opened the sources."""
         if opened:
-            self._failed_starts = 0  # there is room again on a node where a worker could open the sources
+            self._failed_starts = 0  # a node on which a worker could open the sources has room again
         else:
             self._failed_starts += 1
             self._last_failure, self._last_error = time.monotonic(), error

@@ -1,4 +1,4 @@
-"""Finds the workers of a Ray pool that hang."""
+"""Detection of workers of a Ray pool that hang."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from .deadline import INITIAL_TIMEOUT_S, Deadline
 from .ray_workers import WorkerGroup, WorkerHandle
 
-PAUSE_S = 5.0  # a longer pause between two looks extends the deadlines: finished work could not be taken in meanwhile
+PAUSE_S = 5.0  # a longer pause between two checks extends the deadlines: results could not be received meanwhile
 
 
 class Watchdog:

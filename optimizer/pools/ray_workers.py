@@ -1,4 +1,4 @@
-"""The actors of a Ray pool, and the call that each of them is executing."""
+"""The actors of a Ray pool, each with its remote call in progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .ray_actor import RayWorker, WorkerFacts
 
 @dataclass
 class Call:
-    """A function that a worker calls for the driver; `result` or `error` is valid once `done`."""
+    """A function that a worker executes for the driver; `result` or `error` is valid once `done` is true."""
 
     done: bool = False
     result: Any = None
@@ -32,13 +32,13 @@ class WorkerHandle:
     """One actor.
 
     Attributes:
-        facts: what the worker reported after it had opened the sources; None before.
+        facts: the worker's report after it has opened the sources; None before.
         job: the job that it scores.
         future: the remote call in progress; None if the worker is idle or waits for the driver's decision on a block.
         since: `time.monotonic()` at the start of its job, or when it was first seen alive while opening; 0 before.
         ping: a remote call made with the worker's task (opening, or a job); its success proves that the worker was
             alive when it received the task.
-        call: the function that it calls for the driver.
+        call: the function that it is executing for the driver; else None.
     """
 
     def __init__(self, name: str, actor: Any, facts: WorkerFacts | None = None) -> None:
@@ -78,7 +78,7 @@ class WorkerHandle:
         self.job = self.ping = None
 
     def start_call(self, function: Callable[..., Any], *args: Any) -> Call:
-        """Have the worker call `function(session, *args)`."""
+        """Have the worker execute `function(session, *args)`."""
         self.call = Call()
         self.future = self.actor.call.remote(function, *args)
         return self.call
@@ -97,7 +97,7 @@ class WorkerHandle:
         self.since = self.since or now
 
     def extend(self, seconds: float, now: float) -> None:
-        """Move the start of its job by the time in which the driver did not look."""
+        """Extend its deadline by the time in which the driver did not check."""
         self.since = min(now, self.since + seconds)
 
 
@@ -128,7 +128,7 @@ class WorkerGroup:
 
     @property
     def busy(self) -> list[WorkerHandle]:
-        """The workers that are scoring a job, without those that wait for the driver's decision on a block."""
+        """The workers that are scoring a job, except those that wait for the driver's decision on a block."""
         return [handle for handle in self.handles if handle.job is not None and handle.future is not None]
 
     def with_job(self, number: int) -> WorkerHandle | None:

@@ -1,4 +1,4 @@
-"""A pool that repeats the order of a recorded run, one trial after the other in this process."""
+"""A pool that repeats a recorded run in this process, one trial after the other in the recorded order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Schedule:
     """The order of a run.
 
     Attributes:
-        after: number -> how many trials had finished when this one was proposed; 0 for baselines.
+        after: number -> the number of trials that had finished when this one was proposed; 0 for baselines.
         finished: the numbers in the order in which they finished.
         given_up: number -> the error of a trial that was given up because its workers were lost.
     """
@@ -30,7 +30,7 @@ class Schedule:
 class ReplayPool:
     """Takes and finishes jobs in the order of the schedule.
 
-    `finished()` returns the numbers of the finished trials, some of which had no job.
+    `finished()` returns the numbers of the finished trials; those that reused a recorded result had no job.
     """
 
     worker_counts = (1, 1)

@@ -1,4 +1,4 @@
-"""Merges the recipe of a job and scores it block by block, in the process of the worker."""
+"""The work on a job in the process of the worker: merges the recipe and scores it block by block."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Worker:
         self._job: Generator[Event, bool, None] | None = None
 
     def begin(self, job: Job) -> Event:
-        """Take a job, which replaces one that was ended early, and work until its first event.
+        """Take a job and work until its first event; an earlier job that the driver ended is discarded.
 
         Raises:
             DeviceLostError: the device failed.
-            UserError: the run is at fault, not the candidate.
+            UserError: the run is at fault, such as a file that is gone, not the candidate.
         """
         self._job = self._events(job)
         return next(self._job)
@@ -55,7 +55,7 @@ class Worker:
                     break
         except UserError:
             raise
-        except Exception as error:  # out of memory, a model that cannot run these weights: the run goes on
+        except Exception as error:  # out of memory, a model that cannot run these weights: the run continues
             if _device_is_lost(error):
                 raise DeviceLostError(str(error).partition("\n")[0]) from error
             if isinstance(error, torch.OutOfMemoryError):
@@ -63,8 +63,8 @@ class Worker:
             explained = isinstance(error, (MergeError, ScoringError))
             yield Failed(job.number, str(error) if explained else f"{type(error).__name__}: {error}", self.name)
         else:
-            made = None if digest is None else (device_name(self.session.device), digest.hex)
-            yield Finished(job.number, self.name, made)
+            named = None if digest is None else (device_name(self.session.device), digest.hex)
+            yield Finished(job.number, self.name, named)
 
 
 def _device_is_lost(error: BaseException | None) -> bool:

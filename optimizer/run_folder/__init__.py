@@ -1,1 +1,1 @@
-"""The folder of a run: trials, item scores, events, lock and provenance. A crash loses no finished trial."""
+"""The folder of a run: trials, item scores, events, lock and provenance, written so that a crash loses no trial."""

@@ -1,4 +1,4 @@
-"""Reads and writes files so that each write happens completely or leaves the file as it was."""
+"""Reading and writing of files. A write either happens completely or leaves the file unchanged."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def unwritable(path: Path, error: OSError) -> UserError:
     """Return the error that reports that a file cannot be written; inside a run's folder it says how to continue."""
     hint = ""
     if is_run(path.parent) or is_run(path.parent.parent):
-        hint = " What was finished is kept: make room (or fix the permissions) and continue with --resume."
+        hint = " Finished trials are kept: make room (or fix the permissions) and continue with --resume."
     return UserError(f"{path} cannot be written: {error.strerror or error}.{hint}")
 
 
 def append(path: Path, data: bytes, *, sync: bool) -> None:
-    """Append to a file, in one write if the system accepts it; a failed append leaves the file as it was.
+    """Append to a file, in one write if the system accepts it; a failed append leaves the file unchanged.
 
     With `sync`, the data is on disk on return.
 
@@ -58,7 +58,7 @@ def append(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file: afterwards it is complete and on disk, or, if this raises OSError, as it was."""
+    """Replace a file: afterwards it is complete and on disk or, if this raises OSError, unchanged."""
     file, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}{path.name}.")
     try:
         try:
@@ -87,7 +87,7 @@ def write_text(path: Path, text: str) -> None:
     """Replace a text file.
 
     Raises:
-        UserError: it cannot be written; it is as it was.
+        UserError: the file cannot be written; it is unchanged.
     """
     with user_errors(path):
         replace_file(path, text.encode("utf-8"))
@@ -109,7 +109,7 @@ def json_line(document: Mapping[str, Any]) -> bytes:
 
 
 def read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
-    """Parse each complete line of a file; text after the last line feed is torn or still being written.
+    """Parse each complete line of a file; text after the last line feed, torn or still being written, is ignored.
 
     Raises:
         UserError: a line is damaged.
@@ -125,7 +125,7 @@ def read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
 
 
 def cut_torn_tail(path: Path) -> None:
-    """Remove what follows the last line feed of a file: a killed writer left it."""
+    """Remove the incomplete last line that a killed writer left in a file."""
     if path.is_file():
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""Writes the files of a running search; a full disk makes it wait instead of failing."""
+"""The files of a running search. If the disk is full, a write waits instead of failing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def discard(message: str) -> None:
 
 
 class DurableFiles:
-    """Writes files below one folder; every write either happens completely or leaves the file as it was.
+    """Writes files below one folder; every write either happens completely or leaves the file unchanged.
 
     When the disk is full, a write waits until there is room. `announce(message)` reports when such a wait begins and
     when it ends.
@@ -35,7 +35,7 @@ class DurableFiles:
         """Write a whole file.
 
         Raises:
-            UserError: the disk rejects the write for another reason than being full.
+            UserError: the write failed, and not because the disk is full.
             StoppedError: a stop signal arrived during the wait.
         """
         self._patiently(path, len(data), lambda: replace_file(path, data))
@@ -69,13 +69,13 @@ class DurableFiles:
                 if not waited:
                     self._announce(
                         f"the disk that holds {path} is full ({error.strerror}): {size} bytes do not fit. Nothing is "
-                        "lost; the run waits and goes on as soon as there is room"
+                        "lost; the run waits and continues as soon as there is room"
                     )
                 waited = True
                 _pause()
             else:
                 if waited:
-                    self._announce(f"there is room again for {path}: the run goes on")
+                    self._announce(f"there is room again for {path}: the run continues")
                 return
 
 

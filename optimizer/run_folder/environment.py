@@ -1,4 +1,4 @@
-"""Versions and machine of a run, and how a run that was moved finds its models again."""
+"""Versions and machine of a run, and the paths of its models after the run was moved."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def environment() -> dict[str, Any]:
 
 
 def recorded_root(root: Path, run: Path) -> dict[str, str]:
-    """Return the record of the folder that relative paths start from: absolute, and relative to the run's folder."""
+    """Return the record of the folder to which relative paths refer: absolute, and relative to the run's folder."""
     root = root.resolve()
     return {"root": str(root), "root_from_here": os.path.relpath(root, run.resolve())}
 
 
 def found_root(run: Path, recorded: Mapping[str, str]) -> Path:
-    """Return the folder that `recorded_root` describes: at its old place or, if that is gone, relative to the run."""
+    """Return the folder that `recorded_root` describes: the absolute path or, if that is gone, the relative one."""
     root = Path(recorded["root"])
     if root.is_dir() or "root_from_here" not in recorded:
         return root

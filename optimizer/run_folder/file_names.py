@@ -1,4 +1,4 @@
-"""The names of the files in a run's folder; what each holds is described in `run_folder.py`."""
+"""The names of the files in a run's folder; `run_folder.py` describes their content."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ CONTROL = "control"  # a folder: the run of the control
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder holds a run; a search.yaml alone may be one that a user wrote."""
+    """Return whether a folder holds a run; a search.yaml alone may be a file that a user wrote."""
     return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()

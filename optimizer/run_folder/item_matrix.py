@@ -1,7 +1,7 @@
 """The matrix of a run's item scores, candidates by items.
 
-It gives paired differences between any two candidates, dropped ones too (on the items that both were scored on), and
-shows which items separate good candidates from bad ones.
+From it come paired differences between any two candidates, on the items that both were scored on, and the items that
+separate good candidates from bad ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ItemMatrix:
         return cls(tuple(rows), leaves, ids, values.reshape(len(rows), len(ordered)), np.array(complete, dtype=bool))
 
     def alike(self) -> np.ndarray:
-        """Return (n,) bool: whether all candidates that were scored on an item scored the same."""
+        """Return (n,) bool: whether all candidates that were scored on an item have the same score."""
         low, high = np.fmin.reduce(self.values, axis=0), np.fmax.reduce(self.values, axis=0)
         return low == high
 
@@ -59,7 +59,7 @@ class ItemMatrix:
         """Return (n,) float64: the correlation of each item's scores with the total over the other items.
 
         The corrected item-total correlation of classical test theory (Henrysson 1963, doi:10.1007/BF02289618), over the
-        candidates that were scored in full; NaN if all of them scored the same, or one has no value.
+        candidates that were scored in full; NaN if all of them have the same score, or one has no value.
         """
         scores = self.values[self.complete]
         known = np.isfinite(scores).all(axis=0)  # a metric can be undefined on an item; its mean skips it

@@ -1,4 +1,4 @@
-"""Creates, resumes and discards a run's folder. A driver holds the folder's lock from then until `RunFolder.close`."""
+"""Creation, resumption and removal of a run's folder. A driver holds the folder's lock until `RunFolder.close`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .file_names import CONFIG, ENVIRONMENT, EVENTS, INGREDIENTS, ITEMS, JOURNAL
 from .lock import take_lock
 from .run_folder import RunFolder
 
-LEFTOVERS = (LOCK, ENVIRONMENT, ITEMS, EVENTS)  # what a run that was killed while it began may leave
+LEFTOVERS = (LOCK, ENVIRONMENT, ITEMS, EVENTS)  # files that a run killed during its creation may leave
 
 
 def create_run(path: Path, config: RunConfig, root: Path, *, announce: Announce = discard) -> RunFolder:
-    """Start a new run; `root` is the folder that the configuration's relative paths start from.
+    """Start a new run; `root` is the folder to which the configuration's relative paths refer.
 
     Raises:
         UserError: the folder is not empty, cannot be written, or another process works in it.
@@ -31,11 +31,11 @@ def create_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
         path.mkdir(parents=True, exist_ok=True)
     if is_run(path):
         raise UserError(
-            f"output {path} already holds a run; go on with it by --resume, or name another folder with --output"
+            f"output {path} already holds a run; continue it with --resume, or name another folder with --output"
         )
-    # Without search.yaml it never became a run, so its leftovers may be overwritten.
-    if strangers := sorted(p.name for p in path.iterdir() if p.name not in LEFTOVERS and not p.name.startswith(".")):
-        raise UserError(f"output {path} is not empty (it holds {strangers[0]}); name another folder with --output")
+    # Without search.yaml no run was created, so leftovers of an earlier attempt may be overwritten.
+    if others := sorted(p.name for p in path.iterdir() if p.name not in LEFTOVERS and not p.name.startswith(".")):
+        raise UserError(f"output {path} is not empty (it holds {others[0]}); name another folder with --output")
     lock = take_lock(path)
     _describe(path, config, root)
     return RunFolder(path, announce=announce, lock=lock)

@@ -18,13 +18,13 @@ from mergesmith.errors import UserError
 from .atomic_files import user_errors
 from .file_names import LOCK
 
-PATIENCE_S = 0.5  # wait for the lock: `driver` in another process holds it for a moment
+PATIENCE_S = 0.5  # wait for the lock: `driver` in another process takes it for a moment
 
 
 class Driver(NamedTuple):
     """The process that drives a run, or the last one that did.
 
-    `running` is None if that cannot be determined; host and pid are None if the file does not name them.
+    `running` is None if it cannot be determined; host and pid are None if the file does not contain them.
     """
 
     running: bool | None
@@ -33,7 +33,7 @@ class Driver(NamedTuple):
 
     @property
     def name(self) -> str:
-        """'pid 812 on node7'."""
+        """The process as text, such as 'pid 812 on node7'."""
         return "an unnamed process" if self.pid is None else f"pid {self.pid} on {self.host}"
 
 
@@ -84,7 +84,7 @@ def _lock(file: int, folder: Path) -> None:
 
 
 def driver(folder: Path) -> Driver:
-    """Return the process that drives a run, or the last one that did; a running driver is not disturbed."""
+    """Return the process that drives a run, or the last one that did, without disturbing a running driver."""
     try:
         file = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:

@@ -14,13 +14,13 @@ PACKAGES = ("mergesmith", "torch", "transformers", "lm_eval")
 
 
 def absolute_names(recipe: Recipe, roots: Sequence[Path]) -> dict[str, str]:
-    """Return reference -> the same with absolute paths, for references to local folders; hub ids are left out."""
+    """Return reference -> the reference with absolute paths, for local folders; hub ids are left out."""
     names = {reference: absolute_reference(reference, roots) for reference in recipe.references()}
     return {reference: absolute for reference, absolute in names.items() if absolute != reference}
 
 
 def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
-    """Return reference -> one that stays valid: with absolute paths, or a hub id with its commit."""
+    """Return reference -> a reference that stays valid: absolute paths, or a hub id with its commit."""
     names = absolute_names(recipe, bank.roots)
     for reference in recipe.references():
         snapshot = bank[reference].folder  # .../models--owner--name/snapshots/COMMIT
@@ -30,7 +30,7 @@ def lasting_names(recipe: Recipe, bank: ModelBank) -> dict[str, str]:
 
 
 def anonymous_digest(recipe: Recipe) -> str:
-    """Return the recipe's digest with its models numbered, which stays the same when the models are moved."""
+    """Return the digest of the recipe with its models numbered, which does not change when the models are moved."""
     return recipe.renamed({reference: f"model {i}" for i, reference in enumerate(recipe.references())}).digest
 
 

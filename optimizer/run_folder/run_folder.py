@@ -1,33 +1,33 @@
 """The files of a run, written so that a crash at any byte loses no finished trial.
 
 search.yaml       the configuration, with every default written out
-environment.json  versions and machine, and the folder that relative paths start from
+environment.json  versions and machine, and the folder to which relative paths refer
 ingredients.json  digests of sources and tasks: a resumed run must have the same
 scoring.json      the scorer of each task, and the tokens per batch
-sanity.json       warnings about the scores of the base and the models, found before the first proposal
-trials.jsonl      one line per finished trial; the other records of trials are derived from it
+sanity.json       warnings about the scores of the base and the models, before the first proposal
+trials.jsonl      one line per finished trial; all other records of trials are derived from it
 items/            per-item scores, one .npz per trial and part, and the items' ids
-events.jsonl      what happened when, for `mergesmith status` and `mergesmith replay`; see below
+events.jsonl      a log of events for `mergesmith status` and `mergesmith replay`; see below
 study.journal     an Optuna journal for optuna-dashboard; rebuilt if it disagrees with trials.jsonl
 verdict.json      the final phase: scores on select and report, intervals
-looks.json        how often the report part was opened
+looks.json        how often the report part was scored
 best.yaml         the winner
 control/          the random search beside this one, with `search.control`: a folder like this one
-lock              held by the running driver, whose host and pid it names
+lock              held by the running driver; contains its host and pid
 
 A line of events.jsonl is {"at": Unix time in seconds, "event": kind, and the fields of that kind}:
 
-driver    the driver "started" or "stopped" (state), with its pid and host, and how many baselines the run has
+driver    the driver "started" or "stopped" (state); with its pid and host, and the number of baselines
 best      a trial became the best so far: number, label, value
-asked     the sampler proposed a candidate: number, params, stage, probe, and after how many finished trials; a resumed
-          driver repeats the event of each candidate that was in flight
+asked     the sampler proposed a candidate: number, params, stage, probe, offset, and the number of trials finished
+          before it (after); a resumed driver repeats the event of each candidate that was in flight
 stage     a stage of the sampler ended; the fields are those of `StageSummary`
-ended     the sampler ended the search: reason, axes
+ended     the sampler ended the search before its budget was spent: reason, axes
 finished  a trial's line was written to trials.jsonl: number
 lost      an attempt at a candidate ended without a result: number, part, worker, place, error, seconds, counts
 worker    a worker (name) is "ready", "lost" or "failed" (state), at its place; with node, pid and device, or the error
 
-Events are not synced to disk: a power failure may lose the last ones, on which no result depends.
+Events are not synced to disk: a power failure may lose the last ones. No result depends on them.
 
 A search that meets a full disk waits and announces it; any other disk error ends the search.
 
@@ -94,14 +94,14 @@ class RunFolder:
 
     @property
     def root(self) -> Path:
-        """The folder that the configuration's relative paths start from.
+        """The folder to which the configuration's relative paths refer.
 
-        If the run was moved together with that folder, it is found relative to the run's new place.
+        If the run was moved together with that folder, it is found relative to the run's new location.
         """
         return found_root(self.path, self._environment())
 
     def here(self, reference: str) -> str:
-        """Return where a model is now that the run's files name by an absolute path."""
+        """Return the present path of a model whose recorded path is absolute; other references are unchanged."""
         return moved(reference, Path(self._environment()["root"]), self.root)
 
     def _environment(self) -> dict[str, Any]:
@@ -160,5 +160,5 @@ class RunFolder:
 
 
 def config_root(path: Path) -> Path:
-    """Return the folder that a search.yaml's relative paths start from; for a run's copy, that of the original."""
+    """Return the folder to which a search.yaml's relative paths refer; for a run's copy, that of the original."""
     return RunFolder(path.parent).root if is_run(path.parent) else path.parent

@@ -1,4 +1,4 @@
-"""The record of one finished candidate, and its line in trials.jsonl."""
+"""The record of a finished candidate, and its line in trials.jsonl."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Look:
-    """One decision of the race: whether a candidate is scored further or dropped.
+    """One decision of racing: whether to continue scoring a candidate or to drop it.
 
     Attributes:
-        items: how many of its items had been scored.
+        items: the number of its items that had been scored.
         incumbent: number of the trial that it was compared with on the last block.
-        log_wealth: natural logarithm of the wealth of the bet that it is worse.
+        log_wealth: natural logarithm of the wealth of the bets that it gains less than `least_gain` on the incumbent.
         drop: whether it was dropped.
+        least_gain: the gain in the objective that would have been worth scoring it in full.
     """
 
     items: int
     incumbent: int
     log_wealth: float
     drop: bool
+    least_gain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,22 @@ class Trial:
         name: a baseline's name; empty for a candidate that the sampler proposed.
         params: its point of the search space; None for a baseline outside it.
         outside: why a baseline is not in the search space; else None.
-        state: scored in full; dropped early as worse than the best so far; failed; or probed, which gives no score.
+        state: "complete" (scored in full), "dropped" (early, as no better than the best so far), "failed", or "probed" (a
+            probe, which has no score).
         value: the objective on the search part; None for a failed trial.
         scores: entry name -> score on the search part. For a dropped candidate, value and scores are estimates.
-        items: how many items were scored; of a probe, how many forward passes it was worth, three per gradient.
+        items: the number of items scored; for a probe, its cost in forward passes over an item, three per gradient.
         answers: task -> fact -> mean over the items, for tasks with generated answers; see `search/answer_audit.py`.
         smaller_batches: whether memory ran out and some blocks were scored in batches of half the size.
-        looks: the decisions of the race, in order.
+        looks: the decisions of racing, in order.
         repeats: number of the earlier trial with the same recipe whose scores were reused; else None.
         error: why it failed; else None.
-        after: how many trials had finished when it was proposed; from this the sampler's history can be rebuilt.
+        after: the number of trials that had finished when it was proposed; the sampler's history follows from it.
         worker: name of the worker that scored it; empty for the driver's process.
-        stage: the stage of the search that asked for it; empty for samplers without stages.
+        stage: the stage that proposed it; empty for samplers without stages.
         probe: what a probe computed, "loss" or "gradient"; empty for a candidate.
         slopes: the result of a probe.
-        estimate: the value without shrinkage; None as `value`.
+        estimate: the value without shrinkage; None for a failed trial and if there was no incumbent.
         stderr: the standard error of the difference from the incumbent; None if there was none.
         lost: the earlier attempts that ended with the loss of their worker.
         merge_seconds: time to merge.
@@ -93,6 +96,7 @@ class Trial:
     lost: tuple[LostAttempt, ...] = ()
     stage: str = ""
     probe: Literal["", "loss", "gradient"] = ""
+    offset: int = 0
     slopes: Slopes | None = None
     estimate: float | None = None
     stderr: float | None = None
@@ -117,7 +121,7 @@ class Trial:
     @property
     def proposal(self) -> Proposal:
         """The proposal that it came from; its point is empty for a baseline outside the space."""
-        return Proposal(self.params or {}, self.stage, self.probe)
+        return Proposal(self.params or {}, self.stage, self.probe, self.offset)
 
     @property
     def label(self) -> str:
@@ -133,7 +137,7 @@ class Trial:
         document |= {"items": self.items, "repeats": self.repeats, "looks": [asdict(look) for look in self.looks]}
         document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
         document |= {"worker": self.worker, "lost": [asdict(attempt) for attempt in self.lost]}
-        document |= {"stage": self.stage, "probe": self.probe}
+        document |= {"stage": self.stage, "probe": self.probe, "offset": self.offset}
         document |= {"slopes": None if self.slopes is None else asdict(self.slopes)}
         document |= {"estimate": self.estimate, "stderr": self.stderr}
         document["seconds"] = {"merge": round(self.merge_seconds, 4), "score": round(self.score_seconds, 4)}
@@ -174,6 +178,7 @@ class Trial:
             lost=tuple(LostAttempt(**attempt) for attempt in document.get("lost", ())),
             stage=document.get("stage", ""),
             probe=document.get("probe", ""),
+            offset=document.get("offset", 0),
             slopes=None if document.get("slopes") is None else Slopes(**document["slopes"]),
             estimate=document.get("estimate"),
             stderr=document.get("stderr"),

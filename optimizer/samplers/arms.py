@@ -1,4 +1,4 @@
-"""The arms of a space: every method with every setting of its choices, each a cube of numbers to move in."""
+"""The arms of a space: one per method and setting of its choices. The numbers of an arm form a unit cube."""
 
 from __future__ import annotations
 

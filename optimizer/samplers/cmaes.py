@@ -1,12 +1,13 @@
 """CMA-ES: one optimizer per arm, rebuilt from the observations at every ask.
 
-An arm is a method with one setting of its choices (slerp of one pair, say), since CMA-ES moves numbers only; they are
-the unit cube of the arm's coordinates. Paper: Hansen 2016, The CMA evolution strategy: a tutorial, arXiv:1604.00772;
-the `cmaes` package implements it. Rebuilding takes time in proportion to the arm's observations: about 0.1 ms each.
+An arm is a method with one setting of its choices, such as slerp of one pair of models: CMA-ES searches numbers only,
+here the unit cube of the arm's coordinates. Paper: Hansen 2016, The CMA evolution strategy: a tutorial,
+arXiv:1604.00772; the `cmaes` package implements it. Rebuilding takes time in proportion to the arm's observations:
+about 0.1 ms each.
 
-How the budget is split: a generation, once begun, is filled. Then the next goes to an arm that has none yet, in the
-order of the space; after that, generations alternate between the arm with the best observation and the arm with the
-fewest generations (ties to the earlier arm).
+How the budget is split: a generation that has begun is completed first. The next one goes to an arm that has had none,
+in the order of the space; once all arms have had one, generations alternate between the arm with the best observation
+and the arm with the fewest generations (the earlier arm if several have equally few).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Worth = tuple[int, float]  # one of these, then the value (of a limited one minu
 
 @dataclass
 class Population:
-    """What CMA-ES knows of one arm: (point, worth) of proposals in the order told, and of warm starts."""
+    """The observations of one arm: (point, worth) of its proposals in the order of completion, and of warm starts."""
 
     arm: Coordinates
     warm: list[tuple[np.ndarray, Worth]] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Population:
 
     @property
     def dimension(self) -> int:
-        """The dimension for CMA-ES, which needs at least two: a lone number gets an idle companion."""
+        """The dimension for CMA-ES, which needs at least two: a single number gets a second one that has no effect."""
         return max(2, len(self.arm.axes))
 
     @property
@@ -59,7 +60,7 @@ class Population:
         (self.warm if warm else self.results).append((point, _worth(observation)))
 
     def draw(self, seed: int) -> Params:
-        """Draw a point from the distribution after all whole generations; stragglers join the next one."""
+        """Draw a point from the distribution after all complete generations; later results count for the next one."""
         mean = max(self.warm, key=lambda result: result[1])[0] if self.warm else np.full(self.dimension, 0.5)
         bounds = np.tile([0.0, 1.0], (self.dimension, 1))
         mean = np.clip(mean, 1e-3, 1 - 1e-3)
@@ -72,7 +73,7 @@ class Population:
 
 
 class CmaesSampler:
-    """See the module's text for how the budget is split over the arms."""
+    """CMA-ES on every arm; the module's docstring describes how the budget is split over the arms."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.arms, self.seed = Arms(space), seed

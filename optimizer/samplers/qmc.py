@@ -17,7 +17,7 @@ NAME = "qmc"
 
 
 class QMCSampler:
-    """The first coordinate picks the method, the second its choices, the others are the arm's numbers."""
+    """Sobol points: the first coordinate selects the method, the second its choices, the others are the numbers."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.arms = Arms(space)
@@ -25,7 +25,7 @@ class QMCSampler:
         self._engine, self._next = qmc.Sobol(size, scramble=True, rng=derived_seed(seed, NAME)), 0
 
     def tell(self, observation: Observation) -> None:
-        """Learn nothing."""
+        """Ignore the observation: the points are fixed in advance."""
 
     def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal:
         """Return the point at `index` of the sequence."""

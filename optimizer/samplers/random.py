@@ -14,13 +14,13 @@ NAME = "random"
 
 
 class RandomSampler:
-    """Draws the method, then each of its choices, then its numbers, from the prior of the space's coordinates."""
+    """Independent draws of a method, its choices and its numbers from the prior."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.arms, self.seed = Arms(space), seed
 
     def tell(self, observation: Observation) -> None:
-        """Learn nothing."""
+        """Ignore the observation: draws are independent."""
 
     def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal:
         """Return a draw that depends on the seed and the index alone."""

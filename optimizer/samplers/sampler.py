@@ -1,4 +1,4 @@
-"""What a sampler is: something whose next proposal depends on nothing but its observations so far."""
+"""The interface of samplers, and the observations that they receive."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ class Observation:
     """A finished candidate, or a finished probe.
 
     Attributes:
-        proposal: what was asked for; of a baseline, its point alone.
+        proposal: the proposal; for a baseline, its point without a stage.
         value: maximized; None for a candidate that failed and for a probe. The value of a dropped candidate is shrunk
             towards the incumbent's.
-        violations: by how much each limit is passed, at most 0 allowed.
-        warm_start: whether it is a baseline, `name` then.
-        complete: whether it was scored on all items.
-        estimate: the value without shrinkage, NaN if there is none.
+        violations: limit -> how far the candidate is beyond it; 0 or less if it keeps within the limit.
+        warm_start: whether it is a baseline.
+        name: the name of the baseline; else empty.
+        complete: whether the candidate was scored on all items.
+        estimate: the value without shrinkage; NaN if there is none.
         stderr: the standard error of the difference from the incumbent.
-        resolution: the smallest difference that the select items can be expected to show.
+        resolution: the smallest difference that the select items can be expected to detect.
+        slopes: the result of a probe; None for a candidate, and for a probe that failed.
     """
 
     proposal: Proposal
@@ -46,8 +48,13 @@ class Observation:
 
     @property
     def violation(self) -> float:
-        """The sum of what is over the limits; 0 for a feasible candidate."""
+        """The sum of all violations; 0 for a candidate that keeps within all limits."""
         return sum(max(0.0, excess) for excess in self.violations.values())
+
+    @property
+    def feasible_value(self) -> float:
+        """The value of a candidate that keeps within all limits; else -inf."""
+        return -math.inf if self.value is None or self.violation > 0 or self.probe else self.value
 
     @property
     def probe(self) -> bool:
@@ -55,16 +62,16 @@ class Observation:
         return bool(self.proposal.probe)
 
     def of_stage(self, stage: str) -> bool:
-        """Whether it was asked for by a stage."""
+        """Return whether this stage made the proposal."""
         return self.proposal.stage == stage
 
 
 class Sampler(Protocol):
     """Proposes points of a search space.
 
-    The law: the answer of `ask(index, pending)` depends only on the space, the run's seed, `index`, the observations
-    so far in their order, and the pending proposals. So a resumed run, which passes its recorded observations to a new
-    sampler, is the same run. No state is pickled.
+    Rule: the result of `ask(index, pending)` depends only on the space, the run's seed, `index`, the observations so
+    far in their order, and the pending proposals. A resumed run passes its recorded observations to a new sampler and
+    so continues exactly as if it had not been interrupted; no state is pickled.
     """
 
     def tell(self, observation: Observation) -> None:
@@ -72,7 +79,7 @@ class Sampler(Protocol):
         ...
 
     def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal | Stop:
-        """Return the `index`-th proposal of the run; `pending` are proposals that are not finished yet."""
+        """Return the `index`-th proposal of the run, or `Stop` to end it; `pending` are unfinished proposals."""
         ...
 
 

@@ -27,17 +27,18 @@ Point = tuple[str, np.ndarray]  # a method, and the values of its dimensions in 
 
 
 class TPESampler:
-    """Holds the observations; every ask has a fresh sampler, with a seed of its own, over a view of them.
+    """Keeps the observations as Optuna trials; every ask builds a new Optuna sampler over them, with its own seed.
 
-    Optuna sees the axes of the arms' unit cubes, named after their method, in place of the space's dimensions.
+    Optuna's dimensions are the choices of the space and, for its numbers, the axes of the arms' unit cubes, named after
+    the method.
     """
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed = space, seed
         self.arms = Arms(space)
         self.finished: list[FrozenTrial] = []
-        self.points: list[Point] = []  # the same trials' numbers
-        self.first_of_method: dict[str, FrozenTrial] = {}  # the first of each method
+        self.points: list[Point] = []  # the points of `finished`
+        self.first_of_method: dict[str, FrozenTrial] = {}  # method -> its first trial
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def tell(self, observation: Observation) -> None:
@@ -61,7 +62,7 @@ class TPESampler:
         return Proposal(self.suggested(study.ask()))
 
     def suggested(self, trial: Trial) -> Params:
-        """Have Optuna choose a method, its choices and a place in the cube of the arm that they select."""
+        """Return a point for which Optuna suggests the method, its choices and the numbers of the arm they select."""
         method = str(_suggest(trial, self.space.root))
         arms = self.arms.by_method[method]
         choices = {METHOD: method, **{d.name: _suggest(trial, d) for d in _choices(self.space, method)}}
@@ -69,13 +70,13 @@ class TPESampler:
         return arm.params(np.array([trial.suggest_float(f"{method}: {axis}", 0.0, 1.0) for axis in arm.axes]))
 
     def as_optuna(self, params: Params) -> dict[str, Any]:
-        """A point as Optuna's `create_trial` takes it: parameters and their distributions."""
+        """Return the arguments `params` and `distributions` of Optuna's `create_trial` for a point."""
         arm, method = self.arms.of(params), str(params[METHOD])
         axes = {f"{method}: {axis}": float(q) for axis, q in zip(arm.axes, arm.point(params), strict=True)}
         return {"params": {**arm.choices, **axes}, "distributions": _axis_distributions(self, method)}
 
     def frozen_trial(self, observation: Observation) -> FrozenTrial:
-        """A finished candidate as an Optuna trial."""
+        """Return a finished candidate as an Optuna trial."""
         complete = observation.value is not None
         return create_trial(
             state=TrialState.COMPLETE if complete else TrialState.FAIL,
@@ -87,7 +88,7 @@ class TPESampler:
 
 @lru_cache(maxsize=256)
 def _axis_distributions(sampler: TPESampler, method: str) -> dict[str, BaseDistribution]:
-    """The same objects for all points of a method."""
+    """Return dimension name -> distribution for the points of a method; the same objects at every call."""
     space = sampler.space
     numbers = {f"{method}: {axis}": FloatDistribution(0.0, 1.0) for axis in sampler.arms.by_method[method][0].axes}
     return {**{d.name: _distribution(d) for d in (space.root, *_choices(space, method))}, **numbers}

@@ -1,4 +1,4 @@
-"""The winner's recipe with its record: the facts by which `mergesmith verify` checks it."""
+"""The winner's recipe with the facts that `mergesmith verify` checks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .verdict.records import Verdict
 
 RANDOM_NOTE = (
     "This method drops random elements. mergekit draws other masks, so the scores hold for the weights that mergesmith "
-    "makes of this recipe."
+    "computes from this recipe."
 )
 
 
 def best_recipe(
     verdict: Verdict, session: Session, objective: Objective, run_folder: RunFolder, facts: dict[str, Any]
 ) -> Recipe:
-    """Return the winner's recipe with `facts`, its `provenance`, completed by scores, verdict and origin."""
+    """Return the winner's recipe with its facts: `facts` (its `provenance`) plus scores, verdict and origin."""
     trial = verdict.winner
     names = lasting_names(trial.recipe, session.bank)
     facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}

@@ -1,4 +1,4 @@
-"""A candidate between its proposal and its result. A finished one is a `Trial`."""
+"""Candidates from their proposal to their result; a finished candidate is recorded as a `Trial`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Candidate:
         params: its point in the search space; None for a baseline outside it.
         after: the number of trials that had finished when it was proposed.
         name: a baseline's name; empty for a proposal of the sampler.
-        stage: the stage of the search that asks for it; see `Proposal`, also for `probe`.
-        outside: why a baseline lies outside the search space; else None.
+        outside: why a baseline is outside the search space; else None.
+        stage, probe, offset: as in `Proposal`.
     """
 
     number: int
@@ -35,11 +35,12 @@ class Candidate:
     outside: str | None = None
     stage: str = ""
     probe: Literal["", "loss", "gradient"] = ""
+    offset: int = 0
 
     @property
     def proposal(self) -> Proposal:
-        """The proposal that it comes from."""
-        return Proposal(self.params or {}, self.stage, self.probe)
+        """The sampler's proposal of this candidate."""
+        return Proposal(self.params or {}, self.stage, self.probe, self.offset)
 
     def trial(self, state: Literal["complete", "dropped", "failed", "probed"], **result: Any) -> Trial:
         """Return the record of this candidate with its result: the remaining fields of `Trial`."""
@@ -53,6 +54,7 @@ class Candidate:
             after=self.after,
             stage=self.stage,
             probe=self.probe,
+            offset=self.offset,
             **result,
         )
 

@@ -1,9 +1,9 @@
 """The retry policy for lost workers, and a loop that runs a set of jobs to completion.
 
 A candidate whose worker is lost is retried, on another node if possible. After two lost workers it is given up, because
-it would probably cost more. Losses that the candidate cannot have caused (a node that leaves) do not count. Losses are
-recorded as events, so that a resumed run knows them. In the final phase every session starts counting at zero: those
-candidates have been scored before, and there is no verdict without them.
+it would probably cost more. Losses that the candidate cannot have caused, such as a node that leaves, do not count.
+Losses are recorded as events, so that a resumed run knows them. In the final phase every session starts counting at
+zero: its candidates have been scored before, and the verdict needs them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..run_folder.trial import LostAttempt
 from ..stop_signals import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 
 MAX_WORKERS_LOST = 2  # by one candidate
-MAX_ATTEMPTS = 10  # lost for any reason: ten nodes in a row do not leave by chance
+MAX_ATTEMPTS = 10  # lost attempts for any reason: ten nodes in a row do not leave by chance
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Dispatcher:
 
     @property
     def free(self) -> int:
-        """How many more jobs can be submitted now."""
+        """The number of jobs that can be submitted now."""
         return self.pool.free - len(self._retries)
 
     def submit(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The finished trials of a run: the best one, the scales of the metrics, the recipes that have been scored."""
+"""The finished trials of a run, with the best one, the objective and the recipes that have been scored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..stop_signals import RunFailedError
 from .objective import Objective
 from .racing import Incumbent
 
-MAX_FAILURES_AT_START = 10  # before the first success; then the run ends
+MAX_FAILURES_AT_START = 10  # failures before the first success that end the run
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Leaderboard:
 
     Attributes:
         trials: the finished trials in the order in which they finished.
-        objective: fixed when the last baseline has finished, because its scales and limits come from the parents.
-        best: the feasible complete trial with the highest value, the lowest number on ties.
+        objective: None until the last baseline has finished, because its scales and limits come from the parents.
+        best: the feasible complete trial with the highest value, and of those with equal values the first.
     """
 
     def __init__(self, plan: RunPlan, run_folder: RunFolder) -> None:
@@ -96,7 +96,7 @@ class Leaderboard:
         return None
 
     def compare(self, items: Scores) -> tuple[float | None, float | None]:
-        """Estimate a candidate's value from its difference to the incumbent on the items that both were scored on.
+        """Estimate a candidate's value from its difference from the incumbent on the items that both were scored on.
 
         Returns the estimate without shrinkage and the standard error of the difference; None without an incumbent.
         """
@@ -104,14 +104,14 @@ class Leaderboard:
         if incumbent is None or self.objective is None or incumbent.trial.value is None:
             return None, None
         if not all(entry.bounded for entry in self.plan.entries):
-            return None, None  # a difference per item means nothing, as with perplexity
+            return None, None  # differences per item are meaningless for metrics such as perplexity
         scores = incumbent.differences(items)
         stderr = self.objective.stderr(scores)
         estimate = incumbent.trial.value + self.objective.value(scores)
         return (estimate, stderr) if math.isfinite(stderr) and math.isfinite(estimate) else (None, None)
 
     def observation(self, trial: Trial, violations: Mapping[str, float], stderr: float) -> Observation:
-        """Return what the sampler is told of a scored candidate; `stderr` is the one of its scores alone."""
+        """Return the observation of a scored candidate for the sampler; `stderr` is that of its scores alone."""
         split = self.plan.config.split
         error = stderr if trial.stderr is None else trial.stderr
         estimate = trial.value if trial.estimate is None or trial.complete else trial.estimate

@@ -59,7 +59,7 @@ class Objective:
         }
 
     def feasible(self, scores: Mapping[str, Score]) -> bool:
-        """Whether no entry falls below its limit."""
+        """Return whether no entry falls below its limit."""
         return all(excess <= 0 for excess in self.violations(scores).values())
 
     def difference(self, first: Scores, second: Scores) -> Difference:

@@ -1,7 +1,8 @@
-"""Writes the run as an Optuna journal for optuna-dashboard. Results come from trials.jsonl and are never read from it.
+"""The run as an Optuna journal for optuna-dashboard; mergesmith itself reads results from trials.jsonl only.
 
-The line of a finished trial does not depend on the lines before it. A small Optuna study in memory creates the line,
-and it is appended here, which waits if the disk is full. A resumed run need not read the whole journal.
+The line of a finished trial does not depend on the lines before it, so a resumed run need not read the whole journal. A
+small Optuna study in memory creates each line. It is appended to the file here rather than by Optuna, so that a full
+disk makes the run wait.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Journal:
 
         `items`: how many items its scores come from, if not `trial.items`.
 
-        A dropped candidate is complete there, with its estimate: Optuna's samplers learn nothing from pruned trials.
+        A dropped candidate is recorded as complete, with its estimate as value.
         """
         if self._kept:
             self._kept -= 1
@@ -68,7 +69,7 @@ class Journal:
         if trial.error is not None:
             attributes["error"] = trial.error
         params = dict(trial.params or {})
-        logs = _Recorder().logs_of(  # a new one each time, because it keeps every trial
+        logs = _Recorder().logs_of(  # a new recorder each time, because it keeps every trial
             create_trial(
                 state=TrialState.FAIL if trial.failed else TrialState.COMPLETE,
                 value=trial.value,

@@ -75,7 +75,7 @@ class Proposals:
                 candidate = self._proposed(number, answer, after)
             proposed += not candidate.probe
             facts = {"after": candidate.after, "params": candidate.params}
-            facts |= {"stage": candidate.stage, "probe": candidate.probe}
+            facts |= {"stage": candidate.stage, "probe": candidate.probe, "offset": candidate.offset}
             self.run_folder.note("asked", number=number, **facts)  # again in every session
             yield candidate
 
@@ -104,12 +104,13 @@ class Proposals:
         self.run_folder.note("ended", reason=stop.reason, axes=stop.axes)
 
     def _recorded(self, number: int, event: Mapping[str, Any]) -> Candidate:
-        proposal = Proposal(event["params"], event.get("stage", ""), event.get("probe", ""))
+        proposal = Proposal(event["params"], event.get("stage", ""), event.get("probe", ""), event.get("offset", 0))
         return self._proposed(number, proposal, event["after"])
 
     def _proposed(self, number: int, proposal: Proposal, after: int) -> Candidate:
         recipe = self.plan.space.recipe(proposal.params)
-        return Candidate(number, recipe, proposal.params, after, stage=proposal.stage, probe=proposal.probe)
+        probe = {"stage": proposal.stage, "probe": proposal.probe, "offset": proposal.offset}
+        return Candidate(number, recipe, proposal.params, after, **probe)
 
     def _baseline(self, number: int) -> Candidate:
         name, recipe = self.plan.baselines[number]

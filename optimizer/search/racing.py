@@ -1,27 +1,18 @@
-"""Racing: a candidate is dropped once its paired differences to the incumbent show that it is worse.
+"""Racing: a candidate is dropped once its paired differences show that it does not gain on the incumbent.
 
-    d_i       score of item i, candidate minus incumbent, positive where the candidate is better; in [-1, 1]
-    a_k       weight of an item of leaf k, such that the mean of x_i = a_k d_i over all items is the difference of the
-              two objectives
-    lambda_j  bets, fixed in advance, with lambda_j max(a_k) < 1
-    v_j       their shares of the mixture
+The claim that is tested is that its score over all search items would be at least `least gain` above the incumbent's;
+`wealth.py` has the test. The least gain is what the select items can tell, so that two kinds of candidates are dropped
+by one rule: those that are worse, after a few items, and those that are within noise of the incumbent, later.
 
-    W = sum_j v_j prod_i (1 - lambda_j x_i)
+    d_i    score of item i, candidate minus incumbent, positive if the candidate is better; in [-1, 1]
+    a_k    weight of an item of leaf k, such that the mean of x_i = a_k d_i over all items is the difference of the two
+           objectives
+    delta  least_gain * sd(x) * sqrt((search items / select items) / search items), the standard error of such a
+           difference on the select items; sd(x) from the items scored so far, so 0 before the first block
 
-W is the wealth of a gambler who starts with 1 and bets that the candidate is worse. If it is not worse, W is a
-supermartingale, so it ever reaches 1 / alpha with probability at most alpha (Ville 1939; Ramdas et al. 2023,
-doi:10.1214/23-STS894). Wealth by betting on a bounded mean: Waudby-Smith and Ramdas 2024, Estimating means of bounded
-random variables by betting, doi:10.1093/jrsssb/qkad009. There bets adapt item by item; here they are a mixture fixed in
-advance and W is read at the ends of blocks only, because inside a block the items come task by task: bets that adapt
-there would follow the task, not the candidate. Over a whole block, with each task in its proportion, the product of the
-expected factors is at most 1 by the inequality of arithmetic and geometric means, whatever the tasks' own differences.
-Proportions are kept to within one item per task. With more tasks than items in a block (a group of many leaves) some
-are not in it at all: then the bound holds on average over the random starts of the tasks, not for each layout.
-
-The bound is for an incumbent fixed before its items were seen. The best so far was chosen by those very items and is
-flattered by them; benchmarks/racing.py measures what that costs. When another candidate becomes the incumbent, the
-wealth goes on: from the next block on it is bet against the new one. The claim that is refuted at 1 / alpha is then
-"as good as each incumbent that it was compared with", and incumbents only get better.
+When another candidate becomes the incumbent, the wealth goes on: from the next block on it is bet against the new one,
+with the differences to it on all items so far. The claim that is refuted at 1 / alpha is then that it gains on each
+incumbent that it was compared with, and incumbents only get better.
 """
 
 from __future__ import annotations
@@ -37,12 +28,8 @@ from ...evaluators import BlockScores, Score, Scores, TaskEntry, entry_score
 from ..config import RacingSection
 from ..run_folder.item_matrix import difference
 from ..run_folder.trial import Look, Trial
+from .wealth import Wealth
 
-# Chosen for the shipped blocks by benchmarks/racing.py: 0.6 finds poor candidates, 0.4 those a little worse, and 0.1 is
-# for races over thousands of items.
-BETS = (0.1, 0.4, 0.6)
-SHARES = (0.1, 0.5, 0.4)
-LARGEST_LOSS = 0.9  # the share of a bet's wealth that one item may take
 UNSEEN_ERROR = 0.1  # the standard error that is assumed of the difference in an entry without items so far
 PRIOR_ITEMS = 50  # a dropped candidate's difference is shrunk as if this many more items had shown none
 
@@ -60,7 +47,7 @@ def why_off(rule: RacingSection, entries: Sequence[TaskEntry]) -> str | None:
 
 
 def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dict[str, float]:
-    """Return leaf -> a_k times the entry's sign; `counts` is leaf -> number of items in the whole part."""
+    """Return leaf -> a_k times the entry's sign (-1 if lower is better); `counts`: leaf -> items of the whole part."""
     total_items = sum(counts.values())
     weight = sum(entry.weight for entry in entries)
     found: dict[str, float] = {}
@@ -73,23 +60,9 @@ def item_weights(entries: Sequence[TaskEntry], counts: Mapping[str, int]) -> dic
     return found
 
 
-class Wealth:
-    """The wealth of a mixture of bets that the mean of x is negative, in logarithms."""
-
-    def __init__(self, largest: float) -> None:
-        """`largest`: the greatest |x| that an item can have."""
-        self.bets = np.minimum(BETS, LARGEST_LOSS / largest)
-        self.logs = np.log(SHARES)
-
-    def bet(self, x: np.ndarray) -> float:
-        """Bet on the items of a block, x of shape (n,) in any order; return the natural logarithm of the wealth."""
-        self.logs = self.logs + np.log1p(-np.outer(self.bets, x)).sum(axis=1)
-        return float(np.logaddexp.reduce(self.logs))
-
-
 @dataclass(frozen=True)
 class Incumbent:
-    """A candidate that was scored in full, with its item scores, against which others are raced."""
+    """The candidate that others are compared with: its trial, scored in full, and its item scores."""
 
     trial: Trial
     scores: Scores
@@ -118,7 +91,10 @@ class Incumbent:
         return np.concatenate(differences)
 
     def differences(self, scores: Scores) -> dict[str, Score]:
-        """Return entry name -> mean paired difference of a candidate from this one; 0 for an entry without items."""
+        """Return entry name -> mean paired difference of a candidate from this one.
+
+        An entry without items so far has difference 0 with the standard error UNSEEN_ERROR.
+        """
         paired = difference(scores, self.scores)
         return {
             entry.name: entry_score(entry, paired)
@@ -149,35 +125,44 @@ class Incumbent:
 
 
 class Race:
-    """The race of one candidate.
+    """The racing state of one candidate.
 
     Attributes:
-        items: how many of its items have been scored.
-        looks: the decisions so far.
+        items: the number of its items that have been scored.
+        looks: the decisions after each block so far.
         lost_to: the incumbent that it was compared with when it was dropped; else None.
     """
 
-    def __init__(self, rule: RacingSection) -> None:
-        self.rule = rule
+    def __init__(self, rule: RacingSection, *, search_per_select: float) -> None:
+        """`search_per_select`: how many search items there are for each select item."""
+        self.rule, self.search_per_select = rule, search_per_select
         self.looks: list[Look] = []
         self.lost_to: Incumbent | None = None
-        self._wealth: Wealth | None = None
         self.items = 0
-        self._compared = 0  # of the items, those for which there was an incumbent
+        self._blocks: list[BlockScores] = []
+        self._wealth: Wealth | None = None
 
     def goes_on(self, block: BlockScores, incumbent: Incumbent | None) -> bool:
         """Add a block; return whether to score the candidate further. Without an incumbent it always continues."""
-        self.items += sum(len(items.ids) for items in block.items.values())
+        before, self.items = self.items, self.items + sum(len(items.ids) for items in block.items.values())
+        self._blocks.append(block)
         if incumbent is None:
             return True
         if self._wealth is None:
             self._wealth = Wealth(max(abs(a) for a in incumbent.weights.values()))
-        x = incumbent.weighted(block)
-        self._compared += len(x)
-        wealth = self._wealth.bet(x)
-        decided = self._compared >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
+        past = np.concatenate([np.empty(0), *map(incumbent.weighted, self._blocks[:-1])])
+        gain = self._least_gain(past, incumbent)
+        needed = (incumbent.items * gain - past.sum()) / (incumbent.items - before)
+        wealth = self._wealth.bet(incumbent.weighted(block), needed=needed)
+        decided = self.items >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
         drop = decided and self.items < incumbent.items  # after the last block there is nothing left to save
-        self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop))
+        self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop, round(gain, 6)))
         if drop:
             self.lost_to = incumbent
         return not drop
+
+    def _least_gain(self, past: np.ndarray, incumbent: Incumbent) -> float:
+        """Return the least gain that is worth a full score; 0 while nothing is known of the noise."""
+        if not len(past):
+            return 0.0
+        return self.rule.least_gain * float(past.std()) * math.sqrt(self.search_per_select / incumbent.items)

@@ -1,7 +1,7 @@
-"""Warnings about the scores of the base and the models, given before candidates are scored.
+"""Warnings about the scores of the base and the models, before candidates are scored.
 
-They name mistakes that make a search worthless: tasks on which nothing scores, the wrong filter, answers cut off, a
-tokenizer that is not the models', models that do not beat their base.
+They detect mistakes that make a search worthless: tasks on which no model scores above chance, a wrong filter, answers
+that are cut off, a tokenizer that does not belong to the models, models that are not better than their base.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from .answer_audit import FILTER_FACT, rates_document
 from .leaderboard import Leaderboard
 from .objective import scores_of
 
-STDERRS = 2.0  # by this many standard errors a score must be above chance, or a model above the base
-FILTER_DIFFERENCE = 0.10  # between the scores of the same answers by two filters
-TRUNCATED_SHARE = 0.05  # of a model's answers
+STDERRS = 2.0  # standard errors by which a score must be above chance, or a model above the base
+FILTER_DIFFERENCE = 0.10  # difference between two filters' scores of the same answers that is reported
+TRUNCATED_SHARE = 0.05  # share of a model's answers above which truncation is reported
 MANY_EMPTY, MANY_UNEXTRACTED = 0.2, 0.5  # shares of answers that explain a score of zero
 RESAMPLES = 200
 
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """The base or a model on search items; `answers` is that of `Trial`. `items` is None if they are not on disk."""
+    """The base or a model with its scores on search items.
+
+    `answers` is as in `Trial`; `items` is None if the per-item scores are not on disk.
+    """
 
     name: str
     scores: Mapping[str, Score]
@@ -42,7 +45,7 @@ class ScoredModel:
 
 
 def report_sanity(leaderboard: Leaderboard, *, facts: SuiteFacts, announce: Callable[[str], None]) -> None:
-    """Announce the warnings about a run's base and models, and keep them in the run's folder.
+    """Announce the warnings about a run's base and models, and record them in the run's folder.
 
     Raises:
         UserError: the file cannot be written.
@@ -186,7 +189,7 @@ def _no_gain(models: Sequence[ScoredModel], entries: Sequence[TaskEntry]) -> Ite
         assert model.items is not None, "Should not reach."
         for entry in entries:
             if any(model.items.items[leaf.name].ids != base.items[leaf.name].ids for leaf in _scored(entry, base)):
-                continue  # a Python objective may choose other items for each model
+                continue  # a Python objective may choose different items for each model
             difference = paired_difference(entry, model.items, base)
             stderr = 0.0 if math.isnan(difference.stderr) else difference.stderr
             if difference.value > STDERRS * stderr:

@@ -1,4 +1,4 @@
-"""Chooses the scorers of a run before its first trial, and keeps them when the run is resumed."""
+"""The choice of a run's scorers before its first trial. A resumed run keeps them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The search loop: scores baselines, then proposals until the budget is spent; every finished trial is on disk at once.
+"""The search loop: scores baselines, then proposals until the budget is spent.
 
-There is no barrier: a free worker gets the next baseline or proposal, whatever the other workers do. A proposal made
-before the last baseline has finished uses no observations, because the scales of the objective come from the baselines.
+Every finished trial is written to disk at once. There is no barrier: a free worker gets the next baseline or proposal,
+whatever the other workers do. A proposal made before the last baseline has finished uses no observations, because the
+scales of the objective come from the baselines.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Study:
 
         Raises:
             RunFailedError: no parent or no candidate could be scored.
-            StoppedError: a signal requested a stop; candidates in flight had the grace time to finish.
+            StoppedError: a signal requested a stop; candidates in flight had the grace period to finish.
             UserError: writing to the run's folder failed.
         """
         done = {trial.number: trial for trial in self.recorded}
@@ -142,8 +143,9 @@ class Study:
     def _begin(self, candidate: Candidate) -> None:
         """Submit a candidate, or record it at once with the result of an earlier trial of the same recipe.
 
-        The result of a dropped trial is reused too: its incumbent has only been replaced by better ones. A failed one
-        is scored again, because the machine may have been at fault, for example out of memory.
+        The result of a dropped trial is reused too, because its incumbent can only have been replaced by better ones.
+        The recipe of a failed trial is scored again, because the machine may have been at fault, for example out of
+        memory.
         """
         if candidate.probe:
             self._pending[candidate.number] = PendingCandidate(candidate, None)
@@ -167,7 +169,10 @@ class Study:
         self._record(trial, self.run_folder.items(known.number, "search"))
 
     def _race(self, candidate: Candidate) -> Race | None:
-        return None if candidate.name or self.racing_off is not None else Race(self.plan.config.search.racing)
+        if candidate.name or self.racing_off is not None:
+            return None
+        config = self.plan.config
+        return Race(config.search.racing, search_per_select=config.split.search / config.split.select)
 
     def _handle_event(self) -> None:
         event = self.dispatcher.next_event()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Disable the cyclic garbage collector inside; it would take a third of the time to find nothing to free."""
+    """Disable the cyclic garbage collector inside, where it would take a third of the time and free nothing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,9 +1,9 @@
-"""Computes the loss of the gold answers at a point of the search space, and its slopes in the merge weights."""
+"""The loss of the gold answers at a point of the search space, and its derivatives by the merge weights."""
 
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,22 @@ from ...search_spaces import METHOD, Params, SearchSpace, WeightJacobian
 from ..proposal import Proposal, Slopes
 from .live_candidate import LiveCandidate
 
-ITEMS = 160  # of the search part per probe, each task in proportion; all of them if there are no more
-TOKENS = 1024  # per micro-batch: small enough for several, between which the standard errors are estimated
-FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/losses.py`
+ITEMS = 160  # search items per probe, with each task in proportion; all items if there are fewer
+TOKENS = 1024  # per micro-batch: small enough that there are several, from which standard errors are estimated
+FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/loss_forms.py`
+KEPT = 16  # windows of items whose batches are cached
 
 
 class GoldProbe:
-    """Probes points of `space`; `candidate` holds the live model and the tasks."""
+    """Computes probes of points of `space`; `candidate` holds the live model and the tasks."""
 
     def __init__(self, space: SearchSpace, bank: ModelBank, candidate: LiveCandidate) -> None:
         self.space, self.bank, self.candidate = space, bank, candidate
+        self._gold = lru_cache(KEPT)(self._gold_losses)
         self._jacobians: dict[str, WeightJacobian] = {}
 
     def run(self, proposal: Proposal) -> Slopes:
-        """Merge the point, and compute the loss, with its slopes if the proposal asks for the gradient.
+        """Merge the point and compute the loss; also its derivatives, if the proposal asks for the gradient.
 
         Raises:
             ScoringError: no item has a gold answer.
@@ -36,7 +38,7 @@ class GoldProbe:
         """
         recipe = self.space.recipe(proposal.params)
         model = self.candidate.load(recipe)
-        gold = self._gold
+        gold = self._gold(proposal.offset)
         if not gold.batches:
             raise ScoringError(f"no item has a gold answer: {gold.missing}")
         if proposal.probe == "loss":
@@ -57,20 +59,27 @@ class GoldProbe:
             self._jacobians[method] = WeightJacobian.of(self.space, params, self.bank)
         return self._jacobians[method]
 
-    @cached_property
-    def _gold(self) -> Any:
-        """The losses of the first search items of every task, in proportion. All probes see the same items."""
+    def _gold_losses(self, offset: int) -> Any:
+        """Return the losses of one window of the search items, which wraps around at the end of each task."""
         items: dict[str, list[int]] = {}
         for block in self.candidate.suite.blocks("search"):
             for leaf, ids in block.items.items():
                 items.setdefault(leaf, []).extend(ids)
         total = sum(map(len, items.values()))
-        first = {leaf: ids[: math.ceil(ITEMS * len(ids) / total)] for leaf, ids in items.items()}
-        return self.candidate.suite.gold_losses(self.candidate.live.model, first, tokens=TOKENS)
+        window = {leaf: _window(ids, math.ceil(ITEMS * len(ids) / total), offset) for leaf, ids in items.items()}
+        return self.candidate.suite.gold_losses(self.candidate.live.model, window, tokens=TOKENS)
+
+
+def _window(ids: list[int], size: int, offset: int) -> list[int]:
+    """Return `size` ids, beginning where the window of the offset before ends."""
+    if size >= len(ids):
+        return ids
+    start = offset * size % len(ids)
+    return [*ids[start : start + size], *ids[: max(0, start + size - len(ids))]]
 
 
 def _summary(parts: list[tuple[torch.Tensor, torch.Tensor, dict[str, float]]]) -> Slopes:
-    """Combine micro-batches: (losses, weights, slopes of their weighted sum)."""
+    """Combine micro-batches, each (losses, weights, derivatives of their weighted sum)."""
     losses = torch.cat([part[0] for part in parts]).double()
     weights = torch.cat([part[1] for part in parts]).double().to(losses.device)
     loss = float((losses * weights).sum())

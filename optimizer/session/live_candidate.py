@@ -1,4 +1,4 @@
-"""The candidate in the live model: merges a recipe into the model in memory and scores what was merged last."""
+"""The candidate in the live model: merges a recipe into the model in memory and scores it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LiveCandidate:
         self._loads = 0  # identifies the weights that the live model holds now
 
     def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> Any:
-        """Merge a recipe into the live model and return the model; `digest` takes in the weights.
+        """Merge a recipe into the live model and return the model; `digest` is updated with the weights.
 
         Raises:
             MergeError: the recipe's parameter values define no tensor.
@@ -30,7 +30,7 @@ class LiveCandidate:
         return self.live.model
 
     def timed_load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> float:
-        """Merge a recipe into the live model and return how many seconds that took; raises as `load`."""
+        """Merge a recipe into the live model and return the time in seconds; raises as `load`."""
         start = time.perf_counter()
         self.load(recipe, digest=digest)
         for device in self.live.devices:

@@ -1,4 +1,4 @@
-"""Reads the sources before a search, with a progress bar."""
+"""Reading of the sources before a search, with a progress bar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_sources(session: Session, console: Console) -> None:
 
 
 def load_quietly(session: Session, advance: Callable[[int], None] = lambda nbytes: None) -> None:
-    """Do the same as `load_sources` without a bar; `advance(nbytes)` is called after every read."""
+    """Read all sources as `load_sources` does, without a bar; `advance(nbytes)` is called after every read."""
     if not session.bank.residency.resident and session.source_bytes() > host_memory() / 2:
-        return  # reading the rest would evict what was read first from the page cache
+        return  # reading everything would evict the first part from the page cache again
     session.bank.load(advance)

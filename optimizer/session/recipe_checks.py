@@ -1,4 +1,4 @@
-"""Checks user input against the opened sources: filters of the search space, and recipes from outside the run."""
+"""Checks of user input against the opened sources: filters of the search space, and recipes from outside the run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def check_filters(filters: Sequence[str], tensor_names: Collection[str]) -> None
     faults.raise_if_any()
 
 
+def check_language_models(bank: ModelBank, references: Sequence[str]) -> None:
+    """Check that lm-eval can score the models.
+
+    Raises:
+        UserError: some are classifiers, encoders or other models that do not predict the next token.
+    """
+    faults = Faults("only language models can be scored")
+    for reference in references:
+        architecture = bank[reference].architecture
+        if not architecture.is_language_model:
+            faults.add(
+                f"model '{reference}'",
+                f"its config.json names the class {architecture.class_name}; `mergesmith merge` merges such models "
+                "by a recipe",
+            )
+    faults.raise_if_any()
+
+
 def check_vocabulary_of(recipe: Recipe, name: str, *, candidates: Recipe, config: RunConfig, bank: ModelBank) -> None:
     """Check that a recipe from outside the run has the vocabulary with which everything is scored.
 
@@ -45,7 +63,7 @@ def check_vocabulary_of(recipe: Recipe, name: str, *, candidates: Recipe, config
 
 
 def with_run_names(recipe: Recipe, *, folders: Sequence[Path], bank: ModelBank) -> Recipe:
-    """Return the recipe with references to the run's models spelled as the run spells them.
+    """Return the recipe with its references to the run's models written as in the run's configuration.
 
     Relative references are looked up from each of `folders` in turn.
     """

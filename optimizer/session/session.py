@@ -29,14 +29,14 @@ from ..config import RunConfig
 from .devices import pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
-from .recipe_checks import check_filters, check_vocabulary_of, with_run_names
+from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
 from .source_placement import Placement, free_memory, host_memory, matrices_per_tensor, place_sources
 from .versions import versions
 
 
 @dataclass(frozen=True)
 class Options:
-    """Permissions that a user gives on the command line, not in search.yaml."""
+    """Permissions that a user can only give on the command line, not in search.yaml."""
 
     allow_code_execution: bool = False
 
@@ -50,7 +50,7 @@ class Session:
     def __init__(self, config: RunConfig, root: Path, options: Options | None = None, *, neighbors: int = 1) -> None:
         """Open the sources and read their headers; tasks and weights are loaded on first use.
 
-        `root` is the folder that relative paths start from; `neighbors` is the number of workers on this machine, which
+        `root` is the folder to which relative paths refer; `neighbors` is the number of workers on this machine, which
         share its memory.
 
         Raises:
@@ -63,6 +63,7 @@ class Session:
         self.device = self.devices[0]
         references = (config.base_model, *config.models)
         opened = ModelBank(references, roots=(self.root,), device=self.device)
+        check_language_models(opened, opened.references)
         self.placement = self._placement(opened)
         residency = Residency(
             resident=self.placement.resident,
@@ -170,10 +171,11 @@ class Session:
         Raises:
             UserError: its vocabulary differs.
         """
+        check_language_models(self.bank, recipe.references())
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
-        """Return what decides, besides the models and tasks, whether a scorer agrees with lm-eval's."""
+        """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
         return {"device": self.device.type, **versions()}
 
     def task_warnings(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Decides whether a run's sources fit on its devices beside the live model, or stay in the host's memory."""
+"""Placement of a run's sources: on its devices, if they fit there beside the live model, or in the host's memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the sources are kept.
+    """The place where the sources are kept.
 
     Attributes:
         resident: whether they are kept on the devices.

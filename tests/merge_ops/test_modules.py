@@ -154,6 +154,19 @@ def test_parameters_of_a_module_count_before_those_above() -> None:
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
+def test_vision_model_is_mergekits_other_name_of_the_vision_tower() -> None:
+    bank = ModelBank(("base", "a", "b"))
+    found, expected = (
+        dict(materialize(parse_recipe(STACK.replace("vision_tower", part)), bank))
+        for part in ("vision_model", "vision_tower")
+    )
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    both = STACK + "  vision_model: {models: [{model: base}]}"
+    with pytest.raises(UserError, match="'vision_model' is another name of a part that is listed already"):
+        list(materialize(parse_recipe(both), bank))
+
+
 def test_what_is_refused() -> None:
     bank = ModelBank(("base", "a", "b"))
     with pytest.raises(UserError, match=r"unknown part 'text_decodr'. Did you mean 'text_decoder'"):

@@ -12,7 +12,7 @@ import torch
 from mergesmith.merge_ops import METHODS, MergeMethod, Recipe, parse_recipe
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
-from mergesmith.merge_ops.methods import Base, ParameterValues, Scope
+from mergesmith.merge_ops.methods import Base, Parameter, ParameterValues
 from mergesmith.search_spaces import METHOD, Choice, MergeIngredients, Params, SearchSpace, SpaceConfig
 
 SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "float32")
@@ -31,25 +31,17 @@ def points(space: SearchSpace, method: str) -> Iterator[Params]:
         yield point
 
 
-def numbers(recipe: Recipe, method: MergeMethod, models: list[str], name: str, depth: float | None) -> ParameterValues:
-    """What planning makes of a recipe without slices."""
+def values(recipe: Recipe, method: MergeMethod, models: list[str], name: str, depth: float | None) -> ParameterValues:
+    """Return the parameter values that planning gives for a recipe without slices."""
     base = models.index(recipe.base_model) if recipe.base_model and method.base is not Base.IGNORED else None
-    own = {source.model: source.parameters for source in recipe.models}
+    by_model = {source.model: source.parameters for source in recipe.models}
 
-    def value(parameter: Any, levels: tuple[Any, ...]) -> Any:
-        found = (level[parameter.name].at(name, depth or 0.0) for level in levels if parameter.name in level)
-        return next((v for v in found if v is not None), parameter.default)
+    def value_of(parameter: Parameter, i: int | None) -> Any:
+        levels = (recipe.parameters,) if i is None else (by_model.get(models[i], {}), recipe.parameters)
+        settings = (level[parameter.name].at(name, depth or 0.0) for level in levels if parameter.name in level)
+        return next((value for value in settings if value is not None), parameter.default)
 
-    tensor = {p.name: value(p, (recipe.parameters,)) for p in method.parameters if p.scope is Scope.TENSOR}
-    inputs = tuple(
-        {
-            p.name: value(p, (own.get(model, {}), recipe.parameters))
-            for p in method.parameters
-            if p.scope is Scope.INPUT or (p.scope is Scope.NON_BASE and i != base)
-        }
-        for i, model in enumerate(models)
-    )
-    return ParameterValues(tensor, inputs, base, depth)
+    return method.values(len(models), value_of, base=base, depth=depth)
 
 
 def tensors(models: list[str], shape: tuple[int, ...]) -> list[torch.Tensor]:
@@ -70,7 +62,7 @@ def test_every_point_merges(method: MergeMethod, detail: dict[str, Any]) -> None
         if recipe.base_model is not None and recipe.base_model not in models:
             models.append(recipe.base_model)
         for (name, depth), shape in zip(PLACES, ((6, 5), (2, 7), (4,)), strict=True):
-            given, inputs = numbers(recipe, method, models, name, depth), tensors(models, shape)
+            given, inputs = values(recipe, method, models, name, depth), tensors(models, shape)
             plan = method.plan(given, InputStatistics(lambda: inputs, given.base))  # noqa: B023
             merged = execute(plan, inputs, base=given.base, seed=0, name=name)
             assert bool(merged.isfinite().all()), (point, name)

@@ -1,4 +1,4 @@
-"""Where the checkout is, for tests that start processes in it or read its files."""
+"""The root of the checkout, for tests that start processes in it or read its files."""
 
 from __future__ import annotations
 

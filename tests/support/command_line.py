@@ -1,4 +1,4 @@
-"""The command line as tests call it."""
+"""The types of the fixture that calls the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command printed and how it ended."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -19,5 +19,5 @@ class Command(Protocol):
     """`command("merge", recipe, out)` calls the command line in this process."""
 
     def __call__(self, *arguments: object) -> Outcome:
-        """Run it."""
+        """Run the command with these arguments."""
         ...

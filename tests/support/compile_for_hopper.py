@@ -1,6 +1,6 @@
-"""Compiles every Triton kernel for sm_90, with no GPU at hand, and prints its instructions' names as JSON.
+"""Compiles every Triton kernel for sm_90 without a GPU, and prints the names of its instructions as JSON.
 
-Run on its own: kernels are either compiled or interpreted within one process.
+Run in a separate process: kernels are either compiled or interpreted within one process.
 """
 
 from __future__ import annotations

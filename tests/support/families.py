@@ -1,4 +1,4 @@
-"""Tiny configurations of the families that are tested, each with whatever makes it peculiar switched on.
+"""Tiny configurations of the families that are tested, each with its peculiar features switched on.
 
 The kinds of layers alternate, some layers are dense and others of experts, some slide and others do not.
 """
@@ -28,7 +28,7 @@ PLAIN = {
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 SLIDING = ["sliding_attention", "full_attention"] * 2
 
-# What each family's configuration says beside PLAIN.
+# The settings of each family's configuration besides PLAIN.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"tie_word_embeddings": False},
     "mistral": {"sliding_window": 8},
@@ -84,7 +84,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def family_config(family: str, **overrides: Any) -> PreTrainedConfig:
-    """The tiny configuration of a family; `overrides` use its own keys."""
+    """Return the tiny configuration of a family; `overrides` use the family's keys."""
     plain = {**PLAIN}
     if family == "gpt2":
         plain = {key: PLAIN[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "dtype")}

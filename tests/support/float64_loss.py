@@ -12,8 +12,8 @@ STEP = 1e-6
 
 
 def loss(model: Any) -> torch.Tensor:
-    """Cross entropy, with what models compute in float32 whatever their dtype in float64 too."""
-    model.config._experts_implementation = "eager"  # grouped matrix products know no float64
+    """Return the cross entropy; computations that models always do in float32 are in float64 too."""
+    model.config._experts_implementation = "eager"  # grouped matrix products do not support float64
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "float32", torch.float64)
         patch.setattr(torch, "float", torch.float64)

@@ -1,4 +1,4 @@
-"""Loads tests/golden/data: mergekit's answers, one frozen record per case, tensors read only when asked for."""
+"""Loads mergekit's results from tests/golden/data, one frozen record per case; tensors are read on access."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -18,13 +18,22 @@ from tiny_models import write_model
 DATA = Path(__file__).resolve().parent.parent / "golden" / "data"
 
 
+class Declared(Protocol):
+    """A parameter of a method, of which cases need name and default."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def default(self) -> float | bool | None: ...
+
+
 @dataclass(frozen=True)
 class MethodCase:
     """One call of a method on plain tensors.
 
-    `per_input` values stand in the order of the inputs, None where an input takes none (the base); `dtype` is what the
-    inputs promote to, and where it is not float32 mergekit computed in it; `ties` says that a magnitude cut falls
-    between equal magnitudes, so which of them are kept is mergekit's choice.
+    `per_input` has a parameter's values in the order of the inputs, None for an input that takes none (the base).
+    `dtype` is the promoted dtype of the inputs, in which mergekit computed. `ties` says that a cut by magnitude is
+    between equal magnitudes, of which mergekit keeps an arbitrary selection.
     """
 
     id: str
@@ -41,6 +50,13 @@ class MethodCase:
         """Return fresh copies of the input tensors, the base at index `base`."""
         return [_method_tensor(key).clone() for key in self.input_keys]
 
+    def value_of(self, parameter: Declared, i: int | None) -> Any:
+        """Return a parameter's value for input i, or for the tensor (i is None): the case's, else the default."""
+        if i is None:
+            return self.parameters.get(parameter.name, parameter.default)
+        given = self.per_input[parameter.name][i] if parameter.name in self.per_input else None
+        return parameter.default if given is None else given
+
     def expected(self) -> torch.Tensor:
         """Return mergekit's result."""
         return _method_tensor(self.output_key).clone()
@@ -50,9 +66,10 @@ class MethodCase:
 class RecipeCase:
     """One whole recipe; its model references are folders of the working directory.
 
-    `models` holds each reference's `write_model` arguments and `digests` its weights' digest; `exact` is False where
-    mergekit computed in a dtype below float32. `vocabulary`, where vocabularies differ: the output's `tokens`, in whose
-    order the stored rows stand (those of no token last), the `ids` of those that one model gives theirs, its `size`.
+    `models` has each reference's arguments for `write_model`, and `digests` its weights' digest. `exact` is False if
+    mergekit computed in a dtype below float32. `vocabulary` is given if vocabularies differ: the output's `tokens` in
+    the order of the stored rows (rows without a token come last), the `ids` of the tokens that keep one model's ids,
+    and its `size`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The import graph of a checkout, read from its sources: who imports whom, in every form that Python has."""
+"""The import graph of a checkout, read from its sources, with every form of import."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Import:
 
 
 def module_name(path: Path) -> str:
-    """The dotted name under `mergesmith` of a file, by its path from the root of the checkout."""
+    """Return the dotted name under `mergesmith` of a file, by its path from the root of the checkout."""
     parts = path.with_suffix("").parts
     parts = parts[:-1] if parts[-1] == "__init__" else parts
     return ".".join(parts if parts[0] == "mergesmith" else ("mergesmith", *parts))
 
 
 def source_files(root: Path) -> list[Path]:
-    """All Python files of the package, by their paths from the root."""
+    """Return all Python files of the package, by their paths from the root."""
     folders = ("mergesmith", *FOLDERS)
     return sorted(path.relative_to(root) for folder in folders for path in (root / folder).rglob("*.py"))
 
 
 def imports_of(source: str, path: Path) -> Iterator[Import]:
-    """Every import statement of a file, also those inside functions and under TYPE_CHECKING; a name per import."""
+    """Yield every imported name of a file, also of imports inside functions and under TYPE_CHECKING."""
     package = module_name(path.parent / "__init__.py").split(".")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -44,7 +44,7 @@ def imports_of(source: str, path: Path) -> Iterator[Import]:
 
 
 def graph_of(root: Path) -> dict[str, set[str]]:
-    """Module -> the modules of this package that it imports, lazily or for types alone included."""
+    """Return module -> the modules of this package that it imports, including lazy and type-only imports."""
     files = source_files(root)
     modules = {module_name(path): path for path in files}
     graph: dict[str, set[str]] = {name: set() for name in modules}
@@ -59,7 +59,7 @@ def graph_of(root: Path) -> dict[str, set[str]]:
 
 
 def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """The groups of modules that reach each other: Tarjan's strongly connected components of more than one module."""
+    """Return the groups of modules that reach each other, by Tarjan's algorithm for strongly connected components."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []

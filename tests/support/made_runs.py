@@ -1,4 +1,4 @@
-"""Runs that are written without searching: a run's folder, and records of trials in a space of 60 numbers."""
+"""Run folders written without a search, and records of trials in a space of 60 dimensions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_run(folder: Path, **search: Any) -> RunFolder:
 
 
 def make_trial(number: int, **changes: Any) -> Trial:
-    """A complete trial of the space's method, the same for the same number."""
+    """Return a complete trial of the space's method, which depends only on its number."""
     params = RANDOM.ask(number, ()).params
     value = float(np.random.default_rng(number).random())
     fields = {"state": "complete", "params": params, "value": value, "items": 2000, "after": number}
@@ -43,7 +43,7 @@ def make_trial(number: int, **changes: Any) -> Trial:
 
 
 def make_scores(number: int, *, items: int = 2000, binary: bool = True) -> Scores:
-    """Scores of a trial on so many items of three tasks, the same items for every trial."""
+    """Return the scores of a trial on `items` items of three tasks, the same items for every trial."""
     rng, places = np.random.default_rng(number), np.random.default_rng(0)
     found = {}
     for task in TASKS:

@@ -8,7 +8,7 @@ import torch
 
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute
-from mergesmith.merge_ops.methods import METHODS, ParameterValues, Scope
+from mergesmith.merge_ops.methods import METHODS, Parameter
 
 
 def merge(
@@ -21,10 +21,12 @@ def merge(
     **shared: Any,
 ) -> torch.Tensor:
     method = METHODS[method_name]
-    tensor = {p.name: shared.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
-    defaults = {p.name: p.default for p in method.parameters if p.scope is not Scope.TENSOR}
-    given = tuple({} if i == base else {**defaults, **values} for i, values in enumerate(per_input))
-    plan = method.plan(ParameterValues(tensor, given, base, depth), InputStatistics(lambda: inputs, base))
+
+    def value_of(parameter: Parameter, i: int | None) -> Any:
+        return (shared if i is None else per_input[i]).get(parameter.name, parameter.default)
+
+    values = method.values(len(per_input), value_of, base=base, depth=depth)
+    plan = method.plan(values, InputStatistics(lambda: inputs, base))
     return execute(plan, inputs, base=base, seed=seed, name="x")
 
 

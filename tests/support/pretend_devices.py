@@ -1,8 +1,8 @@
-"""Devices that there are not: tensors that say they lie on one, and refuse to meet those of another.
+"""Emulated devices: tensors that report one as their device, and reject operations with tensors of another.
 
-Their numbers are in the host's memory and every operation is the CPU's, so results have the CPU's bits; what a GPU
-would refuse is refused (operations on tensors of two devices, and indices on another device than what they index).
-Nothing is asynchronous here, and no kernel of a GPU runs.
+Their elements are in the host's memory and the CPU does every operation, so results have the CPU's bits. Operations
+that a GPU would reject are rejected (operations on tensors of two devices, and indices on another device than what they
+index). Nothing is asynchronous here, and no kernel of a GPU runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INDEXING = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 
 
 class Pretended(torch.Tensor):
-    """A tensor on a pretended device; `elements` are its numbers."""
+    """A tensor on an emulated device; `elements` is the CPU tensor that holds its elements."""
 
     elements: torch.Tensor
     place: torch.device
@@ -39,7 +39,7 @@ class Pretended(torch.Tensor):
             strides=elements.stride(),
             storage_offset=elements.storage_offset(),
             dtype=elements.dtype,
-            device=torch.device("meta"),  # torch itself asks nothing of that kind; `device` tells everybody else
+            device=torch.device("meta"),  # torch runs no kernels for it; the property `device` is what callers see
         )
         made.elements, made.place = elements, device
         return made
@@ -74,7 +74,7 @@ class _Pretending(TorchDispatchMode):
 
 @contextlib.contextmanager
 def pretended_devices() -> Iterator[tuple[torch.device, ...]]:
-    """Inside, tensors can be made on and moved to DEVICES."""
+    """Let tensors be created on and moved to DEVICES inside this context."""
     # torch.tensor(data, device=...) then makes its tensor on the CPU, and we see it move.
     inference = torch.inference_mode
     enter, leave = inference.__enter__, inference.__exit__
@@ -92,14 +92,14 @@ def pretended_devices() -> Iterator[tuple[torch.device, ...]]:
 
 
 def pretending_threads(count: int) -> ThreadPoolExecutor:
-    """A pool of threads for which the devices are there too."""
+    """Return a pool of threads in which the devices exist too."""
     return ThreadPoolExecutor(count, initializer=_Pretending().__enter__)
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """One operation on the elements; the result lies where its inputs do, or where it is asked for."""
+    """Run an operation on the elements; the result is on the device of the inputs, or on the requested one."""
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
-    here = {x.device for x in tensors if x.dim() or x.device != CPU}  # numbers on the host go with any device
+    here = {x.device for x in tensors if x.dim() or x.device != CPU}  # scalars on the host work with any device
     if func in INDEXING:
         here = {args[0].device, *(x.device for x in tensors[1:] if x.device != CPU)}
     asked = kwargs.get("device")

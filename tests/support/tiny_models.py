@@ -1,7 +1,7 @@
 """Small real checkpoints for tests, the same bits on every machine.
 
-Transformers lays the files out, so tensor names, config and tokenizer files are the ordinary ones; the numbers then
-replace what it initialized. Each tensor is filled from PCG64 seeded by (seed, checkpoint name) with exact arithmetic
+Transformers lays the files out, so tensor names, config and tokenizer files are the ordinary ones; their weights are
+then replaced. Each tensor is filled from PCG64 seeded by (seed, checkpoint name) with exact arithmetic
 on the raw words, so no library version, tensor order or sharding changes a weight.
 """
 
@@ -53,7 +53,7 @@ def write_model(
     config: PreTrainedConfig | None = None,
     **config_overrides: Any,
 ) -> Path:
-    """Write one checkpoint and return its folder; `config`, where given, stands for family, sizes and overrides.
+    """Write one checkpoint and return its folder; `config`, if given, replaces family, sizes and overrides.
 
     With `tokens` its tokenizer has these characters after the four special tokens, then `added` ones; `vocab` rows
     beyond them are padding.
@@ -94,7 +94,7 @@ def write_family(folder: str | Path, family: str = "llama", *, models: int = 3, 
 def model_config(
     family: str, *, layers: int = 4, vocab: int = 48, hidden: int = 32, dtype: str = "float32", **overrides: Any
 ) -> PreTrainedConfig:
-    """Build the config of a tiny model; `overrides` use the family's own config keys."""
+    """Build the config of a tiny model; `overrides` use the family's config keys."""
     if family not in FAMILIES:
         raise ValueError(f"family: one of {', '.join(FAMILIES)}, not {family!r}")
     settings: dict[str, Any] = {"vocab_size": vocab, "dtype": dtype}
@@ -204,7 +204,7 @@ def _split(tensors: Mapping[str, torch.Tensor], shards: int) -> Iterator[dict[st
     for left in range(shards, 0, -1):
         share = sum(tensor.nbytes for _, tensor in waiting) / left
         part: dict[str, torch.Tensor] = {}
-        # Each later shard still needs a tensor of its own.
+        # Each later shard still needs a tensor.
         while waiting and (not part or (sum(t.nbytes for t in part.values()) < share and len(waiting) >= left)):
             name, tensor = waiting.pop(0)
             part[name] = tensor

@@ -123,7 +123,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def write_task(
     folder: Path, name: str, kind: str, *, docs: Sequence[dict[str, Any]], train: Sequence[Any] = (), **overrides: Any
 ) -> None:
-    """One YAML file, `scoring.py` beside it, and its JSONL files."""
+    """Write a task's YAML file, `scoring.py` and its JSONL files."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scoring.py").write_text(SCORING)
     files = {}
@@ -146,13 +146,13 @@ def write_task(
 
 
 def graded(**overrides: Any) -> dict[str, Any]:
-    """Overrides that make a generation task score each answer by all of its characters."""
+    """Return overrides that make a generation task score each answer by all of its characters."""
     metric = {"metric": "graded", "aggregation": "mean", "higher_is_better": True}
     return {"process_results": "!function scoring.graded", "metric_list": [metric], **overrides}
 
 
 def load(root: Path, tasks: Sequence[Any], **settings: Any) -> Suite:
-    """A suite of tasks from `root`/tasks; the settings are those of the `scoring` section or of `EvaluationConfig`."""
+    """Return a suite of tasks from `root`/tasks; settings are keys of `scoring` or of `EvaluationConfig`."""
     tokenizer = settings.pop("tokenizer", None) or make_tokenizer()
     allowed = settings.pop("allow_code_execution", False)
     scoring = {"block_items": 64} | {key: settings.pop(key) for key in ScoringConfig.model_fields if key in settings}
@@ -165,7 +165,7 @@ def score_part(suite: Suite, model: Any, part: Any) -> Any:
 
 
 def all_parts(suite: Suite, model: Any) -> dict[str, dict[str, Any]]:
-    """Leaf name -> item id -> value, over all three parts."""
+    """Return leaf name -> item id -> value, over all three parts."""
     found: dict[str, dict[str, Any]] = {}
     for part in ("search", "select", "report"):
         for leaf, items in score_part(suite, model, part).items.items():
@@ -174,7 +174,7 @@ def all_parts(suite: Suite, model: Any) -> dict[str, dict[str, Any]]:
 
 
 def harness_run(model: Any, tasks: Sequence[str], folder: Path, *, batch_size: int = 16, **settings: Any) -> Any:
-    """lm-eval's own run, as a user would start it, on the same live model."""
+    """Return the results of lm-eval's `simple_evaluate`, as a user would call it, on the same live model."""
     from lm_eval import evaluator
     from lm_eval.models import huggingface
     from lm_eval.tasks import TaskManager

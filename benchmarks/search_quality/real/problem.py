@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..files import write_search
+from ..files import choice, generation, write_search, write_task
 from ..training import with_adapter
 from .adapters import SYSTEM, Course, train
 from .base import gguf_path, write_base
@@ -36,7 +34,7 @@ class RealProblem:
 
     name: str
     about: str
-    items: int = 180
+    items: int = 110
     rank: int = 8
     steps: int = 100
     rate: float = 2e-3
@@ -56,7 +54,8 @@ def write_real(problem: RealProblem, folder: Path, log: Callable[[str], None]) -
             folder / subject.name, lambda path, n=number, s=subject: _write_adapter(problem, n, s, folder, path, log)
         )
     for subject in SUBJECTS:
-        _write_task(folder / "tasks", subject, problem)
+        rows = [_row(subject, example) for example in subject.test(problem.seed)[: problem.items]]
+        write_task(folder / "tasks", _task_name(subject), rows, _settings(subject))
     write_search(
         folder,
         [f"base+./{subject.name}" for subject in SUBJECTS],
@@ -94,48 +93,15 @@ def _task_name(subject: Subject) -> str:
     return f"quality_real_{subject.name}"
 
 
-def _write_task(folder: Path, subject: Subject, problem: RealProblem) -> None:
-    folder.mkdir(exist_ok=True)
-    data = folder / f"{_task_name(subject)}.jsonl"
-    rows = [_document(subject, example) for example in subject.test(problem.seed)[: problem.items]]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    text = yaml.safe_dump(_task(subject, data.resolve()), sort_keys=False)
-    (folder / f"{_task_name(subject)}.yaml").write_text(text, encoding="utf-8")
-
-
-def _document(subject: Subject, example: Example) -> dict[str, Any]:
+def _row(subject: Subject, example: Example) -> dict[str, Any]:
     if subject.choices:
-        choices = list(subject.choices)
-        return {"question": example.question, "choices": choices, "label": choices.index(example.answer)}
-    answer = example.answer.rsplit(", ", 1)[-1]  # of a worked sum, the result
-    return {"question": example.question, "answer": answer}
-
-
-def _task(subject: Subject, data: Path) -> dict[str, Any]:
-    common = {
-        "task": _task_name(subject),
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(data)}},
-        "test_split": "test",
-        "num_fewshot": 0,
-        "doc_to_text": "{{question}}",
-        "target_delimiter": "",
-    }
-    if subject.choices:
-        return common | {
-            "output_type": "multiple_choice",
-            "doc_to_choice": "choices",
-            "doc_to_target": "label",
-            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        return {
+            "question": example.question,
+            "choices": list(subject.choices),
+            "label": subject.choices.index(example.answer),
         }
-    last_match = [
-        {"function": "regex", "regex_pattern": f"({subject.pattern})", "group_select": -1},
-        {"function": "take_first"},
-    ]
-    return common | {
-        "output_type": "generate_until",
-        "doc_to_target": "{{answer}}",
-        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": subject.max_tokens},
-        "filter_list": [{"name": "last", "filter": last_match}],
-        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-    }
+    return {"question": example.question, "answer": example.answer.rsplit(", ", 1)[-1]}  # of a worked sum, the result
+
+
+def _settings(subject: Subject) -> dict[str, Any]:
+    return choice() if subject.choices else generation("\n", subject.max_tokens, subject.pattern)

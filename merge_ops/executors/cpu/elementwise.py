@@ -15,8 +15,13 @@ from .launch import addresses, chunks_of, codes, run
 def run_elementwise(kernel: Callable[..., Any], job: TensorJob, *arguments: Any, row_length: int = 1) -> None:
     """Run `kernel(chunks, first, last, out, out_code, inputs, codes, zeros, *arguments)` over one tensor.
 
-    `inputs` and `codes` (K + 1,) int64 are the addresses and dtypes of the base and the sources, `zeros` is a tuple of
-    K float32, whose length specializes the kernel. Chunks contain whole rows of `row_length` elements if it is not 1.
+    Args:
+        kernel: called for chunks [first, last) of `chunks` (C, 3) int64, (tensor, start, stop). `inputs` and `codes`
+            (K + 1,) int64 are the addresses and dtype codes of the base and the K sources. `zeros` is a tuple of K
+            float32, whose length specializes the kernel.
+        job: the tensor to merge.
+        arguments: passed on to the kernel.
+        row_length: if it is not 1, chunks contain whole rows of that many elements.
     """
     tensors, size = job.base_and_sources, job.out.numel()
     step = CHUNK // 2 if row_length == 1 else max(1, CHUNK // 4 // row_length) * row_length

@@ -1,4 +1,4 @@
-"""Runs jobs on the CPU by compiled kernels."""
+"""Runs jobs on the CPU with compiled kernels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .magnitudes.pending_cuts import resolve_all
 from .masked_sum import Factors, Masks, Tensors, masked_sum
 from .task_vector_counts import TaskVectorCounts
 
-UNROLLED = 8  # terms up to which a linear combination has a kernel per number of terms
+UNROLLED = 8  # a linear combination of up to this many terms has a kernel compiled for that number
 KERNELS = MethodKernels(methods)
 
 
@@ -40,7 +40,7 @@ def can_run(job: TensorJob) -> bool:
     if isinstance(plan, Custom):
         return KERNELS.find(job) is not None
     if isinstance(plan, MaskedSum):
-        # Rows run along dimension 1, and the hash changes its key at elements that are multiples of 2**32.
+        # Rows run along dimension 1, and the key of the hash changes every 2**32 elements.
         rows = inputs[0].dim() <= 2 and inputs[0].numel() <= 1 << 32
         return bool(plan.rules) and (rows or mask_kind(plan) is not MaskKind.RANK)
     return True
@@ -53,7 +53,7 @@ def run_all(jobs: Sequence[TensorJob]) -> None:
 
 
 def _kind(job: TensorJob) -> tuple[Any, ...]:
-    """Return the function that launches the kernel, and what all jobs of one launch must have in common."""
+    """Return the function that launches the kernel, and the properties that all jobs of one launch share."""
     plan = job.plan
     if isinstance(plan, (LinearCombination, AddDelta)):
         tensors, _ = job.terms
@@ -109,7 +109,7 @@ def _sum_masked(jobs: Sequence[TensorJob]) -> None:
     counts = [TaskVectorCounts(job) for job in jobs]  # keeps masks by rank alive while the kernel runs
     masks = each(lambda arguments: source_masks(*arguments), list(zip(jobs, plans, counts, strict=True)))
     outs, inputs = [job.out for job in jobs], [job.base_and_sources for job in jobs]
-    # A plan without windows is one whose upper cuts drop nothing: both share a kernel.
+    # Plans without windows share the kernel of those with windows: their upper cuts drop nothing.
     kind = MaskKind.WINDOW if mask_kind(plans[0]) is MaskKind.LARGEST else mask_kind(plans[0])
     count = len(plans[0].rules)
     run(
@@ -154,12 +154,12 @@ def _mask_tables(
 
 def _bitmaps(job: TensorJob, masks: Sequence[SourceMask], counts: TaskVectorCounts) -> list[int]:
     """Return the addresses of one job's masks by rank; `counts` owns their memory."""
-    length, found = row_length(job.out), []
+    length, pointers = row_length(job.out), []
     for position, mask in enumerate(masks):
         levels = np.full(length, mask.share, np.uint32) if mask.levels is None else mask.levels
         words, _ = counts.mask_by_rank(position, mask.key, levels)
-        found.append(words.ctypes.data)
-    return found
+        pointers.append(words.ctypes.data)
+    return pointers
 
 
 def _factor_tables(plans: Sequence[MaskedSum], masks: Sequence[Sequence[SourceMask]]) -> Factors:
@@ -172,9 +172,9 @@ def _factor_tables(plans: Sequence[MaskedSum], masks: Sequence[Sequence[SourceMa
 
 
 def gram_matrix(tensors: Sequence[torch.Tensor], base: torch.Tensor | None = None) -> np.ndarray:
-    """Return the bits of `reductions.gram_matrix`."""
-    everything = tensors if base is None else (*tensors, base)
-    inputs, kinds, chunks = addresses(everything), codes(everything), chunks_of([tensors[0].numel()], CHUNK)
+    """Return `reductions.gram_matrix(tensors, base)`, (N, N) float64, with the same bits."""
+    operands = tensors if base is None else (*tensors, base)
+    inputs, kinds, chunks = addresses(operands), codes(operands), chunks_of([tensors[0].numel()], CHUNK)
     size = len(tensors)
     gram = np.empty((size, size))
     for i in range(size):

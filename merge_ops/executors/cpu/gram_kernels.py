@@ -1,4 +1,8 @@
-"""Kernels of the sums of `reductions.py`: chunks of float64 terms, halved until one is left."""
+"""Kernels of the sums in `reductions.py`.
+
+The float64 terms of a chunk are added up in a fixed binary tree: the second half is added to the first until one term
+is left. Missing terms up to the next power of two are zeros.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from .load_store import STRIP, compiled, decode
 
 @compiled
 def halved(terms, n):
-    """The sum of n float64; twice as many are overwritten."""
+    """Return the sum of the first n float64 in `terms` (2 n,), which is overwritten."""
     size = 1
     while size < n:
         size *= 2
@@ -35,13 +39,17 @@ def _multiply(one, other, n, terms):
 @compiled
 def _multiply_differences(one, other, base, n, terms):
     for e in range(n):
-        own = np.float64(base[e])
-        terms[e] = (np.float64(one[e]) - own) * (np.float64(other[e]) - own)
+        b = np.float64(base[e])
+        terms[e] = (np.float64(one[e]) - b) * (np.float64(other[e]) - b)
 
 
 @compiled
-def products(chunks, first, last, inputs, codes, i, j, base_place, sums):
-    """Per chunk, in `sums` float64: sum of x_i x_j, or with base_place >= 0 of (x_i - base)(x_j - base)."""
+def products(chunks, first, last, inputs, codes, i, j, base_index, sums):
+    """Write the inner product of two tensors over each chunk to `sums` (C,) float64.
+
+    That is the sum of x_i x_j, or of (x_i - base) (x_j - base) if `base_index` is not -1. `inputs` and `codes` (N,)
+    int64 are the addresses and dtype codes of all tensors.
+    """
     one, other, base = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     size = np.int64(0)
     for chunk in range(first, last):
@@ -53,8 +61,8 @@ def products(chunks, first, last, inputs, codes, i, j, base_place, sums):
             n = min(STRIP, stop - start)
             decode(inputs[i], codes[i], start, n, one)
             decode(inputs[j], codes[j], start, n, other)
-            if base_place >= 0:
-                decode(inputs[base_place], codes[base_place], start, n, base)
+            if base_index >= 0:
+                decode(inputs[base_index], codes[base_index], start, n, base)
                 _multiply_differences(one, other, base, n, terms[start - begin :])
             else:
                 _multiply(one, other, n, terms[start - begin :])

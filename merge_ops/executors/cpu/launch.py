@@ -1,4 +1,4 @@
-"""Runs kernels over tensors: addresses, dtype codes and chunks, on as many threads as torch uses."""
+"""Runs kernels over tensors, given as addresses, dtype codes and chunks, on as many threads as torch uses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import torch
 from ...numerics.reductions import CHUNK
 from .load_store import CODES
 
-LONG_ITEM_S, PATIENCE_S = 0.001, 0.005  # items of this mean duration run on threads, after a first while
+LONG_ITEM_S = 0.001  # items whose mean duration is longer run on threads
+TRIAL_S = 0.005  # added to the time that items may take before that is decided
 PIECES = 8  # per thread, so that threads end at about the same time
-LEAST = 1 << 15  # elements of a piece: fewer are not worth the handover to another thread
+LEAST = 1 << 15  # elements of a piece; a smaller one costs more to hand over to another thread than it saves
 
 
 def supported(tensor: torch.Tensor) -> bool:
@@ -41,14 +42,14 @@ def codes(tensors: Sequence[torch.Tensor]) -> np.ndarray:
 
 
 def all_bfloat16(tensors: Sequence[torch.Tensor], out: torch.Tensor) -> bool:
-    """Return whether `Access.DIRECT` works: all are bfloat16, and the result is none of the inputs."""
+    """Return whether `Access.DIRECT` is possible: all tensors are bfloat16, and the result is not an input."""
     if any(x.dtype != torch.bfloat16 for x in (*tensors, out)):
         return False
     return all(x.data_ptr() != out.data_ptr() for x in tensors)
 
 
 def chunks_of(sizes: Sequence[int], step: int = CHUNK // 2) -> np.ndarray:
-    """Return (tensor, start, stop) of pieces of at most `step` elements of tensors of these sizes, (C, 3) int64."""
+    """Cut tensors of these sizes into chunks of at most `step` elements: (tensor, start, stop), (C, 3) int64."""
     if all(0 < size <= step for size in sizes):
         table = np.zeros((len(sizes), 3), dtype=np.int64)
         table[:, 0], table[:, 2] = np.arange(len(sizes)), sizes
@@ -65,8 +66,8 @@ def run(kernel: Callable[..., Any], chunks: np.ndarray, *arguments: Any) -> None
 def parallel(function: Callable[[int, int], Any], chunks: np.ndarray, pieces: int = PIECES) -> list[Any]:
     """Return the results of `function(first, last)` for pieces of consecutive chunks, in order.
 
-    Pieces have about equal numbers of elements; `pieces` is their number per thread. If a piece raises, the error is
-    raised when all pieces have ended.
+    Pieces have about equally many elements; `pieces` is their number per thread. If a piece raises an error, it is
+    raised here once all pieces have ended.
     """
     threads, count = torch.get_num_threads(), len(chunks)
     ends = np.cumsum(chunks[:, 2] - chunks[:, 1])
@@ -87,7 +88,7 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     threads, start = torch.get_num_threads(), time.perf_counter()
     results: list[Any] = []
     for item in items:
-        if threads > 1 and time.perf_counter() - start > LONG_ITEM_S * len(results) + PATIENCE_S:
+        if threads > 1 and time.perf_counter() - start > LONG_ITEM_S * len(results) + TRIAL_S:
             break
         results.append(function(item))
     return results + _results([_pool("items", threads).submit(function, item) for item in items[len(results) :]])
@@ -99,10 +100,10 @@ def _results(futures: Sequence[Future[Any]]) -> list[Any]:
     finally:
         for future in futures:
             future.cancel()
-        wait(futures)  # kernels hold addresses only: the caller must not free tensors before they end
+        wait(futures)  # kernels know only addresses: the caller must not free tensors before they end
 
 
 @lru_cache(maxsize=4)
 def _pool(purpose: str, threads: int) -> ThreadPoolExecutor:
-    """Return a pool for one purpose: items wait for chunks, and in a shared pool could fill it and wait forever."""
+    """Return the pool for one purpose: items wait for chunks, and in a shared pool they could block each other."""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"mergesmith-{purpose}")

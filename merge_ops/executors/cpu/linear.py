@@ -1,10 +1,14 @@
-"""Kernels of linear combinations: out = sum_i c_i x_i, with one coefficient per tensor, or one per row or column."""
+"""Kernels of linear combinations: out = sum_k c_k x_k, with one coefficient per tensor, or one per row or column.
+
+Each product is rounded to float32 and added in order. The first product starts the sum: starting from 0 would turn a
+sum of -0 into +0.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .load_store import DIRECT, STRIP, compiled, decode, encode, filled, number, opened, put
+from .load_store import DIRECT, STRIP, compiled, decode, element, encode, filled, opened, put
 
 
 @compiled
@@ -36,16 +40,17 @@ def _weighted_sum(access, x, n, coefficient, out):
     for e in range(n):
         total = np.float32(0)
         for k in range(len(x)):
-            term = np.float32(number(access, x[k], e) * coefficient[k])
+            term = np.float32(element(access, x[k], e) * coefficient[k])
             total = term if k == 0 else np.float32(total + term)  # a sum that starts with -0 can stay -0
         put(access, total, out, e)
 
 
 @compiled
 def combine(chunks, first, last, outs, inputs, coefficients, zeros, like):
-    """Chunks [first, last) of (tensor, start, stop), all tensors bfloat16; `coefficients` (T, K) float32.
+    """Merge chunks [first, last) of (tensor, start, stop) of T bfloat16 tensors with K inputs each.
 
-    `zeros` is a tuple of K float32, `like` one of K int64, for their types: every K has a kernel of its own.
+    `outs` (T,) and `inputs` (T, K) int64 are addresses, `coefficients` (T, K) float32. The types of `zeros`, a tuple of
+    K float32, and `like`, one of K int64, specialize the kernel on K.
     """
     none = np.empty((0, 0), np.float32)
     for chunk in range(first, last):
@@ -56,7 +61,7 @@ def combine(chunks, first, last, outs, inputs, coefficients, zeros, like):
 
 @compiled
 def combine_mixed(chunks, first, last, outs, out_codes, inputs, codes, counts, coefficients):
-    """As `combine`, of any dtypes; of a tensor's inputs the first `counts` (T,) count."""
+    """Do the same as `combine` for any dtypes; tensor t has the first `counts[t]` of its row of inputs."""
     values, total = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     for chunk in range(first, last):
         t, stop = chunks[chunk, 0], chunks[chunk, 2]
@@ -75,27 +80,30 @@ def combine_mixed(chunks, first, last, outs, out_codes, inputs, codes, counts, c
 
 @compiled
 def combine_rows(chunks, first, last, outs, out_codes, inputs, codes, coefficients, inner):
-    """One tensor; element e has the coefficients (K, S) float32 at e // inner % S, all inputs."""
+    """Merge chunks of one tensor with coefficients (K, S) float32: element e has those at e // inner % S.
+
+    `outs` (1,) and `inputs` (1, K) int64 are addresses.
+    """
     values, total = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     count, size = coefficients.shape
     for chunk in range(first, last):
         start, stop = chunks[chunk, 1], chunks[chunk, 2]
         while start < stop:
-            place = start // inner % size
-            # A strip ends where a row ends, or where the coefficients start again.
-            end = start + size - place if inner == 1 else (start // inner + 1) * inner
+            position = start // inner % size
+            # A strip ends at the end of a row, or of the coefficients if they vary within a row.
+            end = start + size - position if inner == 1 else (start // inner + 1) * inner
             n = min(STRIP, stop - start, end - start)
             for k in range(count):
                 decode(inputs[0, k], codes[0, k], start, n, values)
                 if inner == 1:
-                    vector = coefficients[k, place : place + n]
+                    vector = coefficients[k, position : position + n]
                     if k == 0:
                         _vector_scaled(values, vector, n, total)
                     else:
                         _add_vector_scaled(values, vector, n, total)
                 elif k == 0:
-                    _scaled(values, coefficients[k, place], n, total)
+                    _scaled(values, coefficients[k, position], n, total)
                 else:
-                    _add_scaled(values, coefficients[k, place], n, total)
+                    _add_scaled(values, coefficients[k, position], n, total)
             encode(total, n, outs[0], out_codes[0], start)
             start += n

@@ -1,4 +1,8 @@
-"""Masks by rank within rows, one bit per element: thresholds for hashes, rows sorted by a radix sort."""
+"""Masks by rank within rows, one bit per element.
+
+DELLA (arXiv:2406.11617, MAGPRUNE) keeps an element with a probability that grows with the rank of its magnitude in its
+row. A radix sort gives the ranks; an element stays if its hash level is below the threshold of its rank.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,18 @@ from numba.np.numpy_support import carray
 from .hash_kernels import mixed, second_key
 from .load_store import compiled, decode_delta, pointer
 
-DIGIT, DIGITS = 11, 2048  # bits of a digit; three digits hold the 31 bits of a magnitude
-WORD = 32  # elements
+DIGIT, DIGITS = 11, 2048  # bits of a digit, and its values; three digits hold the 31 bits of a magnitude
+WORD = 32  # elements per word of a bitmap
 _uint32_at: Any = pointer(types.uint32)
 
 
 @compiled
 def _rank_thresholds(values, n, levels, keys, order, counts, thresholds):
-    """Thresholds of a row by ascending magnitude, among equals by index: levels[rank], uint32.
+    """Write levels[rank] of each element of a row to `thresholds` (n,) uint32; ranks ascend by magnitude, then index.
 
-    `keys` and `order` are scratch, (2, n) uint32; `counts` is (3, 2048).
+    A least-significant-digit radix sort with 11 bits per digit. `keys` and `order` (2, n) uint32 are scratch: the
+    sorted keys and the permutation, which alternate between both rows. So is `counts` (3, 2048) uint32, a histogram per
+    digit.
     """
     bits = values.view(np.uint32)
     counts[:] = 0
@@ -35,12 +41,12 @@ def _rank_thresholds(values, n, levels, keys, order, counts, thresholds):
     for digit in range(3):
         shift = np.uint32(digit * DIGIT)
         if counts[digit, (keys[side, 0] >> shift) & np.uint32(DIGITS - 1)] == n:
-            continue  # all alike: nothing to sort by
-        place = np.uint32(0)
+            continue  # all elements have the same digit
+        offset = np.uint32(0)
         for value in range(DIGITS):
             count = counts[digit, value]
-            counts[digit, value] = place
-            place += count
+            counts[digit, value] = offset
+            offset += count
         for e in range(n):
             key = keys[side, e]
             value = (key >> shift) & np.uint32(DIGITS - 1)
@@ -55,9 +61,11 @@ def _rank_thresholds(values, n, levels, keys, order, counts, thresholds):
 
 @compiled
 def rank_masks(chunks, first, last, inputs, codes, source, length, levels, scale, key0, key1, words, sums):
-    """Masks by rank of one task vector's chunks of whole rows, which start at multiples of 32 elements.
+    """Compute the mask by rank of one task vector. Chunks have whole rows and start at multiples of 32 elements.
 
-    `words` uint32 takes a bit per element, `sums` int64 the fixed-point magnitudes that each chunk keeps.
+    The mask is written to `words` uint32, one bit per element, and the sum of the fixed-point magnitudes that each
+    chunk keeps to `sums` (C,) int64. `levels` (length,) uint32 is the threshold of each rank; `source`, `scale` and the
+    keys are as in hash_kernels.py.
     """
     base, values = np.empty(length, np.float32), np.empty(length, np.float32)
     keys, order = np.empty((2, length), np.uint32), np.empty((2, length), np.uint32)
@@ -105,7 +113,7 @@ def _packed(kept):
 
 @compiled
 def unpack(words, start, n, kept):
-    """Bits [start, start + n) of the words at an address, one uint32 each; `start` must be a multiple of 32."""
+    """Write the bits [start, start + n) of the words at an address to `kept`, uint32; `start` is a multiple of 32."""
     stored = carray(_uint32_at(words + start // 8), ((n + WORD - 1) // WORD,))
     for first in range(0, n, WORD):
         word = stored[first // WORD]

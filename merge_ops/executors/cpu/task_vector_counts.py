@@ -1,4 +1,4 @@
-"""Counts of task vectors that masked sums need, made by compiled kernels; see `mask_cuts.Counts`."""
+"""Counts of task vectors for masked sums, computed by compiled kernels; see `mask_cuts.Counts`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .magnitudes.table import MagnitudeTable, largest_once
 from .rank_masks import WORD, rank_masks
 
 STRIDE = 256  # hash levels per cumulative sum
-WORTH_A_TABLE = 1 << 20  # elements from which sums by hash are cached, 256 to 512 KiB per source
-RANKED = 1 << 16  # elements that a chunk of a mask by rank should have
+WORTH_A_TABLE = 1 << 20  # elements from which sums by hash level are cached, in 256 to 512 KiB per source
+RANKED = 1 << 16  # elements per chunk of a mask by rank, about
 
 
 class TaskVectorCounts:
@@ -40,7 +40,7 @@ class TaskVectorCounts:
         return self._norm(position)[1]
 
     def select(self, position: int, count: int) -> Cut | PendingCut:
-        """Select the `count` elements of largest magnitude; among equals the lowest indices come first."""
+        """Select the `count` elements of largest magnitude; ties go to the lowest indices."""
         pair = self._pair(position)
         if not self._job.repeated:
             return largest_once(pair, count)
@@ -71,7 +71,7 @@ class TaskVectorCounts:
         return self._job.remember(self._indices(position), "norm", make)
 
     def kept_by_hash(self, position: int, key: tuple[int, int], share: int) -> int:
-        """Return the fixed-point sum of the magnitudes whose hash is below `share`."""
+        """Return the fixed-point sum of the magnitudes whose hash level is below `share`."""
         if self._size < WORTH_A_TABLE or not self._job.repeated:
             pair, chunks = self._pair(position), chunks_of([self._size])
             sums = np.zeros(len(chunks), np.int64)
@@ -84,22 +84,22 @@ class TaskVectorCounts:
         return self._job.remember(self._indices(position), ("sums by hash", key), make).below(share)
 
     def kept_by_rank(self, position: int, key: tuple[int, int], levels: np.ndarray) -> int:
-        """Return the fixed-point sum of the magnitudes whose hash is below levels[rank]."""
+        """Return the fixed-point sum of the magnitudes whose hash level is below levels[rank]."""
         return self.mask_by_rank(position, key, levels, summed=True)[1]
 
     def mask_by_rank(
         self, position: int, key: tuple[int, int], levels: np.ndarray, *, summed: bool = False
     ) -> tuple[np.ndarray, int]:
-        """Return one bit per element, set if its hash is below levels[rank], and the fixed-point sum of those kept.
+        """Return the mask of elements whose hash level is below levels[rank], and their fixed-point sum.
 
-        The bits are in uint32 words. The sum is 0 unless it is `summed`, and undefined if the task vector is not
-        finite. Computed once per source, because it takes a sort.
+        The mask has one bit per element, in uint32 words. The sum is 0 without `summed`, and undefined if the task
+        vector is not finite. Computed once per source, because it takes a sort.
         """
         if position not in self._masks:
             pair, length = self._pair(position), row_length(self._job.out)
-            # Every `apart` rows one begins with a new word. Chunks begin at such rows, so that none share a word.
-            apart = WORD // gcd(length, WORD)
-            chunks = chunks_of([self._size], max(1, RANKED // (apart * length)) * apart * length)
+            # Chunks begin at rows that begin with a new word, one in `rows`, so that no two chunks share a word.
+            rows = WORD // gcd(length, WORD)
+            chunks = chunks_of([self._size], max(1, RANKED // (rows * length)) * rows * length)
             words, sums = np.empty(-(-self._size // WORD), np.uint32), np.zeros(len(chunks), np.int64)
             scale = self._scale(position) if summed else np.float32(0)
             run(rank_masks, chunks, addresses(pair), codes(pair), 1, length, levels, scale, *key, words, sums)
@@ -117,7 +117,7 @@ class TaskVectorCounts:
 
 
 class SumsByHash:
-    """The fixed-point sums of a task vector's magnitudes by the top 16 bits of their hash."""
+    """The fixed-point sums of a task vector's magnitudes by hash level, the top 16 bits of the hash."""
 
     def __init__(self, pair: Sequence[torch.Tensor], scale: np.float32, key: tuple[int, int]) -> None:
         inputs, kinds, chunks = addresses(pair), codes(pair), chunks_of([pair[0].numel()])
@@ -128,12 +128,12 @@ class SumsByHash:
             return sums
 
         total = np.sum(parallel(count, chunks, pieces=1), axis=0)
-        # Cumulative sums per STRIDE levels; `below` adds up the rest.
+        # Cumulative sums, one per STRIDE levels; `below` adds the levels after the last of them.
         self._before = np.concatenate(([0], np.cumsum(total.reshape(-1, STRIDE).sum(axis=1))))
         self._sums = total.astype(np.uint32) if total.max() < 1 << 32 else total
         self.nbytes = self._sums.nbytes + self._before.nbytes
 
     def below(self, share: int) -> int:
-        """Return the sum over hashes below `share`."""
+        """Return the sum over hash levels below `share`."""
         block, rest = divmod(share, STRIDE)
         return int(self._before[block]) + int(self._sums[share - rest : share].sum(dtype=np.int64))

@@ -1,7 +1,7 @@
-"""Teaches numba to compile one version of a kernel per member of a `Variant`.
+"""Makes numba compile one version of a kernel per member of a `Variant`.
 
-Numba specializes on types, not on values. Here every member has a type of its own, and `==` of two members is a
-constant of their types: branches such as `if vote == ELECT` are gone from the compiled loop. A kernel compares with a
+Numba specializes on types, not on values. Here every member has a separate type, and `==` of two members is a constant
+of their types, so branches such as `if vote == ELECT` disappear from the compiled loop. A kernel compares with a
 module-level constant (`ELECT = Vote.ELECT`), because numba reads `Vote.ELECT` inside a function as a plain integer.
 """
 

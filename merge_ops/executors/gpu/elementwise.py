@@ -21,7 +21,7 @@ _INTEGERS = tl.constexpr(INTEGERS)
 
 @kernel
 def task_vectors(sources, base, COUNT: tl.constexpr):
-    """The differences of COUNT sources from the base, a tuple."""
+    """Return the differences of COUNT sources from the base, a tuple."""
     deltas = ()
     for k in tl.static_range(COUNT):
         deltas = deltas + (sources[k] - base,)

@@ -1,4 +1,4 @@
-"""Runs jobs on a CUDA device by Triton kernels."""
+"""Runs jobs on a CUDA device with Triton kernels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..variants import MaskKind, mask_kind, vote
 from . import methods
 from .launch import BLOCK, EXACT, aligned, chunk_table, codes, on, supported, table, upload
 from .linear import combine, combine_rows
-from .magnitudes.pending_cuts import Request, resolve_all
+from .magnitudes.pending_cuts import CutRequest, resolve_all
 from .masked_sum import INTEGERS, masked_sum
 from .task_vector_counts import TaskVectorCounts
 
 JOBS_PER_LAUNCH = 32  # the device starts on them while the host prepares the next
-# Of a tensor with masks or a method's kernel: the hash's key changes at that index, and indices fit 32 bits.
+# In tensors for masked sums and method kernels: indices fit 32 bits, and the key of the hash does not change.
 MOST_ELEMENTS = 1 << 32
 KERNELS = MethodKernels(methods)
 
@@ -115,7 +115,7 @@ def _sum_masked(jobs: Sequence[TensorJob]) -> None:
     count, kind = len(plans[0].rules), mask_kind(plans[0])
     integers = np.zeros((len(jobs), count, INTEGERS), dtype=np.int64)
     factors = np.empty((len(jobs), 2 * count + 1), dtype=np.float32)
-    requests: list[Request] = []
+    requests: list[CutRequest] = []
     bitmaps: list[list[torch.Tensor]] = []  # kept alive until the launch
     for t, (job, plan) in enumerate(zip(jobs, plans, strict=True)):
         counts = TaskVectorCounts(job)
@@ -123,13 +123,13 @@ def _sum_masked(jobs: Sequence[TensorJob]) -> None:
         bitmaps.append([counts.mask(k, mask) for k, mask in enumerate(masks)] if kind is MaskKind.RANK else [])
         for k, mask in enumerate(masks):
             pair = counts.pair(k)
-            requests += [Request(mask.low, pair, (t, k, 0)), Request(mask.high, pair, (t, k, 2))]
+            requests += [CutRequest(mask.low, pair, (t, k, 0)), CutRequest(mask.high, pair, (t, k, 2))]
             integers[t, k, 4:7] = *mask.key, mask.share
         weights = [source.weight for source in plan.rules]
         rescaled = [mask.factor * weight for mask, weight in zip(masks, weights, strict=True)]
         factors[t] = (*rescaled, *weights, plan.factor)
     tensors = [(job.out, *job.base_and_sources) for job in jobs]
-    addresses = [[x.data_ptr() for x in (*row, *own)] for row, own in zip(tensors, bitmaps, strict=True)]
+    addresses = [[x.data_ptr() for x in (*row, *masks)] for row, masks in zip(tensors, bitmaps, strict=True)]
     chunks = chunk_table(tuple(job.out.numel() for job in jobs), device)
     masked_sum[(len(chunks),)](
         chunks,

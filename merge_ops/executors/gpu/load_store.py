@@ -1,4 +1,4 @@
-"""What all kernels share: stored numbers as float32 and back."""
+"""Loads stored elements as float32 and stores float32 results, for all kernels."""
 
 # pyright: reportGeneralTypeIssues=false
 
@@ -41,7 +41,7 @@ def load(address, offsets, inside, CODES: tl.constexpr, place: tl.constexpr, ALI
     at = pointer(address, CODES, place, ALIGNED) + offsets
     stored = tl.load(at, mask=inside, other=0.0) if TAIL else tl.load(at)
     code: tl.constexpr = (CODES >> (2 * place)) & 3
-    # bfloat16 is the upper half of float32. Spelled out, because Triton's interpreter loses subnormal numbers.
+    # bfloat16 is the upper half of float32. Spelled out, because Triton's interpreter loses subnormal values.
     return (stored.to(tl.uint32) << 16).to(tl.float32, bitcast=True) if code == 0 else stored.to(tl.float32)
 
 
@@ -75,7 +75,7 @@ def store(
 def to_bfloat16(values):
     """Return float32 values rounded to nearest even; spelled out because Triton's interpreter truncates."""
     bits = values.to(tl.uint32, bitcast=True)
-    # Half of the last place, less one unless the last place is odd: a tie carries only into odd numbers.
+    # Adding just under half a unit of the upper half, or half if that is odd, carries into it when it rounds up.
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     rounded = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7FC0, rounded)
     return rounded.to(tl.uint16)

@@ -60,9 +60,9 @@ def _kept(
 
 @kernel
 def _elected(votes, deltas, weights, COUNT: tl.constexpr, VOTE: tl.constexpr):
-    # The sum of the elements that have the sign of the sum of all, `votes`: the disjoint merge of TIES (section 3.1 of
-    # the paper); with ELECT_AND_DIVIDE divided by the weights of the sources that agree. NaN propagates through the
-    # sign.
+    # The elect and disjoint-merge steps of TIES (arXiv:2306.01708). With votes = sum_k D_k, sign = sgn(votes) (+ for 0)
+    # and A = {k: D_k sign > 0}: sum_{k in A} D_k, divided by sum_{k in A} w_k with ELECT_AND_DIVIDE. NaN propagates
+    # through the sign.
     sign = tl.where(votes >= 0.0, 1.0, tl.where(votes < 0.0, -1.0, votes))
     total, divisor = votes, votes  # only for their types: the first source replaces them
     for k in tl.static_range(COUNT):

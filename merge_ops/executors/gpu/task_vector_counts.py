@@ -1,4 +1,4 @@
-"""Counts of task vectors that masked sums need, made by torch operations on the device; see `mask_cuts.Counts`."""
+"""Counts of task vectors for masked sums, computed by torch operations on the device; see `mask_cuts.Counts`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TaskVectorCounts:
         self._masks: dict[int, torch.Tensor] = {}
 
     def table(self, position: int) -> MagnitudeTable:
-        """Return the counts of one source's task vector, made once."""
+        """Return the counts of one source's task vector, computed once."""
         if position not in self._tables:
             make = partial(MagnitudeTable, self.pair(position))
             self._tables[position] = self._job.remember(self._indices(position), "magnitudes", make)

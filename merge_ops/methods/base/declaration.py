@@ -1,7 +1,7 @@
 """The declaration of a merge method: its parameters, the inputs it takes, and its planner.
 
 A method turns parameter values, and the statistics of the inputs that it asks for, into a plan, and an executor runs
-the plan. A faster executor therefore serves every method at once. Few methods need a function of theirs (`Custom`).
+the plan. A faster executor therefore serves every method at once. Few methods need a separate function (`Custom`).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ParameterValues:
 
     `tensor` holds TENSOR parameters; `inputs` holds one mapping per input, in order, with its INPUT or NON_BASE
     parameters (empty for the base if the method has only NON_BASE ones); `base` is the index of the base among them.
-    `depth` is the relative depth of the output tensor: b / (L - 1) in layer b of L (0 where L is 1), None outside
+    `depth` is the relative depth of the output tensor: b / (L - 1) in layer b of L (0 if L is 1), None outside
     the layers.
     """
 
@@ -100,11 +100,11 @@ class Statistics(Protocol):
         ...
 
     def vector_gram(self, dim: int, *, deltas: bool) -> np.ndarray:
-        """Inner products of the vectors along one dimension, which stays with size 1, (N or M, N or M, ...) float64."""
+        """Return inner products of the vectors along `dim`, which keeps size 1, (N or M, N or M, ...) float64."""
         ...
 
     def merged_delta(self, derive: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> torch.Tensor:
-        """`derive(task vectors)` for a module-level function of them alone. Not to be written to."""
+        """Return `derive(task vectors)`, for a module-level function of them alone. It must not be written to."""
         ...
 
 
@@ -112,8 +112,8 @@ class Statistics(Protocol):
 class MergeMethod:
     """A merge method as data: declaration, paper, and the planner.
 
-    `min_inputs` and `max_inputs` count all inputs of a slice, the base included, but where the base is optional those
-    that are not the base. `statistics` names what `plan` asks for. `random` says that the result depends on the seed,
+    `min_inputs` and `max_inputs` count all inputs of a slice including the base, but without it if the base is
+    optional. `statistics` names what `plan` asks for. `random` says that the result depends on the seed,
     `mergekit` that mergekit has the method too.
     """
 

@@ -24,10 +24,10 @@ LAMBDA = Parameter("lambda", Scope.TENSOR, default=1.0, doc="scale of the merged
 
 
 def depth_factor(values: ParameterValues) -> float:
-    """1 + lines * depth; 1 outside the layers."""
+    """Return 1 + lines * depth; 1 outside the layers."""
     return 1.0 + float(values.tensor["lines"]) * (values.depth or 0.0)
 
 
 def merged_scale(values: ParameterValues) -> float:
-    """The lambda of a method, times its depth factor."""
+    """Return a method's lambda times its depth factor."""
     return float(values.tensor["lambda"]) * depth_factor(values)

@@ -49,7 +49,7 @@ class KeepLargest:
 class KeepWindow:
     """By descending magnitude, int(gamma * n) elements go, the next int(density * n) stay, the rest goes.
 
-    Where both shares do not fit, fewer of the largest go. Ties go to low indices.
+    If the shares exceed the tensor together, fewer of the largest go. Ties go to low indices.
     """
 
     density: float
@@ -80,7 +80,7 @@ Keep = KeepAll | KeepLargest | KeepWindow | KeepRandom | KeepRanked
 
 @dataclass(frozen=True)
 class SourceRule:
-    """What happens to one task vector before the sum: keep rule, L1-norm rescale, weight; in this order."""
+    """The treatment of one task vector before the sum: keep rule, L1-norm rescale, weight; in this order."""
 
     weight: float
     keep: Keep = KeepAll()
@@ -93,7 +93,7 @@ class MaskedSum:
 
     One rule per non-base input, in order. With `consensus` only elements whose sign agrees with the sign of the
     weighted sum count (a sum of 0 elects +); with `normalize` the sum is divided by the sum of the weights that count,
-    with `average` (and neither of the others) by how many sources keep the element, where it is more than one.
+    with `average` (and neither of the others) by the number of sources that keep the element, if it is more than one.
     """
 
     rules: tuple[SourceRule, ...]
@@ -104,9 +104,9 @@ class MaskedSum:
 
     @property
     def factor(self) -> float:
-        """What the sum is multiplied by: the scale, and without consensus the divisor, which is then one number."""
+        """The factor of the sum: the scale, divided by the sum of weights if it is normalized without consensus."""
         total = sum(rule.weight for rule in self.rules)
-        # One multiplication: devices differ in how they divide a tensor by a number.
+        # One multiplication, because devices differ in how they divide a tensor by a scalar.
         return self.scale / total if self.normalize and not self.consensus and abs(total) >= NO_DIVISOR else self.scale
 
 

@@ -1,7 +1,7 @@
 """Shared parts of the methods that decompose task matrices.
 
 They work on matrices in the layers. Other tensors (biases, norms, stacks of matrices, and embeddings and head, whose
-rows are tokens) take the mean of the task vectors, as the papers' programs do. The decomposition does not depend on any
+rows are tokens) take the mean of the task vectors, as in the papers' code. The decomposition does not depend on any
 parameter value, so a search computes it once per tensor; a candidate is one scaled addition.
 """
 
@@ -32,12 +32,12 @@ def plan_spectral(
 
 
 def mean(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The mean task vector."""
+    """Return the mean task vector."""
     return sum_in_order(deltas) * (1.0 / len(deltas))
 
 
 def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """U (m, r), s (r,), V^T (r, n) in float64, without the directions of the numerical null space.
+    """Return U (m, r), s (r,), V^T (r, n) in float64, without the directions of the numerical null space.
 
     In a null space the decomposition's directions are arbitrary: they differ between machines and mean nothing.
     """
@@ -48,6 +48,6 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The matrix product, the same bits for every number of threads."""
+    """Return the matrix product, with the same bits for every number of threads."""
     with one_thread():
         return left @ right

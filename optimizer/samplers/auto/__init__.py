@@ -1,14 +1,14 @@
-"""The default sampler: stages that each ask what the one before has left open.
+"""The default sampler. It works in stages.
 
     line      equal weights of several totals
     soup      models added one at a time, best first, while the score improves
-    survey    does the loss of the gold answers rank known candidates as the metrics do?
-    descent   gradient steps in all weights at once, if it does
+    survey    checks whether the loss of the gold answers ranks known candidates as the metrics do
+    descent   if it does, gradient steps in all weights at once
     transfer  the best weights under every other method
-    refine    a Gaussian process, or CMA-ES, around the best; it ends when there is nothing left to gain
+    refine    a Gaussian process, or CMA-ES, around the best; ends the search when nothing better is likely to be found
 
-Every stage is a function of the observations told so far, so a resumed run goes on as if it had not been interrupted.
-A stage that waits for one of its own candidates leaves other workers to the stages after it.
+Every stage is a function of the observations so far, so a resumed run continues as if it had not been interrupted.
+While a stage waits for the result of one of its candidates, the stages after it supply the other workers.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ NAME = "auto"
 STAGES: dict[str, tuple[Callable[[History], Proposal | None], ...]] = {
     "line": (line.propose,),
     "soup": (soup.propose,),
-    "descent": (survey.propose, descent.propose),
+    "descent": (survey.propose, descent.propose, descent.propose_in_depth),
     "transfer": (transfer.propose,),
 }
 
 
 class AutoSampler:
-    """`stages`: those that are used, in the order of STAGES; `refine` comes last and is always there."""
+    """The stages in the order of STAGES, as far as `stages` names them, then `refine`, which is always used."""
 
     def __init__(self, space: SearchSpace, seed: int, stages: Sequence[str] = tuple(STAGES), stop: bool = True) -> None:
         self.history = History(space, Arms(space), seed)
@@ -46,7 +46,7 @@ class AutoSampler:
         self.history.told.append(observation)
 
     def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal | Stop:
-        """Return the first stage's wish; the last stage's when all others are done or waiting."""
+        """Return the proposal of the first stage that has one; `Stop` may take the place of `refine`."""
         self.history.pending = pending
         proposal = next(filter(None, (step(self.history) for step in self.steps)), None)
         answer: Proposal | Stop | None = proposal

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from ....search_spaces import METHOD, Coordinates, Params, SearchSpace, parent_name
+from ....search_spaces import Coordinates, Params, SearchSpace, parent_name
 from ..arms import Arms
+from ..landscape import Group, groups_of, same_merge
 from ..sampler import Observation, Proposal
 
 FAMILY = ("task_arithmetic", "ties", "dare_linear", "dare_ties", "della_linear", "della", "breadcrumbs")
@@ -22,6 +24,11 @@ class History:
     seed: int
     told: list[Observation] = field(default_factory=list)
     pending: Sequence[Proposal] = ()
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of arms that share a landscape."""
+        return groups_of(self.arms)
 
     @property
     def scored(self) -> list[Observation]:
@@ -58,11 +65,16 @@ class History:
         known = [model for model in models if self.parent_value(model) > -math.inf]
         return sorted(known, key=lambda model: -self.parent_value(model))
 
-    def best(self, methods: Sequence[str] | None = None) -> Observation | None:
-        """The observation of the highest value; of complete ones where there are any."""
-        found = [o for o in self.scored if o.params and (methods is None or o.params[METHOD] in methods)]
-        found = [o for o in found if o.complete] or found
-        return max(found, key=lambda o: o.value or 0.0, default=None)
+    def best(self) -> Observation | None:
+        """Return the observation of the highest value; of complete ones if there are any."""
+        return _best([o for o in self.scored if o.params])
+
+    def best_before(self, stage: str) -> Observation | None:
+        """Return the best observation with a point in the leading arm before the first one of a stage."""
+        arm = self.leading
+        first = next((i for i, o in enumerate(self.told) if o.of_stage(stage)), len(self.told))
+        before = [o for o in self.told[:first] if o.feasible_value > -math.inf]
+        return None if arm is None else _best([o for o in before if arm.as_params(o) is not None])
 
 
 @dataclass(frozen=True)
@@ -88,8 +100,29 @@ class Arm:
         }
         return {**self.coordinates.middle, **values}
 
+    def as_params(self, observation: Observation) -> Params | None:
+        """Return the arm's point that gives the same merge; a fine-tune has weight 1. None if there is none."""
+        if observation.params:
+            return observation.params if self.coordinates.matches(observation.params) else None
+        return same_merge(self.coordinates, observation)
+
     def weights(self, params: Params) -> list[float]:
         """Return the mean weight of each model at a point."""
+        return [sum(float(params[name]) for name in names) / len(names) for names in self.groups]
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The names of each model's weights."""
         assert self.coordinates.weights is not None, "Should not reach."
-        groups = self.coordinates.weights.by_model.values()
-        return [sum(float(params[d.name]) for d in dimensions) / len(dimensions) for dimensions in groups]
+        return [[d.name for d in dimensions] for dimensions in self.coordinates.weights.by_model.values()]
+
+    def clipped(self, weights: Mapping[str, float]) -> Params:
+        """Return weights by name, each moved into its range."""
+        assert self.coordinates.weights is not None, "Should not reach."
+        ranges = {d.name: (d.low, d.high) for ds in self.coordinates.weights.by_model.values() for d in ds}
+        return {name: min(ranges[name][1], max(ranges[name][0], w)) for name, w in weights.items()}
+
+
+def _best(observations: Sequence[Observation]) -> Observation | None:
+    found = [o for o in observations if o.complete] or observations
+    return max(found, key=lambda o: o.value or 0.0, default=None)

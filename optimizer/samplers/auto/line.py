@@ -1,4 +1,4 @@
-"""Stage `line`: equal weights of several totals. One number matters most, and a few candidates find it."""
+"""Stage `line`: equal weights of several totals, since the total weight affects the score more than anything else."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from ..sampler import Proposal
 from .history import History
 
 NAME = "line"
-TOTALS = (1.5, 1.25, 1.75, 0.75, 2.5, 0.5)  # 1 and 2 are baselines; the likely ones first, so that racing is short
+TOTALS = (1.5, 1.25, 1.75, 0.75, 2.5, 0.5)  # 1 and 2 are baselines; likely ones first, so that racing is short
 
 
 def propose(history: History) -> Proposal | None:
-    """Return the next total that has not been asked for; None when all have been."""
+    """Return equal weights of the next total; None when all totals have been proposed."""
     arm = history.leading
     if arm is None or len(arm.models) < 2:
         return None

@@ -55,14 +55,22 @@ def _survey(history: History) -> tuple[str, str]:
     return learnt, f"{len(observed)} candidates were compared"
 
 
-def _descent(history: History) -> tuple[str, str]:
-    observed = history.of_stage(descent.NAME)
-    losses = [o.slopes.loss for o in observed if o.slopes is not None]
-    if not observed:
+def _descent(history: History, stage: str = descent.NAME) -> tuple[str, str]:
+    probes = [o for o in history.of_stage(stage) if o.probe]
+    candidates = [o for o in history.of_stage(stage) if not o.probe]
+    if not probes:
         return "", "skipped, the loss does not rank candidates as the metrics do"
-    learnt = f"the loss fell from {losses[0]:.3f} to {min(losses):.3f}" if losses else ""
-    steps = sum(o.probe for o in observed)
-    return learnt, f"{steps} steps were taken" if len(losses) == steps else "a step could not be computed"
+    if any(o.slopes is None for o in probes):
+        return "", "a step could not be computed"
+    most = len(candidates) == descent.MOST_ROUNDS
+    return "", f"{len(probes)} steps were taken" if most else f"the last {descent.ROUND} steps gained nothing"
+
+
+def _in_depth(history: History) -> tuple[str, str]:
+    arm = history.leading
+    if arm is None or all(len(names) == 1 for names in arm.groups):
+        return "", "skipped, every model has one weight"
+    return _descent(history, descent.IN_DEPTH)
 
 
 def _transfer(history: History) -> tuple[str, str]:
@@ -83,5 +91,6 @@ OUTCOMES: dict[Callable[[History], Proposal | None], tuple[str, Callable[[Histor
     soup.propose: (soup.NAME, _soup),
     survey.propose: (survey.NAME, _survey),
     descent.propose: (descent.NAME, _descent),
+    descent.propose_in_depth: (descent.IN_DEPTH, _in_depth),
     transfer.propose: (transfer.NAME, _transfer),
 }

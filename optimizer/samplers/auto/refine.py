@@ -1,7 +1,8 @@
 """Stage `refine`: a Gaussian process around what is best so far, or CMA-ES where there are many numbers.
 
-The two arms with the best candidates compete by expected improvement. Every EXPLORE-th proposal is a draw from the
-prior, so that no method is given up for good.
+The two groups of arms with the best candidates compete by expected improvement. Every EXPLOIT-th proposal is the point
+of the highest expected value, since scores of the best candidates are flattered by the choice; every EXPLORE-th is a
+draw from the prior, so that no method is given up for good.
 """
 
 from __future__ import annotations
@@ -10,39 +11,44 @@ import numpy as np
 
 from ....search_spaces import Coordinates, Params
 from ..cmaes import ask_arm
-from ..gp import most_promising
+from ..gp import Landscape, best_groups
+from ..landscape import Group
 from ..sampler import Proposal, derived_seed
 from .history import History
 
 NAME = "refine"
-MOST_AXES = 15  # numbers up to which a Gaussian process is used
-ARMS = 2
-EXPLORE = 8
+MOST_FEATURES = 20  # up to which a Gaussian process is used
+GROUPS = 2
+EXPLORE, EXPLOIT = 8, 3
 
 
 def propose(history: History, index: int) -> Proposal:
     """Return the next candidate; never None, so that no worker is without work."""
     asked = sum(1 for _ in history.asked(NAME))
-    arms = best_arms(history)
+    groups = best_groups(history.groups, history.told, GROUPS)
     seed = derived_seed(history.seed, "auto", NAME, index)
-    if not arms or asked % EXPLORE == EXPLORE - 1:
+    if not groups or asked % EXPLORE == EXPLORE - 1:
         return Proposal(history.arms.draw(np.random.Generator(np.random.PCG64(seed))), NAME)
+    if groups[0].size > MOST_FEATURES:
+        arm = _best_arm(history, groups[0])
+        return Proposal(ask_arm(arm, history.of_stage(NAME), _start(history, arm), seed), NAME)
+    landscape = landscape_of(history, groups, seed)
+    if asked % EXPLOIT == EXPLOIT - 1:
+        return Proposal(landscape.best_expected(), NAME)
+    return Proposal(landscape.most_promising(), NAME)
+
+
+def landscape_of(history: History, groups: list[Group], seed: int) -> Landscape:
+    """Return the processes of the groups that are small enough."""
     pending = [proposal.params for proposal in history.pending if not proposal.probe]
-    if len(arms[0].axes) > MOST_AXES:
-        return Proposal(ask_arm(arms[0], history.of_stage(NAME), _start(history, arms[0]), seed), NAME)
-    small = [arm for arm in arms if len(arm.axes) <= MOST_AXES]
-    return Proposal(most_promising(small, history.told, pending, seed), NAME)
+    small = [group for group in groups if group.size <= MOST_FEATURES]
+    return Landscape(small, history.told, pending, seed)
 
 
-def best_arms(history: History) -> list[Coordinates]:
-    """The arms of the best candidates, those with numbers to move and with two different points at least."""
-    ranked = sorted((o for o in history.scored if o.params), key=lambda o: (not o.complete, -(o.value or 0.0)))
-    points: dict[Coordinates, set[tuple[float, ...]]] = {}
-    for observation in ranked:
-        if observation.params:
-            arm = history.arms.of(observation.params)
-            points.setdefault(arm, set()).add(tuple(arm.point(observation.params)))
-    return [arm for arm, found in points.items() if arm.axes and len(found) > 1][:ARMS]
+def _best_arm(history: History, group: Group) -> Coordinates:
+    inside = [o for o in history.scored if o.params and group.arm_of(o.params)]
+    best = max(inside, key=lambda o: (o.complete, o.value or 0.0))
+    return history.arms.of(best.params)
 
 
 def _start(history: History, arm: Coordinates) -> Params:

@@ -1,7 +1,7 @@
 """Stage `soup`: models added one at a time, best first, while the score improves (Wortsman et al. 2022, greedy soup).
 
-All members have equal weights, whose total is the best of the line: so a model that does not help is found with one
-candidate. Paper: Model soups, arXiv:2203.05482; there the total is always 1.
+All members of a soup have equal weights, whose total is that of the best candidate with equal weights so far. One
+candidate per model shows whether the model helps. Paper: Model soups, arXiv:2203.05482; there the total is always 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NAME = "soup"
 
 
 def propose(history: History) -> Proposal | None:
-    """Return the next soup to try; None when every model has been tried, or when there is no order of models."""
+    """Return the next soup; None when every model has been tried, or if a parent has no score to order them by."""
     arm = history.leading
     if arm is None or len(arm.models) < 3:  # two models together are on the line already
         return None
@@ -42,7 +42,7 @@ def propose(history: History) -> Proposal | None:
 
 
 def best_total(history: History, arm: Arm) -> float:
-    """The total weight of the best candidate with equal weights, the baselines among them; 1.5 before there is one."""
+    """Return the total weight of the best candidate with equal weights, baselines included; 1.5 if there is none."""
     equal = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and _is_equal(arm, o)]
     best = max(equal, key=lambda o: (o.complete, o.value or 0.0), default=None)
     return 1.5 if best is None else sum(arm.weights(best.params))
@@ -54,5 +54,5 @@ def _is_equal(arm: Arm, observation: Observation) -> bool:
 
 
 def _members(arm: Arm, proposal: Proposal) -> frozenset[str]:
-    """The models that a proposal gives a weight."""
+    """Return the models whose weight is above 0."""
     return frozenset(model for model, w in zip(arm.models, arm.weights(proposal.params), strict=True) if w > 0)

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import math
 
-from ....search_spaces import Coordinates
-from ..gaussian_process import GaussianProcess
-from ..gp import arm_data
-from ..sampler import Observation, Stop, derived_seed
+from ..gp import best_groups
+from ..sampler import Stop, derived_seed
 from . import refine
 from .history import History
 
@@ -28,13 +26,15 @@ def reason_to_stop(history: History, index: int) -> Stop | None:
     told = sum(o.value is not None for o in history.of_stage(refine.NAME))
     if best is None or told < FIRST or not math.isfinite(best.resolution):
         return None
-    threshold, axes = best.resolution, max((len(arm.axes) for arm in refine.best_arms(history)), default=0)
+    groups = best_groups(history.groups, history.told, refine.GROUPS)
+    threshold, axes = best.resolution, max((group.axes for group in groups), default=0)
     idle = candidates_since_gain(history, threshold)
     if 1 / (idle + 2) < PROBABILITY:
         return Stop(f"none of the last {idle} candidates gained more than {threshold:.4f}", axes)
-    if told % EVERY or axes > refine.MOST_AXES:
+    if told % EVERY or any(group.size > refine.MOST_FEATURES for group in groups):
         return None
-    chance = max((_chance(history, arm, best, index) for arm in refine.best_arms(history)), default=0.0)
+    landscape = refine.landscape_of(history, groups, derived_seed(history.seed, "stop", index))
+    chance = landscape.chance(threshold)
     if chance >= PROBABILITY:
         return None
     return Stop(f"the probability of a gain of more than {threshold:.4f} is {chance:.2f}", axes)
@@ -51,13 +51,3 @@ def candidates_since_gain(history: History, threshold: float) -> int:
         if value is not None and value > level + (0.0 if observation.warm_start else threshold):
             level, count = value, 0
     return count
-
-
-def _chance(history: History, arm: Coordinates, best: Observation, index: int) -> float:
-    if len(arm.axes) > refine.MOST_AXES:
-        return 1.0
-    process = GaussianProcess(arm_data(arm, history.told), derived_seed(history.seed, "stop", index))
-    inside = [o for o in history.scored if arm.matches(o.params)]
-    reference = max(inside, key=lambda o: (o.complete, o.value or 0.0))
-    behind = max(0.0, (best.value or 0.0) - (reference.value or 0.0))
-    return process.gain(arm.point(reference.params), best.resolution + behind)

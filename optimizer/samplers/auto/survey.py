@@ -1,28 +1,28 @@
-"""Stage `survey`: does the loss of the gold answers rank known candidates as the tasks' own metrics do?
+"""Stage `survey`: checks whether the loss of the gold answers ranks known candidates as the tasks' metrics do.
 
-The loss is computed, without gradients, for candidates whose scores are known: base, fine-tunes, points of the line.
-The gradient of a loss that ranks them otherwise leads nowhere, and is not used.
+The loss is computed, without gradients, for candidates whose scores are known: base, fine-tunes, points of the line. If
+it ranks them differently, following its gradient would not improve the metrics, and the stage `descent` is skipped.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from scipy.stats import rankdata
 
-from ....search_spaces import BASE, METHOD, Params, parent_name
+from ....search_spaces import METHOD, Params
 from ..sampler import Proposal
 from .history import Arm, History
 
 NAME = "survey"
 MOST = 8  # candidates whose loss is computed
 LEAST_CORRELATION = 0.6
-LEAST_SPREAD = 1.5  # standard errors by which the scores must differ, or their order says nothing
 
 
 def propose(history: History) -> Proposal | None:
-    """Return the next known candidate whose loss is wanted; None when there is no other."""
+    """Return the next known candidate to compute the loss of; None if there is none left."""
     arm = history.leading
     if arm is None or any(o.slopes is None for o in history.of_stage(NAME)):
         return None  # one failed: the tasks have no gold answers, and the others would fail too
@@ -33,8 +33,16 @@ def propose(history: History) -> Proposal | None:
     return None
 
 
+def trusted(history: History) -> bool:
+    """Whether the survey has found that the loss ranks candidates as the metrics do."""
+    if history.waiting(NAME):
+        return False
+    found = correlation(history)
+    return math.isfinite(found) and found >= LEAST_CORRELATION
+
+
 def correlation(history: History) -> float:
-    """Spearman's rank correlation of value and negated loss over the candidates of the survey; NaN for too few."""
+    """Return Spearman's rank correlation of value and negated loss over the survey's candidates; NaN for too few."""
     arm = history.leading
     if arm is None:
         return float("nan")
@@ -48,16 +56,11 @@ def correlation(history: History) -> float:
 
 
 def _known(history: History, arm: Arm) -> Iterator[tuple[Params, float]]:
-    """Points of the arm with known values: the best of the line, the fine-tunes, the base, the rest of the line."""
+    """Yield points of the arm with their values: its best and worst, the fine-tunes and the base, then the rest."""
     scored = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and o.value is not None]
     ranked = sorted(scored, key=lambda o: -(o.value or 0.0))
-    alone = {parent_name(model): i for i, model in enumerate(arm.models)}
-    singles = []
-    for o in history.scored:
-        if o.name in alone and o.value is not None:
-            singles.append((arm.params([float(i == alone[o.name]) for i in range(len(arm.models))]), o.value))
-        elif o.name == BASE and o.value is not None:
-            singles.append((arm.params([0.0] * len(arm.models)), o.value))
+    outside = [o for o in history.scored if not o.params]
+    singles = [(params, o.value or 0.0) for o in outside if (params := arm.as_params(o)) is not None]
     ends = [ranked[0], ranked[-1]] if len(ranked) > 1 else ranked
     yield from ((o.params, o.value or 0.0) for o in ends if o.params)
     yield from singles

@@ -1,7 +1,7 @@
-"""Stage `transfer`: the best weights so far under every other method, since a weight means nearly the same in all.
+"""Stage `transfer`: the best weights so far under every other method, since weights mean nearly the same in all.
 
-Methods that weigh task vectors take over weights and total, each at two densities; methods that normalize take over the
-shares; the rest are tried at the middle of their priors.
+Methods that add weighted task vectors get the weights unchanged, each at two densities. Methods that normalize their
+weights get the same proportions. All others are tried at the middle of their priors.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from ..sampler import Proposal
 from .history import History
 
 NAME = "transfer"
-PLACES = (0.75, 0.35)  # of the other numbers' ranges: keeps most, keeps some
-MOST = 12  # candidates in all
+PLACES = (0.75, 0.35)  # positions in the ranges of the other numbers: a high density, a low one
+MOST = 12  # candidates of this stage
 
 
 def propose(history: History) -> Proposal | None:
-    """Return the next method's candidate; None when every method has had its own."""
+    """Return the next method's candidate; None when every method has had its candidates."""
     found = history.best()
     if found is None:
         return None
@@ -31,12 +31,12 @@ def propose(history: History) -> Proposal | None:
 
 
 def _place(history: History, params: Params) -> tuple[object, ...]:
-    """What tells one candidate of this stage from another, whatever weights were the best when it was asked for."""
+    """Return what identifies a candidate of this stage: method and other numbers, not the weights, which may change."""
     return (params[METHOD], *(params[d.name] for d in history.arms.of(params).floats))
 
 
 def _weights(history: History, params: Params) -> dict[str, float]:
-    """Model -> mean weight at a point, if its method has weights."""
+    """Return model -> mean weight at a point; empty if its method has no weights."""
     arm = history.arms.of(params)
     if arm.weights is None:
         return {}

@@ -56,7 +56,7 @@ class FinalPhase:
             )
         distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
         chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
-        # The best parent and baseline are finalists too, however many candidates outscored them on the search part.
+        # The best parent and baseline are always finalists, however many candidates scored higher on the search part.
         chosen += [t for t in (self.best_parent(), self.best_baseline()) if t in ranked and t not in chosen]
         items = self.score(chosen, "select")
         entries, value = self.leaderboard.plan.entries, self.objective.value
@@ -82,14 +82,14 @@ class FinalPhase:
         return max(self.leaderboard.parents(), key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def best_baseline(self) -> Trial:
-        """Return the best baseline by search score, which manual trials of common recipes would have found."""
+        """Return the best baseline by search score: what trying the usual recipes by hand would have found."""
         baselines = [trial for trial in self.leaderboard.trials if trial.name and trial.complete]
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def score(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
-        """Return trial number -> scores on a part, from the run's folder if they are already there.
+        """Return trial number -> scores on a part; scores that are in the run's folder already are read from there.
 
-        A trial that cannot be scored is left out and announced.
+        A trial that cannot be scored is left out, and the reason is announced.
         """
         run_folder = self.leaderboard.run_folder
         found = {trial.number: run_folder.items(trial.number, part) for trial in trials}

@@ -83,8 +83,40 @@ def test_a_document_of_two_tasks_is_in_the_same_part(root: Path) -> None:
 
 def test_too_few_documents_for_the_examples(root: Path) -> None:
     write_task(root / "tasks", "shots", "choice", docs=DOCS, train=DOCS[:3], num_fewshot=3)
-    with pytest.raises(UserError, match=r"shots needs 3 few-shot examples besides the question, but only \d documents"):
+    with pytest.raises(UserError, match=r"shots needs 3 few-shot examples, but only \d documents remain"):
         load(root, ["shots"])
+    few = [DOCS[0]] * 6 + documents(60, seed=9)
+    write_task(root / "tasks", "shots", "choice", docs=few, num_fewshot=50)
+    with pytest.raises(UserError, match=r"needs 50 few-shot examples besides the question, but only \d+ different"):
+        load(root, ["shots"])
+
+
+@pytest.mark.parametrize("sampler", ["default", "first_n"])
+def test_a_separate_pool_may_hold_exactly_as_many_as_there_are_shots(root: Path, sampler: str) -> None:
+    # As MMLU's dev split of 5 with 5 shots does.
+    dev = documents(5, seed=7)
+    config = {"num_fewshot": 5, "fewshot_config": {"sampler": sampler}}
+    write_task(root / "tasks", "shots", "choice", docs=DOCS, train=dev, **config)
+    assert all(sorted(found) == sorted(doc["question"] for doc in dev) for found in drawn(root).values())
+    assert not any("few-shot" in warning for warning in load(root, ["shots"]).warnings)
+
+
+def test_samples_in_the_configuration_may_be_exactly_as_many_as_there_are_shots(root: Path) -> None:
+    # As gsm8k_cot's 8 examples with 8 shots.
+    examples = documents(3, seed=7)
+    config = {"num_fewshot": 3, "fewshot_config": {"sampler": "first_n", "samples": examples}}
+    write_task(root / "tasks", "shots", "choice", docs=DOCS, **config)
+    assert all(found == [doc["question"] for doc in examples] for found in drawn(root).values())
+
+
+@pytest.mark.parametrize("sampler", ["default", "first_n"])
+def test_exactly_as_many_as_there_are_shots_may_remain(root: Path, sampler: str) -> None:
+    held_out = next(doc for doc, part in zip(DOCS, PARTS, strict=True) if part == "report")
+    searched = next(doc for doc, part in zip(DOCS, PARTS, strict=True) if part == "search")
+    dev = [held_out, searched, *documents(2, seed=7)]
+    config = {"num_fewshot": 3, "fewshot_config": {"sampler": sampler}}
+    write_task(root / "tasks", "shots", "choice", docs=DOCS, train=dev, **config)
+    assert all(sorted(found) == sorted(doc["question"] for doc in dev[1:]) for found in drawn(root).values())
 
 
 def test_the_split_ignores_task_order_seed_and_key_order(root: Path) -> None:

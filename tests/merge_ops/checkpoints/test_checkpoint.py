@@ -156,7 +156,7 @@ def test_configurations_that_cannot_be_used(tmp_path: Path) -> None:
 def test_models_that_are_no_causal_language_models(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m")
     (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    assert "describes no causal language model" in refused(folder)
+    assert "describes no model that transformers can build" in refused(folder)
 
 
 def test_quantized_weights_are_refused(tmp_path: Path) -> None:

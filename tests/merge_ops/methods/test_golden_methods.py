@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from golden import MethodCase, method_cases
 
 from mergesmith.merge_ops.bank.input_statistics import InputStatistics
 from mergesmith.merge_ops.executors.reference import execute, largest_mask
-from mergesmith.merge_ops.methods import METHODS, MergeMethod, ParameterValues, Scope
+from mergesmith.merge_ops.methods import METHODS, MergeMethod, ParameterValues
 from mergesmith.merge_ops.methods.sce import energy_weighted, most_variable
 from mergesmith.merge_ops.numerics.top_k import largest
 
@@ -19,19 +17,13 @@ CASES = [case for case in method_cases() if case.method in METHODS]
 TOLERANCE = {"float32": 2e-6, "bfloat16": 2e-2}
 
 
-def numbers_of(case: MethodCase, method: MergeMethod) -> ParameterValues:
-    tensor = {p.name: case.parameters.get(p.name, p.default) for p in method.parameters if p.scope is Scope.TENSOR}
-    inputs: list[dict[str, Any]] = []
-    for i in range(len(case.input_keys)):
-        given = {name: values[i] for name, values in case.per_input.items() if values[i] is not None}
-        defaults = {p.name: p.default for p in method.parameters if p.scope is not Scope.TENSOR}
-        inputs.append({} if i == case.base else {**defaults, **given})
-    return ParameterValues(tensor, tuple(inputs), case.base)
+def values_of(case: MethodCase, method: MergeMethod) -> ParameterValues:
+    return method.values(len(case.input_keys), case.value_of, base=case.base)
 
 
 def merged(case: MethodCase) -> torch.Tensor:
     method, inputs = METHODS[case.method], case.inputs()
-    numbers = numbers_of(case, method)
+    numbers = values_of(case, method)
     plan = method.plan(numbers, InputStatistics(lambda: inputs, case.base))
     return execute(plan, inputs, base=case.base, seed=0, name=case.id)
 

@@ -65,18 +65,9 @@ def searched(parameter: Parameter) -> Any:
     return parameter.search.low + 0.45 * (parameter.search.high - parameter.search.low)
 
 
-def numbers(method: MergeMethod, inputs: int, value: Callable[[Parameter], Any] = searched) -> ParameterValues:
+def values(method: MergeMethod, inputs: int, value: Callable[[Parameter], Any] = searched) -> ParameterValues:
     base = 0 if method.base is Base.REQUIRED else None
-    tensor = {p.name: value(p) for p in method.parameters if p.scope is Scope.TENSOR}
-    per_input = tuple(
-        {
-            p.name: value(p)
-            for p in method.parameters
-            if p.scope is Scope.INPUT or (p.scope is Scope.NON_BASE and i != base)
-        }
-        for i in range(inputs)
-    )
-    return ParameterValues(tensor, per_input, base, depth=0.5)
+    return method.values(inputs, lambda parameter, _i: value(parameter), base=base, depth=0.5)
 
 
 def count(method: MergeMethod) -> int:
@@ -101,7 +92,7 @@ def merge(
     seed: int = 0,
     name: str = NAME,
 ) -> torch.Tensor:
-    given = numbers(method, len(inputs), value)
+    given = values(method, len(inputs), value)
     plan = method.plan(given, DeclaredStatistics(method, inputs, given.base))
     return execute(plan, inputs, base=given.base, seed=seed, name=name)
 

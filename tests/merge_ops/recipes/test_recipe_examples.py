@@ -244,7 +244,7 @@ def test_a_base_that_is_not_listed_is_the_last_input(in_llama: Path) -> None:
     recipe = parse_recipe("merge_method: slerp\nbase_model: base\nmodels: [{model: a}]\nparameters: {t: 0.3}")
     task = plan_merge(recipe, ModelBank(recipe.references())).tasks[0]
     assert task.inputs == (("a", "lm_head.weight"), ("base", "lm_head.weight"))
-    assert task.numbers.base == 1
+    assert task.values.base == 1
 
 
 def test_a_value_that_no_rule_gives_is_told(in_llama: Path) -> None:

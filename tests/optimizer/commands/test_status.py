@@ -118,7 +118,7 @@ def test_told_of_a_dead_run_and_of_a_line_in_the_making(run: RunFolder, command:
     assert "7 of 23 finished" in outcome.out
     assert f"not running (last: pid {os.getpid()} on" in outcome.out
     assert f"mergesmith search {run.path}/search.yaml --resume" in outcome.out
-    assert "trial 7; asked for again on resume" in outcome.out
+    assert "trial 7; repeated on resume" in outcome.out
 
 
 def test_told_of_a_finished_run(run_folder: Path, command: Command) -> None:

@@ -48,6 +48,7 @@ if any("default_worker" in argument for argument in sys.orig_argv):
     LiveCandidate.load = load
 """
 FATAL = {"kill": 10.0, "hang": 20.0, "cuda": 30.0}
+HANG_S = 20  # a candidate takes 0.3 s: only one that hangs takes this long, however busy the machine is
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
 
@@ -64,7 +65,7 @@ def search(tmp_path: Path) -> Path:
         tmp_path,
         tasks=({"name": "size", "python": "./objectives.py:score", "higher_is_better": True},),
         search={"sampler": "random", "trials": 6, "seed": 0},
-        workers={"pool": "ray", "count": 2, "threads": 1, "trial_timeout": 3, "grace": 20},
+        workers={"pool": "ray", "count": 2, "threads": 1, "trial_timeout": HANG_S, "grace": 20},
     )
     (tmp_path / "objectives.py").write_text(OBJECTIVE.format(unit=embedding_size(tmp_path / "base")))
     return path
@@ -121,7 +122,11 @@ def test_a_recipe_costs_two_workers_at_most(
     assert outcome.code == 0, outcome.err
     trials = {trial["name"] or trial["number"]: trial for trial in lines(tmp_path / "run" / "trials.jsonl")}
     assert len(trials) == 10 + len(FATAL) + 6
-    reasons = {"kill": "worker process has died", "hang": "hung: not done after 3 s", "cuda": "illegal memory access"}
+    reasons = {
+        "kill": "worker process has died",
+        "hang": f"hung: not done after {HANG_S} s",
+        "cuda": "illegal memory access",
+    }
     for name, reason in reasons.items():
         trial = trials[f"{name}.yaml"]
         assert trial["state"] == "failed"

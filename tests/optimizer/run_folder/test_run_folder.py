@@ -155,7 +155,7 @@ def test_a_full_disk_is_waited_for(name: str, code: int, run: RunFolder, monkeyp
     assert len(told) == 2  # once when it begins to wait, once when it goes on
     assert "is full" in told[0]
     assert name in told[0]
-    assert "goes on" in told[1]
+    assert "continues" in told[1]
     if before and name.endswith("l"):
         assert during[0] == before[0]  # the half line was taken back before the wait
     assert all(line.endswith("}") for line in (run.path / "events.jsonl").read_text().splitlines())

@@ -25,8 +25,8 @@ from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.leaderboard import RunPlan
 from mergesmith.optimizer.search.objective import Objective
-from mergesmith.optimizer.search.racing import Wealth
 from mergesmith.optimizer.search.study import Study
+from mergesmith.optimizer.search.wealth import Wealth
 from mergesmith.optimizer.session.session import Session
 
 BASELINES, TRIALS = 10, 14
@@ -259,14 +259,15 @@ def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> Non
         wealth = Wealth(1.0)
         scores = {n: values_of(run, n) for n in (number, *met[number])}
         looks = {look.items: look for look in trial.looks}  # none before there is an incumbent
-        items = 0
+        ids: list[str] = []
         for block in sessions[0].suite.blocks("search"):
-            items += len(block)
-            if (look := looks.get(items)) is None:
+            before, ids = len(ids), [*ids, *map(str, block.items["mc"])]
+            if (look := looks.get(len(ids))) is None:
                 continue
-            ids = map(str, block.items["mc"])
             x = np.array([scores[number][item] - scores[look.incumbent][item] for item in ids])
-            assert look.log_wealth == pytest.approx(wealth.bet(x), abs=1e-6)
+            left = len(scores[look.incumbent]) - before
+            needed = (len(scores[look.incumbent]) * look.least_gain - x[:before].sum()) / left
+            assert look.log_wealth == pytest.approx(wealth.bet(x[before:], needed=needed), abs=1e-3)
 
 
 def values_of(run: RunFolder, number: int) -> dict[str, float]:

@@ -10,27 +10,27 @@ import numpy as np
 from ..load_store import STRIP, compiled, opened
 from .values import between, count_between, magnitudes
 
-BLOCK = 32  # elements whose members are counted by vector instructions before any is looked at
+BLOCK = 32  # elements that are counted with vector instructions, before any is examined by itself
 
 
 @compiled
-def indices_of(rows, first, last, inputs, codes, access, like, at, bits, nths, found):
-    """Write the index of each row's nth element (from 1) with its cut's magnitude to `found`, int64; -1 without one.
+def indices_of(rows, first, last, inputs, codes, access, like, at, bits, nths, index_of):
+    """Write the index of each cut's nth element (from 1) with the cut's magnitude to `index_of` (cuts,) int64.
 
-    `bits` uint32 and `nths` int64 have one entry per cut.
+    Write -1 if there is none. `bits` uint32 and `nths` int64 have one entry per cut.
     """
     values, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for row in range(first, last):
         q, stop = rows[row, 0], rows[row, 2]
-        nth, found[q] = nths[q], -1
+        nth, index_of[q] = nths[q], -1
         for start in range(rows[row, 1], stop, STRIP):
             n = min(STRIP, stop - start)
             x = opened(access, at, inputs[q], codes[q], start, n, strips)
-            # Strips are counted first: only the one with the nth element needs a look at single elements.
+            # Counting is vectorized; only the strip with the nth element is searched element by element.
             count = count_between(access, like, x, n, bits[q], bits[q])
             if count >= nth:
                 magnitudes(access, like, x, n, values)
-                found[q] = start + _nth(values, n, bits[q], nth)
+                index_of[q] = start + _nth(values, n, bits[q], nth)
                 break
             nth -= count
 
@@ -53,7 +53,7 @@ def members(rows, first, last, inputs, codes, access, like, at, limits, offsets,
     """
     values, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for row in range(first, last):
-        q, place, stop = rows[row, 0], offsets[row], rows[row, 2]
+        q, to, stop = rows[row, 0], offsets[row], rows[row, 2]
         low, high = limits[q, 0], limits[q, 1]
         for start in range(rows[row, 1], stop, STRIP):
             n = min(STRIP, stop - start)
@@ -66,9 +66,9 @@ def members(rows, first, last, inputs, codes, access, like, at, limits, offsets,
                 if between(values[begin:], end - begin, low, high):
                     for e in range(begin, end):
                         if low <= values[e] <= high:
-                            bits[place] = values[e]
-                            indices[place] = start + e
-                            place += 1
+                            bits[to] = values[e]
+                            indices[to] = start + e
+                            to += 1
 
 
 @compiled
@@ -87,7 +87,7 @@ def cuts_among(rows, first, last, bits, indices, limits, needs, cuts, bounds):
                 low = middle
             else:
                 high = middle - 1
-        # Elements of that magnitude fill up what the larger ones leave, lowest indices first.
+        # The larger ones are all kept; of those with that magnitude, the lowest indices make up the rest.
         above = between(values, n, np.uint32(low + 1), np.uint32(0xFFFFFFFF))
         cuts[q] = np.uint32(low)
         bounds[q] = indices[start + _nth(values, n, np.uint32(low), needs[q] - above)] + 1

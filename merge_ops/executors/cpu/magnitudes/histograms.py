@@ -1,10 +1,11 @@
-"""Kernels that count magnitudes: what it takes to say which elements of a tensor are the largest, exactly.
+"""Kernels that count magnitudes in bins, for the exact selection of the largest ones.
 
-A bin is the upper 16 of a magnitude's 31 bits and whether the lower 15 are all zero: differences of bfloat16 numbers
-mostly end in zeros, so most bins hold one value.
+A magnitude has 31 bits. Its bin is 2 u + t: u are the upper 16 bits, and t is 0 if the lower 15 are all zero, else 1.
+Differences of bfloat16 values mostly end in zeros, so most bins hold a single value.
 
-All take one tensor's chunks and `inputs` and `codes` (K + 1,) int64, addresses and dtypes of the base and the sources;
-`access` (`load_store.Access`), and for their types `like` and `at`, tuples of K + 1 float32 and int64.
+Kernels take the chunks of one tensor, `inputs` and `codes` (K + 1,) int64 (addresses and dtype codes of the base and
+the sources), `access` (`load_store.Access`), and `like` and `at`, tuples of K + 1 float32 and int64 whose types
+specialize them.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ def _bin(bits):
 
 
 @compiled
-def _count(found, n, counts):
+def _count(bits, n, counts):
     for e in range(n):
-        counts[_bin(found[e])] += 1
+        counts[_bin(bits[e])] += 1
 
 
 @compiled
 def histogram(chunks, first, last, inputs, codes, access, like, at, counts):
-    """Adds to `counts`, (BINS,) int64, how many elements of the chunks fall into each bin."""
-    found, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
+    """Add the number of elements in each bin to `counts` (BINS,) int64."""
+    bits, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for chunk in range(first, last):
         stop = chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            magnitudes(access, like, opened(access, at, inputs, codes, start, n, strips), n, found)
-            _count(found, n, counts)
+            magnitudes(access, like, opened(access, at, inputs, codes, start, n, strips), n, bits)
+            _count(bits, n, counts)
 
 
 @compiled
 def grouped(counts, target, groups):
-    """Joins neighbouring bins into groups of at most `target` elements; returns how many.
+    """Join neighbouring bins into groups of at most `target` elements, and return the number of groups.
 
-    A bin of one value that alone reaches `target` is a group of its own. `groups`, (BINS,) uint16, takes the group of
-    every bin.
+    A bin of a single value with at least `target` elements is not joined with others. The group of every bin is written
+    to `groups` (BINS,) uint16.
     """
     last, held, alone = -1, 0, False
     for b in range(len(counts)):
@@ -64,20 +65,20 @@ def grouped(counts, target, groups):
 
 @compiled
 def group_counts(chunks, first, last, inputs, codes, access, like, at, groups, counts):
-    """How many elements there are per chunk and group, added to `counts`, uint32."""
-    found, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
+    """Add the number of elements per chunk and group to `counts` (C, groups) uint32."""
+    bits, strips = np.empty(STRIP, np.uint32), np.empty((len(like), STRIP), np.float32)
     for chunk in range(first, last):
-        stop, own = chunks[chunk, 2], counts[chunk]
+        stop, in_chunk = chunks[chunk, 2], counts[chunk]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            magnitudes(access, like, opened(access, at, inputs, codes, start, n, strips), n, found)
+            magnitudes(access, like, opened(access, at, inputs, codes, start, n, strips), n, bits)
             for e in range(n):
-                own[groups[_bin(found[e])]] += np.uint32(1)
+                in_chunk[groups[_bin(bits[e])]] += np.uint32(1)
 
 
 @compiled
 def between_counts(chunks, first, last, inputs, codes, access, like, at, low, high, counts):
-    """How many elements of each chunk have magnitudes in [low, high], in `counts`, int64."""
+    """Write the number of elements of each chunk with magnitudes in [low, high] to `counts` (C,) int64."""
     strips = np.empty((len(like), STRIP), np.float32)
     for chunk in range(first, last):
         total, stop = np.int64(0), chunks[chunk, 2]

@@ -1,6 +1,6 @@
-"""Pending cuts: a histogram fixes the group of magnitudes, the exact element needs another pass over the tensor.
+"""Pending cuts: a histogram gives the group of magnitudes, and another pass over the tensor finds the exact element.
 
-The passes of all cuts of a batch run together.
+The passes for all pending cuts of a batch run together.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from ..launch import run
 from ..load_store import CODES, DIRECT, STRIPS, likes
 from .cut_kernels import cuts_among, indices_of, members
 
-MOST_COLLECTED = 1 << 20  # elements, of 12 bytes each, that the group cuts of one pass may collect
+MOST_COLLECTED = 1 << 20  # elements (12 bytes each) that one pass collects for group cuts
 
 
 class Inputs(NamedTuple):
-    """Addresses and dtype codes, (K + 1,) int64, of a base and K sources; K = 1: their task vector, else variances."""
+    """Addresses and dtype codes, (K + 1,) int64, of a base and K sources.
+
+    Their magnitudes are those of the task vector if K is 1, else those of the variance over the sources.
+    """
 
     addresses: np.ndarray
     codes: np.ndarray
@@ -35,7 +38,7 @@ class Inputs(NamedTuple):
 
 @dataclass(eq=False)
 class _Pending:
-    """A cut that is not computed yet; `on_resolved` receives it when it is."""
+    """A cut that is not computed yet; `on_resolved` is called with it once it is."""
 
     inputs: Inputs
     on_resolved: Callable[[Cut], None]
@@ -60,7 +63,7 @@ class _Pending:
 
 @dataclass(eq=False)
 class PendingIndexCut(_Pending):
-    """A cut of which only the index is unknown: that of the nth element (from 1) with magnitude `bits` in a range."""
+    """A cut whose index is unknown: that of the nth element (from 1) with magnitude `bits` in [start, stop)."""
 
     bits: int
     start: int
@@ -72,7 +75,7 @@ class PendingIndexCut(_Pending):
 class PendingGroupCut(_Pending):
     """The cut that keeps the `need` largest (at least one) of the elements with magnitudes in [low, high].
 
-    Those elements are in `pieces` (P, 2) int64, start and stop, `counts` (P,) of them in each.
+    Those elements are in the ranges `pieces` (P, 2) int64, (start, stop), and `counts` (P,) says how many are in each.
     """
 
     low: int
@@ -86,7 +89,7 @@ PendingCut = PendingIndexCut | PendingGroupCut
 
 
 def resolve_all(selections: Sequence[Cut | PendingCut]) -> list[Cut]:
-    """Return the cuts, in order. All pending ones must have equally many inputs."""
+    """Compute the pending cuts, which must all have equally many inputs, and return all cuts in order."""
     pending = [x for x in selections if not isinstance(x, Cut) and not x.resolved]
     _resolve_indices([x for x in pending if isinstance(x, PendingIndexCut)])
     batch, size = [], 0
@@ -118,7 +121,7 @@ def _resolve_groups(pending: Sequence[PendingGroupCut]) -> None:
     needs = np.array([x.need for x in pending], np.int64)
     owners = np.repeat(np.arange(len(pending)), [len(x.counts) for x in pending])
     rows = np.column_stack((owners, np.concatenate([x.pieces for x in pending])))
-    # First pass: the members of all pieces, side by side; the counts say where each piece's members begin.
+    # First pass: collect the members of all pieces one after another; the counts give the offset of each piece.
     counts = np.concatenate([x.counts for x in pending]).astype(np.int64)
     ends = np.cumsum(counts)
     bits, indices = np.empty(ends[-1], np.uint32), np.empty(ends[-1], np.int64)

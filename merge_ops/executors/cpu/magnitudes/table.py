@@ -1,11 +1,11 @@
 """Exact selection of the elements of largest magnitude, ties by index.
 
-Magnitudes fall into bins, most of which hold a single value: differences of bfloat16 numbers have few distinct values.
-A histogram gives the bin of the wanted magnitude. If the bin holds one value, only the index of the last selected
-element is missing, and it is in one chunk of 2**18 elements; else one pass collects the bin's members.
+A histogram over bins of magnitudes gives the bin of the last selected element. Differences of bfloat16 values have few
+distinct magnitudes, so most bins hold a single one: then only the index of that element is missing, and one chunk of
+2**18 elements contains it. Otherwise, one pass collects the members of the bin.
 
-A search selects again and again: a table keeps the number of elements per chunk and group of bins, under 2 % of the
-size of a bfloat16 tensor, and mostly answers without a pass.
+A search selects from the same tensors many times. A table keeps the number of elements per chunk and group of bins,
+which takes under 2 % of the size of a bfloat16 tensor and mostly saves the pass over the tensor.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..launch import addresses, chunks_of, codes, parallel, run
 from .histograms import BINS, between_counts, group_counts, grouped, histogram
 from .pending_cuts import MOST_COLLECTED, Inputs, PendingCut, PendingGroupCut, PendingIndexCut
 
-SMALL = 1 << 12  # elements up to which a selection looks at all magnitudes, without a table
-SHARE = 0.02  # of a bfloat16 tensor's bytes that its table may take
-MOST_GROUPS = 1 << 14  # a group has at least this fraction of all elements
+SMALL = 1 << 12  # up to this many elements, a selection sorts out all magnitudes, without a table
+SHARE = 0.02  # the size of a table at most, relative to the tensor in bfloat16
+MOST_GROUPS = 1 << 14  # groups have at least size / MOST_GROUPS elements, if the memory suffices
 CACHED_CUTS = 4  # per table
 
 
@@ -66,7 +66,7 @@ class Magnitudes:
 
         `before` (chunks + 1,) counts those elements in earlier chunks.
         """
-        # Many elements in one group are mostly equal: bisecting the magnitude takes less memory than collecting them.
+        # Bisecting the magnitude takes less memory than collecting the members of a large group.
         while low < high and before[-1] > MOST_COLLECTED:
             middle = low + (high - low + 1) // 2
             upper = np.concatenate(([0], np.cumsum(self.between(middle, high))))
@@ -99,14 +99,14 @@ def largest_once(inputs: Sequence[torch.Tensor], count: int) -> Cut | PendingCut
         return magnitudes.cut_of_all(count, _discard)
     bins = magnitudes.histogram()
     above = magnitudes.size - np.cumsum(bins)  # elements in larger bins
-    place = int(np.searchsorted(-above, -count, side="right"))
-    low, high = _limits(place, place)
+    last = int(np.searchsorted(-above, -count, side="right"))  # the bin of the last selected element
+    low, high = _limits(last, last)
     before = np.concatenate(([0], np.cumsum(magnitudes.between(low, high))))
-    return magnitudes.cut(low, high, before, count - int(above[place]), _discard)
+    return magnitudes.cut(low, high, before, count - int(above[last]), _discard)
 
 
 class MagnitudeTable:
-    """Counts of magnitudes for any number of selections; holds no tensor. Every call takes the same `inputs`."""
+    """Counts of magnitudes for repeated selections. Holds no tensors: every call is given the same `inputs`."""
 
     def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
         self.size = inputs[0].numel()
@@ -150,7 +150,7 @@ class MagnitudeTable:
         return self.size - self._zeros
 
     def select(self, count: int, inputs: Sequence[torch.Tensor]) -> Cut | PendingCut:
-        """Select the `count` elements of largest magnitude; among equals the lowest indices come first."""
+        """Select the `count` elements of largest magnitude; ties go to the lowest indices."""
         if (cut := self._cuts.get(count)) is not None:
             return cut
         if count <= 0 or count >= self.size:
@@ -164,7 +164,7 @@ class MagnitudeTable:
         return magnitudes.cut(low, high, self._before[:, group], need, on_resolved)
 
     def _keep(self, count: int, cut: Cut) -> None:
-        """Cache a cut beside the newest others; several threads may call this."""
+        """Cache a cut, keeping only the newest others. Several threads may call this at the same time."""
         others = [(known, other) for known, other in self._cuts.items() if known != count]
         self._cuts = {**dict(others[1 - CACHED_CUTS :]), count: cut}
 

@@ -1,7 +1,7 @@
 """The magnitudes that elements are selected by: those of a task vector, or the variances of several.
 
-They are float32 bits without the sign, which order as the absolute values do. With one source they are those of its
-task vector, with more sources those of the variance over the sources.
+A magnitude is the float32 bits without the sign, which sort like the absolute values. With one source it is that of its
+task vector, with several that of the variance of the task vectors over the sources.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numba.cpython.unsafe.tuple import tuple_setitem
 
-from ..load_store import DIRECT, compiled, number, pair
+from ..load_store import DIRECT, compiled, element, pair
 
 
 @compiled
 def values_at(access, like, x, e):
-    """Return element e of the inputs at the addresses `x`, a tuple of float32 as long as `like`."""
+    """Return element e of the tensors (or strips) at the addresses `x`, as a tuple of float32 as long as `like`."""
     values = like
     for k in range(len(like)):
-        values = tuple_setitem(values, k, number(access, x[k], e))  # pyright: ignore[reportCallIssue] - an intrinsic
+        values = tuple_setitem(values, k, element(access, x[k], e))  # pyright: ignore[reportCallIssue] - an intrinsic
     return values
 
 
@@ -26,8 +26,8 @@ def magnitude(x):
     """Return the magnitude of one element, uint32, from its values in the base and the sources."""
     if len(x) == 2:
         return np.uint32(np.float32(x[1] - x[0]).view(np.uint32) & np.uint32(0x7FFFFFFF))
-    # The variance as in methods/sce.py: the mean of the task vectors first, then that of the squared differences. All
-    # operations are in that order and each is rounded to float32, so the bits are equal.
+    # var = mean_k (T_k - mean_j T_j)^2, with the operations in the order of `variance` in methods/sce.py, each rounded
+    # to float32, so the bits are equal.
     share = np.float32(1.0 / (len(x) - 1))
     mean = np.float32(0)
     for k in range(1, len(x)):
@@ -42,16 +42,17 @@ def magnitude(x):
 
 
 @compiled
-def magnitudes(access, like, x, n, found):
-    """Write the magnitudes of n elements to `found`, uint32."""
+def magnitudes(access, like, x, n, bits):
+    """Write the magnitudes of n elements to `bits`, uint32."""
     for e in range(n):
-        found[e] = magnitude(values_at(access, like, x, e))
+        bits[e] = magnitude(values_at(access, like, x, e))
 
 
 @compiled
 def count_between(access, like, x, n, low, high):
     """Return how many of n elements have magnitudes in [low, high]."""
-    # bits - low <= high - low in unsigned arithmetic is both comparisons in one: below `low` the difference wraps.
+    # In unsigned arithmetic, bits - low <= high - low tests both bounds at once: below `low` the difference wraps
+    # around.
     span, count = np.uint32(high - low), np.uint32(0)
     paired = n // 2 if access == DIRECT else 0
     for p in range(paired):
@@ -64,9 +65,9 @@ def count_between(access, like, x, n, low, high):
 
 
 @compiled
-def between(found, n, low, high):
+def between(bits, n, low, high):
     """Return how many of n uint32 are in [low, high]."""
     count = np.uint32(0)
     for e in range(n):
-        count += np.uint32((found[e] >= low) & (found[e] <= high))
+        count += np.uint32((bits[e] >= low) & (bits[e] <= high))
     return np.int64(count)

@@ -9,7 +9,7 @@ import numpy as np
 from ...job import TensorJob
 from ...method_kernels import MethodKernel
 from ..elementwise import run_elementwise
-from ..load_store import STRIP, compiled, decode, encode
+from ..load_store import STRIP, compiled, decode_all, encode
 
 
 @compiled
@@ -21,7 +21,7 @@ def _consensus(x, n, zeros, threshold, agreement, scale, out):
         for k in range(len(zeros)):
             d = np.float32(x[k + 1, e] - base)
             total = d if k == 0 else np.float32(total + d)
-        # How many TALL masks hold this element: m_k = [|T_k| > threshold |T - T_k|].
+        # The number of TALL masks that contain this element: m_k = [|T_k| > threshold |T - T_k|].
         needed = np.float32(0)
         for k in range(len(zeros)):
             d = np.float32(x[k + 1, e] - base)
@@ -39,9 +39,7 @@ def consensus(chunks, first, last, out, out_code, inputs, codes, zeros, threshol
         stop = chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            decode(inputs[0], codes[0], start, n, x[0])
-            for k in range(len(zeros)):
-                decode(inputs[k + 1], codes[k + 1], start, n, x[k + 1])
+            decode_all(inputs, codes, start, n, x)
             _consensus(x, n, zeros, threshold, agreement, scale, merged)
             encode(merged, n, out, out_code, start)
 

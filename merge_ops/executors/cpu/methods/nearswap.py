@@ -10,7 +10,7 @@ from ....methods.nearswap import SMALLEST
 from ...job import TensorJob
 from ...method_kernels import MethodKernel
 from ..elementwise import run_elementwise
-from ..load_store import STRIP, compiled, decode, encode
+from ..load_store import STRIP, compiled, decode_all, encode
 
 LEAST_DISTANCE = np.float32(SMALLEST)
 
@@ -21,7 +21,7 @@ def _nearswap(bases, others, n, t, out):
         base, other = bases[e], others[e]
         distance = np.float32(abs(np.float32(base - other)))
         distance = distance if distance > LEAST_DISTANCE else LEAST_DISTANCE
-        # w = clamp(t / |base - other|, 0, 1); written as comparisons, which NaN fails.
+        # w = clamp(t / |base - other|, 0, 1), as comparisons that are false for NaN.
         share = np.float32(t / distance)
         share = share if share < np.float32(1) else np.float32(1)
         share = share if share > np.float32(0) else np.float32(0)
@@ -37,9 +37,7 @@ def nearswap(chunks, first, last, out, out_code, inputs, codes, zeros, t):
         stop = chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            decode(inputs[0], codes[0], start, n, x[0])
-            for k in range(len(zeros)):
-                decode(inputs[k + 1], codes[k + 1], start, n, x[k + 1])
+            decode_all(inputs, codes, start, n, x)
             _nearswap(x[0], x[1], n, t, merged)
             encode(merged, n, out, out_code, start)
 

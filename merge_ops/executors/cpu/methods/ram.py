@@ -1,4 +1,4 @@
-"""The kernels of RAM and RAM+: counts of the elements that sources moved, and the merge."""
+"""The kernels of RAM and RAM+: the counts of the elements that sources moved, and the merge."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...job import TensorJob
 from ...method_kernels import MethodKernel
 from ..elementwise import run_elementwise
 from ..launch import addresses, chunks_of, codes, parallel
-from ..load_store import STRIP, compiled, decode, encode, filled
+from ..load_store import STRIP, compiled, decode_all, encode, filled
 
 
 @compiled
 def _moved(x, k, e, epsilon):
-    """z_k of the method's formula: whether source k moved element e."""
+    """Return z_k of the method's formula: whether source k moved element e."""
     return np.float32(abs(np.float32(x[k + 1, e] - x[0, e]))) > epsilon
 
 
@@ -32,7 +32,7 @@ def _ram(x, n, scales, epsilon, factor, out):
         for k in range(len(scales)):
             d = np.float32(x[k + 1, e] - base)
             moved = np.float32(_moved(x, k, e, epsilon))
-            # An element that one source alone moved is scaled by RAM+; others are averaged.
+            # Elements that only one source moved are scaled (RAM+), others are averaged over the c sources.
             term = np.float32(np.float32(d * moved) * (scales[k] if count == np.float32(1) else shared))
             total = term if k == 0 else np.float32(total + term)
         out[e] = np.float32(np.float32(total * factor) + base)
@@ -50,24 +50,20 @@ def ram(chunks, first, last, out, out_code, inputs, codes, zeros, unique, epsilo
         stop = chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            decode(inputs[0], codes[0], start, n, x[0])
-            for k in range(len(zeros)):
-                decode(inputs[k + 1], codes[k + 1], start, n, x[k + 1])
+            decode_all(inputs, codes, start, n, x)
             _ram(x, n, scales, epsilon, factor, merged)
             encode(merged, n, out, out_code, start)
 
 
 @compiled
 def moved_counts(chunks, first, last, inputs, codes, zeros, epsilon, counts):
-    """Add to `counts`, (K, 2) int64, the elements that a source moved alone, and those it moved with others."""
+    """Add to `counts` (K, 2) int64 the number of elements that each source moved alone, and together with others."""
     x = np.empty((len(zeros) + 1, STRIP), np.float32)
     for chunk in range(first, last):
         stop = chunks[chunk, 2]
         for start in range(chunks[chunk, 1], stop, STRIP):
             n = min(STRIP, stop - start)
-            decode(inputs[0], codes[0], start, n, x[0])
-            for k in range(len(zeros)):
-                decode(inputs[k + 1], codes[k + 1], start, n, x[k + 1])
+            decode_all(inputs, codes, start, n, x)
             for e in range(n):
                 moved = 0
                 for k in range(len(zeros)):

@@ -14,18 +14,18 @@ from ...mask_cuts import KEEP_ALL, KEEP_NONE, Cut
 from ...method_kernels import MethodKernel
 from ..gram_kernels import halved
 from ..launch import addresses, all_bfloat16, chunks_of, codes, run
-from ..load_store import DIRECT, STRIP, STRIPS, compiled, encode, filled, inlined, likes, number, opened, put
+from ..load_store import DIRECT, STRIP, STRIPS, compiled, element, encode, filled, inlined, likes, opened, put
 from ..magnitudes.pending_cuts import resolve_all
 from ..magnitudes.table import MagnitudeTable
 from ..magnitudes.values import magnitude, values_at
 
-ROWS = 16  # that a chunk of energies is cut into: the first four halvings then need no memory
+ROWS = 16  # rows into which a chunk of energies is cut, so that the first four halvings stay in the cache
 LEAST_DIVISOR = np.float32(NO_DIVISOR)
 
 
 @compiled
 def _selected(x, e, cut, limit):
-    """Return 1 if the variance over the sources of `x`, the base first, is above `cut`, or equal and e < limit."""
+    """Return 1 if the variance over the sources of `x` (base first) is above `cut`, or equal to it and e < limit."""
     bits = magnitude(x) if len(x) > 2 else np.uint32(0)
     return np.float32((bits > cut) | ((bits == cut) & (np.uint32(e) < limit)))
 
@@ -39,7 +39,7 @@ def _select(access, like, x, n, cut, limit, selected):
 @compiled
 def _squares(access, base, source, n, selected, terms):
     for e in range(n):
-        d = np.float32(number(access, source, e) - number(access, base, e))
+        d = np.float32(element(access, source, e) - element(access, base, e))
         value = np.float64(np.float32(d * selected[e]))
         terms[e] = value * value
 
@@ -65,7 +65,7 @@ def _row_squares(inputs, codes, access, like, at, start, n, stop, cut, bound, se
 
 @compiled
 def _fold_rows(terms, rows, n):
-    """Halve `terms` (rows, n) until the sums are in the first row: the upper levels of `reductions.row_sums`' tree."""
+    """Halve `terms` (rows, n) until the sums are in the first row: the first levels of `reductions.row_sums`' tree."""
     half = rows // 2
     while half:
         for row in range(half):
@@ -77,8 +77,8 @@ def _fold_rows(terms, rows, n):
 def energies(chunks, first, last, inputs, codes, access, like, at, cut, bound, sums):
     """Write, per chunk and source, the sum of squares of the selected elements to `sums` (chunks, K) float64.
 
-    The order of the additions is that of `reductions.row_sums`: halves of a chunk are added until one number is left.
-    `at` is a tuple of K + 1 int64, `like` one of float32, for their types.
+    The order of the additions is that of `reductions.row_sums`: the second half of a chunk is added to the first until
+    one sum is left. The types of `at` and `like`, tuples of K + 1 int64 and float32, specialize the kernel.
     """
     count = len(like) - 1
     selected, strips = np.empty(STRIP, np.float32), np.empty((count + 1, STRIP), np.float32)
@@ -138,8 +138,8 @@ def _merge_strip(access, like, x, n, cut, limit, shares, scale, out):
 def sce(chunks, first, last, out, out_code, inputs, codes, access, like, at, zeros, cut, bound, factors, scale):
     """Merge chunks [first, last) of one tensor; `factors` (K,) float32 are the sources' shares of the energy.
 
-    `cut` and `bound` are those of the variance (`mask_cuts.Cut`), `zeros` is a tuple of K float32, the rest is as in
-    `energies`.
+    `cut` and `bound` are the fields of the variance's `mask_cuts.Cut`. The type of `zeros`, a tuple of K float32,
+    specializes the kernel; the other arguments are those of `energies`.
     """
     strip, strips = np.empty(STRIP, np.float32), np.empty((len(like), STRIP), np.float32)
     shares = filled(zeros, factors)
@@ -156,10 +156,10 @@ def sce(chunks, first, last, out, out_code, inputs, codes, access, like, at, zer
 
 
 def _cut(job: TensorJob, share: float) -> Cut:
-    """Return the cut of the variances above which elements are selected."""
+    """Return the cut of the variances: the elements above it are selected."""
     if share >= 1.0:
         return KEEP_ALL
-    if len(job.sources) == 1:  # its variance is 0 everywhere
+    if len(job.sources) == 1:  # the variance over one source is 0
         return KEEP_NONE
     tensors = job.base_and_sources
     table = job.remember_all("variances", lambda: MagnitudeTable(tensors))

@@ -1,7 +1,7 @@
 """Counts of magnitudes by torch operations: chunks are sorted, bins and groups are ranges of the sorted rows.
 
 Bins are those of the CPU executor: one for each magnitude that ends in 15 zero bits, one for those up to the next.
-Differences of bfloat16 numbers mostly end in zeros, so most bins hold one value.
+Differences of bfloat16 values mostly end in zeros, so most bins hold one value.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def histogram(inputs: Inputs) -> np.ndarray:
 def group_starts(counts: np.ndarray, size: int) -> tuple[np.ndarray, int]:
     """Return the lowest magnitude bits of each group of neighbouring bins, int32, and of the last bin with elements.
 
-    A bin of one value with at least as many elements as a group should have is a group of its own.
+    A bin of a single value with at least as many elements as a group should have is not joined with others.
     """
     target = max(LEAST_GROUP, size // MOST_GROUPS)
     filled = np.flatnonzero(counts)

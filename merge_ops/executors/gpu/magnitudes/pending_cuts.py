@@ -61,7 +61,7 @@ class PendingGroupCut:
 PendingCut = PendingIndexCut | PendingGroupCut
 
 
-class Request(NamedTuple):
+class CutRequest(NamedTuple):
     """A selection whose magnitude bits and bound are to be written to the table from its entry (t, k, p) on."""
 
     selection: Cut | PendingCut
@@ -69,7 +69,7 @@ class Request(NamedTuple):
     entry: tuple[int, int, int]
 
 
-def resolve_all(requests: Sequence[Request], integers: np.ndarray, device: torch.device) -> torch.Tensor:
+def resolve_all(requests: Sequence[CutRequest], integers: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return `integers` (T, K, P) int64 on the device, with each selection's magnitude bits and bound filled in."""
     for selection, _, (t, k, p) in requests:
         if isinstance(selection, Cut):

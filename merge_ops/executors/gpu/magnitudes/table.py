@@ -1,4 +1,4 @@
-"""Exact selection of the elements of largest magnitude from counts that are made once.
+"""Exact selection of the elements of largest magnitude from counts that are computed once.
 
 A table has the number of elements per chunk of 2**18 elements and group of magnitudes, under 2 % of the size of a
 bfloat16 tensor, in the host's memory. If the wanted magnitude is alone in its group, as most are between bfloat16

@@ -1,7 +1,7 @@
 """The magnitudes that elements are selected by: those of a task vector, or the variances of several.
 
-They are float32 bits without the sign, which order as the absolute values do. With one source they are those of its
-task vector, with more sources those of the variance over the sources.
+A magnitude is the float32 bits without the sign, which sort like the absolute values. With one source it is that of its
+task vector, with several that of the variance of the task vectors over the sources.
 """
 
 # pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
@@ -72,7 +72,7 @@ def magnitude_bits(inputs: Inputs, start: int, stop: int) -> torch.Tensor:
 
 
 def fixed(bits: torch.Tensor, exponent: int) -> torch.Tensor:
-    """Return magnitude bits as fixed-point numbers, int64, 0 if not finite; see `reductions.fixed_exponent`."""
+    """Return magnitude bits in fixed point, int64, 0 if not finite; see `reductions.fixed_exponent`."""
     if exponent == INFINITE:
         return torch.zeros(bits.shape, dtype=torch.int64, device=bits.device)
     return (bits.contiguous().view(torch.float32).double() * 2.0**exponent).to(torch.int64)

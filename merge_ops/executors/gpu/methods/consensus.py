@@ -23,7 +23,7 @@ def consensus(base, sources, integers, parameters, first, lanes, inside, COUNT: 
     total = deltas[0]
     for k in tl.static_range(1, COUNT):
         total += deltas[k]
-    # How many TALL masks hold this element: m_k = [|T_k| > threshold |T - T_k|].
+    # The number of TALL masks that contain this element: m_k = [|T_k| > threshold |T - T_k|].
     votes = (tl.abs(deltas[0]) > tl.abs(total - deltas[0]) * threshold).to(tl.float32)
     for k in tl.static_range(1, COUNT):
         votes += (tl.abs(deltas[k]) > tl.abs(total - deltas[k]) * threshold).to(tl.float32)

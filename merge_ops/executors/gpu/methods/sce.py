@@ -19,7 +19,7 @@ from ...method_kernels import MethodKernel
 from ..elementwise import INTEGERS, job_addresses, run_elementwise, task_vectors
 from ..launch import BLOCK, EXACT, aligned, codes
 from ..load_store import kernel, load
-from ..magnitudes.pending_cuts import Request, resolve_all
+from ..magnitudes.pending_cuts import CutRequest, resolve_all
 from ..magnitudes.table import MagnitudeTable
 from ..magnitudes.values import Inputs, from_cut, variance
 
@@ -183,7 +183,7 @@ def _merge_on_cuts(jobs: Sequence[TensorJob]) -> None:
         inputs = job.base_and_sources
         variances = job.remember_all("variances", partial(MagnitudeTable, inputs))
         selection = variances.select(int(variances.nonzero * job.method_values[0]), inputs)
-        requests.append(Request(selection, inputs, (t, 0, 0)))
+        requests.append(CutRequest(selection, inputs, (t, 0, 0)))
     cuts = resolve_all(requests, np.zeros((len(jobs), 1, INTEGERS), np.int64), device)
     sums = [energy_sums(job.base_and_sources, addresses[t, 1:], cuts[t]) for t, job in enumerate(jobs)]
     # The host waits for the device here, once for all jobs.

@@ -22,9 +22,9 @@ from mergesmith.merge_ops.executors.gpu import executor as gpu
 from mergesmith.merge_ops.executors.gpu.launch import BLOCK, INTERPRETED, STEP, chunk_table
 from mergesmith.merge_ops.executors.gpu.magnitudes import pending_cuts
 from mergesmith.merge_ops.executors.gpu.magnitudes.pending_cuts import (
+    CutRequest,
     PendingGroupCut,
     PendingIndexCut,
-    Request,
     resolve_all,
 )
 from mergesmith.merge_ops.executors.gpu.magnitudes.table import SMALL, MagnitudeTable
@@ -166,7 +166,7 @@ def test_tables_keep_exactly_the_largest(size: int, stored: torch.dtype) -> None
     assert table.total == fixed_sum(delta, table.exponent)
     counts = [0, 1, size // 50, size // 2, size] if size < CHUNK else [size // 3]
     selections = [table.select(count, pair) for count in counts]
-    requests = [Request(selection, pair, (i, 0, 2)) for i, selection in enumerate(selections)]
+    requests = [CutRequest(selection, pair, (i, 0, 2)) for i, selection in enumerate(selections)]
     found = resolve_all(requests, np.zeros((len(counts), 1, 8), np.int64), DEVICE).cpu()[:, 0, 2:4].tolist()
     for count, selection, (cut, bound) in zip(counts, selections, found, strict=True):
         expected = largest(delta, count)
@@ -190,7 +190,7 @@ def test_tables_of_variances_keep_exactly_the_largest(size: int, stored: torch.d
     counts = [0, 1, size // 50, size // 4, size // 2, counted.nonzero]
     selections = [counted.select(count, placed) for count in counts]
     assert size <= SMALL or {type(selection) for selection in selections} >= {PendingIndexCut, PendingGroupCut}
-    requests = [Request(selection, placed, (i, 0, 0)) for i, selection in enumerate(selections)]
+    requests = [CutRequest(selection, placed, (i, 0, 0)) for i, selection in enumerate(selections)]
     found = resolve_all(requests, np.zeros((len(counts), 1, 2), np.int64), DEVICE).cpu()[:, 0].tolist()
     for count, selection, (cut, bound) in zip(counts, selections, found, strict=True):
         kept = (bits > cut) | ((bits == cut) & (np.arange(size) < bound))
