@@ -55,8 +55,8 @@ class Trial:
         name: a baseline's name; empty for a candidate that the sampler proposed.
         params: its point of the search space; None for a baseline outside it.
         outside: why a baseline is not in the search space; else None.
-        state: "complete" (scored in full), "dropped" (early, as no better than the best so far), "failed", or "probed" (a
-            probe, which has no score).
+        state: "complete" (scored in full), "dropped" (early, as no better than the best so far), "failed", or "probed"
+            (a probe, which has no score).
         value: the objective on the search part; None for a failed trial.
         scores: entry name -> score on the search part. For a dropped candidate, value and scores are estimates.
         items: the number of items scored; for a probe, its cost in forward passes over an item, three per gradient.
