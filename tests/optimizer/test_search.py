@@ -68,7 +68,7 @@ def test_half_and_resumed_is_the_whole(sampler: str, run_folder: Path, command: 
     whole, halves = run_folder / "whole", run_folder / "halves"
     assert command("search", search, "--output", whole).code == 0
     assert command("search", search, "--output", halves, "--trials", 12).code == 0
-    assert len(lines(halves)) == BASELINES + 12
+    assert sum(not line["probe"] for line in lines(halves)) == BASELINES + 12
     assert command("search", search, "--output", halves, "--resume").code == 0
     assert lines(halves) == lines(whole)
     assert items_equal(halves, whole)
