@@ -36,8 +36,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# By simulation, 0.6 finds poor candidates, 0.4 those a little worse, and 0.1 is for races over thousands of items. Other
-# mixtures, and bets that follow the mean so far, cost within 4 % as many items.
+# By simulation, 0.6 finds poor candidates, 0.4 those a little worse, and 0.1 is for races over thousands of items.
+# Other mixtures, and bets that follow the mean so far, cost within 4 % as many items.
 BETS = (0.1, 0.4, 0.6)
 SHARES = (0.1, 0.5, 0.4)
 LARGEST_LOSS = 0.9  # the share of a bet's wealth that one item may take
