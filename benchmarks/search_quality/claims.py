@@ -196,8 +196,8 @@ def claims(truth: Truth, *, pool_size: int, runs: int, trials: int, log: Callabl
     interval = binomtest(count, runs).proportion_ci()
     early = np.mean([one.proposals < 0.5 for one in found])
     return (
-        "| searches | claim an improvement | 95 % interval | ended before half of the proposals | proposals made | item "
-        "scores spent |\n| --: | --: | --: | --: | --: | --: |\n"
+        "| searches | claim an improvement | 95 % interval | ended before half of the proposals | proposals made "
+        "| item scores spent |\n| --: | --: | --: | --: | --: | --: |\n"
         f"| {runs} | {count} ({count / runs:.1%}) | {interval.low:.1%} to {interval.high:.1%} | {early:.0%} "
         f"| {np.mean([one.proposals for one in found]):.0%} | {np.mean([one.items for one in found]):.0%} |"
     )
