@@ -160,7 +160,7 @@ def simulate(truth: Truth, matrix: Matrix, *, trials: int, seed: int) -> Simulat
     config = truth.session.config
     search = config.search.model_copy(update={"sampler": "auto", "trials": trials, "seed": seed})
     config = config.model_copy(update={"search": search})
-    blocks = {
+    blocks: dict[Part, Sequence[Block]] = {
         part: make_blocks(
             part,
             {leaf: tuple(map(int, ids)) for leaf, ids in truth.items(part).items()},
