@@ -14,6 +14,7 @@ from mergesmith.evaluators import Part
 from . import __doc__ as about
 from .arms import ARMS, REPLAYED, run_arm
 from .build import build
+from .claims import claims
 from .figures import named_recipes
 from .problems import PROBLEMS as MADE
 from .real.problem import RealProblem
@@ -45,6 +46,9 @@ def main() -> None:
             _print_figures(name, truth)
         if arguments.command == "run":
             _run(truth, outcomes, arguments)
+        if arguments.command == "claims":
+            score_pool(truth, arguments.pool, _log)
+            _log(claims(truth, pool_size=arguments.pool, runs=arguments.runs, trials=arguments.trials, log=_log))
     if arguments.command == "report":
         text = tables(truths, outcomes)
         print(text)
@@ -56,17 +60,19 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="search_quality", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["build", "figures", "run", "report"])
-    parser.add_argument("--problems", type=_names, default=list(MADE), help="comma-separated; default all but real")
+    parser.add_argument("command", choices=["build", "figures", "run", "report", "claims"])
+    parser.add_argument("--problems", type=_names, help="comma-separated; default all but real, for `claims` equal")
     parser.add_argument("--arms", type=_names, default=[*REPLAYED, *ARMS], help="comma-separated; default all")
     parser.add_argument("--seeds", type=int, default=3, help=f"searches per arm; replayed arms have {REPLAYED_SEEDS}")
     parser.add_argument(
         "--trials", type=int, default=100, help=f"proposals of a search; replayed arms have {REPLAYED_TRIALS}"
     )
     parser.add_argument("--pool", type=int, default=400, help="random candidates that replays draw from")
+    parser.add_argument("--runs", type=int, default=200, help="simulated searches of `claims`, on `equal` by default")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where problems and results are kept")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/explanation/search-quality.md")
     arguments = parser.parse_args()
+    arguments.problems = arguments.problems or (["equal"] if arguments.command == "claims" else list(MADE))
     for kind, known in (("problems", PROBLEMS), ("arms", {**REPLAYED, **ARMS})):
         unknown = [name for name in getattr(arguments, kind) if name not in known]
         if unknown:
