@@ -8,7 +8,7 @@ from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
 from .checkpoints.find_model import absolute_reference
 from .checkpoints.tokenizer_files import load_tokenizer
 from .checkpoints.weights_digest import WeightsDigest
-from .executors.dispatch import executor_name
+from .executors.dispatch import executor_name, kernel_report
 from .merging.merge_tensors import MergeError
 from .merging.plan_recipe import materialize, output_tokenizer, plan_merge, same_tokens
 from .methods import METHODS, Base, MergeMethod, Parameter, Range, Scope, get_method
@@ -68,6 +68,7 @@ __all__ = [
     "check_vocabulary",
     "executor_name",
     "get_method",
+    "kernel_report",
     "load_tokenizer",
     "load_yaml",
     "materialize",
