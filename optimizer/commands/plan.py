@@ -137,6 +137,7 @@ def _costs(session: Session, console: Console) -> None:
     for line in (
         f"{devices}. Sources: {source:.2f} GB, {session.placement.words}; live model: {model:.2f} GB{kept}.",
         *session.placement.sentences(),
+        *session.pinning.sentences(session.bank),
         kernel_report(session.device.type),
         f"A candidate: {merge:.2f} s to merge ({once:.2f} s the first of a kind), {score:.2f} s to score.",
         f"Statistics of the sources: {session.bank.known_bytes / 1e6:.1f} MB so far.",

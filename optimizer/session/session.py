@@ -29,8 +29,9 @@ from ..config import RunConfig
 from .devices import pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
+from .pinning import Pinning
 from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
-from .source_placement import Placement, free_memory, host_memory, matrices_per_tensor, place_sources
+from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
 
 
@@ -65,9 +66,10 @@ class Session:
         opened = ModelBank(references, roots=(self.root,), device=self.device)
         check_language_models(opened, opened.references)
         self.placement = self._placement(opened)
+        self.pinning = Pinning.of(opened, workers=neighbors)
         residency = Residency(
             resident=self.placement.resident,
-            pinned=sum(opened[reference].nbytes for reference in opened.references) <= host_memory() / 2 / neighbors,
+            pinned=self.pinning.pinned,
             keep_deltas=True,
             homes=self.placement.homes,
         )
