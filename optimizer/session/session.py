@@ -26,7 +26,7 @@ from ...merge_ops import (
 )
 from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
 from ..config import RunConfig
-from .devices import pick_devices
+from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
 from .pinning import Pinning
@@ -62,6 +62,7 @@ class Session:
             torch.set_num_threads(config.workers.threads)
         self.devices = pick_devices(config.workers.device, "workers.device", _gpus(config))
         self.device = self.devices[0]
+        limit_memory(self.device, config.workers.gpus_per_worker)
         references = (config.base_model, *config.models)
         opened = ModelBank(references, roots=(self.root,), device=self.device)
         check_language_models(opened, opened.references)
