@@ -28,20 +28,16 @@ def stack_bytes(capability: int, count: int) -> int:
     signature = {name: TABLES.get(name, "constexpr") for name in names}
     divisible = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
     source = ASTSource(energies, signature=signature, constexprs=constants, attrs=divisible)
-    ptx = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=EXACT).asm["ptx"]
-    chip = re.findall(r"^\.target (\w+)", ptx, re.M)[0]
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
-        file.write(ptx)
+    cubin = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=EXACT).asm["cubin"]
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
         file.flush()
-        command = [knobs.nvidia.ptxas.path, "-v", "--fmad=false", f"--gpu-name={chip}", file.name, "-o", "/dev/null"]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    return sum(int(size) for size in re.findall(r"(\d+) bytes stack frame", output))
+        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (size,) = re.findall(r"STACK:(\d+)", output)
+    return int(size)
 
 
 if __name__ == "__main__":
     variants = [(capability, count) for capability in (80, 89, 90) for count in (2, 4)]
-    print(
-        json.dumps(
-            {f"sm_{capability}, {count} sources": stack_bytes(capability, count) for capability, count in variants}
-        )
-    )
+    print(json.dumps({f"sm_{c}, {count} sources": stack_bytes(c, count) for c, count in variants}))
