@@ -7,6 +7,7 @@ neither lm-eval nor torch; `Suite.load` does.
 from .checks.report import ScoringReport
 from .checks.suite_facts import LeafFacts, SuiteFacts, TokenizerDifference
 from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
+from .inference.device_errors import is_device_lost, is_out_of_memory, release
 from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
 from .scoring.scorers import ScoringPlan
@@ -38,6 +39,9 @@ __all__ = [
     "TokenizerDifference",
     "entry_score",
     "entry_value",
+    "is_device_lost",
+    "is_out_of_memory",
     "join",
+    "release",
     "score_checkpoint",
 ]

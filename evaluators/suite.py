@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .checks.report import ScoringReport
 from .checks.suite_facts import SuiteFacts
 from .config import PARTS, EvaluationConfig, Part
+from .inference.attention_backend import disable_cudnn_attention
 from .records import Block, BlockScores, TaskEntry
 from .scoring.scorers import ScoringPlan
 from .tasks.blocks import make_blocks
@@ -49,6 +50,7 @@ class Suite:
             UserError: unknown names, unreadable files or data, metrics or filters that a task does not have,
                 parts with too few items, or tasks that run code without permission.
         """
+        disable_cudnn_attention()
         # lm-eval and transformers take seconds to import; a configuration must be readable without them.
         from .lm_eval_bridge.isolation import seeded_generators
         from .tasks.suite_builder import SuiteBuilder

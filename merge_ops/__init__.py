@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING
 
 from .bank.model_bank import ModelBank
+from .bank.pinned_memory import pinned_bytes
 from .bank.residency import Residency
 from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
 from .checkpoints.find_model import absolute_reference
 from .checkpoints.tokenizer_files import load_tokenizer
 from .checkpoints.weights_digest import WeightsDigest
-from .executors.dispatch import executor_name
+from .executors.dispatch import executor_name, kernel_report
+from .merging.host_streaming import buffer_bytes
 from .merging.merge_tensors import MergeError
 from .merging.plan_recipe import materialize, output_tokenizer, plan_merge, same_tokens
 from .methods import METHODS, Base, MergeMethod, Parameter, Range, Scope, get_method
@@ -66,16 +68,19 @@ __all__ = [
     "WeightsDigest",
     "Written",
     "absolute_reference",
+    "buffer_bytes",
     "check_kind",
     "check_vocabulary",
     "executor_name",
     "get_method",
+    "kernel_report",
     "load_tokenizer",
     "load_yaml",
     "materialize",
     "output_dtype",
     "output_tokenizer",
     "parse_recipe",
+    "pinned_bytes",
     "places_of",
     "plan_merge",
     "read_recipe",

@@ -10,7 +10,7 @@ from typing import Any
 from mergesmith.errors import UserError
 
 from ..inference.cuda_graphs import GraphCache
-from ..inference.out_of_memory import is_out_of_memory, release
+from ..inference.device_errors import is_device_lost, is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
 from ..records import InsufficientMemoryError, ScoringError, UnsupportedError
 from ..scoring.hflm_scorer import hflm_answers
@@ -72,6 +72,8 @@ class CandidateCheck:
             except UserError:
                 raise
             except Exception as error:  # a model can fail in many ways inside an unsuitable scorer
+                if is_device_lost(error):
+                    raise
                 if is_out_of_memory(error) and self._halve_budget():
                     continue
                 explained = isinstance(error, (ValueError, ScoringError))

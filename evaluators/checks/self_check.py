@@ -11,7 +11,7 @@ from typing import Any
 
 from mergesmith.errors import UserError
 
-from ..inference.out_of_memory import release
+from ..inference.device_errors import is_device_lost, release
 from ..lm_eval_bridge.isolation import pinned_generation
 from ..records import ScoringError
 from ..scoring.scorers import Scorer, ScoringPlan
@@ -88,6 +88,8 @@ class SelfCheck:
         except ScoringError as error:
             return ScoringError(str(error))  # without the traceback, which keeps tensors alive
         except Exception as error:
+            if is_device_lost(error):
+                raise
             return ScoringError(f"{type(error).__name__}: {error}")
         return None
 

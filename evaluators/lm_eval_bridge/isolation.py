@@ -170,6 +170,7 @@ def generation_settings(model: Any) -> dict[str, Any]:
         key: value
         for key, value in settings.items()
         if key not in _WITHOUT_EFFECT | _OF_SAMPLING
+        and not key.startswith("_")  # transformers' notes on where the settings come from
         and value not in (None, False, [], {})
         and _NEUTRAL.get(key) != value
     }

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..inference.cuda_graphs import GraphCache
+from ..inference.device_errors import is_out_of_memory, release
 from ..inference.generate import Generated
-from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches
 from ..lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
 from ..records import Block, BlockScores, ScoringError

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ..inference.batches import Batch, make_batches
+from ..inference.device_errors import is_device_lost, is_out_of_memory, release
 from ..inference.likelihood import log_likelihoods
-from ..inference.out_of_memory import is_out_of_memory, release
 from ..inference.prefix_cache import PrefixCaches, head_reads
 from ..inference.rows import Answer, TokenRow
 from ..tasks.suite_content import SuiteContent
@@ -45,8 +45,10 @@ def device_budget(content: SuiteContent, model: Any, start: int) -> int:
     for branches in (2, 1):
         try:
             return halved_until_it_fits(partial(attempt, branches=branches), start)
-        except Exception:  # an architecture that accepts no custom masks, or none of our batches at all
-            release()
+        except Exception as error:  # an architecture that accepts no custom masks, or none of our batches at all
+            if is_device_lost(error) or is_out_of_memory(error):
+                raise
+        release()  # outside the handler, whose exception keeps the failed attempt's tensors alive
     return CPU_BUDGET
 
 

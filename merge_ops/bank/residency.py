@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..checkpoints.source import ModelSource
+from .pinned_memory import PinnedMemory
 
 InputKey = tuple[str, str]  # model reference, canonical checkpoint name
 
@@ -45,6 +46,7 @@ class ResidentTensors:
         self._sources = sources
         self._kept: dict[InputKey, torch.Tensor] = {}
         self._pinned: dict[InputKey, torch.Tensor] = {}
+        self._pinned_memory = PinnedMemory()
         self._staged: Mapping[InputKey, torch.Tensor] = {}
         self._derived: dict[InputKey, Callable[[], torch.Tensor]] = {}
 
@@ -80,6 +82,11 @@ class ResidentTensors:
         """Whether sources are copied from the host's memory tensor by tensor."""
         return self.device.type != "cpu" and not self.residency.resident
 
+    @property
+    def pin_failed(self) -> bool:
+        """Whether host memory could not be page-locked although the residency asks for it."""
+        return self._pinned_memory.failed
+
     def mapped(self, key: InputKey) -> bool:
         """Whether a tensor is read from a checkpoint as it is stored, not computed."""
         return self._sources[key[0]].mapped and key not in self._derived
@@ -89,7 +96,7 @@ class ResidentTensors:
         if not self.residency.pinned:
             return self._sources[key[0]].tensor(key[1])
         if key not in self._pinned:
-            self._pinned[key] = self._sources[key[0]].tensor(key[1]).contiguous().pin_memory()
+            self._pinned[key] = self._pinned_memory.copy(self._sources[key[0]].tensor(key[1]))
         return self._pinned[key]
 
     @contextmanager

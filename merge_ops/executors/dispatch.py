@@ -5,10 +5,12 @@ Both give identical bits.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from shutil import which
 from typing import NamedTuple
 
 import numpy as np
@@ -67,20 +69,54 @@ def executor_name(device_type: str) -> str:
     return COMPILERS[device_type] if executor_for(device_type) is not None else "torch"
 
 
-@lru_cache
+def kernel_report(device_type: str) -> str:
+    """Return which kernels merge on a type of device, or why torch operations do, as a sentence for the user."""
+    executor, reason = _load(device_type)
+    if executor is None:
+        return f"Merge kernels: none on {device_type}; slower torch operations merge: {reason}."
+    compiler = c_compiler() if device_type == "cuda" else None
+    return f"Merge kernels: {COMPILERS[device_type]}{f' (C compiler: {compiler})' if compiler else ''}."
+
+
 def executor_for(device_type: str) -> Executor | None:
     """Return the kernels for a type of device; None if there are none, or their compiler cannot be used."""
+    return _load(device_type)[0]
+
+
+def c_compiler() -> str | None:
+    """Return the path of the C compiler with which Triton builds its launchers; None if there is none."""
+    return next(filter(None, (os.environ.get("CC"), which("clang"), which("gcc"))), None)
+
+
+@lru_cache
+def _load(device_type: str) -> tuple[Executor | None, str]:
+    """Return the kernels for a type of device and "", or None and the reason."""
     compiler = COMPILERS.get(device_type)
-    if compiler is None or not find_spec(compiler):
-        return None
+    if compiler is None:
+        return None, "there are none for it"
+    if not find_spec(compiler):
+        return None, f"{compiler} is not installed"
     try:
-        if device_type == "cpu":
-            from .cpu.executor import can_run, gram_matrix, run_all, supported
+        return (_cpu_executor() if device_type == "cpu" else _cuda_executor()), ""
+    except torch.OutOfMemoryError:  # says nothing about the compiler
+        raise
+    except Exception as error:  # installed, but unusable: incompatible packages, no C compiler, no writable cache
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    if device_type == "cuda" and c_compiler() is None:
+        reason += " (there is no C compiler: install gcc, or set CC)"
+    warnings.warn(f"{compiler} cannot be used, so merging is slow: {reason}", SlowMergeWarning, stacklevel=3)
+    return None, reason
 
-            return Executor(can_run, run_all, Gram(supported, gram_matrix))
-        from .gpu.executor import can_run, run_all
 
-        return Executor(can_run, run_all)
-    except (ImportError, SystemError, AttributeError) as error:  # installed, but incompatible with other packages
-        warnings.warn(f"{compiler} cannot be used, so merging is slow: {error}", SlowMergeWarning, stacklevel=2)
-        return None
+def _cpu_executor() -> Executor:
+    from .cpu.executor import can_run, gram_matrix, run_all, supported
+
+    return Executor(can_run, run_all, Gram(supported, gram_matrix))
+
+
+def _cuda_executor() -> Executor:
+    from .gpu.executor import can_run, run_all
+    from .gpu.probe import check_kernels
+
+    check_kernels(torch.device("cuda", torch.cuda.current_device()))
+    return Executor(can_run, run_all)

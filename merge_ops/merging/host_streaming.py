@@ -1,7 +1,8 @@
 """Copies source tensors from the host's memory to the device ahead of their use, on a separate CUDA stream.
 
-Two buffers alternate: while one is read, the other is filled. So at most two groups of tensors are on the device,
-whatever the size of the model. A yielded group is valid until the next one is requested.
+Two buffers alternate: while one is read, the other is filled. A group that exceeds GROUP_BYTES, because one task's
+sources do, is alone on the device. So at most `buffer_bytes` are used, whatever the size of the model. A yielded group
+is valid until the next one is requested.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..bank.model_bank import ModelBank
 from ..planning.merge_plan import TensorTask
 
 BUFFERS = 2
-GROUP_ELEMENTS = 1 << 24  # elements of the tasks' first inputs in a group that is copied together
+GROUP_BYTES = 256 << 20  # bytes of all sources of the tasks that are copied together
 ALIGNMENT = 512  # bytes
 
 
@@ -39,13 +40,23 @@ def _groups(tasks: Iterable[TensorTask], bank: ModelBank) -> Iterator[list[Tenso
     group: list[TensorTask] = []
     size = 0
     for task in tasks:
-        group.append(task)
-        size += sum(bank.tensors.host(key).numel() for key in task.inputs[:1] if bank.tensors.mapped(key))
-        if size >= GROUP_ELEMENTS:
+        nbytes = _buffer_size(bank.tensors.host(key) for key in task.inputs if bank.tensors.mapped(key))
+        if group and size + nbytes > GROUP_BYTES:
             yield group
             group, size = [], 0
+        group.append(task)
+        size += nbytes
     if group:
         yield group
+
+
+def buffer_bytes(largest_task: int, sources: int) -> int:
+    """Return the most device memory that streaming `sources` bytes takes, at most `largest_task` bytes for one task."""
+    return max(min(BUFFERS * GROUP_BYTES, sources), largest_task)
+
+
+def _buffer_size(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(-(-x.nbytes // ALIGNMENT) * ALIGNMENT for x in tensors)
 
 
 def streamed(
@@ -63,8 +74,20 @@ def streamed(
         buffer.consumed = lane.mark()
         free.append(buffer)
 
+    def alone(group: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+        while filled:
+            yield from oldest()
+        for buffer in free:
+            buffer.release()
+        filled.append((free[0], free.popleft().fill(group)))
+        yield from oldest()
+        free[-1].release()
+
     try:
         for group in groups:
+            if _buffer_size(group) > GROUP_BYTES:
+                yield from alone(group)
+                continue
             buffer = free.popleft()
             filled.append((buffer, buffer.fill(group)))
             if not free:
@@ -109,6 +132,10 @@ class _Buffer:
         self._memory = torch.empty(0, dtype=torch.uint8, device=lane.device)
         self.ready: torch.Event | None = None
         self.consumed: torch.Event | None = None
+
+    def release(self) -> None:
+        """Free the memory; allowed once the computation waits for the last copy into it."""
+        self._memory = self._memory.new_empty(0)
 
     def fill(self, group: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Start copying tensors into the buffer, after its previous content has been consumed."""

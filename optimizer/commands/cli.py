@@ -56,8 +56,20 @@ def main() -> None:
         _fail("interrupted" + ("; finished trials are kept: continue with --resume" if running else ""), stop.code)
     except RuntimeError as error:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
+            _fail_of_device(error)
             raise
         _fail(str(error), CHECK_FAILED)
+
+
+def _fail_of_device(error: RuntimeError) -> None:
+    """Report an error in one message if it means that a device is out of memory or lost; return for other errors."""
+    from ...evaluators import is_device_lost, is_out_of_memory
+
+    reason = str(error).partition("\n")[0]
+    if is_out_of_memory(error):
+        _fail(f"out of memory: {reason}; end other programs on the device, or use a larger one", CHECK_FAILED)
+    if is_device_lost(error):
+        _fail(f"the device failed ({reason}); start again, a search with --resume", CHECK_FAILED)
 
 
 def _end_quickly() -> None:

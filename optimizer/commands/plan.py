@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...evaluators import PARTS, Scores, ScoringError, join
-from ...merge_ops import MergeError
+from ...merge_ops import MergeError, kernel_report
 from ...search_spaces import BASE, OutsideSpaceError, parent_name
 from ..config import load_config
 from ..run_folder.run_folder import config_root
@@ -137,6 +137,8 @@ def _costs(session: Session, console: Console) -> None:
     for line in (
         f"{devices}. Sources: {source:.2f} GB, {session.placement.words}; live model: {model:.2f} GB{kept}.",
         *session.placement.sentences(),
+        *session.pinning.sentences(session.bank),
+        kernel_report(session.device.type),
         f"A candidate: {merge:.2f} s to merge ({once:.2f} s the first of a kind), {score:.2f} s to score.",
         f"Statistics of the sources: {session.bank.known_bytes / 1e6:.1f} MB so far.",
         f"{trials} trials: about {duration(trials * (merge + score))}; {racing}.",

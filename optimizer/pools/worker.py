@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import torch
-
 from mergesmith.errors import UserError
 
-from ...evaluators import ScoringError
+from ...evaluators import ScoringError, is_device_lost, is_out_of_memory, release
 from ...merge_ops import MergeError, WeightsDigest
 from ..session.devices import device_name
 from ..session.session import Session
@@ -56,22 +54,15 @@ class Worker:
         except UserError:
             raise
         except Exception as error:  # out of memory, a model that cannot run these weights: the run continues
-            if _device_is_lost(error):
+            if is_device_lost(error):
                 raise DeviceLostError(str(error).partition("\n")[0]) from error
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
+            lacks_memory = is_out_of_memory(error)
             explained = isinstance(error, (MergeError, ScoringError))
-            yield Failed(job.number, str(error) if explained else f"{type(error).__name__}: {error}", self.name)
+            reason = str(error) if explained else f"{type(error).__name__}: {error}"
         else:
             named = None if digest is None else (device_name(self.session.device), digest.hex)
             yield Finished(job.number, self.name, named)
-
-
-def _device_is_lost(error: BaseException | None) -> bool:
-    """Return whether an error means that every later CUDA call of this process will fail, as after a kernel fault."""
-    while error is not None:
-        named = type(error).__name__ == "AcceleratorError"  # since torch 2.8
-        if named or (isinstance(error, RuntimeError) and "CUDA error" in str(error)):
-            return True
-        error = error.__cause__
-    return False
+            return
+        if lacks_memory:
+            release()  # outside the handler, whose exception keeps the failed attempt's tensors alive
+        yield Failed(job.number, reason, self.name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..session.devices import device_name, pick_device
+from ..session.devices import default_device, device_name
 from ..session.versions import package_version
 
 LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes", "safetensors")
@@ -20,7 +20,7 @@ def environment() -> dict[str, Any]:
         "schema_version": 1,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "device": device_name(pick_device("auto", "device")),
+        "device": device_name(default_device()),
         "versions": {name: package_version(name) for name in LIBRARIES},
     }
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from .host_memory import host_memory
 from .session import Session
-from .source_placement import host_memory
 
 SHOWN_BYTES = 1 << 28  # smaller sources load too quickly to show a progress bar
 

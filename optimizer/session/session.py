@@ -26,11 +26,12 @@ from ...merge_ops import (
 )
 from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
 from ..config import RunConfig
-from .devices import pick_devices
+from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
+from .pinning import Pinning
 from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
-from .source_placement import Placement, free_memory, host_memory, matrices_per_tensor, place_sources
+from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
 
 
@@ -61,13 +62,15 @@ class Session:
             torch.set_num_threads(config.workers.threads)
         self.devices = pick_devices(config.workers.device, "workers.device", _gpus(config))
         self.device = self.devices[0]
+        limit_memory(self.device, config.workers.gpus_per_worker)
         references = (config.base_model, *config.models)
         opened = ModelBank(references, roots=(self.root,), device=self.device)
         check_language_models(opened, opened.references)
         self.placement = self._placement(opened)
+        self.pinning = Pinning.of(opened, workers=neighbors)
         residency = Residency(
             resident=self.placement.resident,
-            pinned=sum(opened[reference].nbytes for reference in opened.references) <= host_memory() / 2 / neighbors,
+            pinned=self.pinning.pinned,
             keep_deltas=True,
             homes=self.placement.homes,
         )

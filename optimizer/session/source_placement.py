@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -11,7 +11,7 @@ import torch
 
 from mergesmith.errors import UserError
 
-from ...merge_ops import METHODS, MergePlan, ModelBank, Places, places_of
+from ...merge_ops import METHODS, MergePlan, ModelBank, Places, buffer_bytes, places_of
 
 ROOM = 0.8  # share of a device's free memory for sources and live model; activations need the rest
 
@@ -25,12 +25,14 @@ class Load:
         live: this device's part of the live model.
         sources: this device's part of the sources.
         matrices: merged matrices that methods with a matrix decomposition keep here.
+        buffers: buffers for sources that are copied from the host, if they are not kept here.
     """
 
     free: int
     live: int
     sources: int
     matrices: int
+    buffers: int
 
     @property
     def room(self) -> float:
@@ -76,14 +78,6 @@ def free_memory(device: torch.device, share: float = 1.0) -> int | None:
     return min(free, int(share * total))
 
 
-def host_memory() -> int:
-    """Return the bytes of memory of this machine; 0 if the system does not report it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
-
-
 def place_sources(
     plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], free: Sequence[int], *, wish: str, spectral: int
 ) -> Placement:
@@ -106,9 +100,11 @@ def place_sources(
     else:
         places = places_of(plan, bank, devices, free)
     loads = _loads(plan, bank, places, dict(zip(devices, free, strict=True)), spectral)
+    resident, words = _sources(loads, wish)
     if len(devices) > 1:
         _check_live(loads)
-    resident, words = _sources(loads, wish)
+    else:
+        _check_single(loads[devices[0]], devices[0], plan.donor, resident=resident)
     return Placement(resident, words, places.homes, loads if len(devices) > 1 else {})
 
 
@@ -132,7 +128,11 @@ def _loads(
             sources[places.homes.get(name, first)] += prod(entry.shape) * entry.dtype.itemsize
     for name, entry in bank[plan.donor].entries.items():
         matrices[places.homes.get(name, first)] += 4 * spectral * prod(entry.shape)
-    return {d: Load(free[d], places.nbytes[d], sources[d], matrices[d]) for d in free}
+    largest: Counter[str] = Counter()
+    for reference in bank.references:
+        largest.update({name: prod(e.shape) * e.dtype.itemsize for name, e in bank[reference].entries.items()})
+    task = max(largest.values(), default=0)
+    return {d: Load(free[d], places.nbytes[d], sources[d], matrices[d], buffer_bytes(task, sources[d])) for d in free}
 
 
 def _check_live(loads: Mapping[torch.device, Load]) -> None:
@@ -142,6 +142,19 @@ def _check_live(loads: Mapping[torch.device, Load]) -> None:
                 f"workers.gpus_per_worker: its {len(loads)} devices must hold a candidate, but its part on {device} "
                 f"needs {load.live / 1e9:.1f} GB and {load.room / 1e9:.1f} GB can be used; use more devices"
             )
+
+
+def _check_single(load: Load, device: torch.device, model: str, *, resident: bool) -> None:
+    buffers = 0 if resident else load.buffers
+    if load.live <= load.room and load.live + buffers <= load.free:
+        return
+    streaming = f", and {buffers / 1e9:.1f} GB to copy sources from the host" if buffers else ""
+    raise UserError(
+        f"workers.device: a candidate of the size of '{model}' needs {load.live / 1e9:.1f} GB{streaming}, but "
+        f"{load.free / 1e9:.1f} GB of {device} are free, of which {load.room / 1e9:.1f} GB can be used for the model; "
+        "free the device, use a larger one, spread a candidate over several (workers.gpus_per_worker: 2), or set "
+        "workers.device: cpu"
+    )
 
 
 def _sources(loads: Mapping[torch.device, Load], wish: str) -> tuple[bool, str]:
@@ -155,4 +168,4 @@ def _sources(loads: Mapping[torch.device, Load], wish: str) -> tuple[bool, str]:
         return True, f"kept on the device{'' if len(loads) == 1 else 's'}: {reason}"
     if wish == "device":
         raise UserError(f"bank: device: {reason}; use bank: host")
-    return False, f"in the host's memory: {reason}"
+    return False, f"in the host's memory: {reason}; buffers to copy them take up to {fullest.buffers / 1e9:.1f} GB"

@@ -1,4 +1,4 @@
-"""Versions of the installed packages that scores depend on."""
+"""Versions of the installed packages, and settings of them, that scores depend on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of the libraries that scores depend on."""
-    return {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
+    """Return the versions of the libraries that scores depend on, and whether cuDNN may compute attention."""
+    libraries = {name: package_version(name) for name in ("torch", "transformers", "lm_eval")}
+    return {**libraries, "cudnn_attention": "off"}
 
 
 def package_version(name: str) -> str | None:

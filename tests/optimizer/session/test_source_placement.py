@@ -141,3 +141,15 @@ def test_a_search_is_the_same_over_two_devices(
     assert lines(run_folder / "1") == lines(run_folder / "2")
     one, two = (read_recipe(run_folder / name / "best.yaml").facts["weights_digest"] for name in "12")
     assert one == two
+
+
+@pytest.mark.parametrize("times", [1.0, 1.2, 1.3])
+def test_a_model_too_large_for_one_device_is_refused_by_name(models: Path, times: float) -> None:
+    expected = rf"workers\.device: a candidate of the size of '{models / 'base'}' needs .* GB of cuda:0 are free"
+    with pytest.raises(UserError, match=expected):
+        placed(models, (times,))
+
+
+def test_the_buffers_of_streamed_sources_are_counted(models: Path) -> None:
+    words = placed(models, (5.5,)).words
+    assert "in the host's memory: " in words and words.endswith("; buffers to copy them take up to 0.0 GB")

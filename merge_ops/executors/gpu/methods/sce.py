@@ -17,13 +17,14 @@ from ....numerics.reductions import CHUNK, chunked_sum, row_sums, sum_of_chunks
 from ...job import TensorJob
 from ...method_kernels import MethodKernel
 from ..elementwise import INTEGERS, job_addresses, run_elementwise, task_vectors
-from ..launch import BLOCK, EXACT, aligned, codes
+from ..launch import EXACT, aligned, codes
 from ..load_store import kernel, load
 from ..magnitudes.pending_cuts import CutRequest, resolve_all
 from ..magnitudes.table import MagnitudeTable
 from ..magnitudes.values import Inputs, from_cut, variance
 
 LANES = 1 << 14  # a chunk of `reductions.CHUNK` elements is 16 rows of them, which `energies` adds to one
+ENERGY_BLOCK = 256  # elements at a time of `energies`, whose sums in float64 fill the registers
 CHUNKS_AT_ONCE = 256  # chunks of a tensor whose energies are halved at a time: 32 MiB of sums per source
 _LANES = tl.constexpr(LANES)
 _LEAST_DIVISOR = tl.constexpr(NO_DIVISOR)
@@ -115,7 +116,7 @@ def energies(
         quad, pair = total, total
         # The tree adds row i to row i + 8, these sums to those of row + 4, and so on. A sum is formed as soon as both
         # of its terms exist, so that only one per level is in registers.
-        for d in tl.static_range(2):
+        for d in tl.range(2):  # a loop: unrolled, the squares of all sources spill out of the registers
             for c in tl.static_range(2):
                 for b in tl.static_range(2):
                     at = first + (4 * b + 2 * c + d) * _LANES
@@ -124,7 +125,7 @@ def energies(
                     other = _square(addresses, cut, source, at, lanes, size, CODES, COUNT, ALIGNED, BLOCK)
                     pair = one + other if b == 0 else pair + (one + other)
                 quad = pair if c == 0 else quad + pair
-            total = quad if d == 0 else total + quad
+            total = total + quad  # squares are never -0, so 0 + quad = quad
         place = (tl.program_id(2) * COUNT + source).to(tl.int64) * _LANES + lane
         tl.store(sums + place + lanes, total)
 
@@ -139,7 +140,7 @@ def energy_sums(inputs: Inputs, addresses: torch.Tensor, cut: torch.Tensor) -> t
     for first in range(0, chunks, CHUNKS_AT_ONCE):
         some = min(CHUNKS_AT_ONCE, chunks - first)
         halves = torch.zeros((some, count, LANES), dtype=torch.float64, device=inputs[0].device)
-        energies[(count, triton.cdiv(min(size, LANES), BLOCK), some)](
+        energies[(count, triton.cdiv(min(size, LANES), ENERGY_BLOCK), some)](
             addresses,
             cut,
             size,
@@ -148,7 +149,7 @@ def energy_sums(inputs: Inputs, addresses: torch.Tensor, cut: torch.Tensor) -> t
             CODES=codes(inputs),
             COUNT=count,
             ALIGNED=aligned(inputs),
-            BLOCK=BLOCK,
+            BLOCK=ENERGY_BLOCK,
             **EXACT,
         )
         parts.append(row_sums(halves))

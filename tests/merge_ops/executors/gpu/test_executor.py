@@ -46,8 +46,8 @@ OWN = ("arcee_fusion", "consensus", "nearswap", "ramplus_tl", "sce")  # ram is r
 def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks as large as they can be where kernels are interpreted, which takes long per block."""
     if INTERPRETED:
-        for module in (elementwise, sce):
-            monkeypatch.setattr(module, "BLOCK", min(STEP, sce.LANES))
+        for module, name in ((elementwise, "BLOCK"), (sce, "ENERGY_BLOCK")):
+            monkeypatch.setattr(module, name, min(STEP, sce.LANES))
         monkeypatch.setattr(pending_cuts, "BLOCK", STEP)
 
 
@@ -258,3 +258,11 @@ def test_kernels_compile_for_hopper_without_fused_arithmetic(tmp_path: Path) -> 
     for name, instructions in json.loads(done.stdout).items():
         assert not [x for x in instructions if x.startswith("fma") or x.endswith(".f64") or "approx" in x], name
         assert "ld.global.v4.b32" in instructions and "st.global.v4.b32" in instructions, name  # 16 bytes at a time
+
+
+def test_energies_do_not_spill() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    script = ROOT / "tests" / "support" / "energies_stack.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True)
+    stacks = json.loads(done.stdout)
+    assert len(stacks) == 6 and set(stacks.values()) == {0}, stacks
