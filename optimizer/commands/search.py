@@ -83,7 +83,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     try:
         with gc_paused():  # loads the tasks
             check_ingredients(run_folder.path, session.ingredient_digests())
-        plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
+        plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, pool.call(Session.task_warnings))
         settle_scorers(pool, run_folder, session, console)
