@@ -13,9 +13,14 @@ from tiny_models import ALPHABET, write_model
 from tiny_run import write_search
 
 from mergesmith.merge_ops import read_recipe
+from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.samplers import SAMPLERS
+from mergesmith.optimizer.session.session import Options
+from mergesmith.optimizer.stop_signals import StoppedError
+from mergesmith.optimizer.terminal.console import make_console
 
 BASELINES = 10  # base, three parents, uniform, two task arithmetics, three slerps
 
@@ -248,3 +253,24 @@ def test_the_same_weights_under_another_name_are_not_scored_again(run_folder: Pa
     assert (same["repeats"], same["items"]) == (uniform["number"], 0)
     assert same["value"] == uniform["value"]
     assert by_name["task arithmetic, total weight 2"]["repeats"] is None
+
+
+def test_a_changed_task_is_named_with_its_key(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, tasks=({"name": "mc", "limit": 100},))
+    config = load_config(search)
+    write_search(run_folder, tasks=({"name": "mc", "limit": 101},))
+    assert config.difference(load_config(search)) == ["tasks.mc.limit"]
+
+
+def test_stopped_before_the_first_trial_keeps_nothing_and_says_so(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise StoppedError(130)
+
+    monkeypatch.setattr("mergesmith.optimizer.commands.search.settle_scorers", stopped)
+    search = write_search(run_folder, tasks=("mc",))
+    with pytest.raises(StoppedError) as stop:
+        run_search(search, resume=False, overrides=Overrides(), options=Options(), console=make_console())
+    assert (stop.value.code, stop.value.kept) == (130, False)
+    assert not (run_folder / "run").exists()
