@@ -19,6 +19,7 @@ from .output.write_checkpoint import DEFAULT_SHARD_SIZE, Written, write_merge
 from .planning.compatibility import check_vocabulary
 from .planning.merge_plan import MergePlan
 from .planning.output_config import output_dtype
+from .planning.same_weights import weights_key
 from .recipes.blocks import Rule, Setting, Slice, Source
 from .recipes.hints import check_kind, without_old_prefix
 from .recipes.multi_document import load_yaml
@@ -86,6 +87,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_document",
     "same_tokens",
+    "weights_key",
     "without_old_prefix",
     "write_merge",
 ]

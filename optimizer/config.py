@@ -265,4 +265,7 @@ def _differences(left: Any, right: Any, path: str = "") -> list[str]:
     if isinstance(left, dict) and isinstance(right, dict):
         keys = dict.fromkeys([*left, *right])
         return [d for k in keys for d in _differences(left.get(k), right.get(k), f"{path}.{k}" if path else k)]
+    if path == "tasks" and [task["name"] for task in left] == [task["name"] for task in right]:
+        pairs = zip(left, right, strict=True)
+        return [d for one, other in pairs for d in _differences(one, other, f"tasks.{one['name']}")]
     return [] if left == right else [path]

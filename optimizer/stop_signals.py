@@ -21,11 +21,16 @@ class RunFailedError(RuntimeError):
 
 
 class StoppedError(BaseException):
-    """A signal requested a stop; `code` is the exit code. Not a KeyboardInterrupt, which Typer handles itself."""
+    """A signal requested a stop. Not a KeyboardInterrupt, which Typer handles itself.
 
-    def __init__(self, code: int) -> None:
+    Attributes:
+        code: the exit code.
+        kept: whether a run keeps finished trials that `--resume` continues from.
+    """
+
+    def __init__(self, code: int, *, kept: bool = True) -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.kept = code, kept
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Search spaces over merge recipes: from points of named dimensions to recipes and back. Independent of scores."""
 
-from .baselines import BASE, UNIFORM, baselines, parent_name
+from .baselines import BASE, UNIFORM, baselines, left_out, parent_name
 from .config import SpaceConfig
 from .coordinates import Coordinates
 from .dimensions import Choice, Dimension, Float, Params, Value
@@ -25,6 +25,7 @@ __all__ = [
     "Value",
     "WeightJacobian",
     "baselines",
+    "left_out",
     "parent_name",
     "weight_dimensions",
 ]

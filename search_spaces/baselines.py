@@ -34,6 +34,19 @@ def baselines(ingredients: MergeIngredients) -> Iterator[tuple[str, Recipe]]:
         yield f"slerp 0.5 of {first} and {second}", _slerp(ingredients, first, second)
 
 
+def left_out(ingredients: MergeIngredients) -> list[str]:
+    """Return sentences on usual baselines that this search does not score."""
+    pairs = len(ingredients.models) * (len(ingredients.models) - 1) // 2
+    if pairs <= MOST_PAIRS or ingredients.tokenizer_source == "union":
+        return []
+    return [
+        (
+            f"slerp 0.5 is not among the baselines: {len(ingredients.models)} models have {pairs} pairs, more than "
+            f"{MOST_PAIRS}; list recipes of the pairs that interest you under baselines"
+        )
+    ]
+
+
 def parent_name(model: str) -> str:
     """Return the name of the baseline that is an unchanged fine-tune."""
     return f"parent {model}"

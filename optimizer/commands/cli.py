@@ -53,7 +53,8 @@ def main() -> None:
         _fail(str(error), WRONG_INPUT)
     except StoppedError as stop:
         running = sys.argv[1:2] in (["search"], ["demo"])
-        _fail("interrupted" + ("; finished trials are kept: continue with --resume" if running else ""), stop.code)
+        kept = "finished trials are kept: continue with --resume" if stop.kept else "no trial had finished"
+        _fail(f"interrupted; {kept}" if running else "interrupted", stop.code)
     except RuntimeError as error:
         if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
             _fail_of_device(error)

@@ -86,7 +86,7 @@ def _repeat(
     check_ingredients(run_folder.path, session.ingredient_digests())
     load_sources(session, report.console)
     last = max((trial.number for trial in trials), default=-1)
-    plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines, last)
+    plan = RunPlan(session.config, session.space, session.suite.entries, session.baselines, last, session.weights_key)
     pool = ReplayPool(LocalPool(session), schedule, lambda: {trial.number for trial in study.trials})
     settle_scorers(pool, run_folder, session, report.console)
     compared = {trial.number: {look.items: look.incumbent for look in trial.looks} for trial in trials}

@@ -13,6 +13,7 @@ from rich.console import Console
 from mergesmith.errors import UserError
 
 from ...merge_ops import Recipe
+from ...search_spaces import left_out
 from ..config import RunConfig, load_config
 from ..pools import LocalPool, Pool
 from ..run_folder.file_names import BEST, is_run
@@ -60,9 +61,12 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
     run_folder = open_run(output, config, root, announce=report.announce)
     try:
         return _run(config, root, run_folder, options, report)
-    except BaseException:
-        if not resume and not run_folder.trials():
+    except BaseException as error:
+        kept = resume or bool(run_folder.trials())
+        if not kept:
             discard_run(run_folder.path)  # the run has no trials yet: the user can correct the fault and start again
+        if isinstance(error, StoppedError) and not kept:
+            raise StoppedError(error.code, kept=False) from None
         raise
     finally:
         run_folder.close()
@@ -83,9 +87,9 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     try:
         with gc_paused():  # loads the tasks
             check_ingredients(run_folder.path, session.ingredient_digests())
-        plan = RunPlan(config, session.space, session.suite.entries, session.baselines)
+        plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
-        print_warnings(console, pool.call(Session.task_warnings))
+        print_warnings(console, [*left_out(session.merge_ingredients), *pool.call(Session.task_warnings)])
         settle_scorers(pool, run_folder, session, console)
         with report:
             check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)

@@ -49,6 +49,7 @@ class Status:
         idle: seconds since anything was written.
         driver: the process that drives the run, or last drove it.
         winner: label of the winner; None before the verdict.
+        report: the scores on the report items and the comparisons, one line each; empty before the verdict.
         control: how far the control is, and its best candidate after the verdict; None if there is no control.
     """
 
@@ -67,6 +68,7 @@ class Status:
     idle: float
     driver: Driver
     winner: str | None
+    report: Sequence[str]
     control: str | None
 
     @property
@@ -115,6 +117,7 @@ def read_status(path: Path, now: float) -> Status:
         idle=max(0.0, now - _last_written(path)),
         driver=holder,
         winner=_winner(path),
+        report=_report(path),
         control=_control(path),
     )
 
@@ -175,6 +178,20 @@ def _winner(path: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8"))["winner"]["name"] if file.is_file() else None
 
 
+def _report(path: Path) -> Sequence[str]:
+    file = path / VERDICT
+    if not file.is_file():
+        return ()
+    verdict = json.loads(file.read_text(encoding="utf-8"))
+    lines = [f"{_scores(row)}  {row['role']}: {row['name']}" for row in verdict["report"]]
+    return (*lines, *(comparison["sentence"] for comparison in verdict["comparisons"]))
+
+
+def _scores(row: Line) -> str:
+    tasks = ", ".join(f"{task} {score['value']:.4f}" for task, score in row["scores"].items())
+    return f"{row['objective']:.4f} ({tasks})"
+
+
 def _control(path: Path) -> str | None:
     if not is_run(path / CONTROL):
         return None
@@ -218,6 +235,7 @@ def _rows(status: Status) -> Iterable[tuple[str, str]]:
     if status.winner is not None:
         best = f"; {status.path / BEST}" if (status.path / BEST).is_file() else ""
         yield "winner", f"{status.winner}{best}"
+    yield from (("report", line) for line in status.report)
     if status.driver.running is False and not status.finished:
         yield "to continue", f"mergesmith search {status.path / CONFIG} --resume"
 

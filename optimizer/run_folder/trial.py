@@ -63,7 +63,7 @@ class Trial:
         answers: task -> fact -> mean over the items, for tasks with generated answers; see `search/answer_audit.py`.
         smaller_batches: whether memory ran out and some blocks were scored in batches of half the size.
         looks: the decisions of racing, in order.
-        repeats: number of the earlier trial with the same recipe whose scores were reused; else None.
+        repeats: number of the earlier trial with the same weights whose scores were reused; else None.
         error: why it failed; else None.
         after: the number of trials that had finished when it was proposed; the sampler's history follows from it.
         worker: name of the worker that scored it; empty for the driver's process.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...evaluators import Score, Scores, TaskEntry
@@ -20,11 +20,16 @@ from .racing import Incumbent
 MAX_FAILURES_AT_START = 10  # failures before the first success that end the run
 
 
+def _digest(recipe: Recipe) -> str:
+    return recipe.digest
+
+
 @dataclass(frozen=True)
 class RunPlan:
     """The configuration, search space, task entries and baselines of a run.
 
-    `last`: the number of the last trial, if the run repeats a recorded one.
+    `last`: the number of the last trial, if the run repeats a recorded one. `weights_key`: returns equal strings for
+    recipes that give the same weights.
     """
 
     config: RunConfig
@@ -32,6 +37,7 @@ class RunPlan:
     entries: tuple[TaskEntry, ...]
     baselines: Sequence[tuple[str, Recipe]]
     last: int | None = None
+    weights_key: Callable[[Recipe], str] = _digest
 
     @property
     def total(self) -> int:
@@ -53,7 +59,7 @@ class Leaderboard:
         self.trials: list[Trial] = []
         self.objective: Objective | None = None
         self.best: Trial | None = None
-        self._scored: dict[str, Trial] = {}  # by the recipe's digest
+        self._scored: dict[str, Trial] = {}  # by the key of the weights
         self._incumbent: Incumbent | None = None
         self._item_ids: dict[str, tuple[str, ...]] | None = None
         self._baselines_left = len(plan.baselines)
@@ -70,7 +76,7 @@ class Leaderboard:
         if trial.probe:
             return [trial] if self.objective is not None else []
         if not trial.failed:
-            self._scored.setdefault(trial.recipe.digest, trial)
+            self._scored.setdefault(self.plan.weights_key(trial.recipe), trial)
         if trial.name:
             self._baselines_left -= 1
         else:
@@ -157,8 +163,8 @@ class Leaderboard:
         return [trial for trial in parents if trial is not None]
 
     def scored(self, recipe: Recipe) -> Trial | None:
-        """Return the first trial of this recipe that did not fail."""
-        return self._scored.get(recipe.digest)
+        """Return the first trial of the same weights that did not fail."""
+        return self._scored.get(self.plan.weights_key(recipe))
 
     def incumbent(self) -> Incumbent | None:
         """Return the incumbent of races; None before the first feasible candidate."""

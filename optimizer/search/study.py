@@ -69,6 +69,7 @@ class Study:
         self.racing_off = why_off(search.racing, plan.entries)
         self.end = ""
         self._pending: dict[int, PendingCandidate] = {}
+        self._twins: list[Candidate] = []  # wait for a pending candidate with the same weights
 
     @property
     def trials(self) -> list[Trial]:
@@ -116,18 +117,19 @@ class Study:
         """Keep the workers busy until all candidates have finished."""
         more = True
         with at_safe_points(self.plan.config.workers.grace):
-            while more or self._pending:
-                if more and stop_requested():
+            while more or self._pending or self._twins:
+                if (more or self._twins) and stop_requested():
                     more = False
+                    self._twins.clear()  # proposed again on resume
                     self._announce_stop()
-                while more and self.dispatcher.free > 0:
-                    candidate = next(candidates, None)
+                while (more or self._twins) and self.dispatcher.free > 0:
+                    candidate = self._freed_twin() or (next(candidates, None) if more else None)
                     if candidate is None:
                         more = False
                         break
                     self._begin(candidate)
                     raise_if_overdue()
-                if more or self._pending:
+                if more or self._pending or self._twins:
                     self._handle_event()
                 self.watcher.workers(*self.dispatcher.pool.worker_counts)
                 raise_if_overdue()
@@ -141,7 +143,7 @@ class Study:
             )
 
     def _begin(self, candidate: Candidate) -> None:
-        """Submit a candidate, or record it at once with the result of an earlier trial of the same recipe.
+        """Submit a candidate, or record it at once with the result of an earlier trial of the same weights.
 
         The result of a dropped trial is reused too, because its incumbent can only have been replaced by better ones.
         The recipe of a failed trial is scored again, because the machine may have been at fault, for example out of
@@ -152,6 +154,9 @@ class Study:
             self.dispatcher.submit(Job(candidate.number, candidate.recipe, "search", probe=candidate.proposal))
             return
         known = self.leaderboard.scored(candidate.recipe)
+        if known is None and self._has_pending_twin(candidate):
+            self._twins.append(candidate)
+            return
         if known is None:
             self._pending[candidate.number] = PendingCandidate(candidate, self._race(candidate))
             self.dispatcher.submit(Job(candidate.number, candidate.recipe, "search"))
@@ -167,6 +172,18 @@ class Study:
             stderr=known.stderr,
         )
         self._record(trial, self.run_folder.items(known.number, "search"))
+
+    def _has_pending_twin(self, candidate: Candidate) -> bool:
+        """Whether a candidate with the same weights is being scored."""
+        key, pending = self.plan.weights_key, (known.candidate for known in self._pending.values())
+        return any(not other.probe and key(other.recipe) == key(candidate.recipe) for other in pending)
+
+    def _freed_twin(self) -> Candidate | None:
+        """Take out the first waiting candidate whose twin has finished."""
+        freed = next((candidate for candidate in self._twins if not self._has_pending_twin(candidate)), None)
+        if freed is not None:
+            self._twins.remove(freed)
+        return freed
 
     def _race(self, candidate: Candidate) -> Race | None:
         if candidate.name or self.racing_off is not None:

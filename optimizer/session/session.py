@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from ...merge_ops import (
     output_tokenizer,
     plan_merge,
     read_recipe,
+    weights_key,
 )
 from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
 from ..config import RunConfig
@@ -75,6 +77,7 @@ class Session:
             homes=self.placement.homes,
         )
         self.bank = opened.with_residency(residency)
+        self._weights_keys: dict[str, str] = {}  # by the recipe's digest
         plan_merge(self._all, self.bank)  # checks that the sources are compatible
 
     @cached_property
@@ -160,6 +163,16 @@ class Session:
             self.check_tokenizer(recipe, path.name)
             named.append((path.name, recipe))
         return tuple(named)
+
+    def weights_key(self, recipe: Recipe) -> str:
+        """Return a string that is equal for recipes that give the same weights; see `merge_ops.weights_key`."""
+        digest = recipe.digest
+        if digest not in self._weights_keys:
+            key = None
+            with suppress(UserError):  # scoring it reports the fault
+                key = weights_key(plan_merge(recipe, self.bank))
+            self._weights_keys[digest] = key or digest
+        return self._weights_keys[digest]
 
     def ingredient_digests(self) -> dict[str, dict[str, str]]:
         """Return the digests of models and tasks; a run can be resumed only if they are unchanged."""

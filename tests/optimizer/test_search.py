@@ -13,9 +13,14 @@ from tiny_models import ALPHABET, write_model
 from tiny_run import write_search
 
 from mergesmith.merge_ops import read_recipe
+from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.samplers import SAMPLERS
+from mergesmith.optimizer.session.session import Options
+from mergesmith.optimizer.stop_signals import StoppedError
+from mergesmith.optimizer.terminal.console import make_console
 
 BASELINES = 10  # base, three parents, uniform, two task arithmetics, three slerps
 
@@ -81,7 +86,7 @@ def test_failed_candidates_are_recorded_and_the_run_goes_on(run_folder: Path, co
         "calls = []\n"
         "def fragile(model, tokenizer, split):\n"
         "    calls.append(split)\n"
-        "    if len(calls) in (11, 13):\n"
+        "    if len(calls) in (10, 12):\n"
         "        raise ValueError('boiled over')\n"
         "    return {f'i{k}': float(k % 2) for k in range(20)}\n"
     )
@@ -119,7 +124,7 @@ def test_run_whose_every_candidate_fails(run_folder: Path, command: Command) -> 
         "calls = []\n"
         "def fails(model, tokenizer, split):\n"
         "    calls.append(split)\n"
-        f"    return float('nan') if len(calls) > {BASELINES} else 1.0\n"
+        f"    return float('nan') if len(calls) > {BASELINES - 1} else 1.0\n"
     )
     search = write_search(run_folder, tasks=({"name": "fails", "python": "./objectives.py:fails"},))
     outcome = command("search", search)
@@ -238,3 +243,34 @@ def test_a_recipe_of_another_vocabulary_is_not_scored(run_folder: Path, command:
     assert "mine.yaml: its output has another vocabulary than the run's" in outcome.err
     (run_folder / "mine.yaml").write_text(recipe + "tokenizer_source: base\n")
     assert command("eval", run_folder / "mine.yaml", "--config", write_search(run_folder)).code == 0
+
+
+def test_the_same_weights_under_another_name_are_not_scored_again(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, tasks=("mc",), search={"sampler": "random", "trials": 0, "seed": 0})
+    assert command("search", search).code == 0
+    by_name = {line["name"]: line for line in lines(run_folder / "run")}
+    uniform, same = by_name["uniform"], by_name["task arithmetic, total weight 1"]
+    assert (same["repeats"], same["items"]) == (uniform["number"], 0)
+    assert same["value"] == uniform["value"]
+    assert by_name["task arithmetic, total weight 2"]["repeats"] is None
+
+
+def test_a_changed_task_is_named_with_its_key(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, tasks=({"name": "mc", "limit": 100},))
+    config = load_config(search)
+    write_search(run_folder, tasks=({"name": "mc", "limit": 101},))
+    assert config.difference(load_config(search)) == ["tasks.mc.limit"]
+
+
+def test_stopped_before_the_first_trial_keeps_nothing_and_says_so(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise StoppedError(130)
+
+    monkeypatch.setattr("mergesmith.optimizer.commands.search.settle_scorers", stopped)
+    search = write_search(run_folder, tasks=("mc",))
+    with pytest.raises(StoppedError) as stop:
+        run_search(search, resume=False, overrides=Overrides(), options=Options(), console=make_console())
+    assert (stop.value.code, stop.value.kept) == (130, False)
+    assert not (run_folder / "run").exists()

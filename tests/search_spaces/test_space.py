@@ -20,6 +20,7 @@ from mergesmith.search_spaces import (
     SearchSpace,
     SpaceConfig,
     baselines,
+    left_out,
 )
 
 SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "bfloat16", seed=3)
@@ -219,6 +220,8 @@ def test_baselines() -> None:
     assert len(inside) == 6  # all but base and parents are points of the default space
     many = MergeIngredients("./base", tuple(f"./m{i}" for i in range(5)), "float32")
     assert not any(name.startswith("slerp") for name, _ in baselines(many))  # ten pairs would be too many
+    assert "10 pairs" in left_out(many)[0]
+    assert left_out(SUBJECT) == []
     assert len(list(baselines(MergeIngredients("./base", ("./a",), "float32")))) == 2
 
 

@@ -8,6 +8,7 @@ holds for runs holds for it: it can be resumed, replayed and exported from.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ....evaluators import Part, Scores
@@ -19,7 +20,6 @@ from ...run_folder.lock import process
 from ...run_folder.run_folder import RunFolder
 from ...run_folder.trial import Trial
 from ...stop_signals import RunFailedError
-from ..leaderboard import RunPlan
 from ..study import Study
 from ..watcher import Watcher
 from .final_phase import FinalPhase
@@ -43,7 +43,7 @@ class Control:
         open_run = resume_run if is_run(path) else create_run
         self.run_folder = open_run(path, config, root, announce=watcher.announce)
         _share(search.run_folder, self.run_folder, search.trials)
-        plan = RunPlan(config, search.plan.space, search.plan.entries, search.plan.baselines)
+        plan = replace(search.plan, config=config, last=None)
         self.study = Study(plan, self.run_folder, pool, watcher)
         self.final: FinalPhase | None = None
 

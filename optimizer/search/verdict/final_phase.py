@@ -44,7 +44,7 @@ class FinalPhase:
         self.digests: dict[int, tuple[str, str]] = {}
 
     def choose(self) -> Choice:
-        """Score the best trials by search score on the select part; equal recipes count once.
+        """Score the best trials by search score on the select part; equal weights count once.
 
         Raises:
             RunFailedError: no candidate keeps within the limits that the tasks set, or none of the best can be scored.
@@ -54,8 +54,11 @@ class FinalPhase:
             raise RunFailedError(
                 "no candidate keeps within every max_drop; search longer, or start a new run with looser limits"
             )
-        distinct = {trial.recipe.digest: trial for trial in reversed(ranked)}
-        chosen = [trial for trial in ranked if distinct[trial.recipe.digest] is trial][:FINALISTS]
+        key = self.leaderboard.plan.weights_key
+        distinct: dict[str, Trial] = {}
+        for trial in ranked:
+            distinct.setdefault(key(trial.recipe), trial)
+        chosen = list(distinct.values())[:FINALISTS]
         # The best parent and baseline are always finalists, however many candidates scored higher on the search part.
         chosen += [t for t in (self.best_parent(), self.best_baseline()) if t in ranked and t not in chosen]
         items = self.score(chosen, "select")

@@ -130,6 +130,9 @@ def test_told_of_a_finished_run(run_folder: Path, command: Command) -> None:
     assert "finished (last: pid" in outcome.out
     winner = json.loads((run_folder / "run" / "verdict.json").read_text())["winner"]["name"]
     assert f"{winner}; {run_folder}/run/best.yaml" in outcome.out
+    assert f"winner: {winner}" in outcome.out
+    assert "uniform: uniform" in outcome.out
+    assert "The winner is" in outcome.out
     assert "--resume" not in outcome.out
 
 
