@@ -54,7 +54,9 @@ def test_what_a_search_leaves_behind(run_folder: Path, command: Command) -> None
     assert {"search.yaml", "environment.json", "trials.jsonl", "items", "verdict.json", "best.yaml"} <= files
     found = lines(run)
     assert [line["number"] for line in found] == list(range(BASELINES + 4))
-    assert all(line["state"] == "complete" and line["schema_version"] == 1 for line in found)
+    assert all(line["schema_version"] == 1 for line in found)
+    assert all(line["state"] == "complete" for line in found[:BASELINES])
+    assert {line["state"] for line in found[BASELINES:]} <= {"complete", "dropped"}
     best = read_recipe(run / "best.yaml")
     assert {"weights_digest", "sources", "tasks", "scores", "versions", "found_by"} <= set(best.facts)
     assert load_config(run / "search.yaml") == load_config(search)
@@ -205,7 +207,8 @@ def test_items_tell_what_the_lines_say(run_folder: Path, command: Command) -> No
         scores = run.items(trial.number, "search")
         assert scores is not None
         for name, score in trial.scores.items():
-            assert scores.items[name].values.mean() == pytest.approx(score.value)
+            if trial.complete:  # the scores of a dropped candidate are estimates for all items
+                assert scores.items[name].values.mean() == pytest.approx(score.value)
             assert len(scores.items[name].ids) == score.n
 
 
