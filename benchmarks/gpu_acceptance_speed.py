@@ -63,7 +63,7 @@ def _candidate(name: str, groups: list[list[torch.Tensor]], report: Report) -> t
     known: dict[int, dict[Any, Any]] = defaultdict(dict)
     times = []
     for number in range(2 if report.quick else 8):
-        changed = {"density": 0.4 + 0.013 * number} if METHODS[name].parameter("density") else {}
+        changed: dict[str, Any] = {"density": 0.4 + 0.013 * number} if METHODS[name].parameter("density") else {}
         changed |= {"select_topk": 0.4} if name == "sce" else {}
         jobs: list[TensorJob] = [
             job_for(METHODS[name], group, torch.bfloat16, known=known[i], **changed) for i, group in enumerate(groups)

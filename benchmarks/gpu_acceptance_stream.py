@@ -25,7 +25,7 @@ def check_streaming(report: Report) -> None:
     names = [str(folder / name) for name in (BASE, *SOURCES)]
     cuda = report.device.type == "cuda"
 
-    def live(**how: bool) -> LiveModel:
+    def live(**how: Any) -> LiveModel:
         return LiveModel(ModelBank(names, device=report.device, residency=Residency(keep_deltas=True, **how)))
 
     def recipe(method: str) -> Any:

@@ -29,7 +29,8 @@ from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers.arms import Arms
 from mergesmith.optimizer.search.leaderboard import RunPlan
 from mergesmith.optimizer.search.study import Study
-from mergesmith.optimizer.search.verdict import FinalPhase
+from mergesmith.optimizer.search.verdict.final_phase import FinalPhase
+from mergesmith.optimizer.search.verdict.reach_verdict import reach_verdict
 from mergesmith.search_spaces import OutsideSpaceError
 
 from .replay import pool
@@ -148,7 +149,7 @@ class MatrixPool:
 class Silent:
     """A watcher that prints nothing."""
 
-    def started(self, done: int, total: int, dropped: int) -> None: ...
+    def started(self, done: int, total: int, dropped: int, *, items_left: int | None = None) -> None: ...
     def workers(self, ready: int, wanted: int) -> None: ...
     def block(self, items: int) -> None: ...
     def finished(self, trial: Trial, best: Trial | None) -> None: ...
@@ -175,7 +176,8 @@ def simulate(truth: Truth, matrix: Matrix, *, trials: int, seed: int) -> Simulat
         (Path(folder) / ITEMS).mkdir()
         study = Study(plan, RunFolder(Path(folder)), MatrixPool(matrix, blocks, seed), Silent())
         study.run()
-        verdict = FinalPhase(study.leaderboard, study.dispatcher, {}, lambda message: None).run()
+        final = FinalPhase(study.leaderboard, study.dispatcher, lambda message: None)
+        verdict = reach_verdict(study, final, None, scorers={})
     proposals = sum(not trial.name for trial in study.trials)
     items = sum(trial.items for trial in study.trials)
     return Simulated(

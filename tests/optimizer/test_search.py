@@ -181,7 +181,7 @@ def test_users_recipe_is_a_baseline(run_folder: Path, command: Command) -> None:
 
 
 def test_time_limit_stops_asking(run_folder: Path, command: Command) -> None:
-    search = write_search(run_folder, search={"trials": 10_000, "time_limit": "1s"}, tasks=("mc",))
+    search = write_search(run_folder, search={"sampler": "random", "trials": 10_000, "time_limit": "1s"}, tasks=("mc",))
     outcome = command("search", search)
     assert outcome.code == 0
     assert "time limit of 1 s reached" in outcome.out

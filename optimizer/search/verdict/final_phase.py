@@ -1,6 +1,8 @@
-"""The final phase: choose the winner on items the search never saw, then open the report items once.
+"""The final phase: choose the winner with items the search never saw, then open the report items once.
 
-The best few candidates by search score are scored on the select part; the best one wins. Winner, best parent and the
+The best few candidates by search score are scored on the select part too; the best one on both parts together wins. The
+search part alone would flatter what the search chose by it, and the select part alone has too few items to tell good
+candidates apart. Winner, best parent and the
 control's best candidate are fixed before the report part is opened. Winner, base, parents, uniform average and the
 control's best are scored on it; the differences come with paired bootstrap intervals, and the sentence follows from
 them.
@@ -25,7 +27,7 @@ FINALISTS = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """The winner on the select part, and all finalists with their objective there."""
+    """The winner, and all finalists with their objective on the select part."""
 
     winner: Trial
     finalists: tuple[tuple[Trial, float], ...]
@@ -66,7 +68,12 @@ class FinalPhase:
         found = [(t, value(scores_of(entries, items[t.number]))) for t in chosen if t.number in items]
         if not found:
             raise RunFailedError("none of the best candidates could be scored on the select items")
-        return Choice(max(found, key=lambda pair: (pair[1], -pair[0].number))[0], tuple(found))
+        return Choice(max(found, key=lambda pair: (self._on_both(*pair), -pair[0].number))[0], tuple(found))
+
+    def _on_both(self, trial: Trial, select: float) -> float:
+        """Return the objective on the search and select parts together, each weighted by its share of the items."""
+        split = self.leaderboard.plan.config.split
+        return (split.search * (trial.value or 0.0) + split.select * select) / (split.search + split.select)
 
     def reported(self, winner: Trial) -> list[tuple[Trial, str]]:
         """Return the trials that are scored on the report part, each with its role."""
