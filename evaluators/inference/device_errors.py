@@ -8,8 +8,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 
-import torch
-
 _OUT_OF_MEMORY = (
     "out of memory",  # torch's allocator, "CUDA error: ...", "HIP error: ...", "Triton Error [CUDA]: ..."
     "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER, cuSPARSE, which allocate outside torch's allocator
@@ -44,6 +42,8 @@ def is_device_lost(error: BaseException) -> bool:
 
 def release() -> None:
     """Return unused CUDA memory to the device. Call it outside the handler of the error that holds the tensors."""
+    import torch  # only here, so that the driver of a run can import this module quickly
+
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()
@@ -56,7 +56,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reports_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _OUT_OF_MEMORY)
 

@@ -122,8 +122,10 @@ class Study:
                     more = False
                     self._twins.clear()  # proposed again on resume
                     self._announce_stop()
-                while (more or self._twins) and self.dispatcher.free > 0:
-                    candidate = self._freed_twin() or (next(candidates, None) if more else None)
+                while twin := self._freed_twin():
+                    self._begin(twin)
+                while more and self.dispatcher.free > 0:
+                    candidate = next(candidates, None)
                     if candidate is None:
                         more = False
                         break
@@ -179,8 +181,10 @@ class Study:
         return any(not other.probe and key(other.recipe) == key(candidate.recipe) for other in pending)
 
     def _freed_twin(self) -> Candidate | None:
-        """Take out the first waiting candidate whose twin has finished."""
-        freed = next((candidate for candidate in self._twins if not self._has_pending_twin(candidate)), None)
+        """Take out the first waiting candidate whose twin has finished; if the twin failed, a worker must be free."""
+        free = self.dispatcher.free > 0
+        finished = (candidate for candidate in self._twins if not self._has_pending_twin(candidate))
+        freed = next((c for c in finished if free or self.leaderboard.scored(c.recipe) is not None), None)
         if freed is not None:
             self._twins.remove(freed)
         return freed

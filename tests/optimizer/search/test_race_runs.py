@@ -76,7 +76,8 @@ def test_dropped_candidates(run_folder: Path, command: Command) -> None:
     scored, possible = sum(trial.items for trial in trials[BASELINES:]), TRIALS * trials[0].items
     assert f"{TRIALS} candidates ({len(dropped)} dropped early) took {scored:,} of {possible:,} item" in outcome.out
     table = command("items", run.path).out
-    assert f"{trials[0].items} items, {BASELINES + TRIALS} candidates" in table
+    scored_once = sum(trial.repeats is None for trial in trials)
+    assert f"{trials[0].items} items, {scored_once} candidates" in table
     assert "estimates" in command("export", run.path, "--trial", dropped[0].number).out
 
 
@@ -155,14 +156,14 @@ def test_a_recipe_is_scored_once(run_folder: Path, command: Command) -> None:
     run = RunFolder.open(run_folder / "run")
     for trial in repeated:
         first = trials[trial.repeats or 0]
-        assert first.recipe.digest == trial.recipe.digest
+        assert trial.name or first.recipe.digest == trial.recipe.digest  # a baseline may be the same weights by name
         assert first.repeats is None
         assert (trial.value, trial.scores, trial.items) == (first.value, first.scores, 0)
         ours, theirs = run.items(trial.number, "search"), run.items(first.number, "search")
         assert ours is not None
         assert theirs is not None
         assert all(np.array_equal(ours.items[leaf].values, theirs.items[leaf].values) for leaf in theirs.items)
-    assert f"{len(repeated)} with a recipe that was scored before" in outcome.out
+    assert f"{sum(not trial.name for trial in repeated)} with a recipe that was scored before" in outcome.out
 
 
 def test_a_repeat_of_a_dropped_recipe_is_dropped(run_folder: Path, command: Command) -> None:
