@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 
 def disable_cudnn_attention() -> None:
     """Let torch compute attention without cuDNN, in this whole process.
@@ -12,4 +10,6 @@ def disable_cudnn_attention() -> None:
     A plan takes the host tens of milliseconds, an answer needs one per token, and plans are never freed. Scores have
     other last bits without cuDNN, so runs record the setting with the versions of the libraries.
     """
+    import torch  # only here, so that the driver of a run can import the package quickly
+
     torch.backends.cuda.enable_cudnn_sdp(False)
