@@ -23,6 +23,7 @@ from tiny_models import write_family  # noqa: E402
 from mergesmith.evaluators import BlockScores, ItemScores, ScoringPlan  # noqa: E402
 from mergesmith.optimizer.pools import BlockDone, Event, Finished, Job  # noqa: E402
 from mergesmith.optimizer.run_folder.trial import Trial  # noqa: E402
+from mergesmith.optimizer.search.watcher import Watcher  # noqa: E402
 from mergesmith.optimizer.session.session import Session  # noqa: E402
 
 MODELS = ("a", "b", "c")
@@ -195,19 +196,11 @@ class InstantPool:
         return found
 
 
-class Quiet:
-    """A watcher who shows nothing; `each(trial)` is called after every trial."""
+class Quiet(Watcher):
+    """A watcher that prints nothing; `each(trial)` is called after every trial."""
 
     def __init__(self, each: Callable[[Trial], None] = lambda trial: None) -> None:
         self.each = each
-
-    def started(self, done: int, total: int, dropped: int, *, items_left: int | None = None) -> None: ...
-
-    def workers(self, ready: int, wanted: int) -> None: ...
-
-    def block(self, items: int) -> None: ...
-
-    def announce(self, message: str) -> None: ...
 
     def finished(self, trial: Trial, best: Trial | None) -> None:
         """A trial is over."""

@@ -25,12 +25,12 @@ from mergesmith.merge_ops import Recipe
 from mergesmith.optimizer.pools import BlockDone, Event, Failed, Finished, Job
 from mergesmith.optimizer.run_folder.file_names import ITEMS
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
-from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.samplers.arms import Arms
 from mergesmith.optimizer.search.leaderboard import RunPlan
 from mergesmith.optimizer.search.study import Study
 from mergesmith.optimizer.search.verdict.final_phase import FinalPhase
 from mergesmith.optimizer.search.verdict.reach_verdict import reach_verdict
+from mergesmith.optimizer.search.watcher import Watcher
 from mergesmith.search_spaces import OutsideSpaceError
 
 from .replay import pool
@@ -146,14 +146,8 @@ class MatrixPool:
     def close(self) -> None: ...
 
 
-class Silent:
+class Silent(Watcher):
     """A watcher that prints nothing."""
-
-    def started(self, done: int, total: int, dropped: int, *, items_left: int | None = None) -> None: ...
-    def workers(self, ready: int, wanted: int) -> None: ...
-    def block(self, items: int) -> None: ...
-    def finished(self, trial: Trial, best: Trial | None) -> None: ...
-    def announce(self, message: str) -> None: ...
 
 
 def simulate(truth: Truth, matrix: Matrix, *, trials: int, seed: int) -> Simulated:

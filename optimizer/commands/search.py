@@ -122,7 +122,7 @@ def _verdict(study: Study, final: FinalPhase, pool: Pool, session: Session, cons
             control = stack.enter_context(closing(Control(study, pool, progress)))
             with progress:
                 control.run()
-        final.announce("choosing the winner on the select items, then opening the report items")
+        final.announce("choosing the winner by search and select items, then opening the report items")
         return reach_verdict(study, final, control, scorers=session.suite.scorers)
 
 

@@ -96,7 +96,7 @@ def read_status(path: Path, now: float) -> Status:
     holder = driver(path)  # read first: if it has ended, the files below are complete
     trials, events = read_lines(path / TRIALS, json.loads), read_events(path)
     finished = {trial["number"] for trial in trials}
-    session = _session(events)
+    session, verdict = _session(events), _verdict(path)
     asked = {e["number"]: e["at"] for e in session if e["event"] == "asked" and e["number"] not in finished}
     probes = sum(bool(trial.get("probe")) for trial in trials)
     states = Counter(trial["state"] for trial in trials if not trial.get("probe"))
@@ -116,9 +116,9 @@ def read_status(path: Path, now: float) -> Status:
         started=session[0]["at"] if session and session[0]["event"] == "driver" else None,
         idle=max(0.0, now - _last_written(path)),
         driver=holder,
-        winner=_winner(path),
-        report=_report(path),
-        control=_control(path),
+        winner=None if verdict is None else verdict["winner"]["name"],
+        report=() if verdict is None else _report(verdict),
+        control=_control(path, verdict),
     )
 
 
@@ -173,16 +173,12 @@ def _last_written(path: Path) -> float:
     return max(file.stat().st_mtime for file in files if file.is_file())
 
 
-def _winner(path: Path) -> str | None:
+def _verdict(path: Path) -> Line | None:
     file = path / VERDICT
-    return json.loads(file.read_text(encoding="utf-8"))["winner"]["name"] if file.is_file() else None
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _report(path: Path) -> Sequence[str]:
-    file = path / VERDICT
-    if not file.is_file():
-        return ()
-    verdict = json.loads(file.read_text(encoding="utf-8"))
+def _report(verdict: Line) -> Sequence[str]:
     lines = [f"{_scores(row)}  {row['role']}: {row['name']}" for row in verdict["report"]]
     return (*lines, *(comparison["sentence"] for comparison in verdict["comparisons"]))
 
@@ -192,15 +188,14 @@ def _scores(row: Line) -> str:
     return f"{row['objective']:.4f} ({tasks})"
 
 
-def _control(path: Path) -> str | None:
+def _control(path: Path, verdict: Line | None) -> str | None:
     if not is_run(path / CONTROL):
         return None
     proposals = [trial for trial in read_lines(path / CONTROL / TRIALS, json.loads) if not trial["name"]]
     limit = _search_section(path / CONTROL)["item_scores"]
     spent = sum(trial["items"] for trial in proposals)
     text = f"{len(proposals)} random candidates, {spent:,} of {limit:,} item scores"
-    rows = json.loads((path / VERDICT).read_text(encoding="utf-8"))["report"] if (path / VERDICT).is_file() else ()
-    names = [row["name"] for row in rows if row["role"] == "control"]
+    names = [] if verdict is None else [row["name"] for row in verdict["report"] if row["role"] == "control"]
     return f"{text}; best: {names[0]}" if names else text
 
 

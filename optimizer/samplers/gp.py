@@ -54,7 +54,7 @@ class GPSampler:
         return Proposal(Landscape(groups, self.told, [p.params for p in pending], seed).most_promising())
 
     def _beginner(self, points: Sequence[Params]) -> Coordinates | None:
-        """The arm with the fewest points, while it has too few; methods take turns, not arms."""
+        """Return the arm with the fewest points; None once all have enough. Methods take turns, not arms."""
         counts = {arm: sum(arm.matches(params) for params in points) for arm in self.arms.all}
         if len(points) >= MOST_FIRST:
             return None
@@ -114,12 +114,12 @@ class Landscape:
         return self.processes[group].improvements(points, self.pending[group], self._level(group))
 
     def _level(self, group: Group) -> float:
-        """The highest expected value of a known point of the other groups."""
+        """Return the highest expected value of a known point of the other groups."""
         others = (process for other, process in self.processes.items() if other is not group)
         return max((float(process.means(process.data.points).max()) for process in others), default=-math.inf)
 
     def _candidates(self, group: Group) -> list[Params]:
-        """Distinct variations of the group's best points; draws from the prior if there are none."""
+        """Return distinct variations of the group's best points; draws from the prior if there are none."""
         rng = np.random.Generator(np.random.PCG64(derived_seed(self.seed, "candidates", *group.names)))
         process = self.processes[group]
         known = [p for o in self.told if o.feasible_value > -math.inf and (p := group.params_of(o)) is not None]

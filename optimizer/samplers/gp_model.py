@@ -97,7 +97,7 @@ class GaussianProcess:
         return norm.sf((max(float(mean[0]), level) + threshold - mean[1:]) / spread)
 
     def _rivals(self) -> np.ndarray:
-        """The known points that may be the best, in the order of their expected values."""
+        """Return the known points that may be the best, in the order of their expected values."""
         order = np.argsort(-self.means(self.data.points), kind="stable")
         return self.data.points[order[:MOST_RIVALS]]
 

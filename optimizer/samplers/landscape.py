@@ -131,5 +131,5 @@ def _places(arm: Coordinates) -> tuple[object, ...]:
 
 
 def _parameter(name: str) -> str:
-    """The parameter of a dimension's name, `method.parameter[model]...`."""
+    """Return the parameter of a dimension's name, `method.parameter[model]...`."""
     return name.partition(".")[2].partition("[")[0]

@@ -10,9 +10,9 @@ by one rule: those that are worse, after a few items, and those that are within 
     delta  least_gain * sd(x) * sqrt((search items / select items) / search items), the standard error of such a
            difference on the select items; sd(x) from the items scored so far, so 0 before the first block
 
-When another candidate becomes the incumbent, the wealth goes on: from the next block on it is bet against the new one,
-with the differences to it on all items so far. The claim that is refuted at 1 / alpha is then that it gains on each
-incumbent that it was compared with, and incumbents only get better.
+When another candidate becomes the incumbent, the wealth is kept: from the next block on, the bets are on the
+differences from the new one, on all items so far. The claim that is rejected at 1 / alpha is then that the candidate
+gains on every incumbent that it was compared with, and incumbents only get better.
 """
 
 from __future__ import annotations

@@ -48,20 +48,26 @@ class AutoSampler:
     def ask(self, index: int, pending: Sequence[Proposal]) -> Proposal | Stop:
         """Return the proposal of the first stage that has one; `Stop` may take the place of `refine`."""
         self.history.pending = pending
-        proposal = next(filter(None, (step(self.history) for step in self.steps)), None)
-        answer: Proposal | Stop | None = proposal
+        answer: Proposal | Stop | None
+        answer, ended = self._next_of_stages()
         if answer is None and self.stop:
             answer = reason_to_stop(self.history, index)
-        return replace(answer or refine.propose(self.history, index), ended=self._ended())
+        return replace(answer or refine.propose(self.history, index), ended=ended)
 
-    def _ended(self) -> tuple[StageEnd, ...]:
-        """Return the stages before the first one that has something to ask for, or waits for what it asked for."""
-        ends: list[StageEnd] = []
-        for step in self.steps if self.history.told else ():
-            if outcomes.is_pending(self.history, step) or step(self.history) is not None:
-                break
-            ends.append(outcomes.outcome(self.history, step))
-        return tuple(ends)
+    def _next_of_stages(self) -> tuple[Proposal | None, tuple[StageEnd, ...]]:
+        """Return the first stage's proposal that there is, and the ends of the stages that are over.
+
+        Over are the stages before the first one that has something to ask for, or waits for what it asked for.
+        """
+        history, ended = self.history, list[StageEnd]()
+        over = bool(history.told)
+        for step in self.steps:
+            if (proposal := step(history)) is not None:
+                return proposal, tuple(ended)
+            over = over and not outcomes.is_pending(history, step)
+            if over:
+                ended.append(outcomes.outcome(history, step))
+        return None, tuple(ended)
 
 
 make = AutoSampler

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -43,38 +43,38 @@ class History:
         return next((arm for arm in arms if arm.coordinates.weights and arm.coordinates.weights.scaled), None)
 
     def of_stage(self, stage: str) -> list[Observation]:
-        """The observations of one stage."""
+        """Return the observations of one stage."""
         return [o for o in self.told if o.of_stage(stage)]
 
     def waiting(self, stage: str) -> int:
-        """How many proposals of a stage are pending."""
+        """Return the number of pending proposals of a stage."""
         return sum(proposal.stage == stage for proposal in self.pending)
 
     def asked(self, stage: str) -> Iterator[Proposal]:
-        """All proposals of a stage, finished or pending."""
+        """Yield all proposals of a stage, finished or pending."""
         yield from (o.proposal for o in self.of_stage(stage))
         yield from (proposal for proposal in self.pending if proposal.stage == stage)
 
     def parent_value(self, model: str) -> float:
-        """The value of a fine-tune itself; -inf when it has none."""
+        """Return the value of a fine-tune; -inf if it has none."""
         found = (o.value for o in self.scored if o.name == parent_name(model) and o.value is not None)
         return next(found, -math.inf)
 
     def parents_by_score(self, models: Sequence[str]) -> list[str]:
-        """The models whose own scores are known, best first."""
+        """Return the models whose scores are known, best first."""
         known = [model for model in models if self.parent_value(model) > -math.inf]
         return sorted(known, key=lambda model: -self.parent_value(model))
 
     def best(self) -> Observation | None:
         """Return the observation of the highest value; of complete ones if there are any."""
-        return _best([o for o in self.scored if o.params])
+        return best_of(o for o in self.scored if o.params)
 
     def best_before(self, stage: str) -> Observation | None:
         """Return the best observation with a point in the leading arm before the first one of a stage."""
         arm = self.leading
         first = next((i for i, o in enumerate(self.told) if o.of_stage(stage)), len(self.told))
         before = [o for o in self.told[:first] if o.feasible_value > -math.inf]
-        return None if arm is None else _best([o for o in before if arm.as_params(o) is not None])
+        return None if arm is None else best_of(o for o in before if arm.as_params(o) is not None)
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,6 @@ class Arm:
         return {name: min(ranges[name][1], max(ranges[name][0], w)) for name, w in weights.items()}
 
 
-def _best(observations: Sequence[Observation]) -> Observation | None:
-    found = [o for o in observations if o.complete] or observations
-    return max(found, key=lambda o: o.value or 0.0, default=None)
+def best_of(observations: Iterable[Observation]) -> Observation | None:
+    """Return the observation of the highest value, of complete ones if there are any; None if there is none at all."""
+    return max(observations, key=lambda o: (o.complete, o.value or 0.0), default=None)

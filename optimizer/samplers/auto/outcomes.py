@@ -9,7 +9,7 @@ from ....search_spaces import METHOD
 from ...proposal import StageEnd
 from ..sampler import Observation, Proposal
 from . import descent, line, soup, survey, transfer
-from .history import History
+from .history import History, best_of
 
 
 def outcome(history: History, step: Callable[[History], Proposal | None]) -> StageEnd:
@@ -82,8 +82,7 @@ def _transfer(history: History) -> tuple[str, str]:
 
 
 def _best(history: History, stage: str) -> Observation | None:
-    scored = [o for o in history.scored if o.of_stage(stage)]
-    return max(scored, key=lambda o: (o.complete, o.value or 0.0), default=None)
+    return best_of(o for o in history.scored if o.of_stage(stage))
 
 
 OUTCOMES: dict[Callable[[History], Proposal | None], tuple[str, Callable[[History], tuple[str, str]]]] = {

@@ -14,7 +14,7 @@ from ..cmaes import ask_arm
 from ..gp import Landscape, best_groups
 from ..landscape import Group
 from ..sampler import Proposal, derived_seed
-from .history import History
+from .history import History, best_of
 
 NAME = "refine"
 MOST_FEATURES = 20  # up to which a Gaussian process is used
@@ -46,13 +46,14 @@ def landscape_of(history: History, groups: list[Group], seed: int) -> Landscape:
 
 
 def _best_arm(history: History, group: Group) -> Coordinates:
-    inside = [o for o in history.scored if o.params and group.arm_of(o.params)]
-    best = max(inside, key=lambda o: (o.complete, o.value or 0.0))
+    best = best_of(o for o in history.scored if o.params and group.arm_of(o.params))
+    assert best is not None, "Should not reach."
     return history.arms.of(best.params)
 
 
 def _start(history: History, arm: Coordinates) -> Params:
-    """The best point of an arm before this stage."""
+    """Return the best point of an arm before this stage."""
     before = [o for o in history.scored if o.params and not o.of_stage(NAME) and arm.matches(o.params)]
-    best = max(before or history.scored, key=lambda o: (o.complete, o.value or 0.0))
+    best = best_of(before or history.scored)
+    assert best is not None, "Should not reach."
     return best.params

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ....search_spaces import METHOD
 from ..sampler import Observation, Proposal
-from .history import Arm, History
+from .history import Arm, History, best_of
 from .line import NAME as LINE
 
 NAME = "soup"
@@ -44,7 +44,7 @@ def propose(history: History) -> Proposal | None:
 def best_total(history: History, arm: Arm) -> float:
     """Return the total weight of the best candidate with equal weights, baselines included; 1.5 if there is none."""
     equal = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and _is_equal(arm, o)]
-    best = max(equal, key=lambda o: (o.complete, o.value or 0.0), default=None)
+    best = best_of(equal)
     return 1.5 if best is None else sum(arm.weights(best.params))
 
 

@@ -62,7 +62,7 @@ class Control:
             self.watcher.announce(f"the control ended: {error}")
 
     def winner(self) -> Trial | None:
-        """Return the control's best candidate on the select items, chosen like the run's winner; None without one."""
+        """Return the control's best candidate, chosen like the run's winner; None without one."""
         self.final = FinalPhase(self.study.leaderboard, self.study.dispatcher, self.watcher.announce)
         self._share_items("select")
         try:

@@ -2,10 +2,9 @@
 
 The best few candidates by search score are scored on the select part too; the best one on both parts together wins. The
 search part alone would flatter what the search chose by it, and the select part alone has too few items to tell good
-candidates apart. Winner, best parent and the
-control's best candidate are fixed before the report part is opened. Winner, base, parents, uniform average and the
-control's best are scored on it; the differences come with paired bootstrap intervals, and the sentence follows from
-them.
+candidates apart. Winner, best parent and the control's best candidate are fixed before the report part is opened.
+Winner, base, parents, uniform average, best baseline and the control's best are scored on it; the differences come with
+paired bootstrap intervals, and the sentence follows from them.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.leaderboard import RunPlan
 from mergesmith.optimizer.search.objective import Objective
 from mergesmith.optimizer.search.study import Study
+from mergesmith.optimizer.search.watcher import Watcher
 from mergesmith.optimizer.search.wealth import Wealth
 from mergesmith.optimizer.session.session import Session
 
@@ -232,12 +233,8 @@ class TwoWorkers:
     def close(self) -> None: ...
 
 
-class Silent:
-    def started(self, done: int, total: int, dropped: int, *, items_left: int | None = None) -> None: ...
-    def workers(self, ready: int, wanted: int) -> None: ...
-    def block(self, items: int) -> None: ...
-    def finished(self, trial: Trial, best: Trial | None) -> None: ...
-    def announce(self, message: str) -> None: ...
+class Silent(Watcher):
+    """A watcher that prints nothing."""
 
 
 def test_a_new_incumbent_is_met_in_the_middle_of_a_race(run_folder: Path) -> None:
