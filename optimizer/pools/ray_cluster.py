@@ -32,14 +32,16 @@ def connect(workers: WorkersSection) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")  # the run reports it more briefly
     starts_cluster = workers.address is None
-    if starts_cluster:  # makes Ray bind to loopback; it reads this when it is imported
+    if starts_cluster:  # makes Ray and the processes that it starts bind to loopback
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
+        from ray._private import ray_constants
     except ImportError:
         raise UserError("workers.pool: ray needs Ray; install it with: pip install 'mergesmith[ray]'") from None
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if starts_cluster:
+        ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported, perhaps long before
         options |= {"address": "local", "include_dashboard": False, "num_cpus": _cpus(workers)}
     else:
         options |= {"address": workers.address}

@@ -213,6 +213,9 @@ def test_ray_is_named_when_it_is_missing(search: Path, command: Command, monkeyp
 
 
 def test_a_worker_that_this_machine_cannot_hold_is_a_users_mistake(search: Path, command: Command) -> None:
+    import ray  # before the search does: the cluster listens on loopback nevertheless
+
+    assert not ray.is_initialized()
     document = yaml.safe_load(search.read_text())
     document["workers"] = {"pool": "ray", "cpus_per_worker": 4096}
     search.write_text(yaml.safe_dump(document))
