@@ -18,6 +18,9 @@ from .live_candidate import LiveCandidate
 ITEMS = 160  # search items per probe, with each task in proportion; all items if there are fewer
 TOKENS = 1024  # per micro-batch: small enough that there are several, from which standard errors are estimated
 FORM = "margin"  # the loss that follows the metrics most closely; see `evaluators/gold/loss_forms.py`
+# Decimals of a result. The last bits of sums depend on where an array is in memory, so they differ between processes,
+# and a resumed search would continue from other weights. Losses are at most 1, and weights are near 1.
+DECIMALS = 10
 KEPT = 16  # windows of items whose batches are cached
 
 
@@ -91,9 +94,9 @@ def _summary(parts: list[tuple[torch.Tensor, torch.Tensor, dict[str, float]]]) -
     spread = ((slopes - shares[:, None] * total) ** 2).sum(0) * len(parts) / max(1, len(parts) - 1)
     errors = np.sqrt(spread) if len(parts) > 1 else np.abs(total)
     return Slopes(
-        loss,
-        stderr,
+        round(loss, DECIMALS),
+        round(stderr, DECIMALS),
         len(losses),
-        dict(zip(names, total.tolist(), strict=True)),
-        dict(zip(names, errors.tolist(), strict=True)),
+        dict(zip(names, total.round(DECIMALS).tolist(), strict=True)),
+        dict(zip(names, errors.round(DECIMALS).tolist(), strict=True)),
     )
