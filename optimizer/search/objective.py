@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ...evaluators import Score, Scores, TaskEntry, entry_score, entry_value
+from ...evaluators import Score, Scores, TaskEntry, entry_score, entry_value, entry_values, resamples
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
@@ -70,29 +71,31 @@ class Objective:
         Raises:
             ValueError: the two were scored on different items.
         """
-        rng = np.random.Generator(np.random.PCG64(0))
         sizes = {leaf: len(items.ids) for leaf, items in first.items.items()}
         for leaf, items in first.items.items():
             if items.ids != second.items[leaf].ids:
                 raise ValueError(f"'{leaf}': the two candidates were scored on different items")
-        draws = []
-        for _ in range(RESAMPLES):
-            chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
-            draws.append(self._resampled(first, chosen) - self._resampled(second, chosen))
+        draws = np.concatenate(
+            [self._drawn(first, drawn) - self._drawn(second, drawn) for drawn in resamples(sizes, RESAMPLES)]
+        )
         # A task with a single item has no interval.
         known = all(size > 1 for size in sizes.values()) and bool(np.isfinite(draws).all())
         low, high = np.percentile(draws, INTERVAL) if known else (math.nan, math.nan)
         return Difference(
-            self._resampled(first, None) - self._resampled(second, None),
+            self._whole(first) - self._whole(second),
             float(low),
             float(high),
             sum(sizes.values()),
         )
 
-    def _resampled(self, scores: Scores, chosen: Mapping[str, np.ndarray] | None) -> float:
-        return self._combined({entry.name: entry_value(entry, scores, chosen) for entry in self.entries})
+    def _whole(self, scores: Scores) -> float:
+        return self._combined({entry.name: entry_value(entry, scores) for entry in self.entries})
 
-    def _combined(self, values: Mapping[str, float]) -> float:
+    def _drawn(self, scores: Scores, drawn: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self._combined({entry.name: entry_values(entry, scores, drawn) for entry in self.entries})
+
+    def _combined(self, values: Mapping[str, Any]) -> Any:
+        """Return the objective of values per entry: floats, or (r,) arrays."""
         total = sum(entry.weight for entry in self.entries)
         terms = (e.weight * e.sign * values[e.name] / self.scales.get(e.name, 1.0) for e in self.entries)
         return sum(terms) / total

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...evaluators import Leaf, LeafFacts, Score, Scores, SuiteFacts, TaskEntry, entry_value
+from ...evaluators import (
+    Leaf,
+    LeafFacts,
+    Score,
+    Scores,
+    SuiteFacts,
+    TaskEntry,
+    entry_value,
+    entry_values,
+    resamples,
+)
 from ...search_spaces import BASE
 from ..run_folder.file_names import SANITY
 from .answer_audit import FILTER_FACT, rates_document
@@ -212,11 +222,12 @@ def paired_difference(entry: TaskEntry, first: Scores, second: Scores) -> Score:
     Items are resampled identically for both. The standard error is NaN if a leaf has a single item.
     """
     sizes = {leaf.name: len(first.items[leaf.name].ids) for leaf in _scored(entry, first)}
-    rng = np.random.Generator(np.random.PCG64(0))
-    draws = []
-    for _ in range(RESAMPLES):
-        chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
-        draws.append(entry.sign * (entry_value(entry, first, chosen) - entry_value(entry, second, chosen)))
+    draws = np.concatenate(
+        [
+            entry.sign * (entry_values(entry, first, drawn) - entry_values(entry, second, drawn))
+            for drawn in resamples(sizes, RESAMPLES)
+        ]
+    )
     known = min(sizes.values()) > 1 and bool(np.isfinite(draws).all())
     value = entry.sign * (entry_value(entry, first) - entry_value(entry, second))
     return Score(value, float(np.std(draws, ddof=1)) if known else math.nan, sum(sizes.values()))
