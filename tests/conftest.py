@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -46,3 +47,15 @@ def in_llama(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, as working directory."""
     monkeypatch.chdir(llama)
     return llama
+
+
+@pytest.fixture
+def short_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval's index of built-in tasks, cut to two: reading the whole takes seconds, and one test does."""
+    from lm_eval.tasks._index import Entry, Kind
+
+    names = ("gsm8k", "piqa")
+    index = {name: Entry(name=name, kind=Kind.TASK, yaml_path=None, cfg={"task": name}) for name in names}
+    monkeypatch.setattr(
+        "mergesmith.evaluators.tasks.catalog.built_in_tasks", lambda: SimpleNamespace(task_index=dict(index))
+    )
