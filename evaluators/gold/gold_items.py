@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..inference.stop_strings import StopConditions
-from ..lm_eval_bridge.isolation import generation_config
+from ..lm_eval_bridge.isolation import greedy_generation_config
 from ..lm_eval_bridge.live_hflm import LiveLM
 from ..tasks.requests import Request
 from ..tasks.suite_content import LeafTask
@@ -121,7 +121,7 @@ def _continuation(lm: LiveLM, prompt: str, before: Sequence[int], answer: str) -
 
 def _ends(lm: LiveLM, answer: str, strings: Sequence[str]) -> tuple[int, ...]:
     """Return the tokens after which generation stops, and the first token of each stop string."""
-    ends = list(generation_config(lm.model, lm.tokenizer).eos_token_id or ())
+    ends = list(greedy_generation_config(lm.model, lm.tokenizer).eos_token_id or ())
     ends += lm.special_stops(strings)
     answer_tokens = lm.tokenizer.encode(answer, add_special_tokens=False)
     for string in filter(None, strings):

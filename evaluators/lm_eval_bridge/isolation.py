@@ -152,14 +152,14 @@ def fixed_date(date: datetime.date | None) -> Iterator[None]:
 def pinned_generation(model: Any, tokenizer: Any) -> Iterator[None]:
     """Generate greedily with the checkpoint's other generation settings, as lm-eval does with a folder."""
     before = model.generation_config
-    model.generation_config = generation_config(model, tokenizer)
+    model.generation_config = greedy_generation_config(model, tokenizer)
     try:
         yield
     finally:
         model.generation_config = before
 
 
-def generation_config(model: Any, tokenizer: Any) -> GenerationConfig:
+def greedy_generation_config(model: Any, tokenizer: Any) -> GenerationConfig:
     """Return the GenerationConfig used for scoring: the model's, without sampling and with the tokenizer's end.
 
     lm-eval adds the tokenizer's end-of-sequence token to the stop strings.

@@ -18,7 +18,7 @@ from ..inference.generate import (
 )
 from ..inference.prefix_cache import PrefixCaches
 from ..inference.stop_strings import StopConditions
-from ..lm_eval_bridge.isolation import generation_config
+from ..lm_eval_bridge.isolation import greedy_generation_config
 from ..lm_eval_bridge.live_hflm import LiveLM
 from ..records import ScoringError
 from ..tasks.requests import Request
@@ -61,7 +61,7 @@ class GenerationRequests:
         """
         if not self.requests:
             return {}
-        ends = frozenset(generation_config(model, self.lm.tokenizer).eos_token_id or ())
+        ends = frozenset(greedy_generation_config(model, self.lm.tokenizer).eos_token_id or ())
 
         def begin(batch: PromptBatch) -> LoopDecoder:
             return GraphDecoder(model, batch, caches, graphs) if batch.use_graphs else LoopDecoder(model, batch, caches)

@@ -36,9 +36,9 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
     if file is not None:
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             return _from_document(json.loads(file.read_text(encoding="utf-8")), lambda: _live_names(folder, reference))
-    from .meta_model import architecture_of as derive  # takes seconds to import
+    from .meta_model import derive_architecture  # takes seconds to import
 
-    architecture = derive(folder, reference, trust_remote_code=trust_remote_code)
+    architecture = derive_architecture(folder, reference, trust_remote_code=trust_remote_code)
     if file is not None:
         with suppress(OSError):  # the cache is only an optimization
             _keep(file, _document(architecture))

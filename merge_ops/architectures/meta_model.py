@@ -26,8 +26,8 @@ from .transformers_names import LiveNames
 from .weight_views import renamed_only
 
 
-def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
-    """Return the architecture that the config.json of a checkpoint folder describes.
+def derive_architecture(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Architecture:
+    """Return the architecture that the config.json of a checkpoint folder describes, from transformers, without cache.
 
     Raises:
         UserError: there is no config.json, or it describes no model known to transformers.

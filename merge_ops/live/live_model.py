@@ -23,7 +23,7 @@ from ..planning.merge_plan import MergePlan, TensorTask
 from ..planning.output_config import merged_config, output_ties
 from ..planning.structure import without_values
 from ..recipes.recipe import Recipe
-from ..vocabulary.token_ids import generation_config
+from ..vocabulary.token_ids import output_generation_config
 from .device_map import device_map, spread
 
 
@@ -179,7 +179,7 @@ class LiveModel:
         """Give the model the generation settings that `from_pretrained` would read from the written checkpoint."""
         assert self._model is not None, "Should not reach."
         if self._model.can_generate():
-            document = generation_config(plan.donor, plan.vocabulary, self.bank)
+            document = output_generation_config(plan.donor, plan.vocabulary, self.bank)
             with quiet_transformers():
                 self._model.generation_config = (
                     GenerationConfig.from_model_config(self._model.config)

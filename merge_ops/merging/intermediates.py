@@ -20,7 +20,7 @@ from ..recipes.recipe import Recipe
 from ..vocabulary.chat_template import output_template
 from ..vocabulary.output_tokenizer import vocabulary_tokenizer, write_tokenizer
 from ..vocabulary.output_vocabulary import tokenizer_model
-from ..vocabulary.token_ids import generation_config
+from ..vocabulary.token_ids import output_generation_config
 from .merge_tensors import merge_task, output_spec
 
 
@@ -85,7 +85,7 @@ class MergedSource(ModelSource):
     @property
     def generation_config(self) -> dict[str, Any] | None:
         """The generation_config.json that the output would have, or None."""
-        return generation_config(self.plan.donor, self.plan.vocabulary, self.bank)
+        return output_generation_config(self.plan.donor, self.plan.vocabulary, self.bank)
 
     @property
     def on_disk(self) -> bool:

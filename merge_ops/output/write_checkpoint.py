@@ -20,7 +20,7 @@ from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
 from ..recipes.recipe import Recipe
 from ..vocabulary.output_tokenizer import write_tokenizer
-from ..vocabulary.token_ids import GENERATION, generation_config
+from ..vocabulary.token_ids import GENERATION, output_generation_config
 from .finite_check import FiniteCheck
 from .model_card import model_card
 from .safetensors_writer import write_shards
@@ -145,7 +145,7 @@ def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
 
 def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
     source = bank[plan.donor].folder / GENERATION
-    document = generation_config(plan.donor, plan.vocabulary, bank)
+    document = output_generation_config(plan.donor, plan.vocabulary, bank)
     if document is None:
         return
     if source.is_file() and document == json.loads(source.read_text(encoding="utf-8")):

@@ -47,7 +47,7 @@ def _translated(value: Any, translate: Callable[[int], int | None]) -> Any:
     return [i for i in map(translate, value) if i is not None] or None
 
 
-def generation_config(donor: str, vocabulary: OutputVocabulary | None, bank: ModelBank) -> dict[str, Any] | None:
+def output_generation_config(donor: str, vocabulary: OutputVocabulary | None, bank: ModelBank) -> dict[str, Any] | None:
     """Return the output's generation_config.json: the donor's, with the output's token ids; None if it has none."""
     document = bank[donor].generation_config
     if document is None or vocabulary is None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
+from torch.utils import collect_env
 
 from mergesmith.evaluators import ChatConfig, score_checkpoint
 
@@ -83,3 +84,14 @@ def test_changed_documents_are_rejected(root: Path, tmp_path: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(130, seed=2))
     with pytest.raises(RuntimeError, match="document or prompt differs from the one that was scored"):
         score_checkpoint(suite, folder, "select")
+
+
+def test_installed_packages_are_not_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(collect_env, "get_pretty_env_info", lambda: calls.append("pip list") or "")
+    before = collect_env.get_pretty_env_info
+    write_task(root / "tasks", "choice", "choice", docs=documents(130, seed=1))
+    suite = load(root, ["choice"])
+    score_checkpoint(suite, written(make_model(), root / "model"), "report")
+    assert calls == []
+    assert collect_env.get_pretty_env_info is before

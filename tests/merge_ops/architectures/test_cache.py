@@ -29,9 +29,9 @@ def test_what_is_kept_is_what_was_found(
     family: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_model(tmp_path / "model", family, layers=2)
-    worked_out = skeleton.architecture_of(folder, "model")
+    worked_out = skeleton.derive_architecture(folder, "model")
     first = architecture_of(folder, "model")
-    monkeypatch.setattr(skeleton, "architecture_of", never)
+    monkeypatch.setattr(skeleton, "derive_architecture", never)
     known = architecture_of(folder, "model")
     for field in fields(known):
         if field.name != "names":
