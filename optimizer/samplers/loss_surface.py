@@ -25,7 +25,7 @@ NOISES = (0.01, 0.03, 0.1, 0.3, 1.0)  # variance of a derivative's error over th
 SIGNALS = (0.5, 1.0, 2.0, 4.0)  # of s^2, as a share of the mean square of the derivatives
 # Priors of the three, log-normal: the most likely value and the standard deviation of the logarithm.
 PRIOR_LENGTH, PRIOR_NOISE, PRIOR_SIGNAL = (1.2, 0.6), (0.1, 1.2), (1.0, 1.0)
-MOST_SCALE = 3.0  # the scale of a weight is between 1 / MOST_SCALE and MOST_SCALE
+MOST_SCALE = 4.0  # the scale of a weight is between 1 / MOST_SCALE and MOST_SCALE
 MEAN_VARIANCE = 0.1  # prior variance of the loss's mean; losses are between 0 and 1
 JITTER = 1e-10
 
@@ -148,9 +148,8 @@ def _covariance(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
 
 
 def _scales(slopes: np.ndarray) -> np.ndarray:
-    """Return the unit of every weight, (d,): where the loss is quadratic, its curvature grows with its derivative."""
-    sizes = np.sqrt((slopes**2).mean(axis=0)) + 1e-9
-    scales = sizes**-0.5
+    """Return the unit of every weight, (d,): as a task vector gets longer, so do its weight's derivatives."""
+    scales = 1 / (np.sqrt((slopes**2).mean(axis=0)) + 1e-9)
     return np.clip(scales / np.exp(np.log(scales).mean()), 1 / MOST_SCALE, MOST_SCALE)
 
 
