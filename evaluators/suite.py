@@ -12,7 +12,7 @@ from .config import PARTS, EvaluationConfig, Part
 from .inference.attention_backend import disable_cudnn_attention
 from .records import Block, BlockScores, TaskEntry
 from .scoring.scorers import ScoringPlan
-from .tasks.blocks import make_blocks
+from .tasks.blocks import make_blocks, search_blocks
 
 if TYPE_CHECKING:
     from .checks.self_check import Candidates
@@ -187,5 +187,8 @@ class Suite:
 
 def _blocks(content: SuiteContent, part: Part) -> tuple[Block, ...]:
     items = {leaf: content.document_ids(leaf, part) for leaf in content.leaves}
-    first = content.config.scoring.block_items if part == "search" else None  # only the search stops candidates early
-    return make_blocks(part, items, tuple(content.objectives), seed=content.config.seed, block_items=first)
+    objectives, seed = tuple(content.objectives), content.config.seed
+    if part != "search":  # only the search stops candidates early
+        return make_blocks(part, items, objectives, seed=seed, block_items=None)
+    raced = {leaf.name for entry in content.entries if entry.raced for leaf in entry.leaves}
+    return search_blocks(items, objectives, raced, seed=seed, block_items=content.config.scoring.block_items)

@@ -195,6 +195,8 @@ class RunConfig(ConfigSection):
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
             raise ValueError(f"the task '{twice[0]}' is listed twice")
+        if not any(task.weight for task in self.tasks):
+            raise ValueError("at least one task must have a weight above 0, or there is nothing to maximize")
         known = ("union", "base", *names)
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))

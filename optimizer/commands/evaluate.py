@@ -36,7 +36,7 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     scores = scores_of(session.suite.entries, session.candidate.evaluate(recipe, part))
     objective = Objective(session.suite.entries)
     table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
-    unscaled = all(entry.bounded for entry in session.suite.entries)
+    unscaled = all(entry.bounded for entry in session.suite.entries if entry.weight > 0)
     value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
     add_scores(table, target, session.suite.entries, scores, value, stderr)
     console.print(table)

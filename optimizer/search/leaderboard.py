@@ -97,20 +97,21 @@ class Leaderboard:
             return None
         if self.objective is not None:
             return self.objective.value(scores)
-        if all(entry.bounded for entry in self.plan.entries):  # the scales are 1, whatever the parents score
+        if all(e.bounded for e in self.plan.entries if e.weight > 0):  # the scales are 1, whatever the parents score
             return self._current_objective().value(scores)
         return None
 
     def compare(self, items: Scores) -> tuple[float | None, float | None]:
         """Estimate a candidate's value from its difference from the incumbent on the items that both were scored on.
 
-        Returns the estimate without shrinkage and the standard error of the difference; None without an incumbent.
+        Returns the estimate without shrinkage and the standard error of the difference; None without an incumbent, or
+        if no task is raced.
         """
         incumbent = self.incumbent()
         if incumbent is None or self.objective is None or incumbent.trial.value is None:
             return None, None
-        if not all(entry.bounded for entry in self.plan.entries):
-            return None, None  # differences per item are meaningless for metrics such as perplexity
+        if not any(entry.raced for entry in self.plan.entries):
+            return None, None
         scores = incumbent.differences(items)
         stderr = self.objective.stderr(scores)
         estimate = incumbent.trial.value + self.objective.value(scores)
