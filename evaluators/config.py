@@ -14,6 +14,7 @@ from mergesmith.config_section import ConfigSection
 Part = Literal["search", "select", "report"]
 PARTS: tuple[Part, ...] = ("search", "select", "report")
 ScorerChoice = Literal["auto", "packed", "rows", "graphs", "hf"]
+ScoringDtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class TaskConfig(ConfigSection):
@@ -101,6 +102,8 @@ class ScoringConfig(ConfigSection):
     Attributes:
         scorer: "auto" selects, for each task, the fastest scorer whose scores agree with lm-eval's on the base model
             and the models to merge.
+        dtype: in which a candidate's weights are held while it is scored, after they were rounded to the dtype of the
+            models. "auto" keeps that dtype, unless the device computes faster in float32.
         token_budget: tokens per batch, padding included; unset, as many as fit the device.
         batch_size: rows per batch of lm-eval's HFLM scorer.
         block_items: items in the first block of the search part, after which a candidate is first compared.
@@ -108,6 +111,7 @@ class ScoringConfig(ConfigSection):
     """
 
     scorer: ScorerChoice = "auto"
+    dtype: ScoringDtypeChoice = "auto"
     token_budget: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 32
     block_items: Annotated[int, Field(ge=1)] = 32
