@@ -126,6 +126,11 @@ class Suite:
             self.content.lm.set_batch_size(plan.batch_size)
 
     @property
+    def plan(self) -> ScoringPlan | None:
+        """The scorers and batch sizes; None before scorers have been chosen."""
+        return self._plan
+
+    @property
     def scorers(self) -> dict[str, str]:
         """The scorer of each task by name; empty before scorers have been chosen."""
         return {} if self._plan is None else {leaf: str(scorer) for leaf, scorer in self._plan.scorers.items()}

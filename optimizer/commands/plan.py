@@ -45,7 +45,7 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, score: bool,
     console.print(_tasks(session))
     console.print(_space(session))
     _baselines(session, console)
-    print_warnings(console, [*left_out(session.merge_ingredients), *session.task_warnings()])
+    print_warnings(console, [*left_out(session.merge_ingredients, config.search.baselines), *session.task_warnings()])
     print_scorers(session, console)
     if score:
         _scores(session, console)

@@ -176,7 +176,7 @@ class Session:
         Raises:
             UserError: a recipe cannot be read, or its sources are incompatible.
         """
-        named = list(baselines(self.merge_ingredients))
+        named = list(baselines(self.merge_ingredients, self.config.search.baselines))
         for text in self.config.baselines:
             path = self.root / text
             recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)

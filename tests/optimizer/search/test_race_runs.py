@@ -14,6 +14,7 @@ import pytest
 from command_line import Command
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from tiny_models import write_family
 from tiny_run import write_search
 
 from mergesmith.evaluators import ScoringPlan
@@ -175,6 +176,34 @@ def _report(run: RunFolder, *, trial: int) -> dict[str, tuple[str, ...]]:
     found = run.items(trial, "report")
     assert found is not None
     return {leaf: items.ids for leaf, items in found.items.items()}
+
+
+def test_many_baselines_are_raced(tmp_path: Path, command: Command) -> None:
+    """Slerps of six models: 15 of 17 usual merges. Base, models and uniform average are scored in full."""
+    write_family(tmp_path, "llama", layers=2, models=6)
+    models = [f"./{name}" for name in "abcdef"]
+    search = {"sampler": "random", "trials": 4, "racing": EAGER, "baselines": ["slerp", "uniform"]}
+    assert command("search", write_search(tmp_path, models=models, search=search), "--trials", 2).code == 0
+    outcome = command("search", tmp_path / "search.yaml", "--resume")
+    assert outcome.code == 0, outcome.err
+    run = RunFolder.open(tmp_path / "run")
+    trials = {trial.number: trial for trial in run.trials()}
+    assert [trial.name for trial in trials.values() if trial.name][:8] == [
+        "base",
+        *(f"parent {m}" for m in models),
+        "uniform",
+    ]
+    assert all(trials[number].complete and not trials[number].looks for number in range(8))
+    slerps = [trial for trial in trials.values() if trial.name.startswith("slerp")]
+    assert len(slerps) == 15
+    assert any(trial.dropped for trial in slerps)
+    for trial in slerps:
+        assert trial.dropped == bool(trial.looks and trial.looks[-1].drop)
+        assert trial.value is not None
+    verdict = json.loads((run.path / "verdict.json").read_text())
+    baseline = max((t for t in trials.values() if t.name and t.complete), key=lambda t: (t.value or 0.0, -t.number))
+    assert baseline.number in [row["trial"] for row in verdict["report"]]
+    assert command("replay", run.path).code == 0
 
 
 def test_a_recipe_is_scored_once(run_folder: Path, command: Command) -> None:
