@@ -31,7 +31,7 @@ def score_checkpoint(
         checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used, or the suite's if it has none.
         part: the part to return.
         device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
-        dtype: dtype of the weights; None keeps the checkpoint's.
+        dtype: torch dtype of the weights, or its name; None keeps the checkpoint's.
 
     Raises:
         ScoringError: see `Suite.score`.
