@@ -20,6 +20,7 @@ from .planning.compatibility import check_vocabulary
 from .planning.merge_plan import MergePlan
 from .planning.output_config import output_dtype
 from .planning.same_weights import weights_key
+from .planning.unused_filters import unmatched_filter
 from .recipes.blocks import Rule, Setting, Slice, Source
 from .recipes.hints import check_kind, without_old_prefix
 from .recipes.multi_document import load_yaml
@@ -87,6 +88,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_document",
     "same_tokens",
+    "unmatched_filter",
     "weights_key",
     "without_old_prefix",
     "write_merge",
