@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from .bank.model_bank import ModelBank
 from .bank.pinned_memory import pinned_bytes
 from .bank.residency import Residency
-from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
+from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.find_model import absolute_reference
+from .checkpoints.source import CheckpointWarning
 from .checkpoints.tokenizer_files import load_tokenizer
 from .checkpoints.weights_digest import WeightsDigest
 from .executors.dispatch import executor_name, kernel_report
