@@ -67,7 +67,7 @@ class ChatConfig(ConfigSection):
 
     Attributes:
         apply_template: whether prompts are formatted by the tokenizer's chat template.
-        system: the system prompt.
+        system: the system prompt; rejected if the chat template leaves it out.
         fewshot_as_multiturn: whether few-shot examples become turns of the chat.
         date: the day that a template prints if it prints today's date. Unset, the day on which the run begins, which
             its search.yaml then records.

@@ -18,15 +18,11 @@ from ..architectures.cache import architecture_of
 from . import tokenizer_files
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
-from .source import ModelSource, TensorEntry
+from .source import CheckpointWarning, ModelSource, TensorEntry
 from .weight_files import open_weights
 from .weights_digest import WeightsDigest
 
 SAMPLED = 512  # elements at each end of a tensor that are hashed
-
-
-class CheckpointWarning(UserWarning):
-    """A checkpoint contains something that is ignored, or that may not be merged as expected."""
 
 
 class Checkpoint(ModelSource):
@@ -74,6 +70,11 @@ class Checkpoint(ModelSource):
     def write_tokenizer(self, folder: Path) -> None:
         """Copy the tokenizer's files into `folder`."""
         tokenizer_files.copy_tokenizer(self.folder, folder)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The checkpoint's folder."""
+        return self.folder
 
     @property
     def chat_template(self) -> str | None:

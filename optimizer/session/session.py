@@ -102,10 +102,10 @@ class Session:
         """The search space.
 
         Raises:
-            UserError: the `space` section is at fault, or a filter matches no tensor.
+            UserError: the `space` section is at fault, or a filter has no effect.
         """
         space = SearchSpace(self.config.space, self.merge_ingredients)
-        check_filters(self.config.space.filters, self.bank[self.config.base_model].entries)
+        check_filters(self.config.space.filters, [task.name for task in plan_merge(self._all, self.bank).tasks])
         return space
 
     @cached_property
