@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...evaluators import Score, Scores, TaskEntry, entry_score, entry_value
+from ..run_folder.item_matrix import shared
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
@@ -65,16 +66,20 @@ class Objective:
     def difference(self, first: Scores, second: Scores) -> Difference:
         """Return the objective of `first` minus that of `second` on the same items, with a paired bootstrap interval.
 
-        Items are resampled within each task (Efron and Tibshirani 1993, chapter 13), identically for both.
+        Items on which the metric has no value for one of the two are left out for both. The others are resampled within
+        each task (Efron and Tibshirani 1993, chapter 13), identically for both.
 
         Raises:
             ValueError: the two were scored on different items.
         """
-        rng = np.random.Generator(np.random.PCG64(0))
-        sizes = {leaf: len(items.ids) for leaf, items in first.items.items()}
         for leaf, items in first.items.items():
             if items.ids != second.items[leaf].ids:
                 raise ValueError(f"'{leaf}': the two candidates were scored on different items")
+        first, second = shared(first, second)
+        rng = np.random.Generator(np.random.PCG64(0))
+        sizes = {leaf: len(items.ids) for leaf, items in first.items.items()}
+        if any(not any(leaf.name in sizes for leaf in entry.leaves) for entry in self.entries):
+            return Difference(math.nan, math.nan, math.nan, sum(sizes.values()))
         draws = []
         for _ in range(RESAMPLES):
             chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
@@ -108,14 +113,19 @@ class Difference:
     n: int
 
     def to_document(self) -> dict[str, float | int | None]:
-        """Return the JSON document; null bounds if there is no interval."""
-        low, high = ((bound if math.isfinite(bound) else None) for bound in (self.low, self.high))
-        return {"value": self.value, "low": low, "high": high, "n": self.n}
+        """Return the JSON document; null for NaN."""
+        value, low, high = ((n if math.isfinite(n) else None) for n in (self.value, self.low, self.high))
+        return {"value": value, "low": low, "high": high, "n": self.n}
 
     @property
     def distinguishable(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
+
+
+def leaf_without_values(scores: Scores) -> str | None:
+    """Return a leaf task with items of which none has a value of its metric, so that it has no score; else None."""
+    return next((leaf for leaf, items in scores.items.items() if items.ids and not items.known.any()), None)
 
 
 def scores_of(entries: Sequence[TaskEntry], scores: Scores) -> dict[str, Score]:

@@ -10,6 +10,9 @@ by one rule: those that are worse, after a few items, and those that are within 
     delta  least_gain * sd(x) * sqrt((search items / select items) / search items), the standard error of such a
            difference on the select items; sd(x) from the items scored so far, so 0 before the first block
 
+Items on which neither candidate has a value of the metric are no items of the race. If only one of them has a value,
+the mean of the differences is no longer that of the objectives: then the candidate is scored in full.
+
 When another candidate becomes the incumbent, the wealth is kept: from the next block on, the bets are on the
 differences from the new one, on all items so far. The claim that is rejected at 1 / alpha is then that the candidate
 gains on every incumbent that it was compared with, and incumbents only get better.
@@ -69,25 +72,34 @@ class Incumbent:
     entries: tuple[TaskEntry, ...]
 
     @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """Leaf -> the number of its items that have a value."""
+        return {leaf: int(items.known.sum()) for leaf, items in self.scores.items.items()}
+
+    @cached_property
     def items(self) -> int:
-        """The number of items of all tasks."""
-        return sum(len(items.ids) for items in self.scores.items.values())
+        """The number of items of all tasks that have a value."""
+        return sum(self.counts.values())
 
     @cached_property
     def weights(self) -> Mapping[str, float]:
         """Leaf -> signed a_k."""
-        return item_weights(self.entries, {leaf: len(items.ids) for leaf, items in self.scores.items.items()})
+        return item_weights(self.entries, self.counts)
 
     @cached_property
     def _places(self) -> Mapping[str, Mapping[str, int]]:
         return {leaf: {item: i for i, item in enumerate(found.ids)} for leaf, found in self.scores.items.items()}
 
     def weighted(self, block: BlockScores) -> np.ndarray:
-        """Return the weighted differences x of a block's items, (n,)."""
+        """Return the weighted differences x of a block's items that have a value, (n,).
+
+        NaN for items on which only one of the two candidates has a value.
+        """
         differences = []
         for leaf, items in block.items.items():
             same = self.scores.items[leaf].values[[self._places[leaf][item] for item in items.ids]]
-            differences.append(self.weights[leaf] * (items.values - same))
+            counted = items.known | ~np.isnan(same)
+            differences.append(self.weights[leaf] * (items.values - same)[counted])
         return np.concatenate(differences)
 
     def differences(self, scores: Scores) -> dict[str, Score]:
@@ -144,18 +156,21 @@ class Race:
 
     def goes_on(self, block: BlockScores, incumbent: Incumbent | None) -> bool:
         """Add a block; return whether to score the candidate further. Without an incumbent it always continues."""
-        before, self.items = self.items, self.items + sum(len(items.ids) for items in block.items.values())
+        self.items += sum(len(items.ids) for items in block.items.values())
         self._blocks.append(block)
         if incumbent is None:
             return True
         if self._wealth is None:
             self._wealth = Wealth(max(abs(a) for a in incumbent.weights.values()))
         past = np.concatenate([np.empty(0), *map(incumbent.weighted, self._blocks[:-1])])
+        new = incumbent.weighted(block)
+        if not len(new) or np.isnan(past.sum() + new.sum()):
+            return True
         gain = self._least_gain(past, incumbent)
-        needed = (incumbent.items * gain - past.sum()) / (incumbent.items - before)
-        wealth = self._wealth.bet(incumbent.weighted(block), needed=needed)
+        needed = (incumbent.items * gain - past.sum()) / (incumbent.items - len(past))
+        wealth = self._wealth.bet(new, needed=needed)
         decided = self.items >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
-        drop = decided and self.items < incumbent.items  # after the last block there is nothing left to save
+        drop = decided and len(past) + len(new) < incumbent.items  # after the last block there is nothing left to save
         self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop, round(gain, 6)))
         if drop:
             self.lost_to = incumbent

@@ -15,6 +15,7 @@ import numpy as np
 from ...evaluators import Leaf, LeafFacts, Score, Scores, SuiteFacts, TaskEntry, entry_value
 from ...search_spaces import BASE
 from ..run_folder.file_names import SANITY
+from ..run_folder.item_matrix import shared
 from .answer_audit import FILTER_FACT, rates_document
 from .leaderboard import Leaderboard
 from .objective import scores_of
@@ -153,7 +154,10 @@ def _filters(models: Sequence[ScoredModel], leaf: str, facts: LeafFacts) -> Iter
     for model in models:
         if model.items is None or leaf not in model.items.items:
             continue
-        used = float(model.items.items[leaf].values.mean())
+        items = model.items.items[leaf]
+        if not items.known.any():
+            continue
+        used = float(items.values[items.known].mean())
         for fact, other in model.answers.get(leaf, {}).items():
             name = fact.removeprefix(FILTER_FACT)
             before = differences.get(name, (0.0, 0.0, ""))
@@ -209,9 +213,13 @@ def _no_gain(models: Sequence[ScoredModel], entries: Sequence[TaskEntry]) -> Ite
 def paired_difference(entry: TaskEntry, first: Scores, second: Scores) -> Score:
     """Return by how much `first` is better on a task, in the metric's unit, with its bootstrap standard error.
 
-    Items are resampled identically for both. The standard error is NaN if a leaf has a single item.
+    Items are resampled identically for both, those that have a value for both. The standard error is NaN if a leaf has
+    a single item.
     """
+    first, second = shared(first, second)
     sizes = {leaf.name: len(first.items[leaf.name].ids) for leaf in _scored(entry, first)}
+    if not sizes:
+        return Score(math.nan, math.nan, 0)
     rng = np.random.Generator(np.random.PCG64(0))
     draws = []
     for _ in range(RESAMPLES):
