@@ -92,9 +92,8 @@ def test_items_without_a_value_for_either_are_no_items_of_the_race() -> None:
     compact = incumbent(scores(better[left], tuple(IDS[i] for i in left)))
     assert compact.items == best.items
     # The same items in the same blocks give the same wealth, whether the others are there or not.
-    assert [look.log_wealth for look in found.looks] == [
-        look.log_wealth for look in _compact_looks(worse, left, compact)
-    ]
+    looks = compact_looks(worse, left, compact)
+    assert [look.log_wealth for look in found.looks] == [look.log_wealth for look in looks]
 
 
 def compact_looks(values: np.ndarray, left: list[int], best: Incumbent) -> list[Look]:
