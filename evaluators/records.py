@@ -90,7 +90,8 @@ class ItemScores:
 
     Attributes:
         ids: (n,) item ids as text: lm-eval's document ids, or the keys a Python objective returned.
-        values: (n,) float64, or (n, k) if the metric keeps k values per item, as perplexities do.
+        values: (n,) float64, or (n, k) if the metric keeps k values per item, as perplexities do. NaN if the metric has
+            no value on the item, because the task left it out or it is undefined there; means skip the item.
         facts: (n, len(FACTS)) float64 if answers are generated, else None.
         by_filter: another filter of the task -> the values of the same answers by it, (n,); see `other_filters.py`.
     """
@@ -99,6 +100,12 @@ class ItemScores:
     values: np.ndarray
     facts: np.ndarray | None = None
     by_filter: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Whether the metric has a value, per item, (n,) bool."""
+        missing = np.isnan(self.values)
+        return np.logical_not(missing if missing.ndim == 1 else missing.any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,7 @@ class Scores:
 class Score:
     """An entry's value in its metric's unit and direction, its standard error (NaN if unknown), and its item count.
 
+    Items without a value of the metric are not counted.
     With n == 1 there is no confidence interval: the value is a single number.
     """
 

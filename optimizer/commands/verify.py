@@ -123,8 +123,8 @@ def _score_check(
 
 
 def _flipped(first: np.ndarray, second: np.ndarray) -> int:
-    """Return on how many items the values differ by more than rounding."""
+    """Return on how many items the values differ by more than rounding; items without a value (NaN) are equal."""
     if first.shape != second.shape:
         return max(len(first), len(second))
-    close = np.isclose(first, second, rtol=1e-4, atol=1e-6)
+    close = np.isclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
     return int((~close.reshape(len(close), -1).all(axis=1)).sum())

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from ...evaluators import Leaf, Score, Scores, TaskEntry, entry_score, entry_value
+from ..run_folder.item_matrix import shared
 
 RESAMPLES = 2000
 PAIRED_RESAMPLES = 200  # for a standard error, which needs fewer than an interval
@@ -75,18 +76,21 @@ class Objective:
     def difference(self, first: Scores, second: Scores) -> Difference:
         """Return the objective of `first` minus that of `second` on the same items, with a paired bootstrap interval.
 
-        Only the items of tasks that the objective is the mean of count.
-        Items are resampled within each task (Efron and Tibshirani 1993, chapter 13), identically for both.
+        Only the items of tasks that the objective is the mean of count, and only those on which the metric has a value
+        for both. They are resampled within each task (Efron and Tibshirani 1993, chapter 13), identically for both.
 
         Raises:
             ValueError: the two were scored on different items.
         """
-        rng = np.random.Generator(np.random.PCG64(0))
         weighted = {leaf.name for entry in self.weighted for leaf in entry.leaves}
-        sizes = {leaf: len(items.ids) for leaf, items in first.items.items() if leaf in weighted}
-        for leaf in sizes:
+        for leaf in weighted & first.items.keys():
             if first.items[leaf].ids != second.items[leaf].ids:
                 raise ValueError(f"'{leaf}': the two candidates were scored on different items")
+        first, second = shared(first, second)
+        rng = np.random.Generator(np.random.PCG64(0))
+        sizes = {leaf: len(items.ids) for leaf, items in first.items.items() if leaf in weighted}
+        if any(not any(leaf.name in sizes for leaf in entry.leaves) for entry in self.weighted):
+            return Difference(math.nan, math.nan, math.nan, sum(sizes.values()))
         draws = []
         for _ in range(RESAMPLES):
             chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
@@ -120,14 +124,19 @@ class Difference:
     n: int
 
     def to_document(self) -> dict[str, float | int | None]:
-        """Return the JSON document; null bounds if there is no interval."""
-        low, high = ((bound if math.isfinite(bound) else None) for bound in (self.low, self.high))
-        return {"value": self.value, "low": low, "high": high, "n": self.n}
+        """Return the JSON document; null for NaN."""
+        value, low, high = ((n if math.isfinite(n) else None) for n in (self.value, self.low, self.high))
+        return {"value": value, "low": low, "high": high, "n": self.n}
 
     @property
     def distinguishable(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
+
+
+def leaf_without_values(scores: Scores) -> str | None:
+    """Return a leaf task with items of which none has a value of its metric, so that it has no score; else None."""
+    return next((leaf for leaf, items in scores.items.items() if items.ids and not items.known.any()), None)
 
 
 def scores_of(entries: Sequence[TaskEntry], scores: Scores) -> dict[str, Score]:
@@ -138,9 +147,13 @@ def scores_of(entries: Sequence[TaskEntry], scores: Scores) -> dict[str, Score]:
 def paired_difference(entry: TaskEntry, first: Scores, second: Scores) -> Score:
     """Return by how much `first` is better on a task, in the metric's unit, with its bootstrap standard error.
 
-    Items are resampled identically for both. The standard error is NaN if a leaf has a single item.
+    Items are resampled identically for both, those that have a value for both. The standard error is NaN if a leaf has
+    a single item.
     """
+    first, second = shared(first, second)
     sizes = {leaf.name: len(first.items[leaf.name].ids) for leaf in scored_leaves(entry, first)}
+    if not sizes:
+        return Score(math.nan, math.nan, 0)
     rng = np.random.Generator(np.random.PCG64(0))
     draws = []
     for _ in range(PAIRED_RESAMPLES):

@@ -12,6 +12,9 @@ and those that are within noise of the incumbent, later.
     delta  least_gain * sd(x) * sqrt((search items / select items) / search items), the standard error of such a
            difference on the select items; sd(x) from the items scored so far, so 0 before the first block
 
+Items on which neither candidate has a value of the metric are no items of the race. If only one of them has a value,
+the mean of the differences is no longer that of the objectives: then the candidate is scored in full.
+
 When another candidate becomes the incumbent, the wealth is kept: from the next block on, the bets are on the
 differences from the new one, on all items so far. The claim that is rejected at 1 / alpha is then that the candidate
 gains on every incumbent that it was compared with, and incumbents only get better.
@@ -73,16 +76,21 @@ class Incumbent:
     entries: tuple[TaskEntry, ...]
 
     @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """Leaf -> the number of its items that have a value."""
+        return {leaf: int(items.known.sum()) for leaf, items in self.scores.items.items()}
+
+    @cached_property
     def items(self) -> int:
-        """The number of items of the raced tasks."""
-        return sum(len(self.scores.items[leaf].ids) for leaf in self.weights)
+        """The number of items of the raced tasks that have a value."""
+        return sum(self.counts[leaf] for leaf in self.weights)
 
     @cached_property
     def weights(self) -> Mapping[str, float]:
         """Raced leaf -> signed a_k."""
         raced = [entry for entry in self.entries if entry.raced]
-        leaves = [leaf.name for entry in raced for leaf in entry.leaves if leaf.name in self.scores.items]
-        return item_weights(raced, {leaf: len(self.scores.items[leaf].ids) for leaf in leaves})
+        leaves = [leaf.name for entry in raced for leaf in entry.leaves if self.counts.get(leaf.name)]
+        return item_weights(raced, {leaf: self.counts[leaf] for leaf in leaves})
 
     @cached_property
     def all_items(self) -> int:
@@ -94,11 +102,15 @@ class Incumbent:
         return {leaf: {item: i for i, item in enumerate(found.ids)} for leaf, found in self.scores.items.items()}
 
     def weighted(self, block: BlockScores) -> np.ndarray:
-        """Return the weighted differences x of a block's items, (n,)."""
+        """Return the weighted differences x of a block's items that have a value, (n,).
+
+        NaN for items on which only one of the two candidates has a value.
+        """
         differences = []
         for leaf, items in block.items.items():
             same = self.scores.items[leaf].values[[self._places[leaf][item] for item in items.ids]]
-            differences.append(self.weights[leaf] * (items.values - same))
+            counted = items.known | ~np.isnan(same)
+            differences.append(self.weights.get(leaf, 0.0) * (items.values - same)[counted])
         return np.concatenate(differences)
 
     def differences(self, scores: Scores) -> dict[str, Score]:
@@ -163,7 +175,7 @@ class Race:
 
         Without an incumbent, and after a block of tasks that are not raced, it always continues.
         """
-        before, self.items = self.items, self.items + sum(len(items.ids) for items in block.items.values())
+        self.items += sum(len(items.ids) for items in block.items.values())
         if incumbent is not None and not block.items.keys() & incumbent.weights.keys():
             return True
         self._blocks.append(block)
@@ -172,9 +184,12 @@ class Race:
         if self._wealth is None:
             self._wealth = Wealth(max(abs(a) for a in incumbent.weights.values()))
         past = np.concatenate([np.empty(0), *map(incumbent.weighted, self._blocks[:-1])])
+        new = incumbent.weighted(block)
+        if not len(new) or np.isnan(past.sum() + new.sum()):
+            return True
         gain = self._least_gain(past, incumbent)
-        needed = (incumbent.items * gain - past.sum()) / (incumbent.items - before)
-        wealth = self._wealth.bet(incumbent.weighted(block), needed=needed)
+        needed = (incumbent.items * gain - past.sum()) / (incumbent.items - len(past))
+        wealth = self._wealth.bet(new, needed=needed)
         decided = self.items >= self.rule.min_items and wealth >= -math.log(self.rule.alpha)
         drop = decided and self.items < incumbent.all_items  # after the last block there is nothing left to save
         self.looks.append(Look(self.items, incumbent.trial.number, round(wealth, 6), drop, round(gain, 6)))

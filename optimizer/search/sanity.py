@@ -151,7 +151,10 @@ def _filters(models: Sequence[ScoredModel], leaf: str, facts: LeafFacts) -> Iter
     for model in models:
         if model.items is None or leaf not in model.items.items:
             continue
-        used = float(model.items.items[leaf].values.mean())
+        items = model.items.items[leaf]
+        if not items.known.any():
+            continue
+        used = float(items.values[items.known].mean())
         for fact, other in model.answers.get(leaf, {}).items():
             name = fact.removeprefix(FILTER_FACT)
             before = differences.get(name, (0.0, 0.0, ""))

@@ -23,7 +23,7 @@ from .baseline_cache import BaselineCache, reuse_sentence
 from .candidate import Candidate, PendingCandidate, block_items
 from .dispatcher import Dispatcher, Restarted
 from .leaderboard import Leaderboard, RunPlan
-from .objective import scores_of
+from .objective import leaf_without_values, scores_of
 from .optuna_journal import Journal
 from .proposals import Proposals
 from .racing import Incumbent, Race, why_off
@@ -259,6 +259,8 @@ class Study:
             return "dropped", incumbent.estimate(items), None
         if (other := self.leaderboard.mismatched_leaf(items)) is not None:
             return "failed", {}, f"'{other}' scored other items than for the first candidate"
+        if (leaf := leaf_without_values(items)) is not None:
+            return "failed", {}, f"'{leaf}': none of its documents has a value of the metric"
         scores = scores_of(self.plan.entries, items)
         for name, score in scores.items():
             if not math.isfinite(score.value):

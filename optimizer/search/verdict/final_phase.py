@@ -20,7 +20,7 @@ from ...stop_signals import RunFailedError
 from ..baseline_cache import BaselineCache
 from ..dispatcher import Dispatcher, JobOutcome, run_all
 from ..leaderboard import Leaderboard
-from ..objective import Objective, scores_of
+from ..objective import Objective, leaf_without_values, scores_of
 
 FINALISTS = 5
 
@@ -112,6 +112,7 @@ class FinalPhase:
         """
         run_folder = self.leaderboard.run_folder
         found = {trial.number: run_folder.items(trial.number, part) or self._cached(trial, part) for trial in trials}
+        labels = {trial.number: trial.label for trial in trials}
 
         def done(number: int, outcome: JobOutcome) -> None:
             if outcome.scores is not None:
@@ -132,7 +133,15 @@ class FinalPhase:
                 self.announce(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
             if outcome.digest is not None:
                 self.digests[number] = outcome.digest
-        return {number: scores for number, scores in found.items() if scores is not None}
+        scored = {number: scores for number, scores in found.items() if scores is not None}
+        for number, scores in list(scored.items()):
+            if (leaf := leaf_without_values(scores)) is not None:
+                del scored[number]
+                self.announce(
+                    f"{labels[number]} has no score on the {part} items: none of the documents of '{leaf}' has a value "
+                    "of the metric"
+                )
+        return scored
 
     def _cached(self, trial: Trial, part: Part) -> Scores | None:
         """Return the scores of a baseline from an earlier run, after saving them in this run's folder; else None."""
