@@ -86,12 +86,22 @@ class ItemScores:
         values: (n,) float64, or (n, k) if the metric keeps k values per item, as perplexities do.
         facts: (n, len(FACTS)) float64 if answers are generated, else None.
         by_filter: another filter of the task -> the values of the same answers by it, (n,); see `other_filters.py`.
+        answers: (n,) the answers as text, for the report part; empty for the other parts and for Python objectives.
     """
 
     ids: tuple[str, ...]
     values: np.ndarray
     facts: np.ndarray | None = None
     by_filter: Mapping[str, np.ndarray] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """The end of an item's prompt, and the answer that its task expects; "" if the task names none."""
+
+    prompt: str
+    gold: str
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from ...merge_ops import Recipe
 from ...search_spaces import left_out
 from ..config import RunConfig, load_config
 from ..pools import LocalPool, Pool
+from ..run_folder.answer_file import save_item_texts
 from ..run_folder.file_names import BEST, is_run
 from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, resume_run
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder, config_root
+from ..run_folder.task_file import write_tasks
 from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
 from ..search.sanity import report_sanity
@@ -87,6 +89,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     try:
         with gc_paused():  # loads the tasks
             check_ingredients(run_folder.path, session.ingredient_digests())
+        write_tasks(run_folder.files, session.suite.entries)
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, [*left_out(session.merge_ingredients), *pool.call(Session.task_warnings)])
@@ -98,6 +101,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
                 report.announce(f"resuming after {len(study.recorded)} finished trials")
             study.run()
         final = FinalPhase(study.leaderboard, study.dispatcher, report.announce)
+        save_item_texts(run_folder.files, session.suite.item_texts("report"))
         verdict = _verdict(study, final, pool, session, console)
         facts = pool.call(_provenance, verdict.winner.recipe)
     finally:

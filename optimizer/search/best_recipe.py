@@ -35,6 +35,8 @@ def best_recipe(
         facts[CHAT_DATE] = day.isoformat()
     facts["scores"] = {part: _scores(trial, part, objective, run_folder) for part in ("search", "select", "report")}
     facts["verdict"] = [comparison.sentence for comparison in verdict.comparisons]
+    if verdict.limits:
+        facts["limits"] = [limit.sentence for limit in verdict.limits]
     facts["found_by"] = {"run": str(run_folder.path.resolve()), "trial": trial.number, "name": trial.label}
     if get_method(trial.recipe.merge_method).random:
         facts["note"] = RANDOM_NOTE

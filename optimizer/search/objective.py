@@ -89,6 +89,15 @@ class Objective:
             sum(sizes.values()),
         )
 
+    def task_difference(self, entry: TaskEntry, first: Scores, second: Scores) -> Difference:
+        """Return by how much `first` is better on one task, in the metric's unit, with an interval as `difference`.
+
+        Raises:
+            ValueError: the two were scored on different items.
+        """
+        alone = Objective((entry,))  # a task by itself needs no scale
+        return alone.difference(_only(entry, first), _only(entry, second))
+
     def _resampled(self, scores: Scores, chosen: Mapping[str, np.ndarray] | None) -> float:
         return self._combined({entry.name: entry_value(entry, scores, chosen) for entry in self.entries})
 
@@ -116,6 +125,12 @@ class Difference:
     def distinguishable(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
+
+
+def _only(entry: TaskEntry, scores: Scores) -> Scores:
+    """Return the scores on the items of one task."""
+    names = {leaf.name for leaf in entry.leaves}
+    return Scores(scores.part, {leaf: items for leaf, items in scores.items.items() if leaf in names})
 
 
 def scores_of(entries: Sequence[TaskEntry], scores: Scores) -> dict[str, Score]:

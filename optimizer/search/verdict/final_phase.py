@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ....evaluators import Part, Scores
 from ....search_spaces import BASE, UNIFORM
 from ...pools import Job
+from ...run_folder.answer_file import save_answers
 from ...run_folder.trial import Trial
 from ...stop_signals import RunFailedError
 from ..dispatcher import Dispatcher, JobOutcome, run_all
@@ -105,6 +106,7 @@ class FinalPhase:
 
         def done(number: int, outcome: JobOutcome) -> None:
             if outcome.scores is not None:
+                save_answers(run_folder.files, number, outcome.scores)
                 run_folder.save_items(number, outcome.scores)
 
         missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
