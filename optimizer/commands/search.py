@@ -40,6 +40,7 @@ from ..stop_signals import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
 from .overrides import Overrides, print_warnings
+from .report import print_report
 
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
@@ -114,6 +115,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
     run_folder.files.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
+    print_report(run_folder.path, console)
     return verdict
 
 
