@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Table:
     rows: Sequence[Sequence[str]]
     words: Sequence[str]
     strong: int | None = None
+
+
+def thinned(found: Sequence[T], most: int) -> Sequence[T]:
+    """Return every n-th element, at most `most`, so that a picture of many trials stays small."""
+    return found[:: math.ceil(len(found) / most) or 1]
 
 
 def decimals(value: float | None, digits: int = 3) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,14 +9,14 @@ from markupsafe import Markup
 
 from ...run_folder.trial import Trial
 from ..drawing.axis import Axis, columns, rows
-from ..drawing.svg import CHARACTER, dot, line, path, picture, shortened, text
+from ..drawing.svg import dot, element, line, path, picture, plain, shortened, text
 from ..facts import RunFacts, finite
-from ..section import Section
+from ..section import Section, thinned
 
-WIDTH, HEIGHT = 900, 380
-LEFT, RIGHT, TOP, BOTTOM = 56, 720, 40, 344
-MAX_POINTS = 1500  # beyond this, only every n-th dropped candidate is drawn
-LABEL_HEIGHT = 13
+WIDTH, HEIGHT = 900, 356
+LEFT, RIGHT, TOP, BOTTOM = 56, 720, 12, 316
+MAX_POINTS = 2000  # half of them scored in full, half dropped
+LABEL_HEIGHT, STAGE_HEIGHT = 13, 14
 
 
 @dataclass(frozen=True)
@@ -50,23 +49,26 @@ def _points(facts: RunFacts) -> list[Point]:
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
-    complete = sum(point.trial.complete for point in points)
-    step = 1 + (len(points) - complete) // max(1, MAX_POINTS - complete)
-    counted = iter(range(len(points)))
-    return [point for point in points if point.trial.complete or next(counted) % step == 0]
+    """Return the points to draw: some of the dropped candidates, and some of the others if there are very many."""
+    kinds = ([p for p in points if p.trial.complete], [p for p in points if not p.trial.complete])
+    shown = [point for kind in kinds for point in thinned(kind, MAX_POINTS // 2)]
+    return sorted(shown, key=lambda point: point.spent)
 
 
 def _picture(facts: RunFacts, points: Sequence[Point], shown: Sequence[Point]) -> Markup:
     values = [trial.value for trial in facts.baselines] + [point.trial.value for point in points]
     y = Axis.around([v for v in values if v is not None], BOTTOM, TOP)
     x = Axis(0.0, max(1.0, points[-1].spent * 1.02), LEFT, RIGHT)
-    parts = [*rows(y, LEFT, RIGHT), *columns(x, BOTTOM, BOTTOM), *_stages(facts.proposals, x), *_baselines(facts, y)]
+    parts = [*rows(y, LEFT, RIGHT), *columns(x, BOTTOM, BOTTOM), *_baselines(facts, y)]
     for point in shown:
         parts += _mark(facts, point, x, y)
     parts.append(path(_incumbents(facts, points, x, y), "incumbent"))
     below = (LEFT + RIGHT) / 2, HEIGHT - 4
     parts.append(text(*below, "item scores spent by proposals", class_="label", text_anchor="middle"))
-    return picture(WIDTH, HEIGHT, "Score of every candidate against item scores spent", parts)
+    stages = list(dict.fromkeys(trial.stage for trial in facts.proposals if trial.stage))
+    parts += _stages(facts.proposals, x, HEIGHT + STAGE_HEIGHT)
+    height = HEIGHT + (STAGE_HEIGHT * (len(stages) + 1) if stages else 0)
+    return picture(WIDTH, height, "Score of every candidate against item scores spent", parts)
 
 
 def _mark(facts: RunFacts, point: Point, x: Axis, y: Axis) -> Iterator[Markup]:
@@ -111,15 +113,20 @@ def _baselines(facts: RunFacts, y: Axis) -> Iterator[Markup]:
         yield text(RIGHT + 11, below + 4, label, class_="tick")
 
 
-def _stages(proposals: Sequence[Trial], x: Axis) -> Iterator[Markup]:
-    """Yield a mark and a name at the first proposal of each stage, probes included."""
-    stage, spent, last = "", 0, -math.inf
+def _stages(proposals: Sequence[Trial], x: Axis, top: float) -> Iterator[Markup]:
+    """Yield a row per stage, with a bar over the item scores that its proposals took, probes included."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    spent = 0
     for trial in proposals:
-        if trial.stage and trial.stage != stage:
-            across = x.at(spent)
-            yield line(across, TOP - 10, across, BOTTOM, "stage")
-            if across >= last:
-                yield text(across + 4, TOP - 14, trial.stage, class_="tick")
-                last = across + 10 + CHARACTER * len(trial.stage)
-            stage = trial.stage
+        if trial.stage:
+            found = spans.setdefault(trial.stage, [])
+            if found and found[-1][1] == spent:
+                found[-1] = (found[-1][0], spent + trial.items)
+            else:
+                found.append((spent, spent + trial.items))
         spent += trial.items
+    for row, (stage, found) in enumerate(spans.items()):
+        y = top + row * STAGE_HEIGHT
+        steps = "".join(f"M{plain(x.at(a))} {plain(y)}H{plain(x.at(b))}" for a, b in found)
+        yield element("path", d=steps, class_="stage")
+        yield text(RIGHT + 11, y + 4, stage, class_="tick")

@@ -14,11 +14,11 @@ from ...run_folder.trial import Trial
 from ..drawing.axis import Axis, columns, label, rows
 from ..drawing.svg import dot, dots, line, path, picture, shortened, text
 from ..facts import RunFacts, finite
-from ..section import Section, interval, signed
+from ..section import Section, interval, signed, thinned
 
 FEWEST = 3  # candidates of a method that are drawn
 FEW = 30  # below this, correlations are mostly noise
-MAX_AXES, MAX_THREADS = 10, 300
+MAX_AXES, MAX_THREADS, MAX_DOTS = 10, 300, 600
 RESAMPLES, INTERVAL = 400, (2.5, 97.5)
 TOTAL, WEIGHT = "total weight", "weight"
 
@@ -28,7 +28,7 @@ class Studied:
     """The candidates of one method, best first.
 
     Attributes:
-        names: (d,) the varied parameters, the most correlated first.
+        names: (d,) the varied parameters: the total weight, then the others, the most correlated first.
         points: (n, d) their values.
         values: (n,) the scores.
         correlations: (d, 3) rank correlation with the score, and the ends of its interval.
@@ -78,7 +78,9 @@ def _studied(method: str, trials: Sequence[Trial]) -> Studied:
     points = np.array(list(varied.values()), dtype=np.float64).reshape(len(varied), len(ranked)).T
     scores = np.array([trial.value for trial in ranked], dtype=np.float64)
     correlations = _correlations(points, scores)
-    order = np.argsort(-np.abs(correlations[:, 0]), kind="stable")
+    # The total weight is always shown; the others follow by the strength of their correlation.
+    first = np.array([name != TOTAL for name in varied], dtype=bool)
+    order = np.lexsort((-np.abs(correlations[:, 0]), first))
     names = [list(varied)[i] for i in order]
     return Studied(method, ranked, names, points[:, order], scores, correlations[order])
 
@@ -113,7 +115,7 @@ def _threads(studied: Studied, winner: int | None) -> Markup:
     names = [*studied.names[:shown], "score"]
     table = np.column_stack([studied.points[:, :shown], studied.values])[:MAX_THREADS]
     axes = [Axis.around(column, 210, 30) for column in table.T.tolist()]
-    places = [60 + i * (780 / (len(names) - 1)) for i in range(len(names))]
+    places = [80 + i * (740 / (len(names) - 1)) for i in range(len(names))]
     parts: list[Markup] = []
     top = max(1, len(table) // 10)
     for i in reversed(range(len(table))):  # the best are drawn last, above the others
@@ -127,9 +129,9 @@ def _threads(studied: Studied, winner: int | None) -> Markup:
         parts.append(text(x, 24, label(float(values.max())), class_="tick", text_anchor="middle"))
         parts.append(text(x, 224, label(float(values.min())), class_="tick", text_anchor="middle"))
         low = 240 if i % 2 == 0 else 255  # neighbouring names are in different lines
-        width = 2 * 780 / (len(names) - 1)
+        width = 2 * 740 / (len(names) - 1)
         parts.append(text(x, low, shortened(name, width), class_="tick", text_anchor="middle"))
-    return picture(900, 264, f"Parallel coordinates of {studied.method}", parts)
+    return picture(890, 264, f"Parallel coordinates of {studied.method}", parts)
 
 
 def _importance(studied: Studied) -> Markup:
@@ -155,10 +157,10 @@ def _slice(studied: Studied, i: int, winner: int | None) -> Markup:
     x = Axis.around(studied.points[:, i].tolist(), 46, 260)
     y = Axis.around(studied.values.tolist(), 150, 10)
     parts = [*rows(y, 46, 260), *columns(x, 10, 150, most=4)]
-    whole = np.array([trial.complete for trial in studied.trials])
     places = [(x.at(a), y.at(b)) for a, b in zip(studied.points[:, i].tolist(), studied.values.tolist(), strict=True)]
-    parts.append(dots([p for p, complete in zip(places, whole, strict=True) if not complete], "points faint"))
-    parts.append(dots([p for p, complete in zip(places, whole, strict=True) if complete], "points"))
+    pairs = list(zip(places, studied.trials, strict=True))
+    for whole, kind in ((False, "points faint"), (True, "points")):
+        parts.append(dots(thinned([place for place, trial in pairs if trial.complete == whole], MAX_DOTS), kind))
     best = next((n for n, trial in enumerate(studied.trials) if trial.number == winner), None)
     if best is not None:
         parts.append(dot(*places[best], "mark-front", title=f"{studied.trials[best].label}", radius=4.5))

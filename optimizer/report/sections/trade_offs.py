@@ -13,9 +13,9 @@ from ...run_folder.trial import Trial
 from ..drawing.axis import Axis, columns, rows
 from ..drawing.svg import dot, dots, picture, shortened, text
 from ..facts import RunFacts
-from ..section import Section, Table, decimals
+from ..section import Section, Table, decimals, thinned
 
-MAX_PAIRS = 6
+MAX_PAIRS, MAX_DOTS = 6, 2000
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 330, 290, 50, 320, 14, 232
 MAX_LISTED = 30
 
@@ -60,7 +60,7 @@ def _picture(across: TaskEntry, up: TaskEntry, trials: Sequence[Trial], front: n
     y = Axis.around([point[1] for point in points], *_ends(BOTTOM, TOP, up))
     parts = [*rows(y, LEFT, RIGHT), *columns(x, TOP, BOTTOM, most=5)]
     plain = [(x.at(a), y.at(b)) for (a, b), trial in zip(points, trials, strict=True) if not trial.name]
-    parts.append(dots(plain, "points"))
+    parts.append(dots(thinned(plain, MAX_DOTS), "points"))
     for (a, b), trial, best in zip(points, trials, front, strict=True):
         if best or trial.name:
             title = f"{trial.label}: {across.name} {a:.4f}, {up.name} {b:.4f}"
