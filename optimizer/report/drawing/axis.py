@@ -46,7 +46,7 @@ class Axis:
 
 def label(value: float) -> str:
     """Return the label of a tick mark."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("-0", "0", value == 0)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"
 
 
 def rows(axis: Axis, left: float, right: float) -> Iterator[Markup]:

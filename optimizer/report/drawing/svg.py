@@ -23,7 +23,7 @@ def element(name: str, *children: str, **attributes: str | float | None) -> Mark
 
 def plain(value: str | float) -> str:
     """Return a number with at most one decimal; text is unchanged."""
-    return value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0").replace("-0", "0", value == 0)
+    return value if isinstance(value, str) else f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
 def picture(width: float, height: float, label: str, children: Iterable[str]) -> Markup:
