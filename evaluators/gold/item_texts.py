@@ -13,8 +13,7 @@ MAX_CHARACTERS = 2000  # of a prompt; its beginning, such as few-shot examples, 
 
 def item_text(leaf: LeafTask, doc: int) -> ItemText:
     """Return the text of one item; `doc` is lm-eval's document id."""
-    instance = leaf.requests[doc][0].instance
-    prompt = str(instance.args[0])
+    prompt = str(leaf.requests[doc][0].arguments[0])
     shown = prompt if len(prompt) <= MAX_CHARACTERS else f"…{prompt[-MAX_CHARACTERS:]}"
     gold = ""
     with suppress(Exception):  # raised by the task's code: a task may define no target that is text

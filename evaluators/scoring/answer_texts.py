@@ -26,13 +26,13 @@ def _answer(requests: Sequence[Request], texts: Mapping[int, Sequence[Generated]
     if requests[0].is_generation:
         generated = [answer.text for request in requests for answer in texts.get(id(request.instance), ())]
         return generated[0] if generated else _first(requests[0])
-    choices = [(_likelihood(request, metric), str(request.instance.args[1])) for request in requests]
+    choices = [(_likelihood(request, metric), str(request.arguments[1])) for request in requests]
     return max(choices, key=lambda choice: choice[0])[1].strip()
 
 
 def _likelihood(request: Request, metric: str) -> float:
     value = float(request.instance.resps[0][0])
-    return value / max(1, len(str(request.instance.args[1]).strip())) if metric == "acc_norm" else value
+    return value / max(1, len(str(request.arguments[1]).strip())) if metric == "acc_norm" else value
 
 
 def _first(request: Request) -> str:

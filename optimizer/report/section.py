@@ -54,7 +54,9 @@ def decimals(value: float | None, digits: int = 3) -> str:
 
 def signed(value: float | None, digits: int = 3) -> str:
     """Return a difference as text with its sign; '-' if it is unknown."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:+.{digits}f}"
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:+.{digits}f}" if abs(value) < 100 else f"{value:+,.0f}"
 
 
 def interval(low: float | None, high: float | None) -> str:

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from ...run_folder.trial import Trial
+from ...search.verdict.records import ControlCost
 from ...terminal.durations import duration
 from ...terminal.tables import saved
 from ..facts import RunFacts
@@ -29,6 +30,7 @@ def section(facts: RunFacts) -> Section:
     content = {
         "saved": saved(facts.trials) if facts.candidates else "",
         "racing": _racing(facts),
+        "control": ControlCost(**verdict["control"]).sentence if verdict.get("control") else "",
         "time": _time(facts.trials),
         "stages": _stages(verdict.get("stages") or [e for e in facts.events if e["event"] == "stage"]),
         "workers": _workers(facts),

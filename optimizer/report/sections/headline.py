@@ -21,7 +21,7 @@ def section(facts: RunFacts) -> Section:
         "sentence": sentence,
         "mood": mood,
         "finished": verdict is not None,
-        "others": [] if verdict is None else [c["sentence"] for c in verdict["comparisons"][1:]],
+        "others": [text for c in (verdict or {}).get("comparisons", []) if (text := c["sentence"]) != sentence],
         "cards": list(_cards(facts)),
         "table": _table(facts),
         "cost": saved(facts.trials) if facts.candidates else "",
