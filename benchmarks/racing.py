@@ -21,7 +21,7 @@ from rich.console import Console
 from mergesmith.evaluators import Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringConfig, TaskEntry
 from mergesmith.evaluators.tasks.blocks import make_blocks
 from mergesmith.merge_ops import Recipe, Source
-from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.optimizer.commands.inputs.overrides import Overrides
 from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import RacingSection
 from mergesmith.optimizer.demo import make_demo
@@ -29,7 +29,8 @@ from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.objective import Objective, scores_of
 from mergesmith.optimizer.search.racing import Incumbent, Race
-from mergesmith.optimizer.session.session import Options, Session
+from mergesmith.optimizer.session.options import Options
+from mergesmith.optimizer.session.session import Session
 
 DISCORDANT = 0.15
 EVEN = {"a": 167, "b": 167, "c": 166}

@@ -13,7 +13,8 @@ from ..config import load_config
 from ..run_folder.run_folder import config_root
 from ..search.best_recipe import CHAT_DATE
 from ..search.objective import Objective, scores_of
-from ..session.session import Options, Session
+from ..session.options import Options
+from ..session.session import Session
 from ..terminal.tables import add_scores, score_table
 
 

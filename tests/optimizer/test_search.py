@@ -13,12 +13,12 @@ from tiny_models import ALPHABET, write_model
 from tiny_run import write_search
 
 from mergesmith.merge_ops import read_recipe
-from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.optimizer.commands.inputs.overrides import Overrides
 from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.samplers import SAMPLERS
-from mergesmith.optimizer.session.session import Options
+from mergesmith.optimizer.session.options import Options
 from mergesmith.optimizer.stop_signals import StoppedError
 from mergesmith.optimizer.terminal.console import make_console
 
