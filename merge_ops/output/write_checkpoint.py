@@ -14,6 +14,7 @@ from pathlib import Path
 from mergesmith.errors import UserError
 
 from ..bank.model_bank import ModelBank
+from ..checkpoints.find_model import absolute_reference
 from ..merging.merge_tensors import materialize_plan, output_spec
 from ..merging.plan_recipe import plan_merge
 from ..planning.merge_plan import MergePlan
@@ -131,12 +132,17 @@ def _replace(target: Path, complete: Path) -> None:
 def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
     config = merged_config(plan, bank)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(plan.asked.to_yaml(), encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(_absolute(plan.asked, bank).to_yaml(), encoding="utf-8")
     donor = bank[plan.donor].folder
     for name in DONOR_FILES:
         if (donor / name).is_file():
             shutil.copyfile(donor / name, folder / name)
     _write_generation_config(plan, bank, folder)
+
+
+def _absolute(recipe: Recipe, bank: ModelBank) -> Recipe:
+    """Return the recipe with absolute paths, which name the same models from every folder; hub ids stay."""
+    return recipe.renamed({reference: absolute_reference(reference, bank.roots) for reference in recipe.references()})
 
 
 def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:

@@ -47,7 +47,7 @@ def main() -> None:
     atexit.register(_end_quickly)
     warnings.showwarning = _show_warning
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         _fail(str(error), WRONG_INPUT)
     except StoppedError as stop:
@@ -59,6 +59,17 @@ def main() -> None:
             _fail_of_device(error)
             raise
         _fail(str(error), CHECK_FAILED)
+    except Exception as error:
+        _fail_of_usage(error)
+        raise
+
+
+def _fail_of_usage(error: Any) -> None:
+    """Show an error of Typer (of click, in its older versions) about the arguments; return for other errors."""
+    if callable(getattr(error, "show", None)) and hasattr(error, "exit_code"):
+        error.message = error.message.replace("Value error, ", "")  # Typer quotes pydantic
+        error.show()
+        sys.exit(error.exit_code)
 
 
 def _fail_of_device(error: RuntimeError) -> None:

@@ -6,13 +6,16 @@ import datetime
 import gc
 import importlib
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ..config import RunConfig
+from ..run_folder.completion import is_complete
 from ..run_folder.file_names import is_run
-from ..run_folder.lifecycle import create_run, discard_run, resume_run
+from ..run_folder.lifecycle import check_same_run, create_run, discard_run, resume_run
 from ..run_folder.run_folder import RunFolder, config_root
 from ..session.gc_pause import gc_paused
 from ..session.options import Options
@@ -20,13 +23,14 @@ from ..stop_signals import StoppedError
 from ..terminal.progress import Report
 from .inputs.config_checks import checked_config
 from .inputs.overrides import Overrides
+from .status import print_status, read_status
 
 if TYPE_CHECKING:
     from ..search.verdict.records import Verdict  # imports the samplers
 
 
-def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
-    """Run or resume a search and print its result.
+def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict | None:
+    """Run or resume a search and print its result; return None if the resumed run was complete already.
 
     Raises:
         UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
@@ -41,6 +45,8 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
     # Check that the folder can be used before spending minutes on loading models and tasks.
     resume = resume and is_run(output)  # a job script may pass --resume from the first start on
     config = config.dated(RunFolder.open(output).config.chat.date if resume else datetime.date.today())
+    if resume and _says_complete(output, config, console):
+        return None
     report = Report(console)
     open_run = resume_run if resume else create_run
     run_folder = open_run(output, config, root, announce=report.announce)
@@ -58,6 +64,21 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         raise
     finally:
         run_folder.close()
+
+
+def _says_complete(output: Path, config: RunConfig, console: Console) -> bool:
+    """Print the result of a run that is complete; return whether it is.
+
+    Raises:
+        UserError: the configuration is not the run's.
+    """
+    check_same_run(output, config)
+    run_folder = RunFolder.open(output)
+    if not is_complete(run_folder, config):
+        return False
+    print_status(read_status(output, time.time()), console)
+    console.print("The run is complete, nothing was done. Search longer with --trials N.", highlight=False)
+    return True
 
 
 def _import_driver() -> None:
