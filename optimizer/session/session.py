@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, first_few
 
 from ...evaluators import EvaluationConfig, ScoringReport, Suite, SuiteFacts
 from ...merge_ops import (
@@ -32,7 +32,13 @@ from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
 from .pinning import Pinning
-from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
+from .recipe_checks import (
+    check_filters,
+    check_language_models,
+    check_template_of,
+    check_vocabulary_of,
+    with_run_names,
+)
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
 
@@ -86,7 +92,8 @@ class Session:
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
         source = self.tokenizer_source
-        return MergeIngredients(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
+        seed, templates = self.config.search.seed, self._other_templates
+        return MergeIngredients(self.config.base_model, self.config.models, dtype, seed, source, templates)
 
     @property
     def tokenizer_source(self) -> str | None:
@@ -158,6 +165,8 @@ class Session:
         for text in self.config.baselines:
             path = self.root / text
             recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)
+            if recipe.vocabulary is None and recipe.chat_template is None:
+                recipe = replace(recipe, chat_template=self._other_templates.get(recipe.donor))
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
             self.check_tokenizer(recipe, path.name)
@@ -182,13 +191,15 @@ class Session:
         }
 
     def check_tokenizer(self, recipe: Recipe, name: str) -> None:
-        """Check that a recipe from outside the run has the vocabulary used for all scoring.
+        """Check that a recipe from outside the run has the vocabulary and chat template used for all scoring.
 
         Raises:
-            UserError: its vocabulary differs.
+            UserError: its vocabulary differs, or it gives another chat template.
         """
         check_language_models(self.bank, recipe.references())
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
+        if self._template is not None:
+            check_template_of(recipe, name, self._template, self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
         """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
@@ -200,7 +211,15 @@ class Session:
         Raises:
             UserError: a task's answers exceed the model's context length.
         """
-        return (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        warnings = (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        if not self._other_templates:
+            return warnings
+        others = first_few([f"'{model}'" for model in self._other_templates])
+        found = (
+            f"{others} has another chat template than the run's tokenizer, which prompts use; merges that take their "
+            "tokenizer from there are written with the run's template"
+        )
+        return (*warnings, found)
 
     def suite_facts(self) -> SuiteFacts:
         """Return facts about the tasks and the tokenizer that explain suspicious scores."""
@@ -231,6 +250,20 @@ class Session:
     def source_bytes(self) -> int:
         """Return the size in bytes of all sources' tensors."""
         return sum(self.bank[reference].nbytes for reference in self.bank.references)
+
+    @cached_property
+    def _template(self) -> str | None:
+        """The chat template of the prompts; None if they are no chats."""
+        template = self.tokenizer.chat_template if self.config.chat.apply_template else None
+        return template if isinstance(template, str) else None
+
+    @cached_property
+    def _other_templates(self) -> dict[str, str]:
+        """Model -> the chat template of the prompts, for models that have another one and may give their tokenizer."""
+        template = self._template
+        if template is None or self.tokenizer_source is not None:
+            return {}
+        return {model: template for model in self.config.models if self.bank[model].chat_template != template}
 
     @cached_property
     def _all(self) -> Recipe:
