@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .architectures.cache import cache_folder
 from .bank.model_bank import ModelBank
 from .bank.pinned_memory import pinned_bytes
 from .bank.residency import Residency
@@ -73,6 +74,7 @@ __all__ = [
     "Written",
     "absolute_reference",
     "buffer_bytes",
+    "cache_folder",
     "check_kind",
     "check_vocabulary",
     "executor_name",

@@ -24,7 +24,9 @@ torch.set_num_threads(1)  # two threads on busy cores are slower than one
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MERGESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = tmp_path_factory.mktemp("cache")
+        (cache / "scores").touch()  # not a folder, so that no test takes over the scores of another
+        patch.setenv("MERGESMITH_CACHE", str(cache))
         yield
 
 

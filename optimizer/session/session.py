@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mergesmith.errors import UserError, first_few
+from mergesmith.errors import UserError
 
-from ...evaluators import EvaluationConfig, ScoringReport, Suite, SuiteFacts
+from ...evaluators import EvaluationConfig, ScoringPlan, ScoringReport, Suite, SuiteFacts
 from ...merge_ops import (
     LiveModel,
     ModelBank,
@@ -32,13 +32,14 @@ from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
 from .pinning import Pinning
+from .prompt_template import PromptTemplate
 from .recipe_checks import (
     check_filters,
     check_language_models,
-    check_template_of,
     check_vocabulary_of,
     with_run_names,
 )
+from .scoring_dtype import ScoringDtype, choose_dtype, itemsize
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
 
@@ -74,6 +75,8 @@ class Session:
         references = (config.base_model, *config.models)
         opened = ModelBank(references, roots=(self.root,), device=self.device)
         check_language_models(opened, opened.references)
+        self._held_in: ScoringDtype | None = None
+        self.bank = opened
         self.placement = self._placement(opened)
         self.pinning = Pinning.of(opened, workers=neighbors)
         residency = Residency(
@@ -92,7 +95,7 @@ class Session:
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
         source = self.tokenizer_source
-        seed, templates = self.config.search.seed, self._other_templates
+        seed, templates = self.config.search.seed, self._prompt_template.others
         return MergeIngredients(self.config.base_model, self.config.models, dtype, seed, source, templates)
 
     @property
@@ -142,7 +145,26 @@ class Session:
     def live(self) -> LiveModel:
         """The model in memory that candidates are merged into."""
         memory = [load.free for load in self.placement.loads.values()] or None
-        return LiveModel(self.bank, devices=self.devices, memory=memory)
+        return LiveModel(self.bank, devices=self.devices, memory=memory, dtype=self.scoring_dtype.name)
+
+    @property
+    def scoring_dtype(self) -> ScoringDtype:
+        """The dtype in which the live model holds its weights."""
+        if self._held_in is None:
+            out, base = self.merge_ingredients.out_dtype, self.config.base_model
+            self._held_in = choose_dtype(self.config.scoring.dtype, out=out, bank=self.bank, base_model=base)
+        return self._held_in
+
+    def hold_in(self, dtype: str | None) -> None:
+        """Score in a dtype that was chosen before; None is that of each recipe."""
+        self._held_in = ScoringDtype(dtype, f"Scored in {dtype}, as recorded." if dtype else "")
+        if "live" in vars(self):
+            self.live.hold_in(dtype)
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Score by a plan that was chosen earlier or in another process."""
+        self.hold_in(plan.dtype)
+        self.suite.use(plan)
 
     @cached_property
     def candidate(self) -> LiveCandidate:
@@ -161,12 +183,11 @@ class Session:
         Raises:
             UserError: a recipe cannot be read, or its sources are incompatible.
         """
-        named = list(baselines(self.merge_ingredients))
+        named = list(baselines(self.merge_ingredients, self.config.search.baselines))
         for text in self.config.baselines:
             path = self.root / text
             recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)
-            if recipe.vocabulary is None and recipe.chat_template is None:
-                recipe = replace(recipe, chat_template=self._other_templates.get(recipe.donor))
+            recipe = self._prompt_template.of_recipe(recipe)
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
             self.check_tokenizer(recipe, path.name)
@@ -198,8 +219,7 @@ class Session:
         """
         check_language_models(self.bank, recipe.references())
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
-        if self._template is not None:
-            check_template_of(recipe, name, self._template, self.bank)
+        self._prompt_template.check(recipe, name, self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
         """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
@@ -212,14 +232,7 @@ class Session:
             UserError: a task's answers exceed the model's context length.
         """
         warnings = (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
-        if not self._other_templates:
-            return warnings
-        others = first_few([f"'{model}'" for model in self._other_templates])
-        found = (
-            f"{others} has another chat template than the run's tokenizer, which prompts use; merges that take their "
-            "tokenizer from there are written with the run's template"
-        )
-        return (*warnings, found)
+        return (*warnings, *self._prompt_template.warnings())
 
     def suite_facts(self) -> SuiteFacts:
         """Return facts about the tasks and the tokenizer that explain suspicious scores."""
@@ -245,25 +258,21 @@ class Session:
             return Placement(False, "memory-mapped")
         plan = plan_merge(self._all, opened)
         spectral = matrices_per_tensor(tuple(self.config.space.methods))
-        return place_sources(plan, opened, self.devices, free, wish=self.config.bank, spectral=spectral)
+        out = self.merge_ingredients.out_dtype
+        scale = itemsize(self.scoring_dtype.name or out) / itemsize(out)
+        wish = self.config.bank
+        return place_sources(plan, opened, self.devices, free, wish=wish, spectral=spectral, live_scale=scale)
 
     def source_bytes(self) -> int:
         """Return the size in bytes of all sources' tensors."""
         return sum(self.bank[reference].nbytes for reference in self.bank.references)
 
     @cached_property
-    def _template(self) -> str | None:
-        """The chat template of the prompts; None if they are no chats."""
-        template = self.tokenizer.chat_template if self.config.chat.apply_template else None
-        return template if isinstance(template, str) else None
-
-    @cached_property
-    def _other_templates(self) -> dict[str, str]:
-        """Model -> the chat template of the prompts, for models that have another one and may give their tokenizer."""
-        template = self._template
-        if template is None or self.tokenizer_source is not None:
-            return {}
-        return {model: template for model in self.config.models if self.bank[model].chat_template != template}
+    def _prompt_template(self) -> PromptTemplate:
+        if not self.config.chat.apply_template:
+            return PromptTemplate()
+        models = self.config.models if self.tokenizer_source is None else ()  # else the output's tokenizer is the run's
+        return PromptTemplate.of(self.tokenizer, models, self.bank)
 
     @cached_property
     def _all(self) -> Recipe:
