@@ -18,6 +18,11 @@ from .recipes.reader import RECIPE_DTYPES, RecipeWarning, parse_recipe, read_rec
 from .recipes.recipe import Recipe
 from .recipes.references import ModelPath, ModelReference
 from .recipes.tokenizer_section import TokenizerSection, TokenRule
+<<<<<<< HEAD
+=======
+from .vocabulary.chat_template import output_template
+from .vocabulary.output_vocabulary import VocabularyWarning
+>>>>>>> files
 
 if TYPE_CHECKING:
     from .bank.model_bank import ModelBank
@@ -124,6 +129,7 @@ __all__ = [
     "load_yaml",
     "materialize",
     "output_dtype",
+    "output_template",
     "output_tokenizer",
     "parse_recipe",
     "pinned_bytes",
