@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,19 +12,27 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from torch.utils import collect_env
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported; with a GPU the kernels are run there
 
 from tiny_models import write_family
+from untraced import compile_untraced
 
 torch.set_num_threads(1)  # two threads on busy cores are slower than one
+collect_env.get_pretty_env_info = lambda: ""  # lm-eval asks for it in every evaluation, and it runs `pip list`
+
+
+compile_untraced()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MERGESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = tmp_path_factory.mktemp("cache")
+        (cache / "scores").touch()  # not a folder, so that no test takes over the scores of another
+        patch.setenv("MERGESMITH_CACHE", str(cache))
         yield
 
 
@@ -40,3 +49,18 @@ def in_llama(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, as working directory."""
     monkeypatch.chdir(llama)
     return llama
+
+
+@pytest.fixture
+def code_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A new folder for transformers' copies of the code in checkpoints, and no modules imported from another one."""
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+            del sys.modules[name]
+
+    forget()
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    forget()

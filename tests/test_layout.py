@@ -36,7 +36,7 @@ ROOMS = {
     "optimizer": (
         *("stop_signals", "proposal", "samplers", "config_faults", "config"),
         *("session", "run_folder", "pools", "search"),
-        *("terminal", "demo", "commands"),
+        *("terminal", "report", "demo", "commands"),
     ),
 }
 # Folders in which a file registers itself by being there: they may grow.
@@ -50,11 +50,12 @@ ONLY_IN = {
     "ray": ("optimizer/pools",),
     "lm_eval": ("evaluators",),
     "datasets": ("evaluators",),
+    "markupsafe": ("optimizer/report",),
     "numba": ("merge_ops/executors/cpu",),
     "triton": ("merge_ops/executors/gpu",),
 }
 MERGE_OPS_LIBRARIES = (
-    *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy"),
+    *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "jinja2", "numpy"),
     *("numba", "triton"),  # kernels
     "accelerate",  # models over several devices
 )

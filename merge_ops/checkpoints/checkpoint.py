@@ -19,15 +19,11 @@ from . import tokenizer_files
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
 from .quantized import REMEDY, raise_if_quantized
-from .source import ModelSource, TensorEntry
+from .source import CheckpointWarning, ModelSource, TensorEntry
 from .weight_files import FLOAT8, open_weights
 from .weights_digest import WeightsDigest
 
 SAMPLED = 512  # elements at each end of a tensor that are hashed
-
-
-class CheckpointWarning(UserWarning):
-    """A checkpoint contains something that is ignored, or that may not be merged as expected."""
 
 
 class Checkpoint(ModelSource):
@@ -77,6 +73,11 @@ class Checkpoint(ModelSource):
     def write_tokenizer(self, folder: Path) -> None:
         """Copy the tokenizer's files into `folder`."""
         tokenizer_files.copy_tokenizer(self.folder, folder)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The checkpoint's folder."""
+        return self.folder
 
     @property
     def chat_template(self) -> str | None:

@@ -16,11 +16,14 @@ from ...merge_ops import Recipe
 from ...search_spaces import left_out
 from ..config import RunConfig, load_config
 from ..pools import LocalPool, Pool
+from ..run_folder.answer_file import save_item_texts
 from ..run_folder.file_names import BEST, is_run
 from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, resume_run
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder, config_root
+from ..run_folder.task_file import write_tasks
+from ..search.baseline_cache import BaselineCache
 from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
 from ..search.sanity import report_sanity
@@ -32,12 +35,14 @@ from ..search.verdict.reach_verdict import reach_verdict
 from ..search.verdict.records import Verdict
 from ..session.gc_pause import gc_paused
 from ..session.load_sources import load_sources
+from ..session.scored_as import ScoredAs
 from ..session.session import Options, Session
 from ..session.versions import versions
 from ..stop_signals import RunFailedError, StoppedError
 from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
 from .overrides import Overrides, print_warnings
+from .report import print_report
 
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
@@ -87,17 +92,21 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     try:
         with gc_paused():  # loads the tasks
             check_ingredients(run_folder.path, session.ingredient_digests())
+        write_tasks(run_folder.files, session.suite.entries)
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
-        print_warnings(console, [*left_out(session.merge_ingredients), *pool.call(Session.task_warnings)])
+        warnings = left_out(session.merge_ingredients, config.search.baselines)
+        print_warnings(console, [*warnings, *pool.call(Session.task_warnings)])
         settle_scorers(pool, run_folder, session, console)
+        cache = _cache(session)
         with report:
             check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
-            study = Study(plan, run_folder, pool, report, baselines_done=check)
+            study = Study(plan, run_folder, pool, report, baselines_done=check, cache=cache)
             if study.recorded:
                 report.announce(f"resuming after {len(study.recorded)} finished trials")
             study.run()
-        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce)
+        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce, cache=cache)
+        save_item_texts(run_folder.files, session.suite.item_texts("report"))
         verdict = _verdict(study, final, pool, session, console)
         facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
@@ -110,7 +119,19 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
     run_folder.files.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
+    print_report(run_folder.path, console)
     return verdict
+
+
+def _cache(session: Session) -> BaselineCache | None:
+    """Return the cache of baselines' scores; None if scores may depend on more than the cache knows of.
+
+    That is so with Python objectives, and with Ray, whose workers may have different devices.
+    """
+    config = session.config
+    if not config.search.reuse_baselines or config.workers.pool != "local" or session.suite.plan is None:
+        return None
+    return None if any(entry.python for entry in session.suite.entries) else BaselineCache(ScoredAs(session))
 
 
 def _verdict(study: Study, final: FinalPhase, pool: Pool, session: Session, console: Console) -> Verdict:

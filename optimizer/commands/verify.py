@@ -18,7 +18,7 @@ from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
 from ..run_folder.file_names import is_run
 from ..run_folder.run_folder import RunFolder, config_root
-from ..search.best_recipe import CHAT_DATE
+from ..search.best_recipe import CHAT_DATE, SCORING_DTYPE
 from ..search.objective import scores_of
 from ..session.session import Options, Session
 from .export import present_recipe
@@ -79,14 +79,15 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
+        dtype = recipe.facts.get(SCORING_DTYPE)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
-        rescored = score_checkpoint(session.suite, merged.written.folder, "report", device=place)
+        rescored = score_checkpoint(session.suite, merged.written.folder, "report", device=place, dtype=dtype)
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]
     for name in changed:
         console.print(f"DIFFERS: the task '{name}' is not the one that was scored", highlight=False, markup=False)
-    exact = (recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
+    exact = (dtype or recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
     checks = [_score_check(e, recipe.facts, rescored, recorded, exact=exact) for e in session.suite.entries]
     for check in checks:
         console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
