@@ -13,6 +13,7 @@ from .scoring.aggregate import entry_score, entry_value, join
 from .scoring.scorers import ScoringPlan
 from .simple_evaluate import score_checkpoint
 from .suite import Suite
+from .tasks.name_check import check_files, check_task_names
 
 __all__ = [
     "FACTS",
@@ -38,6 +39,8 @@ __all__ = [
     "TaskConfig",
     "TaskEntry",
     "TokenizerDifference",
+    "check_files",
+    "check_task_names",
     "entry_score",
     "entry_value",
     "is_device_lost",

@@ -23,8 +23,8 @@ def score_checkpoint(
     """Score a written checkpoint with lm-eval's evaluation loop, on freshly loaded tasks.
 
     Only the tasks' names, the split and the few-shot pools are those of `Suite.score`; task objects, prompts, tokens,
-    batches and the loop are lm-eval's. All documents are evaluated, and those of the part are selected from the logged
-    samples.
+    batches and the loop are lm-eval's. The prompts of all documents are built, since few-shot examples are drawn in
+    their order, and those of the part are scored.
 
     Args:
         suite: the suite that defines tasks and split.
@@ -82,6 +82,10 @@ def _entry_items(
     for name, task in fresh.items():
         if (pool := content.leaves[name].pool) is not None:
             pool.apply(task)
+        _restrict(task, frozenset(content.document_ids(name, part)))
+    fresh = {name: task for name, task in fresh.items() if content.document_ids(name, part)}
+    if not fresh:
+        return {}
     results = simple_evaluate(
         model=lm,
         tasks=list(fresh.values()),
@@ -100,6 +104,18 @@ def _entry_items(
         name: _picked_items(name, content.leaves[name], samples[name], content.document_ids(name, part))
         for name in fresh
     }
+
+
+def _restrict(task: Any, ids: frozenset[int]) -> None:
+    """Let lm-eval run only the requests of the documents `ids`, after it has built those of all documents."""
+    build, iterate = task.build_all_requests, task.doc_iterator
+
+    def build_part(**arguments: Any) -> None:
+        build(**arguments)
+        task._instances = [instance for instance in task._instances if instance.doc_id in ids]
+        task.doc_iterator = lambda **places: ((i, doc) for i, doc in iterate(**places) if i in ids)
+
+    task.build_all_requests = build_part
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:

@@ -60,13 +60,7 @@ def resume_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
     Raises:
         UserError: there is no run, its configuration differs in more than may change, or another process works on it.
     """
-    different = RunFolder.open(path).config.difference(config)
-    if different:
-        raise UserError(
-            f"output {path} already holds a different run: {', '.join(different)} changed. On resume only "
-            f"{', '.join(RESUMABLE[:-1])} and {RESUMABLE[-1]} may change; "
-            "name another folder with --output for a new run"
-        )
+    check_same_run(path, config)
     lock = take_lock(path)
     for name in (TRIALS, EVENTS, ANSWERS):
         cut_torn_tail(path / name)
@@ -74,6 +68,21 @@ def resume_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
         remove_partial(folder)
     _describe(path, config, root)
     return RunFolder(path, announce=announce, lock=lock)
+
+
+def check_same_run(path: Path, config: RunConfig) -> None:
+    """Check that a run can be continued with a configuration.
+
+    Raises:
+        UserError: there is no run, or the configuration differs in more than may change.
+    """
+    different = RunFolder.open(path).config.difference(config)
+    if different:
+        raise UserError(
+            f"output {path} already holds a different run: {', '.join(different)} changed. On resume only "
+            f"{', '.join(RESUMABLE[:-1])} and {RESUMABLE[-1]} may change; "
+            "name another folder with --output for a new run"
+        )
 
 
 def discard_run(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,12 @@ from ..config import RunConfig
 from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
+from .options import Options
 from .pinning import Pinning
 from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
 from .scoring_dtype import ScoringDtype, choose_dtype, itemsize
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
-
-
-@dataclass(frozen=True)
-class Options:
-    """Permissions that a user can only give on the command line, not in search.yaml."""
-
-    allow_code_execution: bool = False
 
 
 class Session:
@@ -88,14 +81,8 @@ class Session:
         """The inputs of the search space; candidates have the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
-        source = self.tokenizer_source
+        source = self.config.tokenizer_reference
         return MergeIngredients(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
-
-    @property
-    def tokenizer_source(self) -> str | None:
-        """tokenizer_source of search.yaml, with `base` replaced by its reference: a slerp may not list the base."""
-        source = self.config.tokenizer_source
-        return self.config.base_model if source == "base" else source
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -226,8 +213,8 @@ class Session:
 
     def suite_facts(self) -> SuiteFacts:
         """Return facts about the tasks and the tokenizer that explain suspicious scores."""
-        named = self.tokenizer_source in self.bank.references
-        source = self.bank[self.tokenizer_source if named and self.tokenizer_source else self.config.base_model]
+        named = self.config.tokenizer_reference
+        source = self.bank[named if named in self.bank.references else self.config.base_model]
         return self.suite.facts(source.folder / "tokenizer.json", source.tokenizer())
 
     def check_scorers(self) -> ScoringReport:
@@ -263,7 +250,7 @@ class Session:
         names = (self.config.base_model, *self.config.models)
         models = tuple(Source(model) for model in names)
         weight = {"weight": Setting.constant(1.0)}
-        return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.tokenizer_source)
+        return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.config.tokenizer_reference)
 
 
 def _gpus(config: RunConfig) -> int:
