@@ -31,7 +31,7 @@ def score_checkpoint(
         checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used, or the suite's if it has none.
         part: the part to return.
         device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
-        dtype: dtype of the weights; None keeps the checkpoint's.
+        dtype: torch dtype of the weights, or its name; None keeps the checkpoint's.
 
     Raises:
         ScoringError: see `Suite.score`.
@@ -119,9 +119,8 @@ def _restrict(task: Any, ids: frozenset[int]) -> None:
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
-    from .scoring.item_values import checked_value, item_scores
+    from .scoring.item_values import item_scores, value_of
     from .tasks.documents import canonical
-    from .tasks.metrics import metric_value
 
     wanted = set(ids)
     rows = {}
@@ -135,5 +134,5 @@ def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], i
                 f"task '{name}', item {doc}: lm-eval's document or prompt differs from the one that was scored"
             )
         values = {metric: sample[metric] for metric in sample["metrics"]}
-        rows[doc] = checked_value(metric_value(values, leaf.metric.name), leaf.metric, f"task '{name}', item {doc}")
+        rows[doc] = value_of(values, leaf, f"task '{name}', item {doc}")
     return item_scores(ids, [rows[doc] for doc in ids], name)

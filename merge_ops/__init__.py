@@ -19,10 +19,12 @@ from .recipes.references import ModelPath, ModelReference
 from .recipes.tokenizer_section import TokenizerSection, TokenRule
 
 if TYPE_CHECKING:
+    from .architectures.cache import cache_folder
     from .bank.model_bank import ModelBank
     from .bank.pinned_memory import pinned_bytes
     from .bank.residency import Residency
-    from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
+    from .checkpoints.checkpoint import Checkpoint
+    from .checkpoints.checkpoint_warning import CheckpointWarning
     from .checkpoints.tokenizer_files import load_tokenizer
     from .checkpoints.weights_digest import WeightsDigest
     from .executors.dispatch import executor_name, kernel_report
@@ -39,14 +41,16 @@ if TYPE_CHECKING:
     from .planning.merge_plan import MergePlan
     from .planning.output_config import output_dtype
     from .planning.same_weights import weights_key
+    from .planning.unused_filters import unmatched_filter
     from .vocabulary.output_vocabulary import VocabularyWarning
 
 _LAZY = {
+    "cache_folder": "architectures.cache",
     "ModelBank": "bank.model_bank",
     "pinned_bytes": "bank.pinned_memory",
     "Residency": "bank.residency",
     "Checkpoint": "checkpoints.checkpoint",
-    "CheckpointWarning": "checkpoints.checkpoint",
+    "CheckpointWarning": "checkpoints.checkpoint_warning",
     "load_tokenizer": "checkpoints.tokenizer_files",
     "WeightsDigest": "checkpoints.weights_digest",
     "executor_name": "executors.dispatch",
@@ -70,6 +74,7 @@ _LAZY = {
     "MergePlan": "planning.merge_plan",
     "output_dtype": "planning.output_config",
     "weights_key": "planning.same_weights",
+    "unmatched_filter": "planning.unused_filters",
     "VocabularyWarning": "vocabulary.output_vocabulary",
 }
 
@@ -108,6 +113,7 @@ __all__ = [
     "Written",
     "absolute_reference",
     "buffer_bytes",
+    "cache_folder",
     "check_kind",
     "check_output_folder",
     "check_reference",
@@ -127,6 +133,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_document",
     "same_tokens",
+    "unmatched_filter",
     "weights_key",
     "without_old_prefix",
     "write_merge",

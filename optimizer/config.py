@@ -74,6 +74,10 @@ class SearchSection(ConfigSection):
         time_limit: seconds; starts again when the run is resumed.
         item_scores: the most item scores that proposals may take; candidates in flight are finished. No limit if unset.
         control: `random` adds a random search that spends as many item scores as this one, for comparison.
+        baselines: the usual merges that are scored before the first proposal, beside the base, the models and the
+            recipes under `baselines:`: `all`, `none`, or a list of `uniform`, `task_arithmetic`, `slerp` and of names
+            that `mergesmith plan` prints. `slerp` in a list is every pair of models.
+        reuse_baselines: whether baselines take their scores from earlier runs with the same models, tasks and versions.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """
@@ -85,6 +89,8 @@ class SearchSection(ConfigSection):
     time_limit: Annotated[float, Field(gt=0)] | None = None
     item_scores: Annotated[int, Field(gt=0)] | None = None
     control: Literal["random"] | None = None
+    baselines: Literal["all", "none"] | tuple[str, ...] = "all"
+    reuse_baselines: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
     racing: RacingSection = RacingSection()
 
@@ -194,6 +200,8 @@ class RunConfig(ConfigSection):
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
             raise ValueError(f"the task '{twice[0]}' is listed twice")
+        if not any(task.weight for task in self.tasks):
+            raise ValueError("at least one task must have a weight above 0, or there is nothing to maximize")
         known = ("union", "base", *names)
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))

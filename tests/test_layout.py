@@ -54,7 +54,7 @@ ONLY_IN = {
     "triton": ("merge_ops/executors/gpu",),
 }
 MERGE_OPS_LIBRARIES = (
-    *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy"),
+    *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "jinja2", "numpy"),
     *("numba", "triton"),  # kernels
     "accelerate",  # models over several devices
 )

@@ -8,20 +8,27 @@ from pathlib import Path
 
 from mergesmith.errors import Faults, UserError
 
-from ...merge_ops import ModelBank, Recipe, absolute_reference, check_vocabulary, same_tokens
+from ...merge_ops import ModelBank, Recipe, absolute_reference, check_vocabulary, same_tokens, unmatched_filter
 from ..config import RunConfig
 
 
 def check_filters(filters: Sequence[str], tensor_names: Collection[str]) -> None:
-    """Check that every filter of the search space matches a tensor.
+    """Check that every filter of the search space, and the rest, determine the parameters of some tensor.
+
+    Otherwise the sampler would search dimensions without effect.
 
     Raises:
-        UserError: some filters match none; all of them are listed.
+        UserError: some filters match no tensor, or only tensors of earlier filters, or no tensor is left for the rest.
     """
-    faults = Faults("space.filters")
+    faults, left = Faults("space.filters"), list(tensor_names)
     for pattern in filters:
         if not any(pattern in name for name in tensor_names):
-            faults.add("", f"'{pattern}' is part of no tensor name; a name here is '{next(iter(tensor_names))}'")
+            faults.add("", unmatched_filter(pattern, tensor_names))
+        elif not any(pattern in name for name in left):
+            faults.add("", f"'{pattern}' matches only tensors that earlier filters match: put it before them")
+        left = [name for name in left if pattern not in name]
+    if not left:
+        faults.add("", "together they match all tensors, so none is left for the rest; leave out the last filter")
     faults.raise_if_any()
 
 

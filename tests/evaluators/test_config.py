@@ -19,7 +19,8 @@ def test_a_bare_name_is_a_task() -> None:
     ("given", "reason"),
     [
         ({"name": "a", "wieght": 1}, "Extra inputs"),
-        ({"name": "a", "weight": 0}, "greater than 0"),
+        ({"name": "a", "weight": -1}, "greater than or equal to 0"),
+        ({"name": "a", "weight": 0}, "no effect without max_drop"),
         ({"name": "a", "max_drop": -0.1}, "greater than or equal to 0"),
         ({"name": "a", "limit": 0}, "greater than 0"),
         ({"name": ""}, "at least 1 character"),
