@@ -8,7 +8,7 @@ from .checks.report import ScoringReport
 from .checks.suite_facts import LeafFacts, SuiteFacts, TokenizerDifference
 from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
 from .inference.device_errors import is_device_lost, is_out_of_memory, release
-from .records import FACTS, Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringError, TaskEntry
+from .records import FACTS, Block, BlockScores, ItemScores, ItemText, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, join
 from .scoring.scorers import ScoringPlan
 from .simple_evaluate import score_checkpoint
@@ -23,6 +23,7 @@ __all__ = [
     "ChatConfig",
     "EvaluationConfig",
     "ItemScores",
+    "ItemText",
     "Leaf",
     "LeafFacts",
     "Part",

@@ -37,7 +37,7 @@ def score_checkpoint(
         ScoringError: see `Suite.score`.
         RuntimeError: lm-eval's prompts or documents differ from those that the suite scores.
     """
-    from .lm_eval_bridge.isolation import inside_lm_eval, quiet, silent_children
+    from .lm_eval_bridge.isolation import inside_lm_eval, quiet, silent_children, without_package_list
     from .lm_eval_bridge.live_hflm import LiveLM
 
     started, content = time.perf_counter(), suite.content
@@ -51,7 +51,7 @@ def score_checkpoint(
         )
         lm.attach(model)
     items: dict[str, ItemScores] = {}
-    with inside_lm_eval(), silent_children():
+    with inside_lm_eval(), silent_children(), without_package_list():
         for config, entry in zip(content.config.tasks, content.entries, strict=True):
             if entry.python:
                 items[entry.name] = content.objectives[entry.name].score(model, lm.tokenizer, part)

@@ -36,7 +36,7 @@ ROOMS = {
     "optimizer": (
         *("stop_signals", "proposal", "samplers", "config_faults", "config"),
         *("session", "run_folder", "pools", "search"),
-        *("terminal", "demo", "commands"),
+        *("terminal", "report", "demo", "commands"),
     ),
 }
 # Folders in which a file registers itself by being there: they may grow.
@@ -50,6 +50,7 @@ ONLY_IN = {
     "ray": ("optimizer/pools",),
     "lm_eval": ("evaluators",),
     "datasets": ("evaluators",),
+    "markupsafe": ("optimizer/report",),
     "numba": ("merge_ops/executors/cpu",),
     "triton": ("merge_ops/executors/gpu",),
 }

@@ -18,11 +18,13 @@ from ...merge_ops import Recipe
 from ...search_spaces import left_out
 from ..config import RunConfig
 from ..pools import LocalPool, Pool
+from ..run_folder.answer_file import save_item_texts
 from ..run_folder.file_names import BEST
 from ..run_folder.lifecycle import check_ingredients
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder
+from ..run_folder.task_file import write_tasks
 from ..search.baseline_cache import BaselineCache
 from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
@@ -44,6 +46,7 @@ from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
 from .inputs.open_session import open_session
 from .inputs.overrides import print_warnings
+from .report import print_report
 
 
 def drive(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
@@ -66,6 +69,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     try:
         with gc_paused():  # loads the tasks
             check_ingredients(run_folder.path, session.ingredient_digests())
+        write_tasks(run_folder.files, session.suite.entries)
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         warnings = left_out(session.merge_ingredients, config.search.baselines)
@@ -79,6 +83,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
                 report.announce(f"resuming after {len(study.recorded)} finished trials")
             study.run()
         final = FinalPhase(study.leaderboard, study.dispatcher, report.announce, cache=cache)
+        save_item_texts(run_folder.files, session.suite.item_texts("report"))
         verdict = _verdict(study, final, pool, session, console)
         facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
@@ -91,6 +96,7 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
     recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
     run_folder.files.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
+    print_report(run_folder.path, console)
     return verdict
 
 

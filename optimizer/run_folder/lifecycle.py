@@ -14,7 +14,20 @@ from ..config import RESUMABLE, RunConfig, dump_config
 from .atomic_files import cut_torn_tail, remove_partial, user_errors, write_json, write_text
 from .durable_files import Announce, discard
 from .environment import environment, recorded_root
-from .file_names import CONFIG, ENVIRONMENT, EVENTS, INGREDIENTS, ITEMS, JOURNAL, LOCK, SCORING, TRIALS, is_run
+from .file_names import (
+    ANSWERS,
+    CONFIG,
+    ENVIRONMENT,
+    EVENTS,
+    INGREDIENTS,
+    ITEMS,
+    JOURNAL,
+    LOCK,
+    SCORING,
+    TASKS,
+    TRIALS,
+    is_run,
+)
 from .lock import take_lock
 from .run_folder import RunFolder
 
@@ -49,7 +62,7 @@ def resume_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
     """
     check_same_run(path, config)
     lock = take_lock(path)
-    for name in (TRIALS, EVENTS):
+    for name in (TRIALS, EVENTS, ANSWERS):
         cut_torn_tail(path / name)
     for folder in (path, path / ITEMS):
         remove_partial(folder)
@@ -75,7 +88,7 @@ def check_same_run(path: Path, config: RunConfig) -> None:
 def discard_run(path: Path) -> None:
     """Remove the files of a run without trials; other files in the folder stay."""
     shutil.rmtree(path / ITEMS, ignore_errors=True)
-    for name in (CONFIG, ENVIRONMENT, INGREDIENTS, SCORING, TRIALS, EVENTS, JOURNAL, LOCK):
+    for name in (CONFIG, ENVIRONMENT, INGREDIENTS, TASKS, SCORING, TRIALS, EVENTS, JOURNAL, LOCK):
         (path / name).unlink(missing_ok=True)
     with suppress(OSError):  # other files are in it
         path.rmdir()

@@ -8,10 +8,10 @@ scales of the objective come from the baselines.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from ...evaluators import Score, Scores, join
+from ...evaluators import Scores, join
 from ..pools import BlockDone, Failed, Finished, Job, Pool
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
@@ -23,7 +23,6 @@ from .baseline_cache import BaselineCache, reuse_sentence
 from .candidate import Candidate, PendingCandidate, block_items
 from .dispatcher import Dispatcher, Restarted
 from .leaderboard import Leaderboard, RunPlan
-from .objective import leaf_without_values, scores_of
 from .optuna_journal import Journal
 from .proposals import Proposals
 from .racing import Incumbent, Race, why_off
@@ -241,7 +240,7 @@ class Study:
 
     def _record_scores(self, pending: PendingCandidate, scored: Scores, **facts: Any) -> None:
         """Record a candidate with the items that were scored; `facts` are the other fields of its trial."""
-        state, scores, error = self._result(pending, scored)
+        state, scores, error = self.leaderboard.result_of(pending, scored)
         value = self.leaderboard.value_of(scores)
         estimate, stderr = self.leaderboard.compare(scored) if state != "failed" else (None, None)
         result = {"value": value, "scores": scores, "error": error, "answers": rates_document(scored)}
@@ -250,22 +249,6 @@ class Study:
         self._record(trial, scored)
         if trial.name and trial.complete and self.cache is not None and not (trial.reused or trial.smaller_batches):
             self.cache.save(trial.recipe, scored)
-
-    def _result(
-        self, pending: PendingCandidate, items: Scores
-    ) -> tuple[Literal["complete", "dropped", "failed"], Mapping[str, Score], str | None]:
-        """Return (state, scores, error) of a candidate whose job has ended without an error."""
-        if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
-            return "dropped", incumbent.estimate(items), None
-        if (other := self.leaderboard.mismatched_leaf(items)) is not None:
-            return "failed", {}, f"'{other}' scored other items than for the first candidate"
-        if (leaf := leaf_without_values(items)) is not None:
-            return "failed", {}, f"'{leaf}': none of its documents has a value of the metric"
-        scores = scores_of(self.plan.entries, items)
-        for name, score in scores.items():
-            if not math.isfinite(score.value):
-                return "failed", {}, f"task '{name}' scored {score.value}"
-        return "complete", scores, None
 
     def _record(self, trial: Trial, items: Scores | None) -> None:
         self.run_folder.append(trial, items)
