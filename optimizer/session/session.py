@@ -87,14 +87,9 @@ class Session:
         """The inputs of the search space; candidates have the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
-<<<<<<< HEAD
         source = self.config.tokenizer_reference
-        return MergeIngredients(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
-=======
-        source = self.tokenizer_source
         seed, templates = self.config.search.seed, self._prompt_template.others
         return MergeIngredients(self.config.base_model, self.config.models, dtype, seed, source, templates)
->>>>>>> files
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -263,7 +258,9 @@ class Session:
     def _prompt_template(self) -> PromptTemplate:
         if not self.config.chat.apply_template:
             return PromptTemplate()
-        models = self.config.models if self.tokenizer_source is None else ()  # else the output's tokenizer is the run's
+        models = (
+            self.config.models if self.config.tokenizer_reference is None else ()
+        )  # else the output's tokenizer is the run's
         return PromptTemplate.of(self.tokenizer, models, self.bank)
 
     @cached_property
