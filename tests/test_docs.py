@@ -207,6 +207,7 @@ def test_the_python_guide_runs(in_llama: Path, tmp_path: Path, monkeypatch: pyte
     Path("ties.yaml").write_text(recipe.text)
     assert run_python_block("merge.py")["written"].folder == Path("merged")
     assert run_python_block("build.py")["recipe"].merge_method == "task_arithmetic"
+    assert run_python_block("configure.py")["config"].space.methods.keys() == {"ties", "slerp"}
 
 
 def test_the_task_loads(tiny: Path) -> None:

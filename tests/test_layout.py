@@ -36,7 +36,7 @@ ROOMS = {
     "optimizer": (
         *("stop_signals", "proposal", "samplers", "config_faults", "config"),
         *("session", "run_folder", "pools", "search"),
-        *("terminal", "demo", "commands"),
+        *("terminal", "demo", "commands", "api"),
     ),
 }
 # Folders in which a file registers itself by being there: they may grow.
@@ -52,6 +52,9 @@ ONLY_IN = {
     "datasets": ("evaluators",),
     "numba": ("merge_ops/executors/cpu",),
     "triton": ("merge_ops/executors/gpu",),
+    "pandas": ("optimizer/api",),
+    "wandb": ("optimizer/api/callbacks",),
+    "mlflow": ("optimizer/api/callbacks",),
 }
 MERGE_OPS_LIBRARIES = (
     *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy"),
@@ -130,6 +133,7 @@ def test_imports_go_down() -> None:
         f"{module} must not import {target}"
         for module, targets in graph_of(ROOT).items()
         for target in targets
+        if module != "mergesmith"  # the package root is the face of everything
         if folder_and_room(module)[0] == folder_and_room(target)[0] in FOLDERS
         if height(target) > height(module)
     ]

@@ -3,18 +3,60 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from ...evaluators import Part
+from ...evaluators import Part, Score, TaskEntry
 from ...merge_ops import Recipe, Source, read_recipe
-from ..config import load_config
+from ..config import RunConfig, load_config
 from ..run_folder.run_folder import config_root
 from ..search.best_recipe import CHAT_DATE
 from ..search.objective import Objective, scores_of
 from ..session.session import Options, Session
 from ..terminal.tables import add_scores, score_table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a model or recipe on one part of the items; `value` is the objective, NaN if a task has no scale.
+
+    `entries` are the tasks, `scores` maps their names to scores.
+    """
+
+    part: Part
+    entries: tuple[TaskEntry, ...]
+    scores: Mapping[str, Score]
+    value: float
+    stderr: float
+
+
+def score_target(
+    target: Recipe | str | Path, config: RunConfig, root: Path, *, part: Part, options: Options
+) -> Evaluation:
+    """Score a recipe, recipe file, checkpoint folder or hub id; `root` is what the configuration's paths refer to.
+
+    Raises:
+        UserError: the configuration, a task or the target is at fault.
+    """
+    path = Path() if isinstance(target, Recipe) else Path(target)
+    if isinstance(target, Recipe):
+        recipe = target
+    elif path.is_file():
+        recipe = read_recipe(path)
+    else:
+        recipe = Recipe("passthrough", models=(Source(str(target)),))
+    session = Session(config.dated(recipe.facts.get(CHAT_DATE)), root, options)
+    session.bank.open(recipe.references(), roots=(Path.cwd(), path.parent) if path.is_file() else (Path.cwd(),))
+    session.check_tokenizer(recipe, "the recipe" if isinstance(target, Recipe) else str(target))
+    entries = session.suite.entries
+    scores = scores_of(entries, session.candidate.evaluate(recipe, part))
+    objective = Objective(entries)
+    unscaled = all(entry.bounded for entry in entries)
+    value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
+    return Evaluation(part, entries, scores, value, stderr)
 
 
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
@@ -23,22 +65,9 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     Raises:
         UserError: the configuration, a task or the target is at fault.
     """
-    path = Path(target)
-    if path.is_file():
-        recipe = read_recipe(path)
-        roots = (Path.cwd(), path.parent)
-    else:
-        recipe = Recipe("passthrough", models=(Source(target),))
-        roots = (Path.cwd(),)
-    session = Session(load_config(config).dated(recipe.facts.get(CHAT_DATE)), config_root(config), options)
-    session.bank.open(recipe.references(), roots=roots)
-    session.check_tokenizer(recipe, target)
-    scores = scores_of(session.suite.entries, session.candidate.evaluate(recipe, part))
-    objective = Objective(session.suite.entries)
-    table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
-    unscaled = all(entry.bounded for entry in session.suite.entries)
-    value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
-    add_scores(table, target, session.suite.entries, scores, value, stderr)
+    found = score_target(target, load_config(config), config_root(config), part=part, options=options)
+    table = score_table(f"Scores on the {part} items (± standard error)", found.entries)
+    add_scores(table, target, found.entries, found.scores, found.value, found.stderr)
     console.print(table)
     if part == "report":
         console.print(

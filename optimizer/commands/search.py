@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, r
 from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder, config_root
+from ..run_folder.trial import Trial
 from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
 from ..search.sanity import report_sanity
@@ -39,28 +41,53 @@ from ..terminal.progress import Report
 from ..terminal.tables import print_verdict
 from .overrides import Overrides, print_warnings
 
+OnTrial = Callable[[RunFolder, Trial], bool]
+"""Called with the run after every finished trial except probes; returning True ends the search."""
+
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
-    """Run or resume a search and print its result.
+    """Run or resume the search of a search.yaml and print its result.
 
     Raises:
         UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
         RunFailedError: nothing could be scored.
         StoppedError: a signal requested a stop.
     """
+    config, root, output = located(path, overrides)
+    return run_config(config, root, output, resume=resume, options=options, report=Report(console))
+
+
+def located(path: Path, overrides: Overrides) -> tuple[RunConfig, Path, Path]:
+    """Return the configuration in a search.yaml, the folder that its paths are relative to, and the run's folder.
+
+    Raises:
+        UserError: the file cannot be read, or is invalid.
+    """
     config = overrides.apply(load_config(path))
     root = config_root(path)
-    output = root / config.output
     if overrides.output is None and is_run(path.parent):
-        output = path.parent  # search.yaml is the run's copy, and the run may have been moved
+        return config, root, path.parent  # search.yaml is the run's copy, and the run may have been moved
+    return config, root, root / config.output
+
+
+def run_config(
+    config: RunConfig,
+    root: Path,
+    output: Path,
+    *,
+    resume: bool,
+    options: Options,
+    report: Report,
+    on_trial: OnTrial | None = None,
+) -> Verdict:
+    """Do the same as `run_search` for a configuration; `root` and `output` are as in `located`."""
     # Check that the folder can be used before spending minutes on loading models and tasks.
     resume = resume and is_run(output)  # a job script may pass --resume from the first start on
     config = config.dated(RunFolder.open(output).config.chat.date if resume else datetime.date.today())
-    report = Report(console)
     open_run = resume_run if resume else create_run
     run_folder = open_run(output, config, root, announce=report.announce)
     try:
-        return _run(config, root, run_folder, options, report)
+        return _run(config, root, run_folder, options, report, on_trial)
     except BaseException as error:
         kept = resume or bool(run_folder.trials())
         if not kept:
@@ -72,15 +99,19 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         run_folder.close()
 
 
-def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
+def _run(
+    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report, on_trial: OnTrial | None
+) -> Verdict:
     try:
-        return _search(config, root, run_folder, options, report)
+        return _search(config, root, run_folder, options, report, on_trial)
     finally:
         with suppress(StoppedError, UserError):  # the disk is full or failing
             run_folder.note("driver", state="stopped", **process())
 
 
-def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
+def _search(
+    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report, on_trial: OnTrial | None
+) -> Verdict:
     console = report.console
     with gc_paused():
         session, pool = _open(config, root, run_folder, options, report)
@@ -93,7 +124,8 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         settle_scorers(pool, run_folder, session, console)
         with report:
             check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
-            study = Study(plan, run_folder, pool, report, baselines_done=check)
+            called = None if on_trial is None else partial(on_trial, run_folder)
+            study = Study(plan, run_folder, pool, report, baselines_done=check, on_trial=called)
             if study.recorded:
                 report.announce(f"resuming after {len(study.recorded)} finished trials")
             study.run()
