@@ -34,9 +34,9 @@ ROOMS = {
         *("suite", "simple_evaluate"),
     ),
     "optimizer": (
-        *("stop_signals", "proposal", "samplers", "config_faults", "config"),
+        *("stop_signals", "proposal", "samplers", "config_faults", "config_references", "config"),
         *("session", "run_folder", "pools", "search"),
-        *("terminal", "demo", "commands", "api"),
+        *("terminal", "demo", "start", "commands", "api"),
     ),
 }
 # Folders in which a file registers itself by being there: they may grow.

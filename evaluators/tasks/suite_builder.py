@@ -171,7 +171,8 @@ class SuiteBuilder:
                 f"parts, so its prompts differ from those of a plain lm-eval run"
             )
         with inside_lm_eval():
-            requests = build_requests(task, self.lm, limit=entry.config.limit, chat=self.config.chat)
+            limit = None if entry.config.limit is None else len(items.docs)
+            requests = build_requests(task, self.lm, limit=limit, chat=self.config.chat)
             check_numeric(task, chosen, [request.instance for request in requests[0]])
             fingerprint = task_digest(task, items, requests, chosen)
         return LeafTask(task, items, chosen, pool, requests, fingerprint)

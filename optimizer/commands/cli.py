@@ -21,6 +21,7 @@ from ..session.gc_pause import gc_paused
 from ..stop_signals import StoppedError, install
 from ..terminal.console import make_console
 from .cli_readers import readers
+from .cli_start import starters
 
 app = typer.Typer(
     name="mergesmith",
@@ -250,6 +251,7 @@ def verify(
 
 
 app.add_typer(readers)
+app.add_typer(starters)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Session:
         if config.chat.apply_template and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"chat.apply_template: the tokenizer of '{config.base_model}' has no chat template")
         evaluation = EvaluationConfig(
-            tasks=config.tasks,
+            tasks=config.scored_tasks,
             task_path=tuple(Path(folder) for folder in config.task_path),
             chat=config.chat,
             split=config.split,
