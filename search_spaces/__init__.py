@@ -1,7 +1,7 @@
 """Search spaces over merge recipes: from points of named dimensions to recipes and back. Independent of scores."""
 
 from .baselines import BASE, UNIFORM, baselines, left_out, parent_name
-from .config import SpaceConfig
+from .config import REGEX, SpaceConfig
 from .coordinates import Coordinates
 from .dimensions import Choice, Dimension, Float, Params, Value
 from .ingredients import MergeIngredients
@@ -12,6 +12,7 @@ from .weight_jacobian import WeightJacobian, weight_dimensions
 __all__ = [
     "BASE",
     "METHOD",
+    "REGEX",
     "UNIFORM",
     "Choice",
     "Coordinates",

@@ -26,8 +26,8 @@ ROOMS = {
         *("planning", "merging", "live", "output"),
     ),
     "search_spaces": (
-        *("config", "dimensions", "ingredients", "parameter_slot", "method_space", "coordinates"),
-        *("space", "baselines", "weight_jacobian"),
+        *("config", "dimensions", "ingredients", "tensor_filters", "parameter_slot", "method_space"),
+        *("model_groups", "setting_checks", "coordinates", "space", "baselines", "weight_jacobian"),
     ),
     "evaluators": (
         *("config", "records", "lm_eval_bridge", "tasks", "inference", "gold", "scoring", "checks"),

@@ -13,7 +13,15 @@ from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
 from .documents import check_counts, ids_in_part, part_of
-from .entries import OpenedEntry, different_ranges, direction, objective_entry, public_test_warning, task_entry
+from .entries import (
+    OpenedEntry,
+    check_max_drop,
+    different_ranges,
+    direction,
+    objective_entry,
+    public_test_warning,
+    task_entry,
+)
 from .fewshot import fewshot_pool
 from .metrics import Metric, check_numeric, metric_like, resolve_metric
 from .python_objectives import PythonObjective, load_objective
@@ -118,6 +126,7 @@ class SuiteBuilder:
                 self.warnings.append(warning)
         entry = OpenedEntry(config, loaded, metrics, items)
         direction(entry)
+        check_max_drop(entry)
         self.warnings += different_ranges(entry)
         return entry
 

@@ -38,6 +38,7 @@ def search(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
     allow_code_execution: bool = False,
+    trust_remote_code: bool = False,
 ) -> Run:
     """Search for the best merge, as `mergesmith search` does, and return the finished run.
 
@@ -53,6 +54,7 @@ def search(
             with the trial recorded. A `Tracker` is also told of the end.
         progress: print progress and result.
         allow_code_execution: let tasks run code that the model wrote.
+        trust_remote_code: run code that a checkpoint contains.
 
     Raises:
         UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
@@ -66,7 +68,7 @@ def search(
         root,
         folder,
         resume=resume,
-        options=Options(allow_code_execution),
+        options=Options(allow_code_execution, trust_remote_code),
         report=Report(make_console() if progress else Console(quiet=True)),
         on_trial=called if callbacks else None,
     )
@@ -141,7 +143,12 @@ def merge(
 
 
 def evaluate(
-    target: Recipe | str | Path, config: ConfigLike, *, part: Part = "search", allow_code_execution: bool = False
+    target: Recipe | str | Path,
+    config: ConfigLike,
+    *,
+    part: Part = "search",
+    allow_code_execution: bool = False,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Score a model or a recipe on one part of the items, as `mergesmith eval` does.
 
@@ -150,6 +157,7 @@ def evaluate(
         config: the tasks, as in `search`.
         part: `search`, `select` or `report`. A model chosen by the report items needs others for an unbiased score.
         allow_code_execution: let tasks run code that the model wrote.
+        trust_remote_code: run code that a checkpoint contains.
 
     Returns:
         A mapping like that of lm-eval: `results` is task -> `METRIC,FILTER` and `METRIC_stderr,FILTER`, `n-samples`
@@ -163,7 +171,9 @@ def evaluate(
         given, root = load_config(Path(config)), config_root(Path(config))
     else:
         given, root, _ = _located(config, Overrides())
-    return _document(score_target(target, given, root, part=part, options=Options(allow_code_execution)))
+    return _document(
+        score_target(target, given, root, part=part, options=Options(allow_code_execution, trust_remote_code))
+    )
 
 
 def _document(evaluation: Evaluation) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from rich.console import Console
 from mergesmith.errors import UserError
 
 from ...merge_ops import Recipe
-from ...search_spaces import left_out
 from ..config import RunConfig, load_config
 from ..pools import LocalPool, Pool
 from ..run_folder.file_names import BEST, is_run
@@ -120,7 +119,7 @@ def _search(
             check_ingredients(run_folder.path, session.ingredient_digests())
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
-        print_warnings(console, [*left_out(session.merge_ingredients), *pool.call(Session.task_warnings)])
+        print_warnings(console, [*session.space_warnings(), *pool.call(Session.task_warnings)])
         settle_scorers(pool, run_folder, session, console)
         with report:
             check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)

@@ -9,19 +9,22 @@ from pathlib import Path
 from mergesmith.errors import Faults, UserError
 
 from ...merge_ops import ModelBank, Recipe, absolute_reference, check_vocabulary, same_tokens
+from ...search_spaces import REGEX, SpaceConfig
 from ..config import RunConfig
 
 
-def check_filters(filters: Sequence[str], tensor_names: Collection[str]) -> None:
-    """Check that every filter of the search space matches a tensor.
+def check_filters(space: SpaceConfig, tensor_names: Collection[str]) -> None:
+    """Check that every filter of the search space that is part of a name matches a tensor.
 
     Raises:
         UserError: some filters match none; all of them are listed.
     """
-    faults = Faults("space.filters")
-    for pattern in filters:
-        if not any(pattern in name for name in tensor_names):
-            faults.add("", f"'{pattern}' is part of no tensor name; a name here is '{next(iter(tensor_names))}'")
+    faults = Faults("space")
+    for place, filters in space.all_filters():
+        for pattern in filters:
+            if not pattern.startswith(REGEX) and not any(pattern in name for name in tensor_names):
+                example = next(iter(tensor_names))
+                faults.add(place, f"'{pattern}' is part of no tensor name; a name here is '{example}'")
     faults.raise_if_any()
 
 

@@ -26,7 +26,7 @@ from ...merge_ops import (
     read_recipe,
     weights_key,
 )
-from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
+from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, left_out, parent_name
 from ..config import RunConfig
 from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
@@ -39,9 +39,15 @@ from .versions import versions
 
 @dataclass(frozen=True)
 class Options:
-    """Permissions that a user can only give on the command line, not in search.yaml."""
+    """Permissions that a user can only give on the command line, not in search.yaml.
+
+    Attributes:
+        allow_code_execution: let tasks run code that a model wrote.
+        trust_remote_code: let transformers run code that a checkpoint contains.
+    """
 
     allow_code_execution: bool = False
+    trust_remote_code: bool = False
 
 
 class Session:
@@ -66,7 +72,8 @@ class Session:
         self.device = self.devices[0]
         limit_memory(self.device, config.workers.gpus_per_worker)
         references = (config.base_model, *config.models)
-        opened = ModelBank(references, roots=(self.root,), device=self.device)
+        trust = self.options.trust_remote_code
+        opened = ModelBank(references, roots=(self.root,), device=self.device, trust_remote_code=trust)
         check_language_models(opened, opened.references)
         self.placement = self._placement(opened)
         self.pinning = Pinning.of(opened, workers=neighbors)
@@ -85,8 +92,16 @@ class Session:
         """The inputs of the search space; candidates have the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
-        source = self.tokenizer_source
-        return MergeIngredients(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
+        opened = self.bank[self.config.base_model]
+        return MergeIngredients(
+            self.config.base_model,
+            self.config.models,
+            dtype,
+            seed=self.config.search.seed,
+            tokenizer_source=self.tokenizer_source,
+            layers=opened.architecture.num_layers,
+            tensors=tuple(opened.entries),
+        )
 
     @property
     def tokenizer_source(self) -> str | None:
@@ -102,7 +117,7 @@ class Session:
             UserError: the `space` section is at fault, or a filter matches no tensor.
         """
         space = SearchSpace(self.config.space, self.merge_ingredients)
-        check_filters(self.config.space.filters, self.bank[self.config.base_model].entries)
+        check_filters(self.config.space, self.merge_ingredients.tensors)
         return space
 
     @cached_property
@@ -193,6 +208,10 @@ class Session:
     def scored_with(self) -> dict[str, str | None]:
         """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
         return {"device": self.device.type, **versions()}
+
+    def space_warnings(self) -> list[str]:
+        """Return warnings about the search space and about baselines that it leaves out."""
+        return [*left_out(self.merge_ingredients), *self.space.warnings(self.config.search.trials)]
 
     def task_warnings(self) -> tuple[str, ...]:
         """Return warnings about the tasks, such as prompts that exceed the model's context length.

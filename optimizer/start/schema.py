@@ -74,7 +74,7 @@ def search_schema() -> dict[str, Any]:
         kept = {name: properties[key][name] for name in ("default", "title") if name in properties[key]}
         properties[key] = {**kept, **form}
     sections["SearchSection"]["properties"]["sampler"] |= {"enum": sorted(SAMPLERS)}
-    sections["SpaceConfig"]["properties"]["methods"] = _methods()
+    sections["SpaceConfig"]["properties"]["methods"] = _methods(sections)
     for section, forms in SHORT_FORMS.items():
         mapping = sections[section]
         sections[section] = {"title": mapping.pop("title"), "anyOf": [mapping, *forms]}
@@ -96,15 +96,17 @@ def editor_line(folder: Path) -> str:
     return f"# yaml-language-server: $schema=./{SCHEMA_FILE}"
 
 
-def _methods() -> dict[str, Any]:
+def _methods(sections: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of space.methods: a list of names, or a mapping from names to settings."""
     parameter = {"$ref": "#/$defs/ParameterConfig"}
+    shared = sections.pop("MethodConfig")["properties"]
+    del shared["parameters"]
     methods: dict[str, Any] = {}
     for name, method in METHODS.items():
         names = [p.name for p in method.parameters if p.effect]
         mapping: dict[str, Any] = {
             "type": ["object", "null"],
-            "properties": dict.fromkeys(names, parameter),
+            "properties": {**shared, **dict.fromkeys(names, parameter)},
             "additionalProperties": False,
         }
         if names:

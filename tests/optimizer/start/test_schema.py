@@ -31,6 +31,13 @@ VALID = [
     {"space": {"methods": {"ties": None, "slerp": {"t": [0, 1]}}}},
     {"space": {"methods": {"ties": {"density": 0.5, "weight": {"range": [0.1, 1], "log": True}, "rescale": False}}}},
     {"space": {"methods": {"ties": {"models[./a].weight": 0.3, "normalize": {"choices": [True, False]}}}}},
+    {"space": {"methods": {"ties": {"density": {"share": True}, "weight": {"range": [0, 1], "steps": 2}}}}},
+    {
+        "space": {
+            "methods": {"ties": {"knots": 3, "filters": ["re:q_proj|k_proj"]}, "slerp": {"models": ["./a", "./b"]}}
+        }
+    },
+    {"space": {"steps": 4, "methods": ["ties"]}},
     {"search": {"racing": False, "time_limit": "8h"}},
     {"search": {"racing": "off", "time_limit": 90}},
     {"search": {"racing": {"rule": False}}},
@@ -54,6 +61,9 @@ WRONG = [
     {"space": {"methods": {"ties": {"density": [0.1, 0.5, 0.9]}}}},
     {"space": {"methods": {"ties": {"density": {"low": 0.1}}}}},
     {"space": {"knots": 0}},
+    {"space": {"methods": {"ties": {"knots": 0}}}},
+    {"space": {"methods": {"ties": {"models": []}}}},
+    {"space": {"methods": {"ties": {"density": {"share": "yes please"}}}}},
     {"search": {"sampler": "cma-es"}},
     {"search": {"time_limit": "2 hours"}},
     {"search": {"racing": "never"}},
