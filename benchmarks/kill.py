@@ -218,7 +218,7 @@ def prepare(work: Path, *, ray: bool) -> Path:
         os._exit(0)
     os.waitpid(child, 0)
     document = yaml.safe_load((work / "demo" / "search.yaml").read_text())
-    document["search"] |= {"trials": 24, "control": "random"}
+    document["search"] |= {"trials": 24, "control": "random", "reuse_baselines": False}
     if ray:
         document["workers"] = {"pool": "ray", "count": 2, "threads": 1}
     path = work / "demo" / f"kill-{'ray' if ray else 'local'}.yaml"

@@ -14,6 +14,7 @@ from mergesmith.config_section import ConfigSection
 Part = Literal["search", "select", "report"]
 PARTS: tuple[Part, ...] = ("search", "select", "report")
 ScorerChoice = Literal["auto", "packed", "rows", "graphs", "hf"]
+ScoringDtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def _share_or_count(value: Any) -> Any:
@@ -53,7 +54,8 @@ class TaskConfig(ConfigSection):
         filter: one of the task's filters. Unset: the first.
         num_fewshot: overrides the task's number, unless the task fixes it to 0, as in lm-eval.
         limit: only the first `limit` documents of each task, as in lm-eval; below 1, a share of them.
-        weight: the entry's share in the objective, relative to the other entries' weights.
+        weight: the entry's share in the objective, relative to the other entries' weights. 0 for a task that only has
+            a limit, `max_drop`.
         higher_is_better: overrides the direction that the task gives for the metric.
         max_drop: how far the entry may fall below the best parent, in the metric's unit.
     """
@@ -64,7 +66,7 @@ class TaskConfig(ConfigSection):
     filter: str | None = None
     num_fewshot: int | None = Field(default=None, ge=0)
     limit: Limit = None
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     higher_is_better: bool | None = None
     max_drop: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
@@ -89,10 +91,16 @@ class TaskConfig(ConfigSection):
     def _not_negative(cls, value: Any) -> Any:
         if isinstance(value, (int, float)) and value < 0:
             raise ValueError(
-                f"must be greater than 0; a metric that is to be minimised is written weight: {-value:g} with "
+                f"must be at least 0; a metric that is to be minimised is written weight: {-value:g} with "
                 "higher_is_better: false (which metrics such as perplexity have by themselves)"
             )
         return value
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> TaskConfig:
+        if self.weight == 0 and self.max_drop is None:
+            raise ValueError("with weight 0 it has no effect without max_drop: add max_drop, or remove the task")
+        return self
 
     @model_validator(mode="after")
     def _python_has_no_task_settings(self) -> TaskConfig:
@@ -107,7 +115,7 @@ class ChatConfig(ConfigSection):
 
     Attributes:
         apply_template: whether prompts are formatted by the tokenizer's chat template.
-        system: the system prompt.
+        system: the system prompt; rejected if the chat template leaves it out.
         fewshot_as_multiturn: whether few-shot examples become turns of the chat.
         date: the day that a template prints if it prints today's date. Unset, the day on which the run begins, which
             its search.yaml then records.
@@ -142,6 +150,8 @@ class ScoringConfig(ConfigSection):
     Attributes:
         scorer: "auto" selects, for each task, the fastest scorer whose scores agree with lm-eval's on the base model
             and the models to merge.
+        dtype: in which a candidate's weights are held while it is scored, after they were rounded to the dtype of the
+            models. "auto" keeps that dtype, unless the device computes faster in float32.
         token_budget: tokens per batch, padding included; unset, as many as fit the device.
         batch_size: rows per batch of lm-eval's HFLM scorer.
         block_items: items in the first block of the search part, after which a candidate is first compared.
@@ -149,6 +159,7 @@ class ScoringConfig(ConfigSection):
     """
 
     scorer: ScorerChoice = "auto"
+    dtype: ScoringDtypeChoice = "auto"
     token_budget: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 32
     block_items: Annotated[int, Field(ge=1)] = 32

@@ -37,7 +37,7 @@ def score_checkpoint(
         checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used, or the suite's if it has none.
         part: the part to return.
         device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
-        dtype: dtype of the weights; None keeps the checkpoint's.
+        dtype: torch dtype of the weights, or its name; None keeps the checkpoint's.
         trust_remote_code: run code that the checkpoint contains.
 
     Raises:
@@ -112,9 +112,8 @@ def _entry_items(
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
-    from .scoring.item_values import checked_value, item_scores
+    from .scoring.item_values import item_scores, value_of
     from .tasks.documents import canonical
-    from .tasks.metrics import metric_value
 
     wanted = set(ids)
     rows = {}
@@ -128,5 +127,5 @@ def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], i
                 f"task '{name}', item {doc}: lm-eval's document or prompt differs from the one that was scored"
             )
         values = {metric: sample[metric] for metric in sample["metrics"]}
-        rows[doc] = checked_value(metric_value(values, leaf.metric.name), leaf.metric, f"task '{name}', item {doc}")
+        rows[doc] = value_of(values, leaf, f"task '{name}', item {doc}")
     return item_scores(ids, [rows[doc] for doc in ids], name)

@@ -12,7 +12,7 @@ from .config import PARTS, EvaluationConfig, Part
 from .inference.attention_backend import disable_cudnn_attention
 from .records import Block, BlockScores, TaskEntry
 from .scoring.scorers import ScoringPlan
-from .tasks.blocks import make_blocks
+from .tasks.blocks import make_blocks, search_blocks
 
 if TYPE_CHECKING:
     from .checks.self_check import Candidates
@@ -126,6 +126,11 @@ class Suite:
             self.content.lm.set_batch_size(plan.batch_size)
 
     @property
+    def plan(self) -> ScoringPlan | None:
+        """The scorers and batch sizes; None before scorers have been chosen."""
+        return self._plan
+
+    @property
     def scorers(self) -> dict[str, str]:
         """The scorer of each task by name; empty before scorers have been chosen."""
         return {} if self._plan is None else {leaf: str(scorer) for leaf, scorer in self._plan.scorers.items()}
@@ -187,5 +192,8 @@ class Suite:
 
 def _blocks(content: SuiteContent, part: Part) -> tuple[Block, ...]:
     items = {leaf: content.document_ids(leaf, part) for leaf in content.leaves}
-    first = content.config.scoring.block_items if part == "search" else None  # only the search stops candidates early
-    return make_blocks(part, items, tuple(content.objectives), seed=content.config.seed, block_items=first)
+    objectives, seed = tuple(content.objectives), content.config.seed
+    if part != "search":  # only the search stops candidates early
+        return make_blocks(part, items, objectives, seed=seed, block_items=None)
+    raced = {leaf.name for entry in content.entries if entry.raced for leaf in entry.leaves}
+    return search_blocks(items, objectives, raced, seed=seed, block_items=content.config.scoring.block_items)

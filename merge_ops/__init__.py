@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from .architectures.cache import cache_folder
 from .bank.model_bank import ModelBank
 from .bank.pinned_memory import pinned_bytes
 from .bank.residency import Residency
-from .checkpoints.checkpoint import Checkpoint, CheckpointWarning
+from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.find_model import absolute_reference
+from .checkpoints.source import CheckpointWarning
 from .checkpoints.tokenizer_files import load_tokenizer
 from .checkpoints.weights_digest import WeightsDigest
 from .executors.dispatch import executor_name, kernel_report
@@ -20,6 +22,7 @@ from .planning.compatibility import check_vocabulary
 from .planning.merge_plan import MergePlan
 from .planning.output_config import output_dtype
 from .planning.same_weights import weights_key
+from .planning.unused_filters import unmatched_filter
 from .recipes.blocks import Rule, Setting, Slice, Source
 from .recipes.hints import check_kind, without_old_prefix
 from .recipes.multi_document import load_yaml
@@ -70,6 +73,7 @@ __all__ = [
     "Written",
     "absolute_reference",
     "buffer_bytes",
+    "cache_folder",
     "check_kind",
     "check_vocabulary",
     "executor_name",
@@ -87,6 +91,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_document",
     "same_tokens",
+    "unmatched_filter",
     "weights_key",
     "without_old_prefix",
     "write_merge",

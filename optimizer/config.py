@@ -17,7 +17,7 @@ from ..evaluators import ChatConfig, Limit, ScoringConfig, SplitConfig, TaskConf
 from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
 from .config_faults import ONE_AS_BASE, described
-from .config_references import Reference
+from .config_references import PathText, Reference
 
 RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
@@ -74,6 +74,10 @@ class SearchSection(ConfigSection):
         time_limit: seconds; starts again when the run is resumed.
         item_scores: the most item scores that proposals may take; candidates in flight are finished. No limit if unset.
         control: `random` adds a random search that spends as many item scores as this one, for comparison.
+        baselines: the usual merges that are scored before the first proposal, beside the base, the models and the
+            recipes under `baselines:`: `all`, `none`, or a list of `uniform`, `task_arithmetic`, `slerp` and of names
+            that `mergesmith plan` prints. `slerp` in a list is every pair of models.
+        reuse_baselines: whether baselines take their scores from earlier runs with the same models, tasks and versions.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """
@@ -85,6 +89,8 @@ class SearchSection(ConfigSection):
     time_limit: Annotated[float, Field(gt=0)] | None = None
     item_scores: Annotated[int, Field(gt=0)] | None = None
     control: Literal["random"] | None = None
+    baselines: Literal["all", "none"] | tuple[str, ...] = "all"
+    reuse_baselines: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
     racing: RacingSection = RacingSection()
 
@@ -179,17 +185,12 @@ class RunConfig(ConfigSection):
     workers: WorkersSection = WorkersSection()
     tokenizer_source: str | None = None
     bank: Literal["auto", "device", "host"] = "auto"
-    output: str = "./runs/search"
+    output: PathText = "./runs/search"
 
     @field_validator("task_path", mode="before")
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
-
-    @field_validator("output", mode="before")
-    @classmethod
-    def _path_object(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
 
     @field_validator("tokenizer_source")
     @classmethod
@@ -206,6 +207,8 @@ class RunConfig(ConfigSection):
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
             raise ValueError(f"the task '{twice[0]}' is listed twice")
+        if not any(task.weight for task in self.tasks):
+            raise ValueError("at least one task must have a weight above 0, or there is nothing to maximize")
         known = ("union", "base", *names)
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))

@@ -11,16 +11,18 @@ from pydantic import BeforeValidator
 from ..merge_ops import ModelReference
 
 
+def _path_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, PurePath) else value
+
+
 def _as_text(value: Any) -> Any:
     """Return a model's reference as text; other values are unchanged, for pydantic to reject.
 
     Raises:
         ValueError: a mapping has unknown keys, or parameters, which a search sets for each candidate.
     """
-    if isinstance(value, PurePath):
-        return str(value)
     if not isinstance(value, Mapping):
-        return value
+        return _path_as_text(value)
     if "parameters" in value:
         raise ValueError(
             f"a model of a search has no parameters; to fix one, write space: {{methods: {{METHOD: "
@@ -36,3 +38,4 @@ def _as_text(value: Any) -> Any:
 
 Reference = Annotated[str, BeforeValidator(_as_text)]
 """A model: `model[@revision][+adapter[@revision]]`, or mergekit's mapping of the same."""
+PathText = Annotated[str, BeforeValidator(_path_as_text)]

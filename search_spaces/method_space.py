@@ -11,7 +11,7 @@ from .config import MethodConfig, ParameterConfig, SpaceConfig
 from .dimensions import Choice, Dimension, Float, Params, Value
 from .ingredients import MergeIngredients, ModelGroup
 from .parameter_slot import REST, OutsideSpaceError, ParameterSlot
-from .tensor_filters import substrings
+from .tensor_filters import filter_substrings
 
 WEIGHT = "weight"
 SCALE = (0.0, 2.0)  # lambda's range if the weights are normalized, which leaves the scale to lambda
@@ -172,7 +172,7 @@ class MethodSpace:
 
     def _texts(self, pattern: str) -> tuple[str, ...]:
         if pattern not in self._substrings:
-            self._substrings[pattern] = substrings(pattern, self.ingredients.tensors)
+            self._substrings[pattern] = filter_substrings(pattern, self.ingredients.tensors)
         return self._substrings[pattern]
 
     def _default(self, parameter: Parameter, model: str | None) -> ParameterConfig:

@@ -14,7 +14,7 @@ from mergesmith.errors import UserError
 from .config import REGEX
 
 
-def substrings(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
+def filter_substrings(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return the substrings for a filter: itself, or those that stand for a regular expression.
 
     Args:

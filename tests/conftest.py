@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,9 @@ torch.set_num_threads(1)  # two threads on busy cores are slower than one
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MERGESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = tmp_path_factory.mktemp("cache")
+        (cache / "scores").touch()  # not a folder, so that no test takes over the scores of another
+        patch.setenv("MERGESMITH_CACHE", str(cache))
         yield
 
 
@@ -40,3 +43,18 @@ def in_llama(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, as working directory."""
     monkeypatch.chdir(llama)
     return llama
+
+
+@pytest.fixture
+def code_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A new folder for transformers' copies of the code in checkpoints, and no modules imported from another one."""
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+            del sys.modules[name]
+
+    forget()
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    forget()

@@ -57,7 +57,7 @@ ONLY_IN = {
     "mlflow": ("optimizer/api/callbacks",),
 }
 MERGE_OPS_LIBRARIES = (
-    *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "numpy"),
+    *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "jinja2", "numpy"),
     *("numba", "triton"),  # kernels
     "accelerate",  # models over several devices
 )

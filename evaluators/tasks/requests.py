@@ -109,16 +109,18 @@ def set_num_fewshot(task: ConfigurableTask, num_fewshot: int | None) -> tuple[in
 
 
 def build_requests(
-    task: ConfigurableTask, lm: LiveLM, *, limit: int | None, chat: ChatConfig
+    task: ConfigurableTask, lm: LiveLM, *, limit: int | None, chat: ChatConfig, template: Callable[..., str]
 ) -> dict[int, tuple[Request, ...]]:
-    """Build the requests of each document id, over all documents at once so that prompts equal those of a full run."""
-    template: Callable | None = lm.apply_chat_template if chat.apply_template else None
+    """Build the requests of each document id, over all documents at once so that prompts equal those of a full run.
+
+    `template` turns messages into a prompt, if `chat` asks for the chat template.
+    """
     task.build_all_requests(
         limit=limit,
         system_instruction=chat.system,
         apply_chat_template=chat.apply_template,
         fewshot_as_multiturn=chat.fewshot_as_multiturn,
-        chat_template=template,
+        chat_template=template if chat.apply_template else None,
     )
     by_doc: dict[int, list[Request]] = {}
     for request in _tokenized(task.instances, lm):

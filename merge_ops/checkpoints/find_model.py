@@ -12,11 +12,17 @@ from typing import Any
 from mergesmith.errors import UserError, first_line
 
 from ..recipes.references import ModelPath, ModelReference
+from .code_files import GENERATION_CODE
+from .tokenizer_files import MORE_TEMPLATES
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "tokenizer*", "LICENSE*")
+FILES = (
+    *("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "tokenizer*", "LICENSE*", "*.py"),
+    *("*.tiktoken", "*.spm", "*.bpe", "*.codes", "*.tokenizer"),
+)
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin")  # downloaded only if there are no safetensors
 ADAPTER_CONFIG = "adapter_config.json"
+IN_FOLDERS = (f"{MORE_TEMPLATES}/*.jinja", f"{GENERATION_CODE}/*")
 NOT_FILES = ("*/*", "consolidated*")  # the same weights in other formats
 
 
@@ -178,6 +184,7 @@ def _fetch(reference: str, name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[*patterns], ignore_patterns=ignored))
 
     try:
+        snapshot_download(name, revision=revision, allow_patterns=[*IN_FOLDERS])
         folder = fetch(*FILES)
         return folder if any(folder.glob("*.safetensors")) else fetch(*FILES, *PICKLES)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -17,6 +17,10 @@ from ..architectures.canonical_names import Part
 from .weights_digest import WeightsDigest
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint contains something that is ignored, or that may not be merged as expected."""
+
+
 @dataclass(frozen=True)
 class TensorEntry:
     """The file, stored name, shape and dtype of one tensor; `part` is set if it is only a part of the stored tensor."""
@@ -74,6 +78,11 @@ class ModelSource(ABC):
     @abstractmethod
     def write_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer's files into `folder`."""
+
+    @property
+    @abstractmethod
+    def tokenizer_folder(self) -> Path:
+        """The folder of the checkpoint whose tokenizer this is, or starts from."""
 
     @property
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,17 +15,12 @@ from mergesmith.errors import UserError
 from ..bank.model_bank import ModelBank
 from ..merging.merge_tensors import materialize_plan, output_spec
 from ..merging.plan_recipe import plan_merge
-from ..planning.merge_plan import MergePlan
-from ..planning.output_config import merged_config
 from ..recipes.recipe import Recipe
-from ..vocabulary.output_tokenizer import write_tokenizer
-from ..vocabulary.token_ids import GENERATION, generation_config
+from .companions import code_of_output, write_companions, write_tokenizer_files
 from .finite_check import FiniteCheck
 from .model_card import model_card
 from .safetensors_writer import write_shards
 
-DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
-RECIPE_FILE = "mergekit_config.yml"  # the file name that other tools expect for a merge's recipe
 DEFAULT_SHARD_SIZE = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -55,21 +49,24 @@ def write_merge(
     Only a few merged tensors are in memory at a time. `folder` does not exist until everything is on disk.
 
     Raises:
-        UserError: the sources are not compatible, `folder` exists and is not empty, writing fails, or a merged tensor
-            contains NaN or infinite values.
+        UserError: the sources are not compatible, `folder` exists and is not empty, writing fails, a merged tensor
+            contains NaN or infinite values, or the code of two models has different files of one name.
         MergeError: the parameter values define no tensor.
     """
     limit = parse_size(max_shard_size)
     _check_output(folder, bank, overwrite=overwrite)
     plan = plan_merge(recipe, bank)
+    code = code_of_output(plan, bank, copy_tokenizer=copy_tokenizer)
     finite = FiniteCheck(plan, bank)
     specs = {task.name: output_spec(plan, task, bank) for task in plan.tasks}
     with _complete_or_absent(folder) as partial:
         names, digest = write_shards(finite.watch(materialize_plan(plan, bank)), specs, partial, limit)
         finite.conclude(allow=allow_nonfinite)
-        _write_companions(plan, bank, partial)
-        if copy_tokenizer:
-            write_tokenizer(plan.recipe, bank, partial)
+        write_companions(plan, bank, partial)
+        write_tokenizer_files(plan, bank, partial, copy=copy_tokenizer)
+        for name, path in code.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, partial / name)
         if write_card:
             (partial / "README.md").write_text(model_card(plan, bank, digest.hex), encoding="utf-8")
         _sync(partial / name for name in (*names, "config.json"))
@@ -130,28 +127,6 @@ def _replace(target: Path, complete: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
-
-
-def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
-    config = merged_config(plan, bank)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(plan.asked.to_yaml(), encoding="utf-8")
-    donor = bank[plan.donor].folder
-    for name in DONOR_FILES:
-        if (donor / name).is_file():
-            shutil.copyfile(donor / name, folder / name)
-    _write_generation_config(plan, bank, folder)
-
-
-def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
-    source = bank[plan.donor].folder / GENERATION
-    document = generation_config(plan.donor, plan.vocabulary, bank)
-    if document is None:
-        return
-    if source.is_file() and document == json.loads(source.read_text(encoding="utf-8")):
-        shutil.copyfile(source, folder / GENERATION)
-    else:
-        (folder / GENERATION).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _sync(paths: Iterable[Path]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ...evaluators import Part
 from ...merge_ops import Recipe, read_recipe
-from ..commands.evaluate import Evaluation, score_target
+from ..commands.evaluate import Evaluation, recorded_scoring, score_target
 from ..commands.merge import MergeCheck, MergeOptions, merge_recipe
 from ..commands.overrides import Overrides
 from ..commands.search import located, run_config
@@ -168,12 +168,12 @@ def evaluate(
         UserError: the configuration, a task or the target is at fault.
     """
     if isinstance(config, (str, Path)):
-        given, root = load_config(Path(config)), config_root(Path(config))
+        path = Path(config)
+        given, root, recorded = load_config(path), config_root(path), recorded_scoring(path)
     else:
-        given, root, _ = _located(config, Overrides())
-    return _document(
-        score_target(target, given, root, part=part, options=Options(allow_code_execution, trust_remote_code))
-    )
+        (given, root, _), recorded = _located(config, Overrides()), None
+    options = Options(allow_code_execution, trust_remote_code)
+    return _document(score_target(target, given, root, part=part, options=options, recorded=recorded))
 
 
 def _document(evaluation: Evaluation) -> dict[str, Any]:

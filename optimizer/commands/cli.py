@@ -188,7 +188,9 @@ def merge(
         typer.Option(help="Device to compute on: cpu, cuda, auto; default: as recorded, else cpu."),
     ] = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest size of a weight file, such as 5GB or 200MB.")] = "5GB",
-    copy_tokenizer: Annotated[bool, typer.Option(help="Write the tokenizer's files too.")] = True,
+    copy_tokenizer: Annotated[
+        bool, typer.Option(help="Write the tokenizer's files too; with tokenizer_source they always are.")
+    ] = True,
     model_card: Annotated[bool, typer.Option(help="Write a README.md too.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the contents of OUT.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Warn about unknown keys instead of failing.")] = False,

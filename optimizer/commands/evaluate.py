@@ -12,9 +12,11 @@ from rich.console import Console
 from ...evaluators import Part, Score, TaskEntry
 from ...merge_ops import Recipe, Source, read_recipe
 from ..config import RunConfig, load_config
+from ..run_folder.file_names import SCORING
 from ..run_folder.run_folder import config_root
-from ..search.best_recipe import CHAT_DATE
+from ..search.best_recipe import CHAT_DATE, SCORING_DTYPE
 from ..search.objective import Objective, scores_of
+from ..search.scorer_choice import recorded_plan
 from ..session.session import Options, Session
 from ..terminal.tables import add_scores, score_table
 
@@ -34,9 +36,17 @@ class Evaluation:
 
 
 def score_target(
-    target: Recipe | str | Path, config: RunConfig, root: Path, *, part: Part, options: Options
+    target: Recipe | str | Path,
+    config: RunConfig,
+    root: Path,
+    *,
+    part: Part,
+    options: Options,
+    recorded: Path | None = None,
 ) -> Evaluation:
     """Score a recipe, recipe file, checkpoint folder or hub id; `root` is what the configuration's paths refer to.
+
+    `recorded` is the scoring.json of the run that the configuration belongs to; the target is scored as in that run.
 
     Raises:
         UserError: the configuration, a task or the target is at fault.
@@ -49,14 +59,24 @@ def score_target(
     else:
         recipe = Recipe("passthrough", models=(Source(str(target)),))
     session = Session(config.dated(recipe.facts.get(CHAT_DATE)), root, options)
+    if recorded is not None:
+        session.hold_in(recorded_plan(recorded)[0].dtype)
+    elif SCORING_DTYPE in recipe.facts:
+        session.hold_in(recipe.facts[SCORING_DTYPE])
     session.bank.open(recipe.references(), roots=(Path.cwd(), path.parent) if path.is_file() else (Path.cwd(),))
     session.check_tokenizer(recipe, "the recipe" if isinstance(target, Recipe) else str(target))
     entries = session.suite.entries
     scores = scores_of(entries, session.candidate.evaluate(recipe, part))
     objective = Objective(entries)
-    unscaled = all(entry.bounded for entry in entries)
+    unscaled = all(entry.bounded for entry in entries if entry.weight > 0)
     value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
     return Evaluation(part, entries, scores, value, stderr)
+
+
+def recorded_scoring(config: Path) -> Path | None:
+    """Return the scoring.json beside a search.yaml that is a run's copy; else None."""
+    path = config.parent / SCORING
+    return path if path.is_file() else None
 
 
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
@@ -65,7 +85,10 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     Raises:
         UserError: the configuration, a task or the target is at fault.
     """
-    found = score_target(target, load_config(config), config_root(config), part=part, options=options)
+    recorded = recorded_scoring(config)
+    found = score_target(
+        target, load_config(config), config_root(config), part=part, options=options, recorded=recorded
+    )
     table = score_table(f"Scores on the {part} items (± standard error)", found.entries)
     add_scores(table, target, found.entries, found.scores, found.value, found.stderr)
     console.print(table)

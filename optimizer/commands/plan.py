@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from itertools import accumulate, islice
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from ...evaluators import PARTS, Scores, ScoringError, join
+from ...evaluators import PARTS, Block, Scores, ScoringError, Suite, join
 from ...merge_ops import MergeError, kernel_report
 from ...search_spaces import BASE, OutsideSpaceError, parent_name
 from ..config import load_config
@@ -88,15 +89,14 @@ def _baselines(session: Session, console: Console) -> None:
 
 def _scores(session: Session, console: Console) -> None:
     """Score the base and the models on the first blocks of search items, and print scores and warnings."""
-    sizes = accumulate(len(block) for block in session.suite.blocks("search"))
-    count = next((n for n, size in enumerate(sizes, start=1) if size >= SCORED_ITEMS), None)
+    blocks = [block for kind in _search_blocks(session.suite) for block in _first(kind, SCORED_ITEMS)]
     names = (BASE, *(parent_name(model) for model in session.config.models))
     scored: dict[str, Scores] = {}
     for name, recipe in session.baselines:
         if name in names:
             try:
                 session.candidate.load(recipe)
-                scored[name] = join(list(islice(session.candidate.blocks("search"), count)))
+                scored[name] = join(list(session.candidate.score(blocks)))
             except (MergeError, ScoringError) as error:
                 print_warnings(console, [f"{name} cannot be scored: {error}"])
     if not scored:
@@ -114,6 +114,44 @@ def _scores(session: Session, console: Console) -> None:
     print_warnings(console, sanity_warnings(models, entries, session.suite_facts()))
 
 
+def _search_blocks(suite: Suite) -> list[list[Block]]:
+    """Return the blocks of the search part that are raced, and the others; without an empty list."""
+    raced = {leaf.name for entry in suite.entries if entry.raced for leaf in entry.leaves}
+    kinds: dict[bool, list[Block]] = {}
+    for block in suite.blocks("search"):
+        kinds.setdefault(block.items.keys() <= raced, []).append(block)
+    return list(kinds.values())
+
+
+def _first(blocks: Sequence[Block], items: int) -> Sequence[Block]:
+    """Return the first blocks that have so many items together, or all."""
+    sizes = accumulate(len(block) for block in blocks)
+    return blocks[: next((n for n, size in enumerate(sizes, start=1) if size >= items), None)]
+
+
+def _seconds_to_score(session: Session) -> float:
+    """Return the time to score the live model on the search part, measured on its largest blocks."""
+    total = 0.0
+    for blocks in _search_blocks(session.suite):
+        largest = max(blocks, key=len)
+        session.suite.score(session.live.model, largest)  # warm-up
+        start = time.perf_counter()
+        session.suite.score(session.live.model, largest)
+        seconds = time.perf_counter() - start
+        total += seconds * max(1, sum(len(block) for block in blocks)) / max(1, len(largest))
+    return total
+
+
+def _racing(session: Session) -> str:
+    """Return what racing saves, in words."""
+    entries = session.suite.entries
+    if (off := why_off(session.config.search.racing, entries)) is not None:
+        return f"no candidate is dropped early: {off}"
+    last = [entry.name for entry in entries if not entry.raced]
+    others = f"; those are not scored on {', '.join(last)}" if last else ""
+    return f"less if candidates are dropped early{others}"
+
+
 def _costs(session: Session, console: Console) -> None:
     first = session.baselines[0][1]
     session.candidate.timed_load(first)  # builds the model, once per run
@@ -121,19 +159,11 @@ def _costs(session: Session, console: Console) -> None:
     once, merge = (max(session.candidate.timed_load(recipe) for _, recipe in session.baselines) for _ in range(2))
     matrices = decomposed_bytes(session.bank, session.config.base_model, session.space.methods) / 1e9
     kept = f"; merged matrices of methods that decompose: {matrices:.2f} GB" if matrices else ""
-    blocks = session.suite.blocks("search")
-    largest = max(blocks, key=len)
-    session.suite.score(session.live.model, largest)  # warm-up
-    start = time.perf_counter()
-    session.suite.score(session.live.model, largest)
-    per_item = (time.perf_counter() - start) / max(1, len(largest))
-    score = per_item * sum(len(block) for block in blocks)
+    score = _seconds_to_score(session)
     trials = session.config.search.trials + len(session.baselines)
     source = session.source_bytes() / 1e9
     model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
     devices = f"Device{'s' if len(session.devices) > 1 else ''}: {', '.join(map(str, session.devices))}"
-    off = why_off(session.config.search.racing, session.suite.entries)
-    racing = "less where candidates are dropped early" if off is None else f"no candidate is dropped early: {off}"
     for line in (
         f"{devices}. Sources: {source:.2f} GB, {session.placement.words}; live model: {model:.2f} GB{kept}.",
         *session.placement.sentences(),
@@ -141,6 +171,6 @@ def _costs(session: Session, console: Console) -> None:
         kernel_report(session.device.type),
         f"A candidate: {merge:.2f} s to merge ({once:.2f} s the first of a kind), {score:.2f} s to score.",
         f"Statistics of the sources: {session.bank.known_bytes / 1e6:.1f} MB so far.",
-        f"{trials} trials: about {duration(trials * (merge + score))}; {racing}.",
+        f"{trials} trials: about {duration(trials * (merge + score))}; {_racing(session)}.",
     ):
         console.print(line, highlight=False, soft_wrap=True)

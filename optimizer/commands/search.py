@@ -22,6 +22,7 @@ from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder, config_root
 from ..run_folder.trial import Trial
+from ..search.baseline_cache import BaselineCache
 from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
 from ..search.sanity import report_sanity
@@ -33,6 +34,7 @@ from ..search.verdict.reach_verdict import reach_verdict
 from ..search.verdict.records import Verdict
 from ..session.gc_pause import gc_paused
 from ..session.load_sources import load_sources
+from ..session.scored_as import ScoredAs
 from ..session.session import Options, Session
 from ..session.versions import versions
 from ..stop_signals import RunFailedError, StoppedError
@@ -121,14 +123,15 @@ def _search(
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings(console, [*session.space_warnings(), *pool.call(Session.task_warnings)])
         settle_scorers(pool, run_folder, session, console)
+        cache = _cache(session)
         with report:
             check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
             called = None if on_trial is None else partial(on_trial, run_folder)
-            study = Study(plan, run_folder, pool, report, baselines_done=check, on_trial=called)
+            study = Study(plan, run_folder, pool, report, baselines_done=check, cache=cache, on_trial=called)
             if study.recorded:
                 report.announce(f"resuming after {len(study.recorded)} finished trials")
             study.run()
-        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce)
+        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce, cache=cache)
         verdict = _verdict(study, final, pool, session, console)
         facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
@@ -142,6 +145,17 @@ def _search(
     run_folder.files.write_text(BEST, recipe.to_yaml())
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     return verdict
+
+
+def _cache(session: Session) -> BaselineCache | None:
+    """Return the cache of baselines' scores; None if scores may depend on more than the cache knows of.
+
+    That is so with Python objectives, and with Ray, whose workers may have different devices.
+    """
+    config = session.config
+    if not config.search.reuse_baselines or config.workers.pool != "local" or session.suite.plan is None:
+        return None
+    return None if any(entry.python for entry in session.suite.entries) else BaselineCache(ScoredAs(session))
 
 
 def _verdict(study: Study, final: FinalPhase, pool: Pool, session: Session, console: Console) -> Verdict:

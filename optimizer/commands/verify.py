@@ -18,7 +18,7 @@ from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
 from ..run_folder.file_names import is_run
 from ..run_folder.run_folder import RunFolder, config_root
-from ..search.best_recipe import CHAT_DATE
+from ..search.best_recipe import CHAT_DATE, SCORING_DTYPE
 from ..search.objective import scores_of
 from ..session.session import Options, Session
 from .export import present_recipe
@@ -80,15 +80,18 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
         merging = MergeOptions(device=str(session.device), trust_remote_code=options.trust_remote_code)
         merged = merge_recipe(recipe, path, Path(folder) / "model", merging)
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
+        dtype = recipe.facts.get(SCORING_DTYPE)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
         trust, written = options.trust_remote_code, merged.written.folder
-        rescored = score_checkpoint(session.suite, written, "report", device=place, trust_remote_code=trust)
+        rescored = score_checkpoint(
+            session.suite, written, "report", device=place, dtype=dtype, trust_remote_code=trust
+        )
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]
     for name in changed:
         console.print(f"DIFFERS: the task '{name}' is not the one that was scored", highlight=False, markup=False)
-    exact = (recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
+    exact = (dtype or recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
     checks = [_score_check(e, recipe.facts, rescored, recorded, exact=exact) for e in session.suite.entries]
     for check in checks:
         console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
@@ -124,8 +127,8 @@ def _score_check(
 
 
 def _flipped(first: np.ndarray, second: np.ndarray) -> int:
-    """Return on how many items the values differ by more than rounding."""
+    """Return on how many items the values differ by more than rounding; items without a value (NaN) are equal."""
     if first.shape != second.shape:
         return max(len(first), len(second))
-    close = np.isclose(first, second, rtol=1e-4, atol=1e-6)
+    close = np.isclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
     return int((~close.reshape(len(close), -1).all(axis=1)).sum())

@@ -96,7 +96,7 @@ class RayWorker:
 
     def use(self, plan: ScoringPlan) -> None:
         """Score by this plan from now on."""
-        self.session.suite.use(plan)
+        self.session.use(plan)
 
 
 def _workers_on_this_node(ray: Any, workers: WorkersSection) -> int:

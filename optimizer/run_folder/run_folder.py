@@ -3,7 +3,7 @@
 search.yaml       the configuration, with every default written out
 environment.json  versions and machine, and the folder to which relative paths refer
 ingredients.json  digests of sources and tasks: a resumed run must have the same
-scoring.json      the scorer of each task, and the tokens per batch
+scoring.json      the scorer of each task, the tokens per batch, and the dtype that weights are scored in
 sanity.json       warnings about the scores of the base and the models, before the first proposal
 trials.jsonl      one line per finished trial; all other records of trials are derived from it
 items/            per-item scores, one .npz per trial and part, and the items' ids

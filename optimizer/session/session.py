@@ -12,7 +12,7 @@ import torch
 
 from mergesmith.errors import UserError
 
-from ...evaluators import EvaluationConfig, ScoringReport, Suite, SuiteFacts
+from ...evaluators import EvaluationConfig, ScoringPlan, ScoringReport, Suite, SuiteFacts
 from ...merge_ops import (
     LiveModel,
     ModelBank,
@@ -33,6 +33,7 @@ from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
 from .pinning import Pinning
 from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
+from .scoring_dtype import ScoringDtype, choose_dtype, itemsize
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
 
@@ -75,6 +76,8 @@ class Session:
         trust = self.options.trust_remote_code
         opened = ModelBank(references, roots=(self.root,), device=self.device, trust_remote_code=trust)
         check_language_models(opened, opened.references)
+        self._held_in: ScoringDtype | None = None
+        self.bank = opened
         self.placement = self._placement(opened)
         self.pinning = Pinning.of(opened, workers=neighbors)
         residency = Residency(
@@ -100,7 +103,7 @@ class Session:
             seed=self.config.search.seed,
             tokenizer_source=self.tokenizer_source,
             layers=opened.architecture.num_layers,
-            tensors=tuple(opened.entries),
+            tensors=tuple(task.name for task in plan_merge(self._all, self.bank).tasks),
         )
 
     @property
@@ -114,7 +117,7 @@ class Session:
         """The search space.
 
         Raises:
-            UserError: the `space` section is at fault, or a filter matches no tensor.
+            UserError: the `space` section is at fault, or a filter has no effect.
         """
         space = SearchSpace(self.config.space, self.merge_ingredients)
         check_filters(self.config.space, self.merge_ingredients.tensors)
@@ -150,7 +153,26 @@ class Session:
     def live(self) -> LiveModel:
         """The model in memory that candidates are merged into."""
         memory = [load.free for load in self.placement.loads.values()] or None
-        return LiveModel(self.bank, devices=self.devices, memory=memory)
+        return LiveModel(self.bank, devices=self.devices, memory=memory, dtype=self.scoring_dtype.name)
+
+    @property
+    def scoring_dtype(self) -> ScoringDtype:
+        """The dtype in which the live model holds its weights."""
+        if self._held_in is None:
+            out, base = self.merge_ingredients.out_dtype, self.config.base_model
+            self._held_in = choose_dtype(self.config.scoring.dtype, out=out, bank=self.bank, base_model=base)
+        return self._held_in
+
+    def hold_in(self, dtype: str | None) -> None:
+        """Score in a dtype that was chosen before; None is that of each recipe."""
+        self._held_in = ScoringDtype(dtype, f"Scored in {dtype}, as recorded." if dtype else "")
+        if "live" in vars(self):
+            self.live.hold_in(dtype)
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Score by a plan that was chosen earlier or in another process."""
+        self.hold_in(plan.dtype)
+        self.suite.use(plan)
 
     @cached_property
     def candidate(self) -> LiveCandidate:
@@ -169,7 +191,7 @@ class Session:
         Raises:
             UserError: a recipe cannot be read, or its sources are incompatible.
         """
-        named = list(baselines(self.merge_ingredients))
+        named = list(baselines(self.merge_ingredients, self.config.search.baselines))
         for text in self.config.baselines:
             path = self.root / text
             recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)
@@ -211,7 +233,10 @@ class Session:
 
     def space_warnings(self) -> list[str]:
         """Return warnings about the search space and about baselines that it leaves out."""
-        return [*left_out(self.merge_ingredients), *self.space.warnings(self.config.search.trials)]
+        return [
+            *left_out(self.merge_ingredients, self.config.search.baselines),
+            *self.space.warnings(self.config.search.trials),
+        ]
 
     def task_warnings(self) -> tuple[str, ...]:
         """Return warnings about the tasks, such as prompts that exceed the model's context length.
@@ -245,7 +270,10 @@ class Session:
             return Placement(False, "memory-mapped")
         plan = plan_merge(self._all, opened)
         spectral = matrices_per_tensor(tuple(self.config.space.methods))
-        return place_sources(plan, opened, self.devices, free, wish=self.config.bank, spectral=spectral)
+        out = self.merge_ingredients.out_dtype
+        scale = itemsize(self.scoring_dtype.name or out) / itemsize(out)
+        wish = self.config.bank
+        return place_sources(plan, opened, self.devices, free, wish=wish, spectral=spectral, live_scale=scale)
 
     def source_bytes(self) -> int:
         """Return the size in bytes of all sources' tensors."""

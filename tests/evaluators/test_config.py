@@ -20,8 +20,8 @@ def test_a_bare_name_is_a_task() -> None:
     ("given", "reason"),
     [
         ({"name": "a", "wieght": 1}, "Extra inputs"),
-        ({"name": "a", "weight": 0}, "greater than 0"),
         ({"name": "a", "weight": -1}, "is written weight: 1 with higher_is_better: false"),
+        ({"name": "a", "weight": 0}, "no effect without max_drop"),
         ({"name": "a", "limit": 1.5}, "a number of documents such as 200, or a share of them below 1"),
         ({"name": "a", "limit": "ten"}, "a number of documents such as 200, or a share of them below 1"),
         ({"name": "a", "metric": "acc,none", "filter": "first"}, "names another filter than filter: first"),

@@ -93,7 +93,7 @@ def test_failed_candidates_are_recorded_and_the_run_goes_on(run_folder: Path, co
         "    return {f'i{k}': float(k % 2) for k in range(20)}\n"
     )
     tasks = ("mc", {"name": "fragile", "python": "./objectives.py:fragile"})
-    search = write_search(run_folder, tasks=tasks)
+    search = write_search(run_folder, tasks=tasks, search={"sampler": "random", "trials": 4, "racing": False})
     outcome = command("search", search)
     assert outcome.code == 0, outcome.err
     failed = [line for line in lines(run_folder / "run") if line["state"] == "failed"]

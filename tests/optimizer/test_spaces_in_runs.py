@@ -93,7 +93,7 @@ def test_code_of_checkpoints_runs_in_every_command_that_allows_it(
         ("search", search),
         ("verify", run / "best.yaml"),
         ("eval", run / "best.yaml", "--config", search),
-        ("export", run, run_folder / "vector", "--as", "task-vector"),
+        ("export", run, run_folder / "vector", "--as", "task-vector", "--trial", 5),
         ("replay", run),
     ):
         refused = command(*arguments)

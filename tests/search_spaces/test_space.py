@@ -13,6 +13,7 @@ import pytest
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import METHODS, Recipe, Rule, Setting, Source, parse_recipe
 from mergesmith.search_spaces import (
+    BASE,
     METHOD,
     UNIFORM,
     Choice,
@@ -24,6 +25,7 @@ from mergesmith.search_spaces import (
     SpaceConfig,
     baselines,
     left_out,
+    parent_name,
 )
 
 LAYERS = 5
@@ -273,6 +275,21 @@ def test_baselines() -> None:
     assert not any(name.startswith("slerp") for name, _ in baselines(many))  # ten pairs would be too many
     assert "10 pairs" in left_out(many)[0]
     assert left_out(SUBJECT) == []
+    assert left_out(many, ["uniform"]) == []
+
+
+def test_baselines_can_be_chosen() -> None:
+    every = [name for name, _ in baselines(SUBJECT)]
+    always = [BASE, *(parent_name(model) for model in SUBJECT.models)]
+    assert [name for name, _ in baselines(SUBJECT, "none")] == always
+    assert [name for name, _ in baselines(SUBJECT, ["slerp", "task_arithmetic", "uniform"])] == every
+    chosen = [name for name, _ in baselines(SUBJECT, ["task arithmetic, total weight 2", "uniform"])]
+    assert chosen == [*always, "uniform", "task arithmetic, total weight 2"]
+    many = replace(SUBJECT, models=tuple(f"m{i}" for i in range(5)))
+    assert sum("slerp" in name for name, _ in baselines(many)) == 0
+    assert sum("slerp" in name for name, _ in baselines(many, ["slerp"])) == 10  # every pair
+    with pytest.raises(UserError, match=r"search\.baselines.*'unifrm'.*'uniform'"):
+        list(baselines(SUBJECT, ["unifrm"]))
     assert len(list(baselines(MergeIngredients("./base", ("./a",), "float32")))) == 2
 
 

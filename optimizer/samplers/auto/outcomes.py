@@ -62,8 +62,11 @@ def _descent(history: History, stage: str = descent.NAME) -> tuple[str, str]:
         return "", "skipped, the loss does not rank candidates as the metrics do"
     if any(o.slopes is None for o in probes):
         return "", "a step could not be computed"
-    most = len(candidates) == descent.MOST_ROUNDS
-    return "", f"{len(probes)} steps were taken" if most else f"the last {descent.ROUND} steps gained nothing"
+    if len(candidates) == descent.MOST_ROUNDS:
+        return "", f"{len(probes)} steps were taken"
+    if len(probes) > descent.ROUND * len(candidates):
+        return "", "the lowest loss was found"
+    return "", f"the last {descent.ROUND} steps gained nothing"
 
 
 def _in_depth(history: History) -> tuple[str, str]:

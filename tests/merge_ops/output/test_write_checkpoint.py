@@ -15,6 +15,7 @@ from tiny_models import write_family, write_model
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import (
     Checkpoint,
+    CheckpointWarning,
     ModelBank,
     Recipe,
     Written,
@@ -187,7 +188,8 @@ def test_the_usual_chat_template(zoo: Path) -> None:
 def test_no_chat_template_at_all(zoo: Path) -> None:
     for name in ("a", "b"):
         Path(name, "chat_template.jinja").unlink()
-    write(LINEAR + "chat_template: auto\n")
+    with pytest.warns(CheckpointWarning, match="no model has a chat template"):
+        write(LINEAR + "chat_template: auto\n")
     assert not Path("out/chat_template.jinja").exists()
 
 
