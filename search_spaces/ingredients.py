@@ -18,6 +18,9 @@ class MergeIngredients:
         out_dtype: dtype of every candidate.
         seed: seed of random masks.
         tokenizer_source: if vocabularies differ, `union` or a model, the same for every candidate; else None.
+        layers: the models' number of layers; needed if the depth is divided into blocks. None before the models are
+            opened: a space can then be checked, except for its steps and filters.
+        tensors: the names of the base's tensors; needed for filters that are regular expressions.
     """
 
     base: str
@@ -25,6 +28,8 @@ class MergeIngredients:
     out_dtype: str
     seed: int = 0
     tokenizer_source: str | None = None
+    layers: int | None = None
+    tensors: tuple[str, ...] = ()
 
     def recipe(
         self,

@@ -24,11 +24,14 @@ from mergesmith.optimizer.config import RunConfig
 DESCRIPTIONS = {
     "version": "The version of this file's format.",
     "base_model": "The base model: a folder, a hub id (`owner/name@revision`), or either with a LoRA adapter "
-    "(`model+adapter`).",
+    "(`model+adapter`). mergekit's mapping `{model: {path: ..., revision: ...}, lora: ...}` is accepted too.",
     "models": "The fine-tunes to merge, named like `base_model`. They must have its architecture, and its vocabulary "
     "unless `tokenizer_source` is given.",
     "tasks": "What candidates are scored on: names of lm-eval tasks, groups or tags, or mappings with the keys of "
     "[`tasks[]`](#tasks).",
+    "limit": "Only the first documents of every lm-eval task that sets no `limit`: a number of documents, or a share "
+    "below 1 (rounded up), as in lm-eval.",
+    "num_fewshot": "The number of examples in the prompts of every lm-eval task that sets no `num_fewshot`.",
     "task_path": "Folders with your lm-eval task YAML.",
     "baselines": "Recipe files that are scored before the first proposal, beside the built-in baselines.",
     "tokenizer_source": "The vocabulary of every candidate if the models' vocabularies differ: `union`, `base`, or one "
