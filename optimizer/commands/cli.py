@@ -163,9 +163,8 @@ def replay(
     check_names(run.config, run.root, where=str(run_dir))
     from .replay import run_replay
 
-    if not run_replay(
-        run_dir, output, options=Options(allow_code_execution, trust_remote_code), console=make_console()
-    ):
+    options = Options(allow_code_execution, trust_remote_code)
+    if not run_replay(run_dir, output, options=options, console=make_console()):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -261,13 +260,8 @@ def evaluate(
     check_target(target)
     from .evaluate import run_eval
 
-    run_eval(
-        target,
-        config=config,
-        part=part,
-        options=Options(allow_code_execution, trust_remote_code),
-        console=make_console(),
-    )
+    options = Options(allow_code_execution, trust_remote_code)
+    run_eval(target, config=config, part=part, options=options, console=make_console())
 
 
 @app.command()
@@ -285,9 +279,8 @@ def verify(
         checked_config(config)
     from .verify import run_verify
 
-    if not run_verify(
-        recipe, config=config, options=Options(allow_code_execution, trust_remote_code), console=make_console()
-    ):
+    options = Options(allow_code_execution, trust_remote_code)
+    if not run_verify(recipe, config=config, options=options, console=make_console()):
         print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)
         raise typer.Exit(CHECK_FAILED)
     print("verified: the recipe gives the recorded weights and scores")
