@@ -50,7 +50,6 @@ ONLY_IN = {
     "ray": ("optimizer/pools",),
     "lm_eval": ("evaluators",),
     "datasets": ("evaluators",),
-    "markupsafe": ("optimizer/report",),
     "numba": ("merge_ops/executors/cpu",),
     "triton": ("merge_ops/executors/gpu",),
     "pandas": ("optimizer/api",),
