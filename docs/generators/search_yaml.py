@@ -48,11 +48,15 @@ DESCRIPTIONS = {
     "split.search": "The share of the items on which the search scores candidates.",
     "split.select": "The share of the items on which the winner is chosen among the best candidates.",
     "split.report": "The share of the items for the final report; scored once, when the winner has been chosen.",
-    "space.methods": "The merge methods to search: a list of names, or a mapping from names to parameters. A parameter "
+    "space.methods": "The merge methods to search: a list of names, or a mapping from names to settings. A parameter "
     "is fixed by a number, searched over `[low, high]` or `{range: [low, high], log: true}`, or takes one of "
-    '`{choices: [...]}`. `"models[./math-tuned].weight"` is the parameter of one model.',
+    '`{choices: [...]}`. `"models[./math-tuned].weight"` is the parameter of one model. A parameter may have '
+    "`share: true`, `knots`, `steps` and `filters`; a method `knots`, `steps`, `filters` and `models`. See "
+    "[Shape the search space](../how-to/search-space.md).",
     "space.knots": "How many values a gradient over depth has; 1 is a constant.",
-    "space.filters": "Parts of tensor names that get separate parameter values, such as `[self_attn, mlp]`.",
+    "space.steps": "Into how many blocks of layers the depth is divided, each with its value; instead of `knots`.",
+    "space.filters": "Parts of tensor names that get separate parameter values, such as `[self_attn, mlp]`; regular "
+    "expressions begin with `re:`.",
     "search.sampler": "`auto`, which works in stages, or, for comparison, `cmaes`, `descent`, `gp`, `qmc`, `random` or "
     "`tpe`; see [Samplers](samplers.md).",
     "search.trials": "The largest number of proposed candidates; baselines and probes are not counted.",

@@ -48,3 +48,25 @@ def schema() -> None:
     from ..start.schema import schema_text
 
     print(schema_text(), end="")
+
+
+@starters.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A configuration of mergekit-evolve.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: print it.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a configuration of mergekit-evolve into a search.yaml."""
+    from ..start.evolve import read_evolve
+    from ..start.schema import editor_line
+
+    imported = read_evolve(file)
+    if output is None:
+        print(imported.to_yaml(), end="")
+        return
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} exists; name another file with -o, or pass --overwrite")
+    output.write_text(f"{editor_line(output.parent)}\n{imported.to_yaml()}", encoding="utf-8")
+    print(f"wrote {output}. What differs from {file}:")
+    for note in imported.notes:
+        print(f"  - {note}")
