@@ -6,7 +6,7 @@ neither lm-eval nor torch; `Suite.load` does.
 
 from .checks.report import ScoringReport
 from .checks.suite_facts import LeafFacts, SuiteFacts, TokenizerDifference
-from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
+from .config import PARTS, ChatConfig, EvaluationConfig, Limit, Part, ScoringConfig, SplitConfig, TaskConfig
 from .inference.device_errors import is_device_lost, is_out_of_memory, release
 from .records import FACTS, Block, BlockScores, ItemScores, ItemText, Leaf, Score, Scores, ScoringError, TaskEntry
 from .scoring.aggregate import entry_score, entry_value, entry_values, join, resamples
@@ -26,6 +26,7 @@ __all__ = [
     "ItemText",
     "Leaf",
     "LeafFacts",
+    "Limit",
     "Part",
     "Score",
     "Scores",

@@ -20,6 +20,9 @@ class MergeIngredients:
         tokenizer_source: if vocabularies differ, `union` or a model, the same for every candidate; else None.
         chat_templates: model -> the chat template of the run's prompts, for models that have another one. Merges that
             take their tokenizer from such a model are written with it.
+        layers: the models' number of layers; needed if the depth is divided into blocks. None before the models are
+            opened: a space can then be checked, except for its steps and filters.
+        tensors: the names of the base's tensors; needed for filters that are regular expressions.
     """
 
     base: str
@@ -28,6 +31,8 @@ class MergeIngredients:
     seed: int = 0
     tokenizer_source: str | None = None
     chat_templates: Mapping[str, str] = field(default_factory=dict)
+    layers: int | None = None
+    tensors: tuple[str, ...] = ()
 
     def recipe(
         self,

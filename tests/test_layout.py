@@ -26,17 +26,17 @@ ROOMS = {
         *("planning", "merging", "live", "output"),
     ),
     "search_spaces": (
-        *("config", "dimensions", "ingredients", "parameter_slot", "method_space", "coordinates"),
-        *("space", "baselines", "weight_jacobian"),
+        *("config", "dimensions", "ingredients", "tensor_filters", "parameter_slot", "method_space"),
+        *("model_groups", "setting_checks", "coordinates", "space", "baselines", "weight_jacobian"),
     ),
     "evaluators": (
         *("config", "records", "lm_eval_bridge", "tasks", "inference", "gold", "scoring", "checks"),
         *("suite", "simple_evaluate"),
     ),
     "optimizer": (
-        *("stop_signals", "proposal", "samplers", "config_faults", "config"),
+        *("stop_signals", "proposal", "samplers", "config_faults", "config_references", "config"),
         *("session", "run_folder", "pools", "search"),
-        *("terminal", "report", "demo", "commands"),
+        *("terminal", "report", "demo", "start", "commands", "api"),
     ),
 }
 # Folders in which a file registers itself by being there: they may grow.
@@ -54,6 +54,9 @@ ONLY_IN = {
     "markupsafe": ("optimizer/report",),
     "numba": ("merge_ops/executors/cpu",),
     "triton": ("merge_ops/executors/gpu",),
+    "pandas": ("optimizer/api",),
+    "wandb": ("optimizer/api/callbacks",),
+    "mlflow": ("optimizer/api/callbacks",),
 }
 MERGE_OPS_LIBRARIES = (
     *("torch", "safetensors", "transformers", "huggingface_hub", "pydantic", "yaml", "jinja2", "numpy"),
@@ -132,6 +135,7 @@ def test_imports_go_down() -> None:
         f"{module} must not import {target}"
         for module, targets in graph_of(ROOT).items()
         for target in targets
+        if module != "mergesmith"  # the package root is the face of everything
         if folder_and_room(module)[0] == folder_and_room(target)[0] in FOLDERS
         if height(target) > height(module)
     ]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ...evaluators import PARTS, Block, Scores, ScoringError, Suite, join
 from ...merge_ops import MergeError, kernel_report
-from ...search_spaces import BASE, OutsideSpaceError, left_out, parent_name
+from ...search_spaces import BASE, OutsideSpaceError, parent_name
 from ..config import RunConfig
 from ..run_folder.run_folder import config_root
 from ..samplers import make_sampler
@@ -46,7 +46,7 @@ def run_plan(config: RunConfig, path: Path, *, options: Options, score: bool, co
     console.print(_tasks(session))
     console.print(_space(session))
     _baselines(session, console)
-    print_warnings(console, [*left_out(session.merge_ingredients, config.search.baselines), *session.task_warnings()])
+    print_warnings(console, [*session.space_warnings(), *session.task_warnings()])
     print_scorers(session, console)
     if score:
         _scores(session, console)

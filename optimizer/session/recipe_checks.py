@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from ...merge_ops import (
     same_tokens,
     unmatched_filter,
 )
+from ...search_spaces import SpaceConfig, filter_substrings
 from ..config import RunConfig
 
 
-def check_filters(filters: Sequence[str], tensor_names: Collection[str]) -> None:
+def check_filters(space: SpaceConfig, tensor_names: Sequence[str]) -> None:
     """Check that every filter of the search space, and the rest, determine the parameters of some tensor.
 
     Otherwise the sampler would search dimensions without effect.
@@ -28,15 +29,18 @@ def check_filters(filters: Sequence[str], tensor_names: Collection[str]) -> None
     Raises:
         UserError: some filters match no tensor, or only tensors of earlier filters, or no tensor is left for the rest.
     """
-    faults, left = Faults("space.filters"), list(tensor_names)
-    for pattern in filters:
-        if not any(pattern in name for name in tensor_names):
-            faults.add("", unmatched_filter(pattern, tensor_names))
-        elif not any(pattern in name for name in left):
-            faults.add("", f"'{pattern}' matches only tensors that earlier filters match: put it before them")
-        left = [name for name in left if pattern not in name]
-    if not left:
-        faults.add("", "together they match all tensors, so none is left for the rest; leave out the last filter")
+    faults = Faults("space")
+    for place, filters in space.all_filters():
+        left = list(tensor_names)
+        for pattern in filters:
+            texts = filter_substrings(pattern, tensor_names)
+            if not any(text in name for name in tensor_names for text in texts):
+                faults.add(place, unmatched_filter(pattern, tensor_names))
+            elif not any(text in name for name in left for text in texts):
+                faults.add(place, f"'{pattern}' matches only tensors that earlier filters match: put it before them")
+            left = [name for name in left if not any(text in name for text in texts)]
+        if not left:
+            faults.add(place, "together they match all tensors, none is left for the rest; leave out the last filter")
     faults.raise_if_any()
 
 

@@ -25,7 +25,7 @@ from ...merge_ops import (
     read_recipe,
     weights_key,
 )
-from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
+from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, left_out, parent_name
 from ..config import RunConfig
 from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
@@ -66,7 +66,8 @@ class Session:
         self.device = self.devices[0]
         limit_memory(self.device, config.workers.gpus_per_worker)
         references = (config.base_model, *config.models)
-        opened = ModelBank(references, roots=(self.root,), device=self.device)
+        trust = self.options.trust_remote_code
+        opened = ModelBank(references, roots=(self.root,), device=self.device, trust_remote_code=trust)
         check_language_models(opened, opened.references)
         self._held_in: ScoringDtype | None = None
         self.bank = opened
@@ -87,9 +88,17 @@ class Session:
         """The inputs of the search space; candidates have the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
-        source = self.config.tokenizer_reference
-        seed, templates = self.config.search.seed, self._prompt_template.others
-        return MergeIngredients(self.config.base_model, self.config.models, dtype, seed, source, templates)
+        opened = self.bank[self.config.base_model]
+        return MergeIngredients(
+            self.config.base_model,
+            self.config.models,
+            dtype,
+            seed=self.config.search.seed,
+            tokenizer_source=self.config.tokenizer_reference,
+            chat_templates=self._prompt_template.others,
+            layers=opened.architecture.num_layers,
+            tensors=tuple(task.name for task in plan_merge(self._all, self.bank).tasks),
+        )
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -99,7 +108,7 @@ class Session:
             UserError: the `space` section is at fault, or a filter has no effect.
         """
         space = SearchSpace(self.config.space, self.merge_ingredients)
-        check_filters(self.config.space.filters, [task.name for task in plan_merge(self._all, self.bank).tasks])
+        check_filters(self.config.space, self.merge_ingredients.tensors)
         return space
 
     @cached_property
@@ -118,7 +127,7 @@ class Session:
         if config.chat.apply_template and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"chat.apply_template: the tokenizer of '{config.base_model}' has no chat template")
         evaluation = EvaluationConfig(
-            tasks=config.tasks,
+            tasks=config.scored_tasks,
             task_path=tuple(Path(folder) for folder in config.task_path),
             chat=config.chat,
             split=config.split,
@@ -211,6 +220,13 @@ class Session:
     def scored_with(self) -> dict[str, str | None]:
         """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
         return {"device": self.device.type, **versions()}
+
+    def space_warnings(self) -> list[str]:
+        """Return warnings about the search space and about baselines that it leaves out."""
+        return [
+            *left_out(self.merge_ingredients, self.config.search.baselines),
+            *self.space.warnings(self.config.search.trials),
+        ]
 
     def task_warnings(self) -> tuple[str, ...]:
         """Return warnings about the tasks, such as prompts that exceed the model's context length.
