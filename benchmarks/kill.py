@@ -230,7 +230,7 @@ def import_everything() -> None:
     """Import what a search needs, before processes are forked."""
     for name in ("lm_eval.tasks", "numba", "optuna", "transformers", "mergesmith.optimizer.commands.replay"):
         importlib.import_module(name)
-    importlib.import_module("mergesmith.optimizer.commands.search")
+    importlib.import_module("mergesmith.optimizer.commands.driver")
 
 
 def main() -> None:

@@ -94,18 +94,28 @@ class ItemScores:
             no value on the item, because the task left it out or it is undefined there; means skip the item.
         facts: (n, len(FACTS)) float64 if answers are generated, else None.
         by_filter: another filter of the task -> the values of the same answers by it, (n,); see `other_filters.py`.
+        answers: (n,) the answers as text, for the report part; empty for the other parts and for Python objectives.
     """
 
     ids: tuple[str, ...]
     values: np.ndarray
     facts: np.ndarray | None = None
     by_filter: Mapping[str, np.ndarray] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
 
     @property
     def known(self) -> np.ndarray:
         """Whether the metric has a value, per item, (n,) bool."""
         missing = np.isnan(self.values)
         return np.logical_not(missing if missing.ndim == 1 else missing.any(axis=1))
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """The end of an item's prompt, and the answer that its task expects; "" if the task names none."""
+
+    prompt: str
+    gold: str
 
 
 @dataclass(frozen=True)

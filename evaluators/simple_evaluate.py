@@ -29,8 +29,8 @@ def score_checkpoint(
     """Score a written checkpoint with lm-eval's evaluation loop, on freshly loaded tasks.
 
     Only the tasks' names, the split and the few-shot pools are those of `Suite.score`; task objects, prompts, tokens,
-    batches and the loop are lm-eval's. All documents are evaluated, and those of the part are selected from the logged
-    samples.
+    batches and the loop are lm-eval's. The prompts of all documents are built, since few-shot examples are drawn in
+    their order, and those of the part are scored.
 
     Args:
         suite: the suite that defines tasks and split.
@@ -44,7 +44,7 @@ def score_checkpoint(
         ScoringError: see `Suite.score`.
         RuntimeError: lm-eval's prompts or documents differ from those that the suite scores.
     """
-    from .lm_eval_bridge.isolation import inside_lm_eval, quiet, silent_children
+    from .lm_eval_bridge.isolation import inside_lm_eval, quiet, silent_children, without_package_list
     from .lm_eval_bridge.live_hflm import LiveLM
 
     started, content = time.perf_counter(), suite.content
@@ -58,7 +58,7 @@ def score_checkpoint(
         )
         lm.attach(model)
     items: dict[str, ItemScores] = {}
-    with inside_lm_eval(), silent_children():
+    with inside_lm_eval(), silent_children(), without_package_list():
         for config, entry in zip(content.config.tasks, content.entries, strict=True):
             if entry.python:
                 items[entry.name] = content.objectives[entry.name].score(model, lm.tokenizer, part)
@@ -91,6 +91,10 @@ def _entry_items(
     for name, task in fresh.items():
         if (pool := content.leaves[name].pool) is not None:
             pool.apply(task)
+        _restrict(task, frozenset(content.document_ids(name, part)))
+    fresh = {name: task for name, task in fresh.items() if content.document_ids(name, part)}
+    if not fresh:
+        return {}
     results = simple_evaluate(
         model=lm,
         tasks=list(fresh.values()),
@@ -109,6 +113,18 @@ def _entry_items(
         name: _picked_items(name, content.leaves[name], samples[name], content.document_ids(name, part))
         for name in fresh
     }
+
+
+def _restrict(task: Any, ids: frozenset[int]) -> None:
+    """Let lm-eval run only the requests of the documents `ids`, after it has built those of all documents."""
+    build, iterate = task.build_all_requests, task.doc_iterator
+
+    def build_part(**arguments: Any) -> None:
+        build(**arguments)
+        task._instances = [instance for instance in task._instances if instance.doc_id in ids]
+        task.doc_iterator = lambda **places: ((i, doc) for i, doc in iterate(**places) if i in ids)
+
+    task.build_all_requests = build_part
 
 
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:

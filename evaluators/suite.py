@@ -10,7 +10,7 @@ from .checks.report import ScoringReport
 from .checks.suite_facts import SuiteFacts
 from .config import PARTS, EvaluationConfig, Part
 from .inference.attention_backend import disable_cudnn_attention
-from .records import Block, BlockScores, TaskEntry
+from .records import Block, BlockScores, ItemText, TaskEntry
 from .scoring.scorers import ScoringPlan
 from .tasks.blocks import make_blocks, search_blocks
 
@@ -175,6 +175,16 @@ class Suite:
         from .checks.collect_facts import collect_facts
 
         return collect_facts(self.content, tokenizer_file, loaded)
+
+    def item_texts(self, part: Part) -> dict[str, dict[str, ItemText]]:
+        """Return the texts of a part's items: leaf -> id -> text. Python objectives have none."""
+        from .gold.item_texts import item_text
+
+        content = self.content
+        return {
+            name: {str(doc): item_text(leaf, doc) for doc in content.document_ids(name, part)}
+            for name, leaf in content.leaves.items()
+        }
 
     def gold_losses(self, model: Any, items: Mapping[str, Sequence[int]], *, tokens: int = 4096) -> GoldLosses:
         """Return differentiable losses of the gold answers of some items, as `Block.items` names them.

@@ -18,6 +18,7 @@ from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
 from .config_faults import ONE_AS_BASE, described
 from .config_references import PathText, Reference
+from .samplers import SAMPLERS
 
 RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
@@ -97,8 +98,6 @@ class SearchSection(ConfigSection):
     @field_validator("sampler")
     @classmethod
     def _known(cls, value: str) -> str:
-        from .samplers import SAMPLERS  # imports Optuna, which takes a moment
-
         if value not in SAMPLERS:
             raise ValueError(unknown("sampler", value, SAMPLERS))
         return value
@@ -224,6 +223,11 @@ class RunConfig(ConfigSection):
             else task.model_copy(update={key: value for key, value in shared.items() if getattr(task, key) is None})
             for task in self.tasks
         )
+
+    @property
+    def tokenizer_reference(self) -> str | None:
+        """tokenizer_source with `base` replaced by its reference, because a slerp may not list the base."""
+        return self.base_model if self.tokenizer_source == "base" else self.tokenizer_source
 
     def dated(self, day: datetime.date | str | None) -> RunConfig:
         """Return the configuration with the day that chat templates print, unless it names one or uses no template."""

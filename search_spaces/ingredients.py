@@ -18,7 +18,7 @@ class MergeIngredients:
         out_dtype: dtype of every candidate.
         seed: seed of random masks.
         tokenizer_source: if vocabularies differ, `union` or a model, the same for every candidate; else None.
-        layers: the models' number of layers; needed if the depth is divided into blocks.
+        layers: the models' number of layers; None before they are opened, when a space serves only to check settings.
         tensors: the names of the base's tensors; needed for filters that are regular expressions.
     """
 

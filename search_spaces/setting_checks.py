@@ -30,7 +30,7 @@ def check_settings(space: MethodSpace, faults: Faults) -> None:
         if not config.has_values and parameter.search is None and not (name == "lambda" and space.normalizes):
             faults.add(place, f"{name} is not searched by default: give a range, such as {{range: [0, 1], knots: 3}}")
         _check_values(parameter, config, place, faults)
-    if len(faults.messages) == before:
+    if len(faults.messages) == before and space.ingredients.layers is not None:  # the models have been opened
         try:
             _ = space.slots  # divides the parameters over depth and filters
         except UserError as fault:

@@ -12,13 +12,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from torch.utils import collect_env
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported; with a GPU the kernels are run there
 
 from tiny_models import write_family
+from untraced import compile_untraced
 
 torch.set_num_threads(1)  # two threads on busy cores are slower than one
+collect_env.get_pretty_env_info = lambda: ""  # lm-eval asks for it in every evaluation, and it runs `pip list`
+
+
+compile_untraced()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,7 +36,7 @@ ROOMS = {
     "optimizer": (
         *("stop_signals", "proposal", "samplers", "config_faults", "config_references", "config"),
         *("session", "run_folder", "pools", "search"),
-        *("terminal", "demo", "start", "commands", "api"),
+        *("terminal", "report", "demo", "start", "commands", "api"),
     ),
 }
 # Folders in which a file registers itself by being there: they may grow.

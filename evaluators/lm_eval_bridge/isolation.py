@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from lm_eval import utils
+from torch.utils import collect_env
 from tqdm.std import tqdm
 from transformers import GenerationConfig
 from transformers.utils import chat_template_utils
@@ -89,6 +90,17 @@ def silent_children() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def without_package_list() -> Iterator[None]:
+    """Leave the description of the machine out of lm-eval's results: `pip list` runs for it, one to three seconds."""
+    before = collect_env.get_pretty_env_info
+    collect_env.get_pretty_env_info = lambda: "not collected"
+    try:
+        yield
+    finally:
+        collect_env.get_pretty_env_info = before
 
 
 @contextlib.contextmanager

@@ -128,7 +128,9 @@ def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
     facts = np.concatenate(known)[order] if len(known) == len(pieces) else None
     shared = [name for name in pieces[0].by_filter if all(name in piece.by_filter for piece in pieces)]
     by_filter = {name: np.concatenate([piece.by_filter[name] for piece in pieces])[order] for name in shared}
-    return ItemScores(ids=ids, values=values[order], facts=facts, by_filter=by_filter)
+    texts = [answer for piece in pieces for answer in piece.answers]
+    answers = tuple(texts[i] for i in order) if len(texts) == len(ids) else ()
+    return ItemScores(ids=ids, values=values[order], facts=facts, by_filter=by_filter, answers=answers)
 
 
 def _of_one_width(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

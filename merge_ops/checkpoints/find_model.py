@@ -67,6 +67,18 @@ def find_folders(reference: str, roots: Sequence[Path] = ()) -> Folders:
     return Folders(folder, model)
 
 
+def check_reference(reference: str, roots: Sequence[Path] = ()) -> None:
+    """Check that a reference names a folder or could name a model on the hub, without opening or downloading it.
+
+    Raises:
+        UserError: it is neither.
+    """
+    named = locate(reference, roots)
+    for part in (named.model, named.lora):
+        if part is not None:
+            _local(part, reference, roots)
+
+
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter and not a model."""
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
@@ -139,6 +151,11 @@ def _absolute(part: ModelPath, roots: Sequence[Path]) -> str:
 
 
 def _folder(part: ModelPath, reference: str, roots: Sequence[Path]) -> Path:
+    return _local(part, reference, roots) or _fetch(reference, part.path, part.revision)
+
+
+def _local(part: ModelPath, reference: str, roots: Sequence[Path]) -> Path | None:
+    """Return the folder that a part of a reference names; None if it has the form of a model on the hub."""
     folder = local_folder(str(part), roots)
     if folder is not None:
         return folder
@@ -155,7 +172,7 @@ def _folder(part: ModelPath, reference: str, roots: Sequence[Path]) -> Path:
     if not HUB_ID.fullmatch(part.path):
         named = "" if str(part) == reference else f" as '{part}'"
         raise UserError(f"model '{reference}': no such folder{named}{_looked_in(roots)}")
-    return _fetch(reference, part.path, part.revision)
+    return None
 
 
 def _places(path: str, roots: Sequence[Path]) -> Iterator[Path]:

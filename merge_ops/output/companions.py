@@ -11,11 +11,13 @@ from mergesmith.errors import UserError
 
 from ..bank.model_bank import ModelBank
 from ..checkpoints.code_files import code_files, generation_code
+from ..checkpoints.find_model import absolute_reference
 from ..checkpoints.source import CheckpointWarning
 from ..checkpoints.tokenizer_files import TOKENIZER_CONFIG, has_tokenizer
 from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config
 from ..recipes.chat_templates import AUTO_TEMPLATE
+from ..recipes.recipe import Recipe
 from ..vocabulary.chat_template import requested_template
 from ..vocabulary.output_tokenizer import write_tokenizer
 from ..vocabulary.output_vocabulary import tokenizer_model
@@ -29,12 +31,17 @@ def write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
     """Write config.json, the recipe, generation_config.json and the donor's processor files into `folder`."""
     config = merged_config(plan, bank)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(plan.asked.to_yaml(), encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(_absolute(plan.asked, bank).to_yaml(), encoding="utf-8")
     donor = bank[plan.donor].folder
     for name in DONOR_FILES:
         if (donor / name).is_file():
             shutil.copyfile(donor / name, folder / name)
     _write_generation_config(plan, bank, folder)
+
+
+def _absolute(recipe: Recipe, bank: ModelBank) -> Recipe:
+    """Return the recipe with absolute paths, which name the same models from every folder; hub ids stay."""
+    return recipe.renamed({reference: absolute_reference(reference, bank.roots) for reference in recipe.references()})
 
 
 def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:

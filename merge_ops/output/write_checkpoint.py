@@ -19,6 +19,7 @@ from ..recipes.recipe import Recipe
 from .companions import code_of_output, write_companions, write_tokenizer_files
 from .finite_check import FiniteCheck
 from .model_card import model_card
+from .output_folder import check_output_folder
 from .safetensors_writer import write_shards
 
 DEFAULT_SHARD_SIZE = "5GB"
@@ -54,7 +55,8 @@ def write_merge(
         MergeError: the parameter values define no tensor.
     """
     limit = parse_size(max_shard_size)
-    _check_output(folder, bank, overwrite=overwrite)
+    check_output_folder(folder, overwrite=overwrite)
+    _check_sources_stay(folder, bank)
     plan = plan_merge(recipe, bank)
     code = code_of_output(plan, bank, copy_tokenizer=copy_tokenizer)
     finite = FiniteCheck(plan, bank)
@@ -85,14 +87,8 @@ def parse_size(text: str) -> int:
     return max(1, int(float(match.group(1)) * UNITS[match.group(2).upper()]))
 
 
-def _check_output(folder: Path, bank: ModelBank, *, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not overwrite:
-        raise UserError(f"output folder {folder} exists and is not empty; name another one or give --overwrite")
-    # Overwriting removes the whole folder, so it must be a checkpoint, and not one of the sources.
-    if not (folder / "config.json").is_file():
-        raise UserError(f"output folder {folder} is not a checkpoint (no config.json); it is not overwritten")
+def _check_sources_stay(folder: Path, bank: ModelBank) -> None:
+    """Check that no source is inside the folder, which is removed as a whole when it is overwritten."""
     whole = folder.resolve()
     for reference in bank.references:
         sources = [folder.resolve() for folder in bank[reference].folders]

@@ -12,13 +12,14 @@ from rich.console import Console
 from ...evaluators import Part
 from ...merge_ops import Recipe, read_recipe
 from ..commands.evaluate import Evaluation, recorded_scoring, score_target
+from ..commands.inputs.config_checks import check_names
+from ..commands.inputs.overrides import Overrides
 from ..commands.merge import MergeCheck, MergeOptions, merge_recipe
-from ..commands.overrides import Overrides
 from ..commands.search import located, run_config
 from ..config import RunConfig, load_config, parse_config
 from ..run_folder.run_folder import RunFolder, config_root
 from ..run_folder.trial import Trial
-from ..session.session import Options
+from ..session.options import Options
 from ..terminal.console import make_console
 from ..terminal.progress import Report
 from .callbacks.tracker import Tracker
@@ -197,6 +198,7 @@ def _located(config: ConfigLike, overrides: Overrides) -> tuple[RunConfig, Path,
         return located(Path(config), overrides)
     given = config if isinstance(config, RunConfig) else parse_config(dict(config), where="the configuration")
     given = overrides.apply(given)
+    check_names(given, Path.cwd(), where="the configuration")
     return given, Path.cwd(), Path.cwd() / given.output
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +21,6 @@ from ..search.optuna_journal import NUMBER, STUDY
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
-
-REPORT = "mergesmith.report"  # the module that writes the HTML report
 
 
 class Run:
@@ -131,13 +127,11 @@ class Run:
             with_texts: include prompts and answers of the items that the report shows.
 
         Raises:
-            UserError: this installation cannot write reports.
+            UserError: the file cannot be written, or the run is damaged.
         """
-        if importlib.util.find_spec(REPORT) is None:
-            raise UserError(f"this installation has no {REPORT}, which writes reports")
-        path = self.path / "report.html" if output is None else Path(output)
-        importlib.import_module(REPORT).write_report(self.path, path, with_texts=with_texts)
-        return path
+        from ..commands.report import run_report  # imports the drawing
+
+        return run_report(self.path, None if output is None else Path(output), with_texts=with_texts)
 
     def stop(self) -> None:
         """End the search after the candidates in flight; to be called by a callback.

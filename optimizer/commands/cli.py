@@ -17,7 +17,6 @@ import typer
 
 from mergesmith.errors import UserError
 
-from ..session.gc_pause import gc_paused
 from ..stop_signals import StoppedError, install
 from ..terminal.console import make_console
 from .cli_readers import readers
@@ -50,7 +49,7 @@ def main() -> None:
     atexit.register(_end_quickly)
     warnings.showwarning = _show_warning
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         _fail(str(error), WRONG_INPUT)
     except StoppedError as stop:
@@ -62,6 +61,17 @@ def main() -> None:
             _fail_of_device(error)
             raise
         _fail(str(error), CHECK_FAILED)
+    except Exception as error:
+        _fail_of_usage(error)
+        raise
+
+
+def _fail_of_usage(error: Any) -> None:
+    """Show an error of Typer (of click, in its older versions) about the arguments; return for other errors."""
+    if callable(getattr(error, "show", None)) and hasattr(error, "exit_code"):
+        error.message = error.message.replace("Value error, ", "")  # Typer quotes pydantic
+        error.show()
+        sys.exit(error.exit_code)
 
 
 def _fail_of_device(error: RuntimeError) -> None:
@@ -122,12 +132,10 @@ def search(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
-    with gc_paused():
-        from ..config import parse_duration
-        from ..session.session import Options
-        from .overrides import Overrides
-        from .search import run_search
-    gc.freeze()  # imported objects are never collected: the search begins a second earlier
+    from ..config import parse_duration
+    from ..session.options import Options
+    from .inputs.overrides import Overrides
+    from .search import run_search
 
     seconds = None if time_limit is None else parse_duration(time_limit)
     run_search(
@@ -147,12 +155,16 @@ def replay(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Repeat a run's trials in the recorded order and compare the results."""
-    from ..session.session import Options
+    from ..run_folder.run_folder import RunFolder as Run
+    from ..session.options import Options
+    from .inputs.config_checks import check_names
+
+    run = Run.open(run_dir)
+    check_names(run.config, run.root, where=str(run_dir))
     from .replay import run_replay
 
-    if not run_replay(
-        run_dir, output, options=Options(allow_code_execution, trust_remote_code), console=make_console()
-    ):
+    options = Options(allow_code_execution, trust_remote_code)
+    if not run_replay(run_dir, output, options=options, console=make_console()):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -168,12 +180,15 @@ def plan(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Check a search.yaml without searching: errors, dimensions, memory, time."""
-    from ..session.session import Options
-    from .overrides import Overrides
+    from ..session.options import Options
+    from .inputs.config_checks import checked_config
+    from .inputs.overrides import Overrides
+
+    config = checked_config(path, Overrides(trials))
     from .plan import run_plan
 
-    options, console = Options(allow_code_execution, trust_remote_code), make_console()
-    run_plan(path, overrides=Overrides(trials), options=options, score=score, console=console)
+    options = Options(allow_code_execution, trust_remote_code)
+    run_plan(config, path, options=options, score=score, console=make_console())
 
 
 @app.command()
@@ -203,13 +218,15 @@ def merge(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Merge a recipe into a checkpoint and compare it with the digest that the recipe records."""
-    from .merge import MergeOptions, run_merge
+    from .inputs.recipe_files import checked_recipe
+
+    given = checked_recipe(recipe, out, lenient=lenient, overwrite=overwrite)
+    from .merge import MergeOptions, merge_recipe
 
     options = MergeOptions(
         seed=seed,
         dtype=dtype,
         out_dtype=out_dtype,
-        lenient=lenient,
         device=device,
         overwrite=overwrite,
         max_shard_size=max_shard_size,
@@ -219,7 +236,7 @@ def merge(
         allow_different_architectures=allow_different_architectures,
         trust_remote_code=trust_remote_code,
     )
-    check = run_merge(recipe, out, options)
+    check = merge_recipe(given, recipe, out, options)
     print(f"wrote {check.written.folder}")
     print(check.sentence)
     if check.claim is not None and not check.reproduced:
@@ -235,16 +252,16 @@ def evaluate(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Score a model or a recipe on the tasks of a search.yaml."""
-    from ..session.session import Options
+    from ..session.options import Options
+    from .inputs.config_checks import checked_config
+    from .inputs.recipe_files import check_target
+
+    checked_config(config)
+    check_target(target)
     from .evaluate import run_eval
 
-    run_eval(
-        target,
-        config=config,
-        part=part,
-        options=Options(allow_code_execution, trust_remote_code),
-        console=make_console(),
-    )
+    options = Options(allow_code_execution, trust_remote_code)
+    run_eval(target, config=config, part=part, options=options, console=make_console())
 
 
 @app.command()
@@ -255,12 +272,15 @@ def verify(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Merge a best.yaml again, score it with lm-eval's evaluation loop, and compare digests and scores."""
-    from ..session.session import Options
+    from ..session.options import Options
+    from .inputs.config_checks import checked_config
+
+    if config is not None:
+        checked_config(config)
     from .verify import run_verify
 
-    if not run_verify(
-        recipe, config=config, options=Options(allow_code_execution, trust_remote_code), console=make_console()
-    ):
+    options = Options(allow_code_execution, trust_remote_code)
+    if not run_verify(recipe, config=config, options=options, console=make_console()):
         print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)
         raise typer.Exit(CHECK_FAILED)
     print("verified: the recipe gives the recorded weights and scores")

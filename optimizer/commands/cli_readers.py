@@ -55,6 +55,23 @@ def items(
 
 
 @readers.command()
+def report(
+    run_dir: RunFolder,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The HTML file to write; default: report.html in the run's folder."),
+    ] = None,
+    with_texts: Annotated[
+        bool, typer.Option("--with-texts", help="Show prompts and answers of items that the winner won and lost.")
+    ] = False,
+) -> None:
+    """Write the result of a run, finished or not, as one HTML page."""
+    from .report import run_report
+
+    print(f"wrote {run_report(run_dir, output, with_texts=with_texts)}")
+
+
+@readers.command()
 def methods() -> None:
     """List the merge methods, their parameters and the searched ranges."""
     from .methods import print_methods

@@ -17,7 +17,8 @@ from ..run_folder.run_folder import config_root
 from ..search.best_recipe import CHAT_DATE, SCORING_DTYPE
 from ..search.objective import Objective, scores_of
 from ..search.scorer_choice import recorded_plan
-from ..session.session import Options, Session
+from ..session.options import Options
+from ..session.session import Session
 from ..terminal.tables import add_scores, score_table
 
 

@@ -42,11 +42,7 @@ def run_export(
 
 def present_recipe(recipe: Recipe, run_folder: RunFolder) -> Recipe:
     """Return a recipe of a run with the present paths of its models, which may have moved with the run."""
-    names = {reference: run_folder.here(reference) for reference in recipe.references()}
-    facts = dict(recipe.facts)
-    if "sources" in facts:
-        facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
-    return replace(recipe.renamed(names), facts=facts)
+    return recipe.renamed({reference: run_folder.here(reference) for reference in recipe.references()})
 
 
 def exported_recipe(path: Path, number: int | None) -> str:

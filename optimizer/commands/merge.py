@@ -14,7 +14,6 @@ from ...merge_ops import (
     ModelBank,
     Recipe,
     Written,
-    read_recipe,
     write_merge,
 )
 from ..run_folder.provenance import PACKAGES, anonymous_digest
@@ -66,7 +65,6 @@ class MergeOptions:
     seed: int | None = None
     dtype: str | None = None
     out_dtype: str | None = None
-    lenient: bool = False
     device: str | None = None
     overwrite: bool = False
     max_shard_size: str = DEFAULT_SHARD_SIZE
@@ -94,17 +92,12 @@ class MergeOptions:
         return replace(recipe, **given)
 
 
-def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
-    """Merge a recipe file into a checkpoint folder and compare it with the digest that the recipe records, if any.
+def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) -> MergeCheck:
+    """Merge a recipe that was read from `path` into a folder; compare it with the digest that it records, if any.
 
     Raises:
-        UserError: the recipe, a source or an option is at fault, or the folder cannot be written.
+        UserError: a source or an option is at fault, or the folder cannot be written.
     """
-    return merge_recipe(read_recipe(path, lenient=options.lenient), path, out, options)
-
-
-def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) -> MergeCheck:
-    """Do the same as `run_merge` for a recipe that was read from `path`."""
     recipe = options.changed(given)
     edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
     if edited:  # the record describes another recipe

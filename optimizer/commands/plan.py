@@ -14,23 +14,25 @@ from rich.table import Table
 from ...evaluators import PARTS, Block, Scores, ScoringError, Suite, join
 from ...merge_ops import MergeError, kernel_report
 from ...search_spaces import BASE, OutsideSpaceError, parent_name
-from ..config import load_config
+from ..config import RunConfig
 from ..run_folder.run_folder import config_root
 from ..samplers import make_sampler
 from ..search.objective import Objective
 from ..search.racing import why_off
 from ..search.sanity import ScoredModel, sanity_warnings
 from ..search.scorer_choice import print_scorers
-from ..session.session import Options, Session
+from ..session.options import Options
+from ..session.session import Session
 from ..session.source_placement import decomposed_bytes
 from ..terminal.durations import duration
 from ..terminal.tables import add_scores, score_table
-from .overrides import Overrides, print_warnings
+from .inputs.open_session import open_session
+from .inputs.overrides import print_warnings
 
 SCORED_ITEMS = 300  # at least, with --score
 
 
-def run_plan(path: Path, *, overrides: Overrides, options: Options, score: bool, console: Console) -> None:
+def run_plan(config: RunConfig, path: Path, *, options: Options, score: bool, console: Console) -> None:
     """Check a search.yaml and print the run's tasks, search space, baselines, memory and time.
 
     The time is measured: the baselines are merged, and the largest block of items is scored. With `score`, the base and
@@ -39,8 +41,7 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, score: bool,
     Raises:
         UserError: the configuration, a source or a task is at fault.
     """
-    config = overrides.apply(load_config(path))
-    session = Session(config, config_root(path), options)
+    session = open_session(config, config_root(path), options)
     make_sampler(config.search.sampler, session.space, config.search.seed)
     console.print(_tasks(session))
     console.print(_space(session))

@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
-from functools import partial
+import gc
+import importlib
+import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mergesmith.errors import UserError
-
-from ...merge_ops import Recipe
-from ..config import RunConfig, load_config
-from ..pools import LocalPool, Pool
-from ..run_folder.file_names import BEST, is_run
-from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, resume_run
-from ..run_folder.lock import process
-from ..run_folder.provenance import provenance
+from ..config import RunConfig
+from ..run_folder.completion import is_complete
+from ..run_folder.file_names import is_run
+from ..run_folder.lifecycle import check_same_run, create_run, discard_run, resume_run
 from ..run_folder.run_folder import RunFolder, config_root
-from ..run_folder.trial import Trial
-from ..search.baseline_cache import BaselineCache
-from ..search.best_recipe import best_recipe
-from ..search.leaderboard import RunPlan
-from ..search.sanity import report_sanity
-from ..search.scorer_choice import settle_scorers
-from ..search.study import Study
-from ..search.verdict.control import Control
-from ..search.verdict.final_phase import FinalPhase
-from ..search.verdict.reach_verdict import reach_verdict
-from ..search.verdict.records import Verdict
 from ..session.gc_pause import gc_paused
-from ..session.load_sources import load_sources
-from ..session.scored_as import ScoredAs
-from ..session.session import Options, Session
-from ..session.versions import versions
-from ..stop_signals import RunFailedError, StoppedError
+from ..session.options import Options
+from ..stop_signals import StoppedError
 from ..terminal.progress import Report
-from ..terminal.tables import print_verdict
-from .overrides import Overrides, print_warnings
+from .inputs.callbacks import OnTrial
+from .inputs.config_checks import checked_config
+from .inputs.overrides import Overrides
+from .status import print_status, read_status
 
-OnTrial = Callable[[RunFolder, Trial], bool]
-"""Called with the run after every finished trial except probes; returning True ends the search."""
+if TYPE_CHECKING:
+    from ..search.verdict.records import Verdict  # imports the samplers
 
 
-def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
-    """Run or resume the search of a search.yaml and print its result.
+def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict | None:
+    """Run or resume the search of a search.yaml and print its result; return None if the run was complete already.
 
     Raises:
         UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
@@ -62,9 +46,9 @@ def located(path: Path, overrides: Overrides) -> tuple[RunConfig, Path, Path]:
     """Return the configuration in a search.yaml, the folder that its paths are relative to, and the run's folder.
 
     Raises:
-        UserError: the file cannot be read, or is invalid.
+        UserError: the file cannot be read, or is invalid, or names something that does not exist.
     """
-    config = overrides.apply(load_config(path))
+    config = checked_config(path, overrides)
     root = config_root(path)
     if overrides.output is None and is_run(path.parent):
         return config, root, path.parent  # search.yaml is the run's copy, and the run may have been moved
@@ -80,15 +64,20 @@ def run_config(
     options: Options,
     report: Report,
     on_trial: OnTrial | None = None,
-) -> Verdict:
+) -> Verdict | None:
     """Do the same as `run_search` for a configuration; `root` and `output` are as in `located`."""
     # Check that the folder can be used before spending minutes on loading models and tasks.
     resume = resume and is_run(output)  # a job script may pass --resume from the first start on
     config = config.dated(RunFolder.open(output).config.chat.date if resume else datetime.date.today())
+    if resume and _says_complete(output, config, report.console):
+        return None
     open_run = resume_run if resume else create_run
     run_folder = open_run(output, config, root, announce=report.announce)
     try:
-        return _run(config, root, run_folder, options, report, on_trial)
+        _import_driver()
+        from .driver import drive
+
+        return drive(config, root, run_folder, options, report, on_trial=on_trial)
     except BaseException as error:
         kept = resume or bool(run_folder.trials())
         if not kept:
@@ -100,101 +89,25 @@ def run_config(
         run_folder.close()
 
 
-def _run(
-    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report, on_trial: OnTrial | None
-) -> Verdict:
-    try:
-        return _search(config, root, run_folder, options, report, on_trial)
-    finally:
-        with suppress(StoppedError, UserError):  # the disk is full or failing
-            run_folder.note("driver", state="stopped", **process())
-
-
-def _search(
-    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report, on_trial: OnTrial | None
-) -> Verdict:
-    console = report.console
-    with gc_paused():
-        session, pool = _open(config, root, run_folder, options, report)
-    try:
-        with gc_paused():  # loads the tasks
-            check_ingredients(run_folder.path, session.ingredient_digests())
-        plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
-        run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
-        print_warnings(console, [*session.space_warnings(), *pool.call(Session.task_warnings)])
-        settle_scorers(pool, run_folder, session, console)
-        cache = _cache(session)
-        with report:
-            check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
-            called = None if on_trial is None else partial(on_trial, run_folder)
-            study = Study(plan, run_folder, pool, report, baselines_done=check, cache=cache, on_trial=called)
-            if study.recorded:
-                report.announce(f"resuming after {len(study.recorded)} finished trials")
-            study.run()
-        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce, cache=cache)
-        verdict = _verdict(study, final, pool, session, console)
-        facts = pool.call(_provenance, verdict.winner.recipe)
-    finally:
-        pool.close()
-    scored = final.digests.get(verdict.winner.number)
-    again = (facts["device"], facts["weights_digest"])
-    if scored is not None and scored[0] == again[0] and scored != again:
-        raise RunFailedError(f"the winner's weights came out differently when merged again: {again[1]}; please report")
-    best = run_folder.path / BEST
-    recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
-    run_folder.files.write_text(BEST, recipe.to_yaml())
-    print_verdict(console, verdict, session.suite.entries, study.trials, best)
-    return verdict
-
-
-def _cache(session: Session) -> BaselineCache | None:
-    """Return the cache of baselines' scores; None if scores may depend on more than the cache knows of.
-
-    That is so with Python objectives, and with Ray, whose workers may have different devices.
-    """
-    config = session.config
-    if not config.search.reuse_baselines or config.workers.pool != "local" or session.suite.plan is None:
-        return None
-    return None if any(entry.python for entry in session.suite.entries) else BaselineCache(ScoredAs(session))
-
-
-def _verdict(study: Study, final: FinalPhase, pool: Pool, session: Session, console: Console) -> Verdict:
-    """Run the control, if there is to be one, and reach the verdict on both searches."""
-    with ExitStack() as stack:
-        control = None
-        if study.plan.config.search.control is not None:
-            progress = Report(console, title="control")
-            control = stack.enter_context(closing(Control(study, pool, progress)))
-            with progress:
-                control.run()
-        final.announce("choosing the winner by search and select items, then opening the report items")
-        return reach_verdict(study, final, control, scorers=session.suite.scorers)
-
-
-def _open(
-    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
-) -> tuple[Session, Pool]:
-    """Open the driver's session and the workers; with Ray, the driver needs no GPU and reads headers and tasks only.
+def _says_complete(output: Path, config: RunConfig, console: Console) -> bool:
+    """Print the result of a run that is complete; return whether it is.
 
     Raises:
-        UserError: a source is missing, damaged or does not fit the others, or the Ray cluster cannot be reached.
+        UserError: the configuration is not the run's.
     """
-    if config.workers.pool == "local":
-        session = Session(config, root, options)
-        load_sources(session, report.console)
-        return session, LocalPool(session)
-    from ..pools.ray_pool import RayPool  # imports Ray
-
-    pool = RayPool(config, root, options, note=run_folder.note, announce=report.announce)  # opens the sources meanwhile
-    try:
-        workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
-        session = Session(config.model_copy(update={"workers": workers}), root, options)
-        pool.expect(session.ingredient_digests(), versions())
-    except BaseException:
-        pool.close()
-        raise
-    return session, pool
+    check_same_run(output, config)
+    run_folder = RunFolder.open(output)
+    if not is_complete(run_folder, config):
+        return False
+    print_status(read_status(output, time.time()), console)
+    console.print("The run is complete, nothing was done. Search longer with --trials N.", highlight=False)
+    return True
 
 
-def _provenance(session: Session, recipe: Recipe) -> dict[str, Any]:
-    return provenance(recipe, session.bank)
+def _import_driver() -> None:
+    """Import what a search needs without letting the garbage collector scan it, now or later, which takes a second."""
+    name = f"{__package__}.driver"
+    if name not in sys.modules:
+        with gc_paused():
+            importlib.import_module(name)
+        gc.freeze()

@@ -20,7 +20,8 @@ from ..run_folder.file_names import is_run
 from ..run_folder.run_folder import RunFolder, config_root
 from ..search.best_recipe import CHAT_DATE, SCORING_DTYPE
 from ..search.objective import scores_of
-from ..session.session import Options, Session
+from ..session.options import Options
+from ..session.session import Session
 from .export import present_recipe
 from .merge import MergeOptions, merge_recipe
 

@@ -38,6 +38,8 @@ def best_recipe(
     facts[SCORING_DTYPE] = session.scoring_dtype.name or output_dtype(plan, session.bank)
     facts["scores"] = {part: _scores(trial, part, objective, run_folder) for part in ("search", "select", "report")}
     facts["verdict"] = [comparison.sentence for comparison in verdict.comparisons]
+    if verdict.limits:
+        facts["limits"] = [limit.sentence for limit in verdict.limits]
     facts["found_by"] = {"run": str(run_folder.path.resolve()), "trial": trial.number, "name": trial.label}
     if get_method(trial.recipe.merge_method).random:
         facts["note"] = RANDOM_NOTE

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...evaluators import BlockScores, Score, Scores
+from ...evaluators import BlockScores
 from ...merge_ops import Recipe
 from ...search_spaces import Params
 from ..pools import BlockDone
 from ..proposal import Proposal
 from ..run_folder.trial import Trial
-from .leaderboard import Leaderboard
-from .objective import leaf_without_values, scores_of
 from .racing import Race
 
 
@@ -86,22 +82,6 @@ class PendingCandidate:
             "merge_seconds": self.merge_seconds,
             "score_seconds": sum(block.seconds for block in self.blocks),
         }
-
-    def result(
-        self, items: Scores, leaderboard: Leaderboard
-    ) -> tuple[Literal["complete", "dropped", "failed"], Mapping[str, Score], str | None]:
-        """Return (state, scores, error) of a candidate whose job has ended without an error."""
-        if self.race is not None and (incumbent := self.race.lost_to) is not None:
-            return "dropped", incumbent.estimate(items), None
-        if (other := leaderboard.mismatched_leaf(items)) is not None:
-            return "failed", {}, f"'{other}' scored other items than for the first candidate"
-        if (leaf := leaf_without_values(items)) is not None:
-            return "failed", {}, f"'{leaf}': none of its documents has a value of the metric"
-        scores = scores_of(leaderboard.plan.entries, items)
-        for name, score in scores.items():
-            if not math.isfinite(score.value):
-                return "failed", {}, f"task '{name}' scored {score.value}"
-        return "complete", scores, None
 
 
 def block_items(block: BlockScores) -> int:

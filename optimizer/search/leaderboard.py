@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from ...evaluators import Score, Scores, TaskEntry
 from ...merge_ops import Recipe
@@ -15,7 +16,8 @@ from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation
 from ..stop_signals import RunFailedError
-from .objective import Objective
+from .candidate import PendingCandidate
+from .objective import Objective, leaf_without_values, scores_of
 from .racing import Incumbent, why_off
 
 MOST_UNRACED = 10  # baselines beside base, models and uniform average; if there are more, they are raced
@@ -198,6 +200,22 @@ class Leaderboard:
         """Return a trial as an incumbent; None if its items are not on disk."""
         scores = self.run_folder.items(trial.number, "search")
         return None if scores is None else Incumbent(trial, scores, self.plan.entries)
+
+    def result_of(
+        self, pending: PendingCandidate, items: Scores
+    ) -> tuple[Literal["complete", "dropped", "failed"], Mapping[str, Score], str | None]:
+        """Return (state, scores, error) of a candidate whose job has ended without an error."""
+        if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
+            return "dropped", incumbent.estimate(items), None
+        if (other := self.mismatched_leaf(items)) is not None:
+            return "failed", {}, f"'{other}' scored other items than for the first candidate"
+        if (leaf := leaf_without_values(items)) is not None:
+            return "failed", {}, f"'{leaf}': none of its documents has a value of the metric"
+        scores = scores_of(self.plan.entries, items)
+        for name, score in scores.items():
+            if not math.isfinite(score.value):
+                return "failed", {}, f"task '{name}' scored {score.value}"
+        return "complete", scores, None
 
     def mismatched_leaf(self, items: Scores) -> str | None:
         """Return a leaf task whose items differ from the first complete trial's, so that scores cannot be compared."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -105,6 +105,15 @@ class Objective:
             sum(sizes.values()),
         )
 
+    def task_difference(self, entry: TaskEntry, first: Scores, second: Scores) -> Difference:
+        """Return by how much `first` is better on one task, in the metric's unit, with an interval as `difference`.
+
+        Raises:
+            ValueError: the two were scored on different items.
+        """
+        alone = Objective((replace(entry, weight=1.0),))  # a task by itself needs no scale; a limit alone has weight 0
+        return alone.difference(_only(entry, first), _only(entry, second))
+
     def _resampled(self, scores: Scores, chosen: Mapping[str, np.ndarray] | None) -> float:
         return self._combined({entry.name: entry_value(entry, scores, chosen) for entry in self.weighted})
 
@@ -137,6 +146,12 @@ class Difference:
 def leaf_without_values(scores: Scores) -> str | None:
     """Return a leaf task with items of which none has a value of its metric, so that it has no score; else None."""
     return next((leaf for leaf, items in scores.items.items() if items.ids and not items.known.any()), None)
+
+
+def _only(entry: TaskEntry, scores: Scores) -> Scores:
+    """Return the scores on the items of one task."""
+    names = {leaf.name for leaf in entry.leaves}
+    return Scores(scores.part, {leaf: items for leaf, items in scores.items.items() if leaf in names})
 
 
 def scores_of(entries: Sequence[TaskEntry], scores: Scores) -> dict[str, Score]:

@@ -246,7 +246,7 @@ class Study:
 
     def _record_scores(self, pending: PendingCandidate, scored: Scores, **facts: Any) -> None:
         """Record a candidate with the items that were scored; `facts` are the other fields of its trial."""
-        state, scores, error = pending.result(scored, self.leaderboard)
+        state, scores, error = self.leaderboard.result_of(pending, scored)
         value = self.leaderboard.value_of(scores)
         estimate, stderr = self.leaderboard.compare(scored) if state != "failed" else (None, None)
         result = {"value": value, "scores": scores, "error": error, "answers": rates_document(scored)}

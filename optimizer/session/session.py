@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,24 +30,12 @@ from ..config import RunConfig
 from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
+from .options import Options
 from .pinning import Pinning
 from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
 from .scoring_dtype import ScoringDtype, choose_dtype, itemsize
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
-
-
-@dataclass(frozen=True)
-class Options:
-    """Permissions that a user can only give on the command line, not in search.yaml.
-
-    Attributes:
-        allow_code_execution: let tasks run code that a model wrote.
-        trust_remote_code: let transformers run code that a checkpoint contains.
-    """
-
-    allow_code_execution: bool = False
-    trust_remote_code: bool = False
 
 
 class Session:
@@ -101,16 +88,10 @@ class Session:
             self.config.models,
             dtype,
             seed=self.config.search.seed,
-            tokenizer_source=self.tokenizer_source,
+            tokenizer_source=self.config.tokenizer_reference,
             layers=opened.architecture.num_layers,
             tensors=tuple(task.name for task in plan_merge(self._all, self.bank).tasks),
         )
-
-    @property
-    def tokenizer_source(self) -> str | None:
-        """tokenizer_source of search.yaml, with `base` replaced by its reference: a slerp may not list the base."""
-        source = self.config.tokenizer_source
-        return self.config.base_model if source == "base" else source
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -248,8 +229,8 @@ class Session:
 
     def suite_facts(self) -> SuiteFacts:
         """Return facts about the tasks and the tokenizer that explain suspicious scores."""
-        named = self.tokenizer_source in self.bank.references
-        source = self.bank[self.tokenizer_source if named and self.tokenizer_source else self.config.base_model]
+        named = self.config.tokenizer_reference
+        source = self.bank[named if named in self.bank.references else self.config.base_model]
         return self.suite.facts(source.folder / "tokenizer.json", source.tokenizer())
 
     def check_scorers(self) -> ScoringReport:
@@ -285,7 +266,7 @@ class Session:
         names = (self.config.base_model, *self.config.models)
         models = tuple(Source(model) for model in names)
         weight = {"weight": Setting.constant(1.0)}
-        return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.tokenizer_source)
+        return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.config.tokenizer_reference)
 
 
 def _gpus(config: RunConfig) -> int:

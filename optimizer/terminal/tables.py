@@ -34,6 +34,9 @@ def print_verdict(
         console.print(stages_table(verdict.stages, trials))
     for comparison in verdict.comparisons:
         console.print(comparison.sentence, highlight=False, markup=False, soft_wrap=True)
+    for limit in verdict.limits:
+        style = "" if limit.kept else "yellow"
+        console.print(limit.sentence, style=style, highlight=False, markup=False, soft_wrap=True)
     for warning in verdict.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if verdict.winner.name:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lm_eval.models.huggingface import HFLM
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 
 from mergesmith.evaluators import ChatConfig, score_checkpoint
@@ -83,3 +84,22 @@ def test_changed_documents_are_rejected(root: Path, tmp_path: Path) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(130, seed=2))
     with pytest.raises(RuntimeError, match="document or prompt differs from the one that was scored"):
         score_checkpoint(suite, folder, "select")
+
+
+def test_only_the_part_is_scored(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few-shot examples are those of a run over all documents, as the check of every prompt shows."""
+    shots = {"docs": documents(130, seed=1), "train": TRAIN, "num_fewshot": 2}
+    write_task(root / "tasks", "choice", "choice", **shots)
+    suite = load(root, ["choice"])
+    folder = written(make_model(), tmp_path / "checkpoint")
+    asked: list[int] = []
+
+    def counted(self: Any, requests: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(len({request.doc_id for request in requests}))
+        return loglikelihood(self, requests, *rest, **more)
+
+    loglikelihood = HFLM.loglikelihood
+    monkeypatch.setattr(HFLM, "loglikelihood", counted)
+    scores = score_checkpoint(suite, folder, "report")
+    assert asked == [suite.counts("report")["choice"]]
+    assert len(scores.items["choice"].ids) == asked[0] < 130

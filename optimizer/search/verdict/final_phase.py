@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ....evaluators import Part, Scores
 from ....search_spaces import BASE, UNIFORM
 from ...pools import Job
+from ...run_folder.answer_file import save_answers
 from ...run_folder.trial import Trial
 from ...stop_signals import RunFailedError
 from ..baseline_cache import BaselineCache
@@ -116,6 +117,7 @@ class FinalPhase:
 
         def done(number: int, outcome: JobOutcome) -> None:
             if outcome.scores is not None:
+                save_answers(run_folder.files, number, outcome.scores)
                 run_folder.save_items(number, outcome.scores)
                 if (
                     missing[number].name

@@ -193,10 +193,12 @@ def test_no_chat_template_at_all(zoo: Path) -> None:
     assert not Path("out/chat_template.jinja").exists()
 
 
-def test_the_recipe_file_makes_the_same_model(zoo: Path) -> None:
+def test_the_recipe_file_makes_the_same_model_from_every_folder(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = write(LINEAR).digest
     recipe = read_recipe("out/mergekit_config.yml")
-    assert recipe == parse_recipe(LINEAR)
+    assert recipe == parse_recipe(LINEAR).renamed({name: str((zoo / name).resolve()) for name in "ab"})
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
     assert write_merge(recipe, ModelBank(recipe.references()), Path("again")).digest == digest
 
 

@@ -158,21 +158,9 @@ def test_without_pandas(done: ms.Run, monkeypatch: pytest.MonkeyPatch) -> None:
             call()
 
 
-def test_the_report_goes_to_the_named_file(done: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-    import sys
-    import types
-
-    if importlib.util.find_spec("mergesmith.report") is None:
-        with pytest.raises(ms.UserError, match=r"has no mergesmith\.report"):
-            done.report()
-    calls: list[tuple[Any, ...]] = []
-    stand_in = types.ModuleType("mergesmith.report")
-    stand_in.__spec__ = importlib.util.spec_from_loader("mergesmith.report", None)
-    stand_in.write_report = lambda run, path, *, with_texts: calls.append((run, path, with_texts))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mergesmith.report", stand_in)
+def test_the_report(done: ms.Run, tmp_path: Path) -> None:
     assert done.report(tmp_path / "r.html", with_texts=True) == tmp_path / "r.html"
-    assert calls == [(done.path, tmp_path / "r.html", True)]
+    assert "<html" in (tmp_path / "r.html").read_text()
 
 
 def test_merge_and_evaluate(done: ms.Run, tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ def test_verify_notices_changed_source_weights(finished: Path, command: Command,
     assert f"the weights of '{copy}' are not the recorded ones" in outcome.out
 
 
+def test_a_wrong_option_is_reported_in_plain_words(run_folder: Path, command: Command) -> None:
+    outcome = command("search", write_search(run_folder), "--control", "foo")
+    assert outcome.code == 2
+    assert "Invalid value for '--control': 'foo' is not one of 'random'." in outcome.err
+    assert command("serch").code == 2
+    assert command("--help").code == 0
+
+
 def test_plan(run_folder: Path, command: Command) -> None:
     outcome = command("plan", write_search(run_folder))
     assert outcome.code == 0

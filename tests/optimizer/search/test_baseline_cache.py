@@ -19,7 +19,7 @@ from tiny_run import write_run, write_search
 from mergesmith.evaluators import ItemScores, Scores, ScoringPlan
 from mergesmith.evaluators.scoring.scorers import Scorer
 from mergesmith.merge_ops import Recipe
-from mergesmith.optimizer.commands.search import _cache
+from mergesmith.optimizer.commands.driver import _cache
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial

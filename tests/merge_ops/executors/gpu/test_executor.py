@@ -37,6 +37,8 @@ from mergesmith.merge_ops.numerics.random_masks import keep_mask, mask_key
 from mergesmith.merge_ops.numerics.reductions import CHUNK, chunked_sum, fixed_sum, sum_of_chunks
 from mergesmith.merge_ops.numerics.top_k import largest
 
+pytestmark = pytest.mark.no_cover  # coverage cannot see kernels, and its tracer makes Triton's interpreter slower
+
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 OWN = ("arcee_fusion", "consensus", "nearswap", "ramplus_tl", "sce")  # ram is ramplus_tl with r = 0

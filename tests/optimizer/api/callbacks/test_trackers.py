@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ def test_wandb_offline(run_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     rows: list[dict[str, str]] = []
     summary: dict[str, str] = {}
+    deadline = time.monotonic() + 60
+    while not any(record.WhichOneof("record_type") == "exit" for record in wandb_records(file.read_bytes())):
+        assert time.monotonic() < deadline, "the library's process has not written the end of the run"
+        time.sleep(0.2)
     for record in wandb_records(file.read_bytes()):
         if record.WhichOneof("record_type") == "history":
             rows.append({".".join(item.nested_key) or item.key: item.value_json for item in record.history.item})

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ..config import RunConfig
+from ...config import RunConfig
 
 
 @dataclass(frozen=True)
