@@ -20,11 +20,12 @@ from .recipes.references import ModelPath, ModelReference
 from .recipes.tokenizer_section import TokenizerSection, TokenRule
 
 if TYPE_CHECKING:
+    from .architectures.cache import cache_folder
     from .bank.model_bank import ModelBank
     from .bank.pinned_memory import pinned_bytes
     from .bank.residency import Residency
     from .checkpoints.checkpoint import Checkpoint
-    from .checkpoints.source import CheckpointWarning
+    from .checkpoints.checkpoint_warning import CheckpointWarning
     from .checkpoints.tokenizer_files import load_tokenizer
     from .checkpoints.weights_digest import WeightsDigest
     from .executors.dispatch import executor_name, kernel_report
@@ -42,14 +43,16 @@ if TYPE_CHECKING:
     from .planning.output_config import output_dtype
     from .planning.same_weights import weights_key
     from .planning.unused_filters import unmatched_filter
+    from .vocabulary.chat_template import output_template
     from .vocabulary.output_vocabulary import VocabularyWarning
 
 _LAZY = {
+    "cache_folder": "architectures.cache",
     "ModelBank": "bank.model_bank",
     "pinned_bytes": "bank.pinned_memory",
     "Residency": "bank.residency",
     "Checkpoint": "checkpoints.checkpoint",
-    "CheckpointWarning": "checkpoints.source",
+    "CheckpointWarning": "checkpoints.checkpoint_warning",
     "load_tokenizer": "checkpoints.tokenizer_files",
     "WeightsDigest": "checkpoints.weights_digest",
     "executor_name": "executors.dispatch",
@@ -74,6 +77,7 @@ _LAZY = {
     "output_dtype": "planning.output_config",
     "weights_key": "planning.same_weights",
     "unmatched_filter": "planning.unused_filters",
+    "output_template": "vocabulary.chat_template",
     "VocabularyWarning": "vocabulary.output_vocabulary",
 }
 
@@ -124,6 +128,7 @@ __all__ = [
     "load_yaml",
     "materialize",
     "output_dtype",
+    "output_template",
     "output_tokenizer",
     "parse_recipe",
     "pinned_bytes",

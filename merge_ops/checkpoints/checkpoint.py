@@ -16,10 +16,11 @@ from mergesmith.errors import Faults, UserError, first_few
 from ..architectures.architecture import Architecture
 from ..architectures.cache import architecture_of
 from . import tokenizer_files
+from .checkpoint_warning import CheckpointWarning
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
 from .quantized import REMEDY, raise_if_quantized
-from .source import CheckpointWarning, ModelSource, TensorEntry
+from .source import ModelSource, TensorEntry
 from .weight_files import FLOAT8, open_weights
 from .weights_digest import WeightsDigest
 

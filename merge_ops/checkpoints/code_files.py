@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .source import CheckpointWarning
+from .checkpoint_warning import CheckpointWarning
 
 MODULE = re.compile(r"[\w-]+")  # entries with `--` before it name another repository, where the code is found
 GENERATION_CODE = "custom_generate"  # a folder whose generate.py replaces the `generate` of a loaded model

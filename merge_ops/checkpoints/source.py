@@ -17,10 +17,6 @@ from ..architectures.canonical_names import Part
 from .weights_digest import WeightsDigest
 
 
-class CheckpointWarning(UserWarning):
-    """A checkpoint contains something that is ignored, or that may not be merged as expected."""
-
-
 @dataclass(frozen=True)
 class TensorEntry:
     """The file, stored name, shape and dtype of one tensor; `part` is set if it is only a part of the stored tensor."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from mergesmith.errors import UserError
 
 from ..bank.model_bank import ModelBank
+from ..checkpoints.checkpoint_warning import CheckpointWarning
 from ..checkpoints.code_files import code_files, generation_code
 from ..checkpoints.find_model import absolute_reference
-from ..checkpoints.source import CheckpointWarning
 from ..checkpoints.tokenizer_files import TOKENIZER_CONFIG, has_tokenizer
 from ..planning.merge_plan import MergePlan
 from ..planning.output_config import merged_config

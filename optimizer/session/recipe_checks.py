@@ -8,7 +8,15 @@ from pathlib import Path
 
 from mergesmith.errors import Faults, UserError
 
-from ...merge_ops import ModelBank, Recipe, absolute_reference, check_vocabulary, same_tokens, unmatched_filter
+from ...merge_ops import (
+    ModelBank,
+    Recipe,
+    absolute_reference,
+    check_vocabulary,
+    output_template,
+    same_tokens,
+    unmatched_filter,
+)
 from ...search_spaces import SpaceConfig, filter_substrings
 from ..config import RunConfig
 
@@ -70,6 +78,19 @@ def check_vocabulary_of(recipe: Recipe, name: str, *, candidates: Recipe, config
         raise UserError(
             f"{name}: its output has another vocabulary than the run's, whose tokenizer scores it; its "
             f"tokenizer_source must be that of search.yaml, {config.tokenizer_source or 'none'}"
+        )
+
+
+def check_template_of(recipe: Recipe, name: str, template: str, bank: ModelBank) -> None:
+    """Check that a recipe from outside the run does not give its output another chat template than the prompts have.
+
+    Raises:
+        UserError: it does.
+    """
+    if recipe.chat_template is not None and output_template(recipe, bank) != template:
+        raise UserError(
+            f"{name}: its chat_template is not that of the run's tokenizer, with which it would be scored; leave it "
+            "out, or set chat.apply_template to false"
         )
 
 

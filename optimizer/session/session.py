@@ -32,7 +32,13 @@ from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
 from .options import Options
 from .pinning import Pinning
-from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
+from .prompt_template import PromptTemplate
+from .recipe_checks import (
+    check_filters,
+    check_language_models,
+    check_vocabulary_of,
+    with_run_names,
+)
 from .scoring_dtype import ScoringDtype, choose_dtype, itemsize
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
@@ -89,6 +95,7 @@ class Session:
             dtype,
             seed=self.config.search.seed,
             tokenizer_source=self.config.tokenizer_reference,
+            chat_templates=self._prompt_template.others,
             layers=opened.architecture.num_layers,
             tensors=tuple(task.name for task in plan_merge(self._all, self.bank).tasks),
         )
@@ -176,6 +183,7 @@ class Session:
         for text in self.config.baselines:
             path = self.root / text
             recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)
+            recipe = self._prompt_template.of_recipe(recipe)
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
             self.check_tokenizer(recipe, path.name)
@@ -200,13 +208,14 @@ class Session:
         }
 
     def check_tokenizer(self, recipe: Recipe, name: str) -> None:
-        """Check that a recipe from outside the run has the vocabulary used for all scoring.
+        """Check that a recipe from outside the run has the vocabulary and chat template used for all scoring.
 
         Raises:
-            UserError: its vocabulary differs.
+            UserError: its vocabulary differs, or it gives another chat template.
         """
         check_language_models(self.bank, recipe.references())
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
+        self._prompt_template.check(recipe, name, self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
         """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
@@ -225,7 +234,8 @@ class Session:
         Raises:
             UserError: a task's answers exceed the model's context length.
         """
-        return (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        warnings = (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        return (*warnings, *self._prompt_template.warnings())
 
     def suite_facts(self) -> SuiteFacts:
         """Return facts about the tasks and the tokenizer that explain suspicious scores."""
@@ -259,6 +269,15 @@ class Session:
     def source_bytes(self) -> int:
         """Return the size in bytes of all sources' tensors."""
         return sum(self.bank[reference].nbytes for reference in self.bank.references)
+
+    @cached_property
+    def _prompt_template(self) -> PromptTemplate:
+        if not self.config.chat.apply_template:
+            return PromptTemplate()
+        models = (
+            self.config.models if self.config.tokenizer_reference is None else ()
+        )  # else the output's tokenizer is the run's
+        return PromptTemplate.of(self.tokenizer, models, self.bank)
 
     @cached_property
     def _all(self) -> Recipe:
