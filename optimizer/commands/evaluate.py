@@ -17,7 +17,7 @@ from ..search.objective import Objective, scores_of
 from ..search.scorer_choice import recorded_plan
 from ..session.options import Options
 from ..session.session import Session
-from ..terminal.tables import add_scores, score_table
+from ..terminal.score_table import ScoreTable
 
 
 def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
@@ -42,11 +42,11 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     session.check_tokenizer(recipe, target)
     scores = scores_of(session.suite.entries, session.candidate.evaluate(recipe, part))
     objective = Objective(session.suite.entries)
-    table = score_table(f"Scores on the {part} items (± standard error)", session.suite.entries)
+    table = ScoreTable(f"Scores on the {part} items", session.suite.entries, console)
     unscaled = all(entry.bounded for entry in session.suite.entries if entry.weight > 0)
     value, stderr = (objective.value(scores), objective.stderr(scores)) if unscaled else (math.nan, math.nan)
-    add_scores(table, target, session.suite.entries, scores, value, stderr)
-    console.print(table)
+    table.add(target, scores, value, stderr)
+    table.print()
     if part == "report":
         console.print(
             "These are the report items: a model chosen by them needs other items for an unbiased score.",
