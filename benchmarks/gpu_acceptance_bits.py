@@ -63,7 +63,7 @@ def _special(_quick: bool) -> Iterator[Trial]:
 def _large(quick: bool) -> Iterator[Trial]:
     for name in ("linear", "ties", "dare_ties", "breadcrumbs", "sce"):
         changed = {"select_topk": 0.4} if name == "sce" else {}
-        yield name, models((37, 1003) if quick else (2049, 4099), models_of(METHODS[name]), BF16, seed=3), BF16, changed
+        yield name, models((7, 1003) if quick else (2049, 4099), models_of(METHODS[name]), BF16, seed=3), BF16, changed
 
 
 def _compare(

@@ -6,10 +6,10 @@ neither lm-eval nor torch; `Suite.load` does.
 
 from .checks.report import ScoringReport
 from .checks.suite_facts import LeafFacts, SuiteFacts, TokenizerDifference
-from .config import PARTS, ChatConfig, EvaluationConfig, Part, ScoringConfig, SplitConfig, TaskConfig
+from .config import PARTS, ChatConfig, EvaluationConfig, Limit, Part, ScoringConfig, SplitConfig, TaskConfig
 from .inference.device_errors import is_device_lost, is_out_of_memory, release
 from .records import FACTS, Block, BlockScores, ItemScores, ItemText, Leaf, Score, Scores, ScoringError, TaskEntry
-from .scoring.aggregate import entry_score, entry_value, join
+from .scoring.aggregate import entry_score, entry_value, entry_values, join, resamples
 from .scoring.scorers import ScoringPlan
 from .simple_evaluate import score_checkpoint
 from .suite import Suite
@@ -26,6 +26,7 @@ __all__ = [
     "ItemText",
     "Leaf",
     "LeafFacts",
+    "Limit",
     "Part",
     "Score",
     "Scores",
@@ -43,9 +44,11 @@ __all__ = [
     "check_task_names",
     "entry_score",
     "entry_value",
+    "entry_values",
     "is_device_lost",
     "is_out_of_memory",
     "join",
     "release",
+    "resamples",
     "score_checkpoint",
 ]

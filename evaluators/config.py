@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mergesmith.config_section import ConfigSection
 
@@ -17,16 +17,43 @@ ScorerChoice = Literal["auto", "packed", "rows", "graphs", "hf"]
 ScoringDtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+def _share_or_count(value: Any) -> Any:
+    """Return a limit: a share of the documents below 1, or a whole number of them, which may be written as a float.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is None:
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or value <= 0 or (value > 1 and value != int(value)):
+        raise ValueError(
+            "must be greater than 0: a number of documents such as 200, or a share of them below 1 such as 0.1"
+        )
+    return value if value < 1 else int(value)
+
+
+Limit = Annotated[int | float | None, BeforeValidator(_share_or_count)]
+
+
+def first_documents(limit: float | None, size: int) -> int:
+    """Return how many of a task's `size` documents a limit leaves; a share is rounded up, as in lm-eval."""
+    if limit is None:
+        return size
+    return min(size, math.ceil(size * limit) if limit < 1 else int(limit))
+
+
 class TaskConfig(ConfigSection):
     """One entry of `tasks:`; a bare string is a name with every other setting at its default.
 
     Attributes:
         name: an lm-eval task, group or tag, or, with `python`, a name that the user chooses.
         python: `./file.py:function` or `package.module:function`, a Python objective.
-        metric: one of the task's metrics. Unset: acc, else exact_match, else the first listed.
+        metric: one of the task's metrics, or `METRIC,FILTER` as in lm-eval's results. Unset: acc, else exact_match,
+            else the first listed.
         filter: one of the task's filters. Unset: the first.
         num_fewshot: overrides the task's number, unless the task fixes it to 0, as in lm-eval.
-        limit: only the first `limit` documents of each task, as in lm-eval.
+        limit: only the first `limit` documents of each task, as in lm-eval; below 1, a share of them.
         weight: the entry's share in the objective, relative to the other entries' weights. 0 for a task that only has
             a limit, `max_drop`.
         higher_is_better: overrides the direction that the task gives for the metric.
@@ -38,7 +65,7 @@ class TaskConfig(ConfigSection):
     metric: str | None = None
     filter: str | None = None
     num_fewshot: int | None = Field(default=None, ge=0)
-    limit: int | None = Field(default=None, gt=0)
+    limit: Limit = None
     weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     higher_is_better: bool | None = None
     max_drop: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -47,6 +74,27 @@ class TaskConfig(ConfigSection):
     @classmethod
     def _from_name(cls, data: Any) -> Any:
         return {"name": data} if isinstance(data, str) else data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_with_filter(cls, data: Any) -> Any:
+        """Accept lm-eval's `metric,filter`."""
+        if not isinstance(data, dict) or not isinstance(data.get("metric"), str) or "," not in data["metric"]:
+            return data
+        metric, _, filter_name = (part.strip() for part in data["metric"].partition(","))
+        if data.get("filter") not in (None, filter_name):
+            raise ValueError(f"metric '{data['metric']}' names another filter than filter: {data['filter']}")
+        return {**data, "metric": metric, "filter": filter_name}
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _not_negative(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)) and value < 0:
+            raise ValueError(
+                f"must be at least 0; a metric that is to be minimised is written weight: {-value:g} with "
+                "higher_is_better: false (which metrics such as perplexity have by themselves)"
+            )
+        return value
 
     @model_validator(mode="after")
     def _has_an_effect(self) -> TaskConfig:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def score_checkpoint(
-    suite: Suite, checkpoint_folder: Path, part: Part, *, device: str = "cpu", dtype: Any = None
+    suite: Suite,
+    checkpoint_folder: Path,
+    part: Part,
+    *,
+    device: str = "cpu",
+    dtype: Any = None,
+    trust_remote_code: bool = False,
 ) -> Scores:
     """Score a written checkpoint with lm-eval's evaluation loop, on freshly loaded tasks.
 
@@ -32,6 +38,7 @@ def score_checkpoint(
         part: the part to return.
         device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
         dtype: torch dtype of the weights, or its name; None keeps the checkpoint's.
+        trust_remote_code: run code that the checkpoint contains.
 
     Raises:
         ScoringError: see `Suite.score`.
@@ -42,7 +49,7 @@ def score_checkpoint(
 
     started, content = time.perf_counter(), suite.content
     with quiet():
-        model, tokenizer = _loaded(checkpoint_folder, content.lm.tokenizer, device, dtype)
+        model, tokenizer = _loaded(checkpoint_folder, content.lm.tokenizer, device, dtype, trust_remote_code)
         lm = LiveLM(
             tokenizer,
             batch_size=content.lm.batch_size,
@@ -60,15 +67,17 @@ def score_checkpoint(
     return join([BlockScores(part=part, index=0, items=items, seconds=time.perf_counter() - started)])
 
 
-def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any, Any]:
+def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any, trust: bool) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     spread = {"device_map": device} if device == "balanced" else {}
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", **spread)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", trust_remote_code=trust, **spread)
     if not spread:
         model.to(device)
     has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
-    return model, AutoTokenizer.from_pretrained(folder) if has_tokenizer else tokenizer
+    if not has_tokenizer:
+        return model, tokenizer
+    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
 
 
 def _entry_items(

@@ -7,6 +7,7 @@ What does is imported at its first use.
 import importlib
 from typing import TYPE_CHECKING
 
+from .architectures.cache import cache_folder
 from .checkpoints.find_model import absolute_reference, check_reference
 from .methods import METHODS, Base, MergeMethod, Parameter, Range, Scope, get_method
 from .output.output_folder import check_output_folder
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .planning.output_config import output_dtype
     from .planning.same_weights import weights_key
     from .planning.unused_filters import unmatched_filter
+    from .vocabulary.chat_template import output_template
     from .vocabulary.output_vocabulary import VocabularyWarning
 
 _LAZY = {
@@ -75,6 +77,7 @@ _LAZY = {
     "output_dtype": "planning.output_config",
     "weights_key": "planning.same_weights",
     "unmatched_filter": "planning.unused_filters",
+    "output_template": "vocabulary.chat_template",
     "VocabularyWarning": "vocabulary.output_vocabulary",
 }
 
@@ -125,6 +128,7 @@ __all__ = [
     "load_yaml",
     "materialize",
     "output_dtype",
+    "output_template",
     "output_tokenizer",
     "parse_recipe",
     "pinned_bytes",

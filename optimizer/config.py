@@ -13,10 +13,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mergesmith.config_section import ConfigSection
 from mergesmith.errors import Faults, UserError, unknown
 
-from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
+from ..evaluators import ChatConfig, Limit, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
 from .config_faults import ONE_AS_BASE, described
+from .config_references import PathText, Reference
 from .samplers import SAMPLERS
 
 RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
@@ -162,12 +163,17 @@ class WorkersSection(ConfigSection):
 
 
 class RunConfig(ConfigSection):
-    """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder."""
+    """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder.
+
+    `limit` and `num_fewshot` hold for the lm-eval tasks that set none.
+    """
 
     version: Literal[1] = 1
-    base_model: str
-    models: tuple[str, ...] = Field(min_length=1)
+    base_model: Reference
+    models: tuple[Reference, ...] = Field(min_length=1)
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    limit: Limit = None
+    num_fewshot: int | None = Field(default=None, ge=0)
     task_path: tuple[str, ...] = ()
     chat: ChatConfig = ChatConfig()
     split: SplitConfig = SplitConfig()
@@ -178,7 +184,7 @@ class RunConfig(ConfigSection):
     workers: WorkersSection = WorkersSection()
     tokenizer_source: str | None = None
     bank: Literal["auto", "device", "host"] = "auto"
-    output: str = "./runs/search"
+    output: PathText = "./runs/search"
 
     @field_validator("task_path", mode="before")
     @classmethod
@@ -211,6 +217,17 @@ class RunConfig(ConfigSection):
     def tokenizer_reference(self) -> str | None:
         """tokenizer_source with `base` replaced by its reference, because a slerp may not list the base."""
         return self.base_model if self.tokenizer_source == "base" else self.tokenizer_source
+
+    @property
+    def scored_tasks(self) -> tuple[TaskConfig, ...]:
+        """The tasks, with the limit and number of examples that hold for all where a task sets none."""
+        shared = {"limit": self.limit, "num_fewshot": self.num_fewshot}
+        return tuple(
+            task
+            if task.python is not None
+            else task.model_copy(update={key: value for key, value in shared.items() if getattr(task, key) is None})
+            for task in self.tasks
+        )
 
     def dated(self, day: datetime.date | str | None) -> RunConfig:
         """Return the configuration with the day that chat templates print, unless it names one or uses no template."""

@@ -12,6 +12,7 @@ from .dimensions import Choice, Dimension, Float, Params, Value
 from .ingredients import MergeIngredients
 from .parameter_slot import OutsideSpaceError
 from .space import METHOD, SearchSpace
+from .tensor_filters import filter_substrings
 
 if TYPE_CHECKING:
     from .weight_jacobian import WeightJacobian, weight_dimensions
@@ -32,6 +33,7 @@ __all__ = [
     "Value",
     "WeightJacobian",
     "baselines",
+    "filter_substrings",
     "left_out",
     "parent_name",
     "weight_dimensions",

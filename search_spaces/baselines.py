@@ -85,7 +85,14 @@ def _single(ingredients: MergeIngredients, model: str) -> Recipe:
     if ingredients.tokenizer_source is not None:
         # All others have weight 0: tokens that the model lacks are filled in as in every candidate.
         return _average(ingredients, {m: float(m == model) for m in (ingredients.base, *ingredients.models)})
-    return Recipe("passthrough", models=(Source(model),), dtype="float32", out_dtype=ingredients.out_dtype)
+    template = ingredients.chat_templates.get(model)
+    return Recipe(
+        "passthrough",
+        models=(Source(model),),
+        dtype="float32",
+        out_dtype=ingredients.out_dtype,
+        chat_template=template,
+    )
 
 
 def _average(ingredients: MergeIngredients, weights: Mapping[str, float]) -> Recipe:

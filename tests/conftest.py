@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -33,6 +34,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         cache = tmp_path_factory.mktemp("cache")
         (cache / "scores").touch()  # not a folder, so that no test takes over the scores of another
         patch.setenv("MERGESMITH_CACHE", str(cache))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Leave out fsync, which takes milliseconds and matters only if the machine loses power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
         yield
 
 
@@ -64,3 +73,15 @@ def code_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
     forget()
+
+
+@pytest.fixture
+def short_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval's index of built-in tasks, cut to two: reading the whole takes seconds, and one test does."""
+    from lm_eval.tasks._index import Entry, Kind
+
+    names = ("gsm8k", "piqa")
+    index = {name: Entry(name=name, kind=Kind.TASK, yaml_path=None, cfg={"task": name}) for name in names}
+    monkeypatch.setattr(
+        "mergesmith.evaluators.tasks.catalog.built_in_tasks", lambda: SimpleNamespace(task_index=dict(index))
+    )

@@ -6,9 +6,10 @@ Items without a value of the metric (NaN) are left out, as lm-eval does with doc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..records import BlockScores, ItemScores, Leaf, Score, Scores, TaskEntry
 from ..tasks.python_objectives import load_function
 
 RESAMPLES = 200
+BATCH = 1 << 20  # indices that are drawn at a time, 8 MiB
 
 
 def join(blocks: Sequence[BlockScores]) -> Scores:
@@ -70,6 +72,39 @@ def entry_value(entry: TaskEntry, scores: Scores, indices: Mapping[str, np.ndarr
         values = scores.items[leaf.name].values
         total += share * leaf_value(leaf, values if indices is None else values[indices[leaf.name]])
     return total
+
+
+def entry_values(entry: TaskEntry, scores: Scores, resample: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return an entry's value over each of r selections of items, (r,); `resample` maps a leaf name to (r, m) indices.
+
+    Each value has the bits that `entry_value` gives for its row.
+
+    Raises:
+        ValueError: the scores hold none of the entry's leaves.
+    """
+    total: Any = 0.0
+    for leaf, share in _present(entry, scores):
+        values, rows = scores.items[leaf.name].values, resample[leaf.name]
+        if leaf.aggregation == "mean" and values.ndim == 1 and not np.isnan(values).any():
+            found = values[rows].mean(axis=1)
+        else:
+            found = np.array([leaf_value(leaf, values[row]) for row in rows])
+        total = total + share * found
+    return total
+
+
+def resamples(sizes: Mapping[str, int], count: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield bootstrap resamples, `count` in all, in batches: by leaf (r, size) indices. Equal arguments draw the same.
+
+    Args:
+        sizes: the number of items by leaf.
+        count: the number of resamples, at least 1.
+    """
+    rng = np.random.Generator(np.random.PCG64(0))
+    batch = max(1, BATCH // max(1, sum(sizes.values())))
+    for first in range(0, count, batch):
+        drawn = [[rng.integers(0, size, size) for size in sizes.values()] for _ in range(min(batch, count - first))]
+        yield {leaf: np.stack(rows) for leaf, rows in zip(sizes, zip(*drawn, strict=True), strict=True)}
 
 
 def leaf_value(leaf: Leaf, values: np.ndarray) -> float:

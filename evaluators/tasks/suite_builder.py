@@ -14,7 +14,15 @@ from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
 from .chat_settings import SystemMessages, unused_by_task, unused_settings
 from .documents import check_counts, ids_in_part, part_of
-from .entries import OpenedEntry, different_ranges, direction, objective_entry, public_test_warning, task_entry
+from .entries import (
+    OpenedEntry,
+    check_max_drop,
+    different_ranges,
+    direction,
+    objective_entry,
+    public_test_warning,
+    task_entry,
+)
 from .fewshot import fewshot_pool
 from .metrics import Metric, check_numeric, metric_like, resolve_metric
 from .python_objectives import PythonObjective, load_objective
@@ -119,6 +127,7 @@ class SuiteBuilder:
                 self.warnings.append(warning)
         entry = OpenedEntry(config, loaded, metrics, items)
         direction(entry)
+        check_max_drop(entry)
         self.warnings += different_ranges(entry)
         return entry
 
@@ -173,7 +182,8 @@ class SuiteBuilder:
             )
         with inside_lm_eval():
             template = SystemMessages(self.lm)
-            requests = build_requests(task, self.lm, limit=entry.config.limit, chat=self.config.chat, template=template)
+            limit = None if entry.config.limit is None else len(items.docs)
+            requests = build_requests(task, self.lm, limit=limit, chat=self.config.chat, template=template)
             check_numeric(task, chosen, [request.instance for request in requests[0]])
             fingerprint = task_digest(task, items, requests, chosen)
         self._check_chat(name, task, template)

@@ -20,6 +20,7 @@ from mergesmith.errors import UserError
 from ..stop_signals import StoppedError, install
 from ..terminal.console import make_console
 from .cli_readers import readers
+from .cli_start import starters
 
 app = typer.Typer(
     name="mergesmith",
@@ -35,6 +36,7 @@ SearchFile = Annotated[Path, typer.Argument(help="The run's search.yaml.", metav
 AllowCode = Annotated[
     bool, typer.Option("--allow-code-execution", help="Let tasks run code that the model wrote (such as HumanEval).")
 ]
+RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint contains.")]
 Trials = Annotated[int | None, typer.Option(min=0, help="Number of candidates to propose; overrides search.trials.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Stop proposing candidates after this time: 90s, 30m, 8h.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of workers; overrides workers.count.")]
@@ -127,6 +129,7 @@ def search(
         typer.Option(help="Add a random search that takes as many item scores, and compare the two."),
     ] = None,
     allow_code_execution: AllowCode = False,
+    trust_remote_code: RemoteCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
     from ..config import parse_duration
@@ -139,7 +142,7 @@ def search(
         path,
         resume=resume,
         overrides=Overrides(trials, seconds, output, workers, control),
-        options=Options(allow_code_execution),
+        options=Options(allow_code_execution, trust_remote_code),
         console=make_console(),
     )
 
@@ -149,6 +152,7 @@ def replay(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the repeated run; default: RUN_DIR-replay.")] = None,
     allow_code_execution: AllowCode = False,
+    trust_remote_code: RemoteCode = False,
 ) -> None:
     """Repeat a run's trials in the recorded order and compare the results."""
     from ..run_folder.run_folder import RunFolder as Run
@@ -159,7 +163,8 @@ def replay(
     check_names(run.config, run.root, where=str(run_dir))
     from .replay import run_replay
 
-    if not run_replay(run_dir, output, options=Options(allow_code_execution), console=make_console()):
+    options = Options(allow_code_execution, trust_remote_code)
+    if not run_replay(run_dir, output, options=options, console=make_console()):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -172,6 +177,7 @@ def plan(
         typer.Option("--score", help="Score base and models on 300 items; warn about suspicious scores."),
     ] = False,
     allow_code_execution: AllowCode = False,
+    trust_remote_code: RemoteCode = False,
 ) -> None:
     """Check a search.yaml without searching: errors, dimensions, memory, time."""
     from ..session.options import Options
@@ -181,7 +187,8 @@ def plan(
     config = checked_config(path, Overrides(trials))
     from .plan import run_plan
 
-    run_plan(config, path, options=Options(allow_code_execution), score=score, console=make_console())
+    options = Options(allow_code_execution, trust_remote_code)
+    run_plan(config, path, options=options, score=score, console=make_console())
 
 
 @app.command()
@@ -208,9 +215,7 @@ def merge(
     allow_nonfinite: Annotated[
         bool, typer.Option("--allow-nonfinite", help="Write NaN and infinite values, with a warning.")
     ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint contains.")
-    ] = False,
+    trust_remote_code: RemoteCode = False,
 ) -> None:
     """Merge a recipe into a checkpoint and compare it with the digest that the recipe records."""
     from .inputs.recipe_files import checked_recipe
@@ -244,6 +249,7 @@ def evaluate(
     config: Annotated[Path, typer.Option(help="The search.yaml with the tasks.")],
     part: Annotated[Literal["search", "select", "report"], typer.Option(help="The part of the items.")] = "search",
     allow_code_execution: AllowCode = False,
+    trust_remote_code: RemoteCode = False,
 ) -> None:
     """Score a model or a recipe on the tasks of a search.yaml."""
     from ..session.options import Options
@@ -254,7 +260,8 @@ def evaluate(
     check_target(target)
     from .evaluate import run_eval
 
-    run_eval(target, config=config, part=part, options=Options(allow_code_execution), console=make_console())
+    options = Options(allow_code_execution, trust_remote_code)
+    run_eval(target, config=config, part=part, options=options, console=make_console())
 
 
 @app.command()
@@ -262,6 +269,7 @@ def verify(
     recipe: Annotated[Path, typer.Argument(help="A run's best.yaml.")],
     config: Annotated[Path | None, typer.Option(help="The search.yaml, if the run's folder is gone.")] = None,
     allow_code_execution: AllowCode = False,
+    trust_remote_code: RemoteCode = False,
 ) -> None:
     """Merge a best.yaml again, score it with lm-eval's evaluation loop, and compare digests and scores."""
     from ..session.options import Options
@@ -271,13 +279,15 @@ def verify(
         checked_config(config)
     from .verify import run_verify
 
-    if not run_verify(recipe, config=config, options=Options(allow_code_execution), console=make_console()):
+    options = Options(allow_code_execution, trust_remote_code)
+    if not run_verify(recipe, config=config, options=options, console=make_console()):
         print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)
         raise typer.Exit(CHECK_FAILED)
     print("verified: the recipe gives the recorded weights and scores")
 
 
 app.add_typer(readers)
+app.add_typer(starters)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,14 @@ def export(
         Literal["recipe", "task-vector"],
         typer.Option("--as", help="The recipe, or a folder of merged weights with a recipe that mergekit can run."),
     ] = "recipe",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint contains.")
+    ] = False,
 ) -> None:
     """Write the recipe of any trial of a run."""
     from .export import run_export
 
-    run_export(run_dir, trial, output or out, form=form)
+    run_export(run_dir, trial, output or out, form=form, trust_remote_code=trust_remote_code)
 
 
 @readers.command()

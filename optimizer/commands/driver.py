@@ -5,7 +5,7 @@ Imports everything that a search needs, which takes seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from rich.console import Console
 from mergesmith.errors import UserError
 
 from ...merge_ops import Recipe
-from ...search_spaces import left_out
 from ..config import RunConfig
 from ..pools import LocalPool, Pool
 from ..run_folder.answer_file import save_item_texts
@@ -26,6 +25,7 @@ from ..run_folder.lock import process
 from ..run_folder.provenance import provenance
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.task_file import write_tasks
+from ..run_folder.trial import Trial
 from ..search.baseline_cache import BaselineCache
 from ..search.best_recipe import best_recipe
 from ..search.leaderboard import RunPlan
@@ -50,21 +50,34 @@ from ..terminal.tables import print_verdict
 from .inputs.open_session import open_session
 from .report import print_report
 
+OnTrial = Callable[[RunFolder, Trial], bool]
+"""Called with the run after every finished trial except probes; returning True ends the search."""
 
-def drive(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
-    """Run a new or resumed search to its end and print its result; arguments as in `run_search`.
+
+def drive(
+    config: RunConfig,
+    root: Path,
+    run_folder: RunFolder,
+    options: Options,
+    report: Report,
+    *,
+    on_trial: OnTrial | None = None,
+) -> Verdict:
+    """Run a new or resumed search to its end and print its result; arguments as in `run_config`.
 
     Raises:
         UserError, RunFailedError, StoppedError: as `run_search`.
     """
     try:
-        return _search(config, root, run_folder, options, report)
+        return _search(config, root, run_folder, options, report, on_trial)
     finally:
         with suppress(StoppedError, UserError):  # the disk is full or failing
             run_folder.note("driver", state="stopped", **process())
 
 
-def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
+def _search(
+    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report, on_trial: OnTrial | None
+) -> Verdict:
     console = report.console
     say(console, f"opening the base and {_count(config.models, 'model')}", "dim")
     with gc_paused():
@@ -76,14 +89,14 @@ def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Optio
         write_tasks(run_folder.files, session.suite.entries)
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
-        warnings = left_out(session.merge_ingredients, config.search.baselines)
-        print_warnings([*warnings, *pool.call(Session.task_warnings)])
+        print_warnings([*session.space_warnings(), *pool.call(Session.task_warnings)])
         say(console, f"checking the scorers on the base and {_count(config.models, 'model')}", "dim")
         settle_scorers(pool, run_folder, session, console)
         cache = _cache(session)
         with report:
             check = partial(report_sanity, facts=session.suite_facts(), warn=print_warnings)
-            study = Study(plan, run_folder, pool, report, baselines_done=check, cache=cache)
+            called = None if on_trial is None else partial(on_trial, run_folder)
+            study = Study(plan, run_folder, pool, report, baselines_done=check, cache=cache, on_trial=called)
             if study.recorded:
                 report.announce(f"resuming after {len(study.recorded)} finished trials")
             report.expect_afterwards(items_afterwards(session.suite, len(config.models)))

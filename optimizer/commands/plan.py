@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ...evaluators import PARTS, Block, Scores, ScoringError, Suite, join
 from ...merge_ops import MergeError, kernel_report
-from ...search_spaces import BASE, OutsideSpaceError, left_out, parent_name
+from ...search_spaces import BASE, OutsideSpaceError, parent_name
 from ..config import RunConfig
 from ..run_folder.run_folder import config_root
 from ..samplers import make_sampler
@@ -48,7 +48,7 @@ def run_plan(config: RunConfig, path: Path, *, options: Options, score: bool, co
     console.print(_tasks(session))
     console.print(_space(session))
     _baselines(session, console)
-    print_warnings([*left_out(session.merge_ingredients, config.search.baselines), *session.task_warnings()])
+    print_warnings([*session.space_warnings(), *session.task_warnings()])
     print_scorers(session, console)
     before = time.perf_counter() - start
     if score:

@@ -27,6 +27,7 @@ from .status import print_status, read_status
 
 if TYPE_CHECKING:
     from ..search.verdict.records import Verdict  # imports the samplers
+    from .driver import OnTrial
 
 
 def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict | None:
@@ -37,24 +38,45 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         RunFailedError: nothing could be scored.
         StoppedError: a signal requested a stop.
     """
-    config = checked_config(path, overrides)
-    root = config_root(path)
-    output = root / config.output
+    config, root, output = located(path, overrides)
+    return run_config(config, root, output, resume=resume, options=options, report=Report(console))
+
+
+def located(path: Path, overrides: Overrides) -> tuple[RunConfig, Path, Path]:
+    """Return the configuration in a search.yaml, the folder that its paths are relative to, and the run's folder.
+
+    Raises:
+        UserError: the file is invalid, or names something that does not exist.
+    """
+    config, root = checked_config(path, overrides), config_root(path)
     if overrides.output is None and is_run(path.parent):
-        output = path.parent  # search.yaml is the run's copy, and the run may have been moved
+        return config, root, path.parent  # search.yaml is the run's copy, and the run may have been moved
+    return config, root, root / config.output
+
+
+def run_config(
+    config: RunConfig,
+    root: Path,
+    output: Path,
+    *,
+    resume: bool,
+    options: Options,
+    report: Report,
+    on_trial: OnTrial | None = None,
+) -> Verdict | None:
+    """Do the same as `run_search` for a checked configuration; `root` and `output` are as in `located`."""
     # Check that the folder can be used before spending minutes on loading models and tasks.
     resume = resume and is_run(output)  # a job script may pass --resume from the first start on
     config = config.dated(RunFolder.open(output).config.chat.date if resume else datetime.date.today())
-    if resume and _says_complete(output, config, console):
+    if resume and _says_complete(output, config, report.console):
         return None
-    report = Report(console)
     open_run = resume_run if resume else create_run
     run_folder = open_run(output, config, root, announce=report.announce)
     try:
         _import_driver()
         from .driver import drive
 
-        return drive(config, root, run_folder, options, report)
+        return drive(config, root, run_folder, options, report, on_trial=on_trial)
     except BaseException as error:
         kept = resume or bool(run_folder.trials())
         if not kept:

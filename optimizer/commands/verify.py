@@ -79,13 +79,17 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     session = Session(settings, config_root(config) if config is not None else _existing(run_folder).root, options)
     console.print("merging", style="dim")
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
-        merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
+        merging = MergeOptions(device=str(session.device), trust_remote_code=options.trust_remote_code)
+        merged = merge_recipe(recipe, path, Path(folder) / "model", merging)
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
         items = sum(session.suite.counts("report").values())
         console.print(f"scoring {items:,} report items with lm-eval", style="dim", highlight=False)
         dtype = recipe.facts.get(SCORING_DTYPE)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
-        rescored = score_checkpoint(session.suite, merged.written.folder, "report", device=place, dtype=dtype)
+        trust, written = options.trust_remote_code, merged.written.folder
+        rescored = score_checkpoint(
+            session.suite, written, "report", device=place, dtype=dtype, trust_remote_code=trust
+        )
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]

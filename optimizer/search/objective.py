@@ -12,10 +12,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from ...evaluators import Leaf, Score, Scores, TaskEntry, entry_score, entry_value
+from ...evaluators import Leaf, Score, Scores, TaskEntry, entry_score, entry_value, entry_values, resamples
 from ..run_folder.item_matrix import shared
 
 RESAMPLES = 2000
@@ -87,19 +88,17 @@ class Objective:
             if first.items[leaf].ids != second.items[leaf].ids:
                 raise ValueError(f"'{leaf}': the two candidates were scored on different items")
         first, second = shared(first, second)
-        rng = np.random.Generator(np.random.PCG64(0))
         sizes = {leaf: len(items.ids) for leaf, items in first.items.items() if leaf in weighted}
         if any(not any(leaf.name in sizes for leaf in entry.leaves) for entry in self.weighted):
             return Difference(math.nan, math.nan, math.nan, sum(sizes.values()))
-        draws = []
-        for _ in range(RESAMPLES):
-            chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
-            draws.append(self._resampled(first, chosen) - self._resampled(second, chosen))
+        draws = np.concatenate(
+            [self._drawn(first, drawn) - self._drawn(second, drawn) for drawn in resamples(sizes, RESAMPLES)]
+        )
         # A task with a single item has no interval.
         known = all(size > 1 for size in sizes.values()) and bool(np.isfinite(draws).all())
         low, high = np.percentile(draws, INTERVAL) if known else (math.nan, math.nan)
         return Difference(
-            self._resampled(first, None) - self._resampled(second, None),
+            self._whole(first) - self._whole(second),
             float(low),
             float(high),
             sum(sizes.values()),
@@ -114,10 +113,14 @@ class Objective:
         alone = Objective((replace(entry, weight=1.0),))  # a task by itself needs no scale; a limit alone has weight 0
         return alone.difference(_only(entry, first), _only(entry, second))
 
-    def _resampled(self, scores: Scores, chosen: Mapping[str, np.ndarray] | None) -> float:
-        return self._combined({entry.name: entry_value(entry, scores, chosen) for entry in self.weighted})
+    def _whole(self, scores: Scores) -> float:
+        return self._combined({entry.name: entry_value(entry, scores) for entry in self.weighted})
 
-    def _combined(self, values: Mapping[str, float]) -> float:
+    def _drawn(self, scores: Scores, drawn: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self._combined({entry.name: entry_values(entry, scores, drawn) for entry in self.weighted})
+
+    def _combined(self, values: Mapping[str, Any]) -> Any:
+        """Return the objective of values per entry: floats, or (r,) arrays."""
         total = sum(entry.weight for entry in self.weighted)
         terms = (e.weight * e.sign * values[e.name] / self.scales.get(e.name, 1.0) for e in self.weighted)
         return sum(terms) / total
@@ -169,11 +172,12 @@ def paired_difference(entry: TaskEntry, first: Scores, second: Scores) -> Score:
     sizes = {leaf.name: len(first.items[leaf.name].ids) for leaf in scored_leaves(entry, first)}
     if not sizes:
         return Score(math.nan, math.nan, 0)
-    rng = np.random.Generator(np.random.PCG64(0))
-    draws = []
-    for _ in range(PAIRED_RESAMPLES):
-        chosen = {leaf: rng.integers(0, size, size) for leaf, size in sizes.items()}
-        draws.append(entry.sign * (entry_value(entry, first, chosen) - entry_value(entry, second, chosen)))
+    draws = np.concatenate(
+        [
+            entry.sign * (entry_values(entry, first, drawn) - entry_values(entry, second, drawn))
+            for drawn in resamples(sizes, PAIRED_RESAMPLES)
+        ]
+    )
     known = min(sizes.values()) > 1 and bool(np.isfinite(draws).all())
     value = entry.sign * (entry_value(entry, first) - entry_value(entry, second))
     return Score(value, float(np.std(draws, ddof=1)) if known else math.nan, sum(sizes.values()))

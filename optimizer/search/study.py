@@ -29,6 +29,7 @@ from .racing import Incumbent, Race, why_off
 from .stages import Stages
 from .watcher import Watcher
 
+ENDED_BY_CALLER = "a callback ended the search"
 ChooseIncumbent = Callable[[int, int], Incumbent | None]
 """(trial number, its items scored so far, this block included) -> the incumbent to compare the block with."""
 
@@ -38,7 +39,8 @@ class Study:
 
     `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler: to replay a run, or to
     measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it. `cache`
-    has the scores of baselines from earlier runs.
+    has the scores of baselines from earlier runs. `on_trial` is called after every trial that finishes in this session,
+    except probes; once it has returned True, no more candidates are proposed.
 
     Attributes:
         end: why the search ended; empty while it has not.
@@ -55,6 +57,7 @@ class Study:
         sampler: Sampler | None = None,
         baselines_done: Callable[[Leaderboard], None] | None = None,
         cache: BaselineCache | None = None,
+        on_trial: Callable[[Trial], bool] | None = None,
     ) -> None:
         self.plan, self.run_folder, self.watcher = plan, run_folder, watcher
         self.leaderboard = Leaderboard(plan, run_folder)
@@ -66,10 +69,11 @@ class Study:
         )
         self.recorded = run_folder.trials()
         self.journal = Journal(run_folder, plan.space, self.recorded)
-        self.baselines_done, self.cache = baselines_done, cache
+        self.baselines_done, self.cache, self.on_trial = baselines_done, cache, on_trial
         self.stages = Stages(self.leaderboard, run_folder, watcher.announce)
         self.racing_off = why_off(search.racing, plan.entries)
         self.end = ""
+        self._ended_by_caller = False
         self._pending: dict[int, PendingCandidate] = {}
         self._twins: list[Candidate] = []  # wait for a pending candidate with the same weights
 
@@ -106,7 +110,7 @@ class Study:
             announce=self.watcher.announce,
         )
         self._score(proposals.candidates(done))
-        self.end = proposals.end
+        self.end = proposals.end or (ENDED_BY_CALLER if self._ended_by_caller else "")
         self.stages.finish(self.end)
         self.leaderboard.raise_if_all_failed(finished=True)
 
@@ -124,6 +128,8 @@ class Study:
                     more = False
                     self._twins.clear()  # proposed again on resume
                     self._announce_stop()
+                if more and self._ended_by_caller and self.leaderboard.objective is not None:
+                    more = False  # the baselines are always scored: the verdict needs them
                 while twin := self._freed_twin():
                     self._begin(twin)
                 while more and self.dispatcher.free > 0:
@@ -257,6 +263,8 @@ class Study:
         if (best := self.leaderboard.best) is not None and best is not before:
             self.run_folder.note("best", number=best.number, label=best.label, value=best.value)
         self.watcher.finished(trial, self.leaderboard.best)
+        if self.on_trial is not None and not trial.probe:
+            self._ended_by_caller = self.on_trial(trial) or self._ended_by_caller
         self.leaderboard.raise_if_all_failed(finished=False)
 
     def _take(self, trial: Trial) -> None:

@@ -25,14 +25,20 @@ from ...merge_ops import (
     read_recipe,
     weights_key,
 )
-from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
+from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, left_out, parent_name
 from ..config import RunConfig
 from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
 from .options import Options
 from .pinning import Pinning
-from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
+from .prompt_template import PromptTemplate
+from .recipe_checks import (
+    check_filters,
+    check_language_models,
+    check_vocabulary_of,
+    with_run_names,
+)
 from .scoring_dtype import ScoringDtype, choose_dtype, itemsize
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
@@ -60,7 +66,8 @@ class Session:
         self.device = self.devices[0]
         limit_memory(self.device, config.workers.gpus_per_worker)
         references = (config.base_model, *config.models)
-        opened = ModelBank(references, roots=(self.root,), device=self.device)
+        trust = self.options.trust_remote_code
+        opened = ModelBank(references, roots=(self.root,), device=self.device, trust_remote_code=trust)
         check_language_models(opened, opened.references)
         self._held_in: ScoringDtype | None = None
         self.bank = opened
@@ -81,8 +88,17 @@ class Session:
         """The inputs of the search space; candidates have the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
-        source = self.config.tokenizer_reference
-        return MergeIngredients(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
+        opened = self.bank[self.config.base_model]
+        return MergeIngredients(
+            self.config.base_model,
+            self.config.models,
+            dtype,
+            seed=self.config.search.seed,
+            tokenizer_source=self.config.tokenizer_reference,
+            chat_templates=self._prompt_template.others,
+            layers=opened.architecture.num_layers,
+            tensors=tuple(task.name for task in plan_merge(self._all, self.bank).tasks),
+        )
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -92,7 +108,7 @@ class Session:
             UserError: the `space` section is at fault, or a filter has no effect.
         """
         space = SearchSpace(self.config.space, self.merge_ingredients)
-        check_filters(self.config.space.filters, [task.name for task in plan_merge(self._all, self.bank).tasks])
+        check_filters(self.config.space, self.merge_ingredients.tensors)
         return space
 
     @cached_property
@@ -111,7 +127,7 @@ class Session:
         if config.chat.apply_template and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"chat.apply_template: the tokenizer of '{config.base_model}' has no chat template")
         evaluation = EvaluationConfig(
-            tasks=config.tasks,
+            tasks=config.scored_tasks,
             task_path=tuple(Path(folder) for folder in config.task_path),
             chat=config.chat,
             split=config.split,
@@ -167,6 +183,7 @@ class Session:
         for text in self.config.baselines:
             path = self.root / text
             recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)
+            recipe = self._prompt_template.of_recipe(recipe)
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
             self.check_tokenizer(recipe, path.name)
@@ -191,17 +208,25 @@ class Session:
         }
 
     def check_tokenizer(self, recipe: Recipe, name: str) -> None:
-        """Check that a recipe from outside the run has the vocabulary used for all scoring.
+        """Check that a recipe from outside the run has the vocabulary and chat template used for all scoring.
 
         Raises:
-            UserError: its vocabulary differs.
+            UserError: its vocabulary differs, or it gives another chat template.
         """
         check_language_models(self.bank, recipe.references())
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
+        self._prompt_template.check(recipe, name, self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
         """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
         return {"device": self.device.type, **versions()}
+
+    def space_warnings(self) -> list[str]:
+        """Return warnings about the search space and about baselines that it leaves out."""
+        return [
+            *left_out(self.merge_ingredients, self.config.search.baselines),
+            *self.space.warnings(self.config.search.trials),
+        ]
 
     def task_warnings(self) -> tuple[str, ...]:
         """Return warnings about the tasks, such as prompts that exceed the model's context length.
@@ -209,7 +234,8 @@ class Session:
         Raises:
             UserError: a task's answers exceed the model's context length.
         """
-        return (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        warnings = (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        return (*warnings, *self._prompt_template.warnings())
 
     def suite_facts(self) -> SuiteFacts:
         """Return facts about the tasks and the tokenizer that explain suspicious scores."""
@@ -243,6 +269,15 @@ class Session:
     def source_bytes(self) -> int:
         """Return the size in bytes of all sources' tensors."""
         return sum(self.bank[reference].nbytes for reference in self.bank.references)
+
+    @cached_property
+    def _prompt_template(self) -> PromptTemplate:
+        if not self.config.chat.apply_template:
+            return PromptTemplate()
+        models = (
+            self.config.models if self.config.tokenizer_reference is None else ()
+        )  # else the output's tokenizer is the run's
+        return PromptTemplate.of(self.tokenizer, models, self.bank)
 
     @cached_property
     def _all(self) -> Recipe:

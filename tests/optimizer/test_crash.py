@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import ROOT
 from command_line import Command
+from forked_command import ForkedCommand
 from tiny_run import write_search
 
 TRIALS = 30
 
 
-def start(*arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
-    """`mergesmith ARGUMENTS` as a process of its own; `limit`: bytes that a file of it may hold."""
-    code = "from mergesmith.optimizer.commands.cli import main; main()"
-    if limit is not None:
-        code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); " + code
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_trials(run: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_trials(run: Path, count: int, process: ForkedCommand) -> None:
     deadline = time.monotonic() + 120
     while len(finished(run)) < count:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.returncode is None, process.err
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -55,10 +42,10 @@ def search(run_folder: Path) -> Path:
 def test_killed_at_any_moment_and_resumed_is_the_same_run(search: Path, run_folder: Path, command: Command) -> None:
     killed, whole = run_folder / "killed", run_folder / "whole"
     for count in (4, 19):  # among the baselines, and among the proposals
-        process = start("search", search, "--output", killed, "--resume")  # the first time too
+        process = ForkedCommand(run_folder, "search", search, "--output", killed, "--resume")  # the first time too
         wait_for_trials(killed, count, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.send(signal.SIGKILL)
+        process.wait(60)
         assert count <= len(finished(killed)) < 10 + TRIALS
     outcome = command("search", search, "--output", killed, "--resume")
     assert outcome.code == 0, outcome.err
@@ -73,10 +60,10 @@ def test_interrupted_run_says_how_to_go_on(
     sent: signal.Signals, code: int, search: Path, run_folder: Path, command: Command
 ) -> None:
     run = run_folder / "run"
-    process = start("search", search)
+    process = ForkedCommand(run_folder, "search", search)
     wait_for_trials(run, 12, process)
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=60)
+    process.send(sent)
+    err = process.wait(60)
     assert process.returncode == code, err
     assert "--resume" in err
     assert "Traceback" not in err
@@ -96,16 +83,16 @@ def test_what_is_in_flight_is_given_up(grace: int, signals: int, run_folder: Pat
     )
     task = {"name": "slow", "python": "./objectives.py:slow", "higher_is_better": True}
     search = write_search(run_folder, tasks=(task,), workers={"threads": 1, "grace": grace})
-    process = start("search", search)
+    process = ForkedCommand(run_folder, "search", search)
     deadline = time.monotonic() + 60
     while not (run_folder / "begun").exists():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.returncode is None, process.err
         assert time.monotonic() < deadline
         time.sleep(0.05)
     for _ in range(signals):
-        process.send_signal(signal.SIGINT)
+        process.send(signal.SIGINT)
         time.sleep(0.5)
-    _, err = process.communicate(timeout=30)
+    err = process.wait(30)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert finished(run_folder / "run") == []
@@ -113,8 +100,8 @@ def test_what_is_in_flight_is_given_up(grace: int, signals: int, run_folder: Pat
 
 def test_full_disk_keeps_what_is_finished(search: Path, run_folder: Path, command: Command) -> None:
     run = run_folder / "run"
-    process = start("search", search, limit=15_000)  # trials.jsonl reaches it after some trials
-    _, err = process.communicate(timeout=120)
+    process = ForkedCommand(run_folder, "search", search, limit=15_000)  # trials.jsonl reaches it after some trials
+    err = process.wait(120)
     assert process.returncode == 2
     assert "cannot be written" in err
     assert "--resume" in err

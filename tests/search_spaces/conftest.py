@@ -11,13 +11,13 @@ import yaml
 from mergesmith.merge_ops.recipes import multi_document, recipe
 
 
-class FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class FastLoader(yaml.CSafeLoader):
     """The loader of recipes over libyaml's parser."""
 
     yaml_constructors: Any = multi_document._Loader.yaml_constructors
 
 
-class FastDumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
+class FastDumper(yaml.CSafeDumper):
     """The dumper of recipes over libyaml's emitter."""
 
     yaml_representers: Any = recipe.Dumper.yaml_representers

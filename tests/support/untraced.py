@@ -16,12 +16,12 @@ def compile_untraced() -> None:
     """Switch this thread's trace function off while numba compiles, from now on in this process."""
     compiled = Dispatcher.compile
 
-    def untraced(self: Dispatcher, signature: Any) -> Any:
+    def untraced(self: Any, sig: Any) -> Any:
         tracer = sys.gettrace()
         sys.settrace(None)
         try:
-            return compiled(self, signature)
+            return compiled(self, sig)
         finally:
             sys.settrace(tracer)
 
-    Dispatcher.compile = untraced
+    Dispatcher.compile = untraced  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mergesmith.evaluators import BlockScores, ItemScores, Leaf, Scores, TaskEntry, entry_score, entry_value, join
+from mergesmith.evaluators import (
+    BlockScores,
+    ItemScores,
+    Leaf,
+    Scores,
+    TaskEntry,
+    entry_score,
+    entry_value,
+    entry_values,
+    join,
+    resamples,
+)
 
 
 def entry(*leaves: Leaf) -> TaskEntry:
@@ -54,6 +65,17 @@ def test_values_of_selected_items() -> None:
     chosen = {"a": np.array([1, 1, 2]), "b": np.array([0])}
     value = entry_value(group, scores(a=[0, 1, 0], b=[-1.0, -2.0]), chosen)
     assert value == pytest.approx(0.5 * 2 / 3 + 0.5 * math.e)
+
+
+@pytest.mark.parametrize("size", [1, 5, 300, 20_000])
+def test_values_of_resamples_have_the_bits_of_one_after_another(size: int) -> None:
+    group = entry(Leaf("a", 0.3, "mean"), Leaf("b", 0.5, "perplexity"), Leaf("c", 0.2, "mean"))
+    noise = np.random.default_rng(size)
+    found = scores(a=noise.random(size), b=-noise.random(3), c=noise.random(7))
+    rng, sizes = np.random.Generator(np.random.PCG64(0)), {"a": size, "b": 3, "c": 7}
+    chosen = [{leaf: rng.integers(0, n, n) for leaf, n in sizes.items()} for _ in range(60)]
+    values = np.concatenate([entry_values(group, found, drawn) for drawn in resamples(sizes, 60)])
+    assert values.tolist() == [entry_value(group, found, indices) for indices in chosen]
 
 
 def test_join_orders_ids_as_numbers_and_checks() -> None:

@@ -59,6 +59,7 @@ def test_a_metric_that_some_tasks_lack(root: Path) -> None:
         load(root, [{"name": "both", "metric": "acc"}])
 
 
+@pytest.mark.usefixtures("short_index")
 @pytest.mark.parametrize("members", ["[choice, writen]", "[choice, {task: writen, num_fewshot: 0}]", "[inner]"])
 def test_an_unknown_task_in_a_group_is_named_with_its_group(root: Path, members: str) -> None:
     write_group(root, members)

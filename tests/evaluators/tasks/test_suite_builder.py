@@ -14,26 +14,9 @@ from tiny_tasks import documents, graded, load, make_model, make_tokenizer, scor
 from mergesmith.errors import UserError
 from mergesmith.evaluators import EvaluationConfig, Suite, TaskConfig
 
+pytestmark = pytest.mark.usefixtures("short_index")
+
 DOCS = documents(150, seed=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_index() -> Any:
-    """lm-eval's own index, cut to two tasks: reading the whole takes seconds, and one test does."""
-    from mergesmith.evaluators.tasks import catalog
-
-    class Short:
-        def __init__(self) -> None:
-            from lm_eval.tasks._index import Entry, Kind
-
-            self.task_index = {
-                name: Entry(name=name, kind=Kind.TASK, yaml_path=None, cfg={"task": name}) for name in ("gsm8k", "piqa")
-            }
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(catalog, "built_in_tasks", Short)
-    yield
-    patch.undo()
 
 
 def fault(root: Path, tasks: list[Any], **settings: Any) -> str:

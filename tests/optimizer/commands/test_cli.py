@@ -150,6 +150,7 @@ SEARCH_FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.usefixtures("short_index")
 @pytest.mark.parametrize(
     ("changes", "parts"), SEARCH_FAULTS, ids=lambda value: value[0] if isinstance(value, tuple) else ""
 )

@@ -41,7 +41,9 @@ from mergesmith.search_spaces import (
 
 SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "float32")
 MIXED = SearchSpace(SpaceConfig(), SUBJECT)
-SMOOTH = SearchSpace(SpaceConfig(methods={"task_arithmetic": {}}, knots=2), SUBJECT)  # six numbers
+SMOOTH = SearchSpace(  # six numbers
+    SpaceConfig.model_validate({"methods": ["task_arithmetic"], "knots": 2}), SUBJECT
+)
 
 
 def value_of(params: Params) -> float:
@@ -227,12 +229,11 @@ def test_a_failed_probe_ends_the_survey() -> None:
 
 
 def test_descent_finds_the_top_by_its_slopes() -> None:
-    sampler = made("auto", SMOOTH, 0)
-    found = [p for p in trajectory(sampler, 60) if p.stage == "descent" and not p.probe]
+    descent = [p for p in trajectory(made("auto", SMOOTH, 0), 60) if p.stage == "descent"]
+    found = [p for p in descent if not p.probe]
     assert found
     assert value_of(found[-1].params) > -0.005
-    start = next(p for p in trajectory(made("auto", SMOOTH, 0), 60) if p.stage == "descent")
-    assert value_of(found[-1].params) > value_of(start.params)
+    assert value_of(found[-1].params) > value_of(descent[0].params)
 
 
 class CopiedStudy:

@@ -18,7 +18,8 @@ def test_classifiers_are_rejected_by_their_class(tmp_path: Path, command: Comman
         LlamaForSequenceClassification(config).save_pretrained(tmp_path / name)
     outcome = command("plan", write_search(tmp_path))
     assert outcome.code == 2
-    assert "only language models can be scored: 4 faults" in outcome.err
+    assert "search.yaml: 4 faults" in outcome.err
+    assert "only language models can be scored: model './base'" in outcome.err
     assert "model './base': its config.json names the class LlamaForSequenceClassification" in outcome.err
 
 
