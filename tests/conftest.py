@@ -75,6 +75,7 @@ def code_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     forget()
 
 
+@pytest.fixture
 def short_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """lm-eval's index of built-in tasks, cut to two: reading the whole takes seconds, and one test does."""
     from lm_eval.tasks._index import Entry, Kind

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from mergesmith.errors import UserError
 
@@ -22,6 +24,7 @@ from .model_card import model_card
 from .output_folder import check_output_folder
 from .safetensors_writer import write_shards
 
+Named = tuple[str, torch.Tensor]
 DEFAULT_SHARD_SIZE = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -44,10 +47,12 @@ def write_merge(
     copy_tokenizer: bool = True,
     write_card: bool = True,
     allow_nonfinite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Written:
     """Merge a recipe into a checkpoint folder: shards, index, config.json, tokenizer, model card, recipe.
 
     Only a few merged tensors are in memory at a time. `folder` does not exist until everything is on disk.
+    `progress` is called with the numbers of merged tensors and of all.
 
     Raises:
         UserError: the sources are not compatible, `folder` exists and is not empty, writing fails, a merged tensor
@@ -62,7 +67,8 @@ def write_merge(
     finite = FiniteCheck(plan, bank)
     specs = {task.name: output_spec(plan, task, bank) for task in plan.tasks}
     with _complete_or_absent(folder) as partial:
-        names, digest = write_shards(finite.watch(materialize_plan(plan, bank)), specs, partial, limit)
+        merged = _counted(materialize_plan(plan, bank), len(specs), progress)
+        names, digest = write_shards(finite.watch(merged), specs, partial, limit)
         finite.conclude(allow=allow_nonfinite)
         write_companions(plan, bank, partial)
         write_tokenizer_files(plan, bank, partial, copy=copy_tokenizer)
@@ -73,6 +79,13 @@ def write_merge(
             (partial / "README.md").write_text(model_card(plan, bank, digest.hex), encoding="utf-8")
         _sync(partial / name for name in (*names, "config.json"))
     return Written(folder, digest.hex)
+
+
+def _counted(stream: Iterable[Named], total: int, progress: Callable[[int, int], None]) -> Iterator[Named]:
+    progress(0, total)
+    for done, named in enumerate(stream, start=1):
+        progress(done, total)
+        yield named
 
 
 def parse_size(text: str) -> int:

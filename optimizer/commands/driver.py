@@ -5,7 +5,7 @@ Imports everything that a search needs, which takes seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from ..search.sanity import report_sanity
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
 from ..search.verdict.control import Control
-from ..search.verdict.final_phase import FinalPhase
+from ..search.verdict.final_phase import FinalPhase, items_afterwards
 from ..search.verdict.reach_verdict import reach_verdict
 from ..search.verdict.records import Verdict
 from ..session.gc_pause import gc_paused
@@ -43,10 +43,11 @@ from ..session.scored_as import ScoredAs
 from ..session.session import Session
 from ..session.versions import versions
 from ..stop_signals import RunFailedError, StoppedError
+from ..terminal.console import print_warnings, say
 from ..terminal.progress import Report
+from ..terminal.steps import Steps
 from ..terminal.tables import print_verdict
 from .inputs.open_session import open_session
-from .inputs.overrides import print_warnings
 from .report import print_report
 
 OnTrial = Callable[[RunFolder, Trial], bool]
@@ -78,27 +79,33 @@ def _search(
     config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report, on_trial: OnTrial | None
 ) -> Verdict:
     console = report.console
+    say(console, f"opening the base and {_count(config.models, 'model')}", "dim")
     with gc_paused():
         session, pool = _open(config, root, run_folder, options, report)
     try:
-        with gc_paused():  # loads the tasks
+        with gc_paused():
+            say(console, f"loading {_count(config.tasks, 'task')}", "dim")
             check_ingredients(run_folder.path, session.ingredient_digests())
         write_tasks(run_folder.files, session.suite.entries)
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
-        print_warnings(console, [*session.space_warnings(), *pool.call(Session.task_warnings)])
+        print_warnings([*session.space_warnings(), *pool.call(Session.task_warnings)])
+        say(console, f"checking the scorers on the base and {_count(config.models, 'model')}", "dim")
         settle_scorers(pool, run_folder, session, console)
         cache = _cache(session)
         with report:
-            check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
+            check = partial(report_sanity, facts=session.suite_facts(), warn=print_warnings)
             called = None if on_trial is None else partial(on_trial, run_folder)
             study = Study(plan, run_folder, pool, report, baselines_done=check, cache=cache, on_trial=called)
             if study.recorded:
                 report.announce(f"resuming after {len(study.recorded)} finished trials")
+            report.expect_afterwards(items_afterwards(session.suite, len(config.models)))
             study.run()
-        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce, cache=cache)
+        steps = Steps(report.announce, "models")
+        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce, cache=cache, progress=steps)
         save_item_texts(run_folder.files, session.suite.item_texts("report"))
         verdict = _verdict(study, final, pool, session, console)
+        say(console, "merging the winner again, for the record", "dim")
         facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
         pool.close()
@@ -112,6 +119,10 @@ def _search(
     print_verdict(console, verdict, session.suite.entries, study.trials, best)
     print_report(run_folder.path, console)
     return verdict
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _cache(session: Session) -> BaselineCache | None:

@@ -19,7 +19,7 @@ from ..search.objective import Objective, scores_of
 from ..search.scorer_choice import recorded_plan
 from ..session.options import Options
 from ..session.session import Session
-from ..terminal.tables import add_scores, score_table
+from ..terminal.score_table import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     found = score_target(
         target, load_config(config), config_root(config), part=part, options=options, recorded=recorded
     )
-    table = score_table(f"Scores on the {part} items (± standard error)", found.entries)
-    add_scores(table, target, found.entries, found.scores, found.value, found.stderr)
-    console.print(table)
+    table = ScoreTable(f"Scores on the {part} items", found.entries, console)
+    table.add(target, found.scores, found.value, found.stderr)
+    table.print()
     if part == "report":
         console.print(
             "These are the report items: a model chosen by them needs other items for an unbiased score.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from ...merge_ops import (
 from ..run_folder.provenance import PACKAGES, anonymous_digest
 from ..session.devices import device_name, pick_device
 from ..session.versions import package_version
+from ..terminal.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) ->
         copy_tokenizer=options.copy_tokenizer,
         write_card=options.write_card,
         allow_nonfinite=options.allow_nonfinite,
+        progress=partial(Steps(partial(print, file=sys.stderr), "tensors"), "merging"),
     )
     claim = recipe.facts.get("weights_digest")
     if claim in (None, written.digest):  # other differences did not matter, and finding them reads all sources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from ..search.objective import Objective
 from ..search.racing import why_off
 from ..search.sanity import ScoredModel, sanity_warnings
 from ..search.scorer_choice import print_scorers
+from ..search.verdict.final_phase import FINALISTS, items_afterwards
 from ..session.options import Options
 from ..session.session import Session
 from ..session.source_placement import decomposed_bytes
+from ..terminal.console import print_warnings
 from ..terminal.durations import duration
-from ..terminal.tables import add_scores, score_table
+from ..terminal.score_table import ScoreTable
 from .inputs.open_session import open_session
-from .inputs.overrides import print_warnings
 
 SCORED_ITEMS = 300  # at least, with --score
 
@@ -41,16 +42,18 @@ def run_plan(config: RunConfig, path: Path, *, options: Options, score: bool, co
     Raises:
         UserError: the configuration, a source or a task is at fault.
     """
+    start = time.perf_counter()
     session = open_session(config, config_root(path), options)
     make_sampler(config.search.sampler, session.space, config.search.seed)
     console.print(_tasks(session))
     console.print(_space(session))
     _baselines(session, console)
-    print_warnings(console, [*session.space_warnings(), *session.task_warnings()])
+    print_warnings([*session.space_warnings(), *session.task_warnings()])
     print_scorers(session, console)
+    before = time.perf_counter() - start
     if score:
         _scores(session, console)
-    _costs(session, console)
+    _costs(session, console, before)
 
 
 def _tasks(session: Session) -> Table:
@@ -99,7 +102,7 @@ def _scores(session: Session, console: Console) -> None:
                 session.candidate.load(recipe)
                 scored[name] = join(list(session.candidate.score(blocks)))
             except (MergeError, ScoringError) as error:
-                print_warnings(console, [f"{name} cannot be scored: {error}"])
+                print_warnings([f"{name} cannot be scored: {error}"])
     if not scored:
         return
     present = next(iter(scored.values())).items
@@ -107,12 +110,12 @@ def _scores(session: Session, console: Console) -> None:
     models = [ScoredModel.of(name, entries, items) for name, items in scored.items()]
     objective = Objective.fixed_by(entries, [model.scores for model in models if model.name != BASE])
     items = sum(len(leaf.ids) for leaf in present.values())
-    table = score_table(f"Scores on {items} search items (± standard error)", entries)
+    table = ScoreTable(f"Scores on {items} search items", entries, console)
     for model in models:
         value, stderr = objective.value(model.scores), objective.stderr(model.scores)
-        add_scores(table, model.name, entries, model.scores, value, stderr)
-    console.print(table)
-    print_warnings(console, sanity_warnings(models, entries, session.suite_facts()))
+        table.add(model.name, model.scores, value, stderr)
+    table.print()
+    print_warnings(sanity_warnings(models, entries, session.suite_facts()))
 
 
 def _search_blocks(suite: Suite) -> list[list[Block]]:
@@ -153,7 +156,8 @@ def _racing(session: Session) -> str:
     return f"less if candidates are dropped early{others}"
 
 
-def _costs(session: Session, console: Console) -> None:
+def _costs(session: Session, console: Console, before: float) -> None:
+    """Measure and print memory and time; `before` is the time that loading and the check of the scorers took."""
     first = session.baselines[0][1]
     session.candidate.timed_load(first)  # builds the model, once per run
     # The first round includes one-time work (statistics, compiling); the second is the cost of every candidate.
@@ -161,7 +165,6 @@ def _costs(session: Session, console: Console) -> None:
     matrices = decomposed_bytes(session.bank, session.config.base_model, session.space.methods) / 1e9
     kept = f"; merged matrices of methods that decompose: {matrices:.2f} GB" if matrices else ""
     score = _seconds_to_score(session)
-    trials = session.config.search.trials + len(session.baselines)
     source = session.source_bytes() / 1e9
     model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
     devices = f"Device{'s' if len(session.devices) > 1 else ''}: {', '.join(map(str, session.devices))}"
@@ -172,6 +175,22 @@ def _costs(session: Session, console: Console) -> None:
         kernel_report(session.device.type),
         f"A candidate: {merge:.2f} s to merge ({once:.2f} s the first of a kind), {score:.2f} s to score.",
         f"Statistics of the sources: {session.bank.known_bytes / 1e6:.1f} MB so far.",
-        f"{trials} trials: about {duration(trials * (merge + score))}; {_racing(session)}.",
+        *_times(session, before, merge, score),
     ):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _times(session: Session, before: float, merge: float, score: float) -> Iterator[str]:
+    """Yield how long each phase of the run takes: loading, baselines, candidates, verdict; and all of them."""
+    baselines, trials = len(session.baselines), session.config.search.trials
+    items = {part: sum(session.suite.counts(part).values()) for part in PARTS}
+    per_item = score / max(1, items["search"])
+    verdict = items_afterwards(session.suite, len(session.config.models)) * per_item + (FINALISTS + baselines) * merge
+    phases = {
+        "loading and checking the scorers": before,
+        f"{baselines} baselines": baselines * (merge + score),
+        f"{trials} candidates": trials * (merge + score),
+        "the verdict": verdict,
+    }
+    parts = ", ".join(f"{duration(seconds)} for {name}" for name, seconds in phases.items())
+    yield f"Time: about {duration(sum(phases.values()))}: {parts}; {_racing(session)}."

@@ -10,6 +10,7 @@ from mergesmith.errors import UserError
 
 from ..report.page import write_report
 from ..run_folder.file_names import REPORT, is_run
+from ..terminal.console import print_warnings
 
 
 def run_report(path: Path, output: Path | None, *, with_texts: bool = False) -> Path:
@@ -33,7 +34,6 @@ def run_report(path: Path, output: Path | None, *, with_texts: bool = False) -> 
 def print_report(path: Path, console: Console) -> None:
     """Write the report of a search that has ended and print its path; a failure is only printed."""
     try:
-        text, style = f"Report: {run_report(path, None)}", ""
+        console.print(f"Report: {run_report(path, None)}", highlight=False, markup=False, soft_wrap=True)
     except Exception as error:  # the search's result is on disk, whatever is wrong with its picture
-        text, style = f"warning: the report was not written: {type(error).__name__}: {error}", "yellow"
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+        print_warnings([f"the report was not written: {type(error).__name__}: {error}"])

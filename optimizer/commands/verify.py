@@ -77,10 +77,13 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     settings = load_config(config) if config is not None else _existing(run_folder).config
     settings = settings.dated(recipe.facts.get(CHAT_DATE))
     session = Session(settings, config_root(config) if config is not None else _existing(run_folder).root, options)
+    console.print("merging", style="dim")
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
         merging = MergeOptions(device=str(session.device), trust_remote_code=options.trust_remote_code)
         merged = merge_recipe(recipe, path, Path(folder) / "model", merging)
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
+        items = sum(session.suite.counts("report").values())
+        console.print(f"scoring {items:,} report items with lm-eval", style="dim", highlight=False)
         dtype = recipe.facts.get(SCORING_DTYPE)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
         trust, written = options.trust_remote_code, merged.written.folder

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ..config import RunConfig
-from .file_names import BEST, LOOKS, VERDICT
+from .file_names import BEST, CONTROL, LOOKS, VERDICT, is_run
 from .run_folder import RunFolder
+from .trial import Trial
 
 
 def is_complete(run_folder: RunFolder, config: RunConfig) -> bool:
@@ -23,14 +26,27 @@ def is_complete(run_folder: RunFolder, config: RunConfig) -> bool:
     # The files are written in this order: a run that was killed between two of them has an older one at the end.
     if times != sorted(times) or looks.get("trials") != len(trials):
         return False
-    if config.search.control is not None and verdict.get("control") is None:
+    if config.search.control is not None and not _has_control(run_folder, verdict):
         return False
     events = run_folder.events()
     baselines = [event["baselines"] for event in events if event["event"] == "driver" and "baselines" in event]
     counted = sum(not trial.probe for trial in trials)
-    spent = sum(trial.items for trial in trials if not trial.name)
+    spent = _spent(trials)
     return (
         any(event["event"] == "ended" for event in events)
         or (bool(baselines) and counted >= baselines[-1] + config.search.trials)
         or (config.search.item_scores is not None and spent >= config.search.item_scores)
     )
+
+
+def _has_control(run_folder: RunFolder, verdict: Mapping[str, Any]) -> bool:
+    """Return whether the verdict is on the control that is in the run's folder."""
+    path, recorded = run_folder.path / CONTROL, verdict.get("control")
+    if recorded is None or not is_run(path):
+        return False
+    return _spent(RunFolder.open(path).trials()) == recorded["item_scores"]
+
+
+def _spent(trials: Iterable[Trial]) -> int:
+    """Return the item scores that proposals took."""
+    return sum(trial.items for trial in trials if not trial.name)

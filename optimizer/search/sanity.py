@@ -41,8 +41,8 @@ class ScoredModel:
         return cls(name, scores_of(entries, items), rates_document(items), items)
 
 
-def report_sanity(leaderboard: Leaderboard, *, facts: SuiteFacts, announce: Callable[[str], None]) -> None:
-    """Announce the warnings about a run's base and models, and record them in the run's folder.
+def report_sanity(leaderboard: Leaderboard, *, facts: SuiteFacts, warn: Callable[[list[str]], None]) -> None:
+    """Print the warnings about a run's base and models, and record them in the run's folder.
 
     Raises:
         UserError: the file cannot be written.
@@ -52,8 +52,7 @@ def report_sanity(leaderboard: Leaderboard, *, facts: SuiteFacts, announce: Call
     models = [ScoredModel(t.name, t.scores, t.answers, run_folder.items(t.number, "search")) for t in trials]
     warnings = sanity_warnings(models, leaderboard.plan.entries, facts)
     run_folder.files.write_json(SANITY, {"schema_version": 1, "warnings": warnings})
-    for warning in warnings:
-        announce(f"warning: {warning}")
+    warn(warnings)
 
 
 def sanity_warnings(models: Sequence[ScoredModel], entries: Sequence[TaskEntry], facts: SuiteFacts) -> list[str]:

@@ -20,7 +20,7 @@ from checkout import ROOT
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    [f"mergesmith.optimizer.{name}" for name in ("commands.cli", "commands.search", "session.session")]
+    [f"mergesmith.optimizer.{name}" for name in ("commands.cli", "commands.driver", "session.session")]
     + ["mergesmith.evaluators.tasks.suite_builder", "transformers.models.llama.modeling_llama"]
 )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
 from ...terminal.durations import duration
-from ...terminal.tables import number, saved
+from ...terminal.score_table import number
+from ...terminal.tables import saved
 from ..facts import Document, RunFacts
 from ..section import Section, Table
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ....evaluators import Part, Scores
+from ....evaluators import Part, Scores, Suite
 from ....search_spaces import BASE, UNIFORM
 from ...pools import Job
 from ...run_folder.answer_file import save_answers
@@ -24,6 +24,15 @@ from ..leaderboard import Leaderboard
 from ..objective import Objective, leaf_without_values, scores_of
 
 FINALISTS = 5
+Progress = Callable[[str, int, int], None]
+"""(phase, finished steps, all steps)"""
+
+
+def items_afterwards(suite: Suite, models: int) -> int:
+    """Return the most item scores that the final phase takes of a search over `models` models."""
+    select, report = (sum(suite.counts(part).values()) for part in ("select", "report"))
+    # The best parent and baseline may be finalists too; base, models, uniform, best baseline and winner are reported.
+    return (FINALISTS + 2) * select + (models + 4) * report
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,13 @@ class FinalPhase:
         announce: Callable[[str], None],
         *,
         cache: BaselineCache | None = None,
+        progress: Progress = lambda title, done, total: None,
     ) -> None:
-        """`cache` has the scores of baselines from earlier runs."""
+        """`cache` has the scores of baselines from earlier runs; `progress` is called after every scored trial."""
         assert leaderboard.objective is not None, "Should not reach."
         self.leaderboard, self.dispatcher, self.announce = leaderboard, dispatcher, announce
         self.objective: Objective = leaderboard.objective
-        self.cache = cache
+        self.cache, self.progress = cache, progress
         self.digests: dict[int, tuple[str, str]] = {}
 
     def choose(self) -> Choice:
@@ -116,6 +126,8 @@ class FinalPhase:
         labels = {trial.number: trial.label for trial in trials}
 
         def done(number: int, outcome: JobOutcome) -> None:
+            finished.append(number)
+            self.progress(f"{part} items", len(finished), len(jobs))
             if outcome.scores is not None:
                 save_answers(run_folder.files, number, outcome.scores)
                 run_folder.save_items(number, outcome.scores)
@@ -128,6 +140,8 @@ class FinalPhase:
 
         missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
         jobs = [Job(trial.number, trial.recipe, part, digest=True) for trial in missing.values()]
+        finished: list[int] = []
+        self.progress(f"{part} items", 0, len(jobs))
         grace = self.leaderboard.plan.config.workers.grace
         for number, outcome in run_all(self.dispatcher, jobs, grace=grace, done=done).items():
             found[number] = outcome.scores
