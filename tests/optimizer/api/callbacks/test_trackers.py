@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,16 @@ def test_mlflow(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     uri = f"sqlite:///{tmp_path}/mlflow.db" if _has("sqlalchemy") else f"file:{tmp_path}/mlruns"
     run = logged_search(run_folder, ms.MlflowCallback(experiment="merges", tracking_uri=uri))
     client = tracking.MlflowClient(uri)
-    (logged,) = client.search_runs([client.get_experiment_by_name("merges").experiment_id])
-    assert logged.info.status == "FINISHED" and logged.info.run_name == "run"
-    assert logged.data.params["models"] == "./a, ./b, ./c" and logged.data.params["sampler"] == "random"
-    values = {m.step: m.value for m in client.get_metric_history(logged.info.run_id, "value")}
+    (found,) = client.search_runs([client.get_experiment_by_name("merges").experiment_id])
+    assert found.info.status == "FINISHED" and found.info.run_name == "run"
+    assert found.data.params["models"] == "./a, ./b, ./c" and found.data.params["sampler"] == "random"
+    values = {m.step: m.value for m in client.get_metric_history(found.info.run_id, "value")}
     assert values == {trial.number: trial.value for trial in run.trials if trial.complete}
     verdict: Any = run.verdict
     winner = next(row for row in verdict["report"] if row["role"] == "winner")
-    assert logged.data.metrics["report/winner"] == winner["objective"]
-    assert logged.data.tags["verdict"].splitlines()[0] == verdict["comparisons"][0]["sentence"]
-    assert {file.path for file in client.list_artifacts(logged.info.run_id)} == {"best.yaml", "search.yaml"}
+    assert found.data.metrics["report/winner"] == winner["objective"]
+    assert found.data.tags["verdict"].splitlines()[0] == verdict["comparisons"][0]["sentence"]
+    assert {file.path for file in client.list_artifacts(found.info.run_id)} == {"best.yaml", "search.yaml"}
 
 
 @pytest.mark.filterwarnings("default")  # of the library
@@ -44,6 +45,20 @@ def test_wandb_offline(run_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = logged_search(run_folder, ms.WandbCallback(project="merges", mode="offline", dir=str(tmp_path)))
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    rows, summary = logged(file)
+    deadline = time.monotonic() + 60
+    while "winner_trial" not in summary and time.monotonic() < deadline:  # another process writes the file
+        time.sleep(0.2)
+        rows, summary = logged(file)
+    assert [int(row["trial"]) for row in rows] == [trial.number for trial in run.trials] == list(range(TRIALS))
+    for row, trial in zip(rows, run.trials, strict=True):
+        assert float(row["estimated_value" if trial.dropped else "value"]) == trial.value
+    verdict: Any = run.verdict
+    assert int(summary["winner_trial"]) == verdict["winner"]["trial"]
+
+
+def logged(file: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The rows of the history and the summary in a .wandb file, as JSON by name."""
     rows: list[dict[str, str]] = []
     summary: dict[str, str] = {}
     for record in wandb_records(file.read_bytes()):
@@ -51,11 +66,7 @@ def test_wandb_offline(run_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
             rows.append({".".join(item.nested_key) or item.key: item.value_json for item in record.history.item})
         if record.WhichOneof("record_type") == "summary":
             summary |= {".".join(item.nested_key) or item.key: item.value_json for item in record.summary.update}
-    assert [int(row["trial"]) for row in rows] == [trial.number for trial in run.trials] == list(range(TRIALS))
-    for row, trial in zip(rows, run.trials, strict=True):
-        assert float(row["estimated_value" if trial.dropped else "value"]) == trial.value
-    verdict: Any = run.verdict
-    assert int(summary["winner_trial"]) == verdict["winner"]["trial"]
+    return rows, summary
 
 
 def wandb_records(data: bytes) -> Iterator[Any]:
