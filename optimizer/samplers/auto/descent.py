@@ -89,7 +89,8 @@ class Descent:
 
         The first round never ends the stage: its process knows too little yet.
         """
-        if any(o.slopes is None or not o.slopes.by_dimension for o in self._steps) or len(self._candidates) >= MOST_ROUNDS:
+        failed = any(o.slopes is None or not o.slopes.by_dimension for o in self._steps)
+        if failed or len(self._candidates) >= MOST_ROUNDS:
             return True
         if len(self._candidates) < 2:
             return False
