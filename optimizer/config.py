@@ -16,7 +16,7 @@ from mergesmith.errors import Faults, UserError, unknown
 from ..evaluators import ChatConfig, Limit, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
-from .config_faults import ONE_AS_BASE, described
+from .config_faults import ONE_AS_BASE, described_faults
 from .config_references import PathText, Reference
 from .samplers import SAMPLERS
 
@@ -269,8 +269,7 @@ def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
         return RunConfig.model_validate(document)
     except ValidationError as error:
         faults = Faults(where)
-        for fault in error.errors():
-            place, message = described(fault, RunConfig)
+        for place, message in described_faults(error.errors(), RunConfig, document):
             faults.add(place, message)
         faults.raise_if_any()
         raise

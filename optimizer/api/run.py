@@ -17,6 +17,7 @@ from ..run_folder.file_names import BEST, JOURNAL, REPORT, VERDICT
 from ..run_folder.item_matrix import ItemMatrix
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
+from ..run_folder.trial_row import trial_row
 from ..search.optuna_journal import NUMBER, STUDY
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Run:
             values = {t.user_attrs[NUMBER]: t.value for t in self.optuna_study().trials}
         else:
             values = {}
-        rows = [_row(trial, values.get(trial.number)) for trial in trials]
+        rows = [trial_row(trial, values.get(trial.number)) for trial in trials]
         columns = dict.fromkeys(column for row in rows for column in row) or ("number",)
         return pandas.DataFrame(rows, columns=list(columns)).set_index("number").sort_index()
 
@@ -146,29 +147,6 @@ class Run:
     def stop_requested(self) -> bool:
         """Whether `stop` was called."""
         return self._stop
-
-
-def _row(trial: Trial, known_value: float | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "number": trial.number,
-        "label": trial.label,
-        "baseline": trial.name or None,
-        "method": trial.recipe.merge_method,
-        "state": trial.state,
-        "stage": trial.stage or None,
-        "value": trial.value if trial.value is not None else known_value,
-        "estimate": trial.estimate,
-        "stderr": trial.stderr,
-        "items": trial.items,
-        "repeats": trial.repeats,
-        "error": trial.error,
-        "merge_seconds": trial.merge_seconds,
-        "score_seconds": trial.score_seconds,
-        "recipe_digest": trial.recipe.digest,
-    }
-    for task, score in trial.scores.items():
-        row |= {f"score_{task}": score.value, f"stderr_{task}": score.stderr}
-    return row | {f"params_{name}": value for name, value in (trial.params or {}).items()}
 
 
 def _pandas() -> Any:

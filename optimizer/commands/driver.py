@@ -43,7 +43,7 @@ from ..session.scored_as import ScoredAs
 from ..session.session import Session
 from ..session.versions import versions
 from ..stop_signals import RunFailedError, StoppedError
-from ..terminal.console import print_warnings, say
+from ..terminal.console import note, print_warnings
 from ..terminal.progress import Report
 from ..terminal.steps import Steps
 from ..terminal.tables import print_verdict
@@ -79,18 +79,18 @@ def _search(
     config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report, on_trial: OnTrial | None
 ) -> Verdict:
     console = report.console
-    say(console, f"opening the base and {_count(config.models, 'model')}", "dim")
+    note(console, f"opening the base and {_count(config.models, 'model')}")
     with gc_paused():
         session, pool = _open(config, root, run_folder, options, report)
     try:
         with gc_paused():
-            say(console, f"loading {_count(config.tasks, 'task')}", "dim")
+            note(console, f"loading {_count(config.tasks, 'task')}")
             check_ingredients(run_folder.path, session.ingredient_digests())
         write_tasks(run_folder.files, session.suite.entries)
         plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
         run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
         print_warnings([*session.space_warnings(), *pool.call(Session.task_warnings)])
-        say(console, f"checking the scorers on the base and {_count(config.models, 'model')}", "dim")
+        note(console, f"checking the scorers on the base and {_count(config.models, 'model')}")
         settle_scorers(pool, run_folder, session, console)
         cache = _cache(session)
         with report:
@@ -105,7 +105,7 @@ def _search(
         final = FinalPhase(study.leaderboard, study.dispatcher, report.announce, cache=cache, progress=steps)
         save_item_texts(run_folder.files, session.suite.item_texts("report"))
         verdict = _verdict(study, final, pool, session, console)
-        say(console, "merging the winner again, for the record", "dim")
+        note(console, "merging the winner again, for the record")
         facts = pool.call(_provenance, verdict.winner.recipe)
     finally:
         pool.close()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from ..search.objective import Objective, scores_of
 from ..search.scorer_choice import recorded_plan
 from ..session.options import Options
 from ..session.session import Session
+from ..terminal.console import print_json
 from ..terminal.score_table import ScoreTable
 
 
@@ -34,6 +36,13 @@ class Evaluation:
     scores: Mapping[str, Score]
     value: float
     stderr: float
+
+
+def evaluation_document(target: str, found: Evaluation) -> dict[str, Any]:
+    """Return the scores of a target as plain values."""
+    tasks = {entry.name: {"metric": entry.metric, **vars(found.scores[entry.name])} for entry in found.entries}
+    objective = {"value": found.value, "stderr": found.stderr}
+    return {"target": target, "part": found.part, "objective": objective, "tasks": tasks}
 
 
 def score_target(
@@ -80,8 +89,10 @@ def recorded_scoring(config: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def run_eval(target: str, *, config: Path, part: Part, options: Options, console: Console) -> None:
-    """Score a model or a recipe on the tasks of a search.yaml and print a table.
+def run_eval(
+    target: str, *, config: Path, part: Part, options: Options, console: Console, as_json: bool = False
+) -> None:
+    """Score a model or a recipe on the tasks of a search.yaml and print a table, or JSON.
 
     Raises:
         UserError: the configuration, a task or the target is at fault.
@@ -90,6 +101,9 @@ def run_eval(target: str, *, config: Path, part: Part, options: Options, console
     found = score_target(
         target, load_config(config), config_root(config), part=part, options=options, recorded=recorded
     )
+    if as_json:
+        print_json(evaluation_document(target, found))
+        return
     table = ScoreTable(f"Scores on the {part} items", found.entries, console)
     table.add(target, found.scores, found.value, found.stderr)
     table.print()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,14 +13,18 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from mergesmith.errors import UserError
+
 from ..config import RunConfig
 from ..run_folder.completion import is_complete
 from ..run_folder.file_names import is_run
-from ..run_folder.lifecycle import check_same_run, create_run, discard_run, resume_run
+from ..run_folder.lifecycle import check_same_run, create_run, discard_run, is_fruitless, resume_run
+from ..run_folder.lock import take_lock
 from ..run_folder.run_folder import RunFolder, config_root
 from ..session.gc_pause import gc_paused
 from ..session.options import Options
 from ..stop_signals import StoppedError
+from ..terminal.console import note
 from ..terminal.progress import Report
 from .inputs.config_checks import checked_config
 from .inputs.overrides import Overrides
@@ -30,8 +35,13 @@ if TYPE_CHECKING:
     from .driver import OnTrial
 
 
-def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict | None:
+def run_search(
+    path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console, overwrite: bool = False
+) -> Verdict | None:
     """Run or resume a search and print its result; return None if the resumed run was complete already.
+
+    With `overwrite`, a run in the folder is discarded first. One in which no candidate could be scored is discarded in
+    any case: nothing is lost with it.
 
     Raises:
         UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
@@ -39,6 +49,9 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         StoppedError: a signal requested a stop.
     """
     config, root, output = located(path, overrides)
+    if overwrite and resume:
+        raise UserError("--overwrite discards the run that --resume continues: give one of them")
+    _discard_if(output, overwrite=overwrite, console=console)
     return run_config(config, root, output, resume=resume, options=options, report=Report(console))
 
 
@@ -86,6 +99,20 @@ def run_config(
         raise
     finally:
         run_folder.close()
+
+
+def _discard_if(output: Path, *, overwrite: bool, console: Console) -> None:
+    """Discard a run if the user wishes it, or if none of its trials could be scored.
+
+    Raises:
+        UserError: another process works on it.
+    """
+    if not is_run(output):
+        return
+    if overwrite or is_fruitless(output):
+        os.close(take_lock(output))
+        discard_run(output)
+        note(console, f"discarded the run in {output}" + ("" if overwrite else ", in which nothing could be scored"))
 
 
 def _says_complete(output: Path, config: RunConfig, console: Console) -> bool:

@@ -9,6 +9,10 @@ ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks
 SANITY, TASKS, ANSWERS, REPORT = "sanity.json", "tasks.json", "answers.jsonl", "report.html"
 SCORING, EVENTS, ITEMS, JOURNAL, LOCK = "scoring.json", "events.jsonl", "items", "study.journal", "lock"
 CONTROL = "control"  # a folder: the run of the control
+FILES = (
+    *(CONFIG, TRIALS, VERDICT, BEST, ENVIRONMENT, INGREDIENTS, LOOKS, SANITY, TASKS, ANSWERS, REPORT),
+    *(SCORING, EVENTS, JOURNAL, LOCK),
+)
 
 
 def is_run(path: Path) -> bool:

@@ -14,20 +14,7 @@ from ..config import RESUMABLE, RunConfig, dump_config
 from .atomic_files import cut_torn_tail, remove_partial, user_errors, write_json, write_text
 from .durable_files import Announce, discard
 from .environment import environment, recorded_root
-from .file_names import (
-    ANSWERS,
-    CONFIG,
-    ENVIRONMENT,
-    EVENTS,
-    INGREDIENTS,
-    ITEMS,
-    JOURNAL,
-    LOCK,
-    SCORING,
-    TASKS,
-    TRIALS,
-    is_run,
-)
+from .file_names import ANSWERS, CONFIG, CONTROL, ENVIRONMENT, EVENTS, FILES, INGREDIENTS, ITEMS, LOCK, TRIALS, is_run
 from .lock import take_lock
 from .run_folder import RunFolder
 
@@ -85,10 +72,17 @@ def check_same_run(path: Path, config: RunConfig) -> None:
         )
 
 
+def is_fruitless(path: Path) -> bool:
+    """Return whether a run has finished trials, and all of them failed."""
+    trials = RunFolder.open(path).trials()
+    return bool(trials) and all(trial.failed for trial in trials)
+
+
 def discard_run(path: Path) -> None:
-    """Remove the files of a run without trials; other files in the folder stay."""
-    shutil.rmtree(path / ITEMS, ignore_errors=True)
-    for name in (CONFIG, ENVIRONMENT, INGREDIENTS, TASKS, SCORING, TRIALS, EVENTS, JOURNAL, LOCK):
+    """Remove the files of a run; other files in the folder stay."""
+    for folder in (ITEMS, CONTROL):
+        shutil.rmtree(path / folder, ignore_errors=True)
+    for name in FILES:
         (path / name).unlink(missing_ok=True)
     with suppress(OSError):  # other files are in it
         path.rmdir()

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from ..run_folder.trial import Trial
+from .console import is_quiet
 from .durations import duration
 from .pace import Pace
 
@@ -37,7 +38,7 @@ class Report:
             console=console,
             transient=True,
             expand=True,
-            disable=not console.is_terminal,
+            disable=is_quiet() or not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None)
 
@@ -99,5 +100,6 @@ class Report:
         return f"{self.done}/{self.total} trials" if self._items_left is None else f"{self.done} trials"
 
     def announce(self, message: str) -> None:
-        """Print a line."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        """Print a line, unless only results are printed."""
+        if not is_quiet():
+            self.console.print(message, highlight=False, markup=False, soft_wrap=True)

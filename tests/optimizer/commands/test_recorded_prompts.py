@@ -75,7 +75,7 @@ def test_the_result_has_the_chat_template_that_it_was_scored_with(folder: Path, 
     config = write_search(folder, tasks=("mc",), search=SHORT, space=space, chat={"apply_template": True})
     searched = command("search", config)
     assert searched.code == 0, searched
-    assert "'./a', './b', './c' has another chat template than the run's tokenizer" in searched.out
+    assert "'./a', './b', './c' has another chat template than the run's tokenizer" in searched.err
     trials = [json.loads(line) for line in (folder / "run" / "trials.jsonl").read_text().splitlines()]
     template = (folder / "base" / "chat_template.jinja").read_text()
     for trial in trials:

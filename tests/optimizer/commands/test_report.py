@@ -63,7 +63,7 @@ def test_a_report_that_cannot_be_drawn_does_not_fail_the_search(
     monkeypatch.setattr(report, "write_report", fail)
     outcome = command("search", write_search(run_folder, search={"trials": 1}))
     assert outcome.code == 0, outcome.err
-    assert "the report was not written: ZeroDivisionError: no axis" in outcome.out
+    assert "the report was not written: ZeroDivisionError: no axis" in outcome.err
     assert (run_folder / "run" / "best.yaml").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Declares the commands with which a search begins: `init`, `schema`, `import`. `cli.py` includes them."""
+"""Declares the commands with which a search begins: `init`, `schema`, `import`. `main.py` includes them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def init(
         raise UserError(
             f"init: {' and '.join(missing)} missing: mergesmith init BASE MODEL... --task NAME; --interactive asks"
         )
-    from ..start.template import Start, write_search
+    from ...start.template import Start, write_search
 
     path = write_search(output, Start(base, names, tasks, task_path or (), trials), overwrite=overwrite)
     print(f"wrote {path}. Next: mergesmith plan {path}, then mergesmith search {path}")
@@ -45,7 +45,7 @@ def init(
 @starters.command()
 def schema() -> None:
     """Print the JSON schema of search.yaml, for editors."""
-    from ..start.schema import schema_text
+    from ...start.schema import schema_text
 
     print(schema_text(), end="")
 
@@ -57,8 +57,8 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a configuration of mergekit-evolve into a search.yaml."""
-    from ..start.evolve import read_evolve
-    from ..start.schema import editor_line
+    from ...start.evolve import read_evolve
+    from ...start.schema import editor_line
 
     imported = read_evolve(file)
     if output is None:

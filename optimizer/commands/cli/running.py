@@ -1,122 +1,33 @@
-"""The command line: declares the commands and turns errors into exit codes.
-
-Exit codes: 0 success, 1 a check or a run failed, 2 the input is wrong, 130 or 143 stopped by a signal. The commands
-import their code when they are called, so that short ones start fast.
-"""
+"""Declares the commands that open models: search, plan, merge, eval and others. `main.py` includes them."""
 
 from __future__ import annotations
 
-import atexit
-import gc
 import sys
-import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from mergesmith.errors import UserError
+from ...terminal.console import make_console, print_json
+from .arguments import AllowCode, Json, Output, RemoteCode, SearchFile, TimeLimit, Trials, Workers
 
-from ..stop_signals import StoppedError, install
-from ..terminal.console import make_console
-from .cli_readers import readers
-from .cli_start import starters
-
-app = typer.Typer(
-    name="mergesmith",
-    help="Finds good merge recipes for language models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-CHECK_FAILED, WRONG_INPUT = 1, 2
-
-SearchFile = Annotated[Path, typer.Argument(help="The run's search.yaml.", metavar="SEARCH.YAML")]
-AllowCode = Annotated[
-    bool, typer.Option("--allow-code-execution", help="Let tasks run code that the model wrote (such as HumanEval).")
-]
-RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint contains.")]
-Trials = Annotated[int | None, typer.Option(min=0, help="Number of candidates to propose; overrides search.trials.")]
-TimeLimit = Annotated[str | None, typer.Option(help="Stop proposing candidates after this time: 90s, 30m, 8h.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Number of workers; overrides workers.count.")]
-Output = Annotated[Path | None, typer.Option(help="The run's folder; overrides output.")]
+runners = typer.Typer(rich_markup_mode=None)
+CHECK_FAILED = 1  # exit code
 
 
-def main() -> None:
-    """Run the command line; report the user's mistakes in one message with exit code 2."""
-    install()
-    atexit.register(_end_quickly)
-    warnings.showwarning = _show_warning
-    try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except UserError as error:
-        _fail(str(error), WRONG_INPUT)
-    except StoppedError as stop:
-        running = sys.argv[1:2] in (["search"], ["demo"])
-        kept = "finished trials are kept: continue with --resume" if stop.kept else "no trial had finished"
-        _fail(f"interrupted; {kept}" if running else "interrupted", stop.code)
-    except RuntimeError as error:
-        if type(error).__name__ not in ("RunFailedError", "MergeError", "ScoringError"):
-            _fail_of_device(error)
-            raise
-        _fail(str(error), CHECK_FAILED)
-    except Exception as error:
-        _fail_of_usage(error)
-        raise
-
-
-def _fail_of_usage(error: Any) -> None:
-    """Show an error of Typer (of click, in its older versions) about the arguments; return for other errors."""
-    if callable(getattr(error, "show", None)) and hasattr(error, "exit_code"):
-        error.message = error.message.replace("Value error, ", "")  # Typer quotes pydantic
-        error.show()
-        sys.exit(error.exit_code)
-
-
-def _fail_of_device(error: RuntimeError) -> None:
-    """Report an error in one message if it means that a device is out of memory or lost; return for other errors."""
-    from ...evaluators import is_device_lost, is_out_of_memory
-
-    reason = str(error).partition("\n")[0]
-    if is_out_of_memory(error):
-        _fail(f"out of memory: {reason}; end other programs on the device, or use a larger one", CHECK_FAILED)
-    if is_device_lost(error):
-        _fail(f"the device failed ({reason}); start again, a search with --resume", CHECK_FAILED)
-
-
-def _end_quickly() -> None:
-    """Skip the garbage collection at interpreter exit, which takes up to a second after importing torch."""
-    if "triton" in sys.modules:  # its bindings report objects that are not freed
-        gc.unfreeze()
-    else:
-        gc.freeze()
-
-
-def _fail(message: str, code: int) -> None:
-    print(f"mergesmith: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    """Print the warnings of this package and drop those of other libraries."""
-    if category.__module__.startswith("mergesmith"):
-        print(f"warning: {message}", file=sys.stderr)
-
-
-@app.command()
+@runners.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for the demo's models, tasks and run.")] = Path("demo"),
     trials: Trials = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads to train with.")] = 1,
 ) -> None:
     """Train four tiny models, then search for their best merge. Needs no network."""
-    from .demo import run_demo
+    from ..demo import run_demo
 
     run_demo(folder, trials=trials, threads=threads, console=make_console())
 
 
-@app.command()
+@runners.command()
 def search(
     path: SearchFile,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run, if there is one.")] = False,
@@ -124,6 +35,7 @@ def search(
     time_limit: TimeLimit = None,
     output: Output = None,
     workers: Workers = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard the run that the folder holds.")] = False,
     control: Annotated[
         Literal["random"] | None,
         typer.Option(help="Add a random search that takes as many item scores, and compare the two."),
@@ -132,22 +44,23 @@ def search(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Search for the best merge of the models in a search.yaml."""
-    from ..config import parse_duration
-    from ..session.options import Options
-    from .inputs.overrides import Overrides
-    from .search import run_search
+    from ...config import parse_duration
+    from ...session.options import Options
+    from ..inputs.overrides import Overrides
+    from ..search import run_search
 
     seconds = None if time_limit is None else parse_duration(time_limit)
     run_search(
         path,
         resume=resume,
+        overwrite=overwrite,
         overrides=Overrides(trials, seconds, output, workers, control),
         options=Options(allow_code_execution, trust_remote_code),
         console=make_console(),
     )
 
 
-@app.command()
+@runners.command()
 def replay(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the repeated run; default: RUN_DIR-replay.")] = None,
@@ -155,20 +68,20 @@ def replay(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Repeat a run's trials in the recorded order and compare the results."""
-    from ..run_folder.run_folder import RunFolder as Run
-    from ..session.options import Options
-    from .inputs.config_checks import check_names
+    from ...run_folder.run_folder import RunFolder as Run
+    from ...session.options import Options
+    from ..inputs.config_checks import check_names
 
     run = Run.open(run_dir)
     check_names(run.config, run.root, where=str(run_dir))
-    from .replay import run_replay
+    from ..replay import run_replay
 
     options = Options(allow_code_execution, trust_remote_code)
     if not run_replay(run_dir, output, options=options, console=make_console()):
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
+@runners.command()
 def plan(
     path: SearchFile,
     trials: Trials = None,
@@ -178,20 +91,23 @@ def plan(
     ] = False,
     allow_code_execution: AllowCode = False,
     trust_remote_code: RemoteCode = False,
+    as_json: Json = False,
 ) -> None:
     """Check a search.yaml without searching: errors, dimensions, memory, time."""
-    from ..session.options import Options
-    from .inputs.config_checks import checked_config
-    from .inputs.overrides import Overrides
+    from ...session.options import Options
+    from ..inputs.config_checks import checked_config
+    from ..inputs.overrides import Overrides
 
     config = checked_config(path, Overrides(trials))
-    from .plan import run_plan
+    from ..plan import run_plan
 
     options = Options(allow_code_execution, trust_remote_code)
-    run_plan(config, path, options=options, score=score, console=make_console())
+    found = run_plan(config, path, options=options, score=score, console=make_console(silent=as_json))
+    if as_json:
+        print_json(found)
 
 
-@app.command()
+@runners.command()
 def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML.")],
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
@@ -218,10 +134,10 @@ def merge(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Merge a recipe into a checkpoint and compare it with the digest that the recipe records."""
-    from .inputs.recipe_files import checked_recipe
+    from ..inputs.recipe_files import checked_recipe
 
     given = checked_recipe(recipe, out, lenient=lenient, overwrite=overwrite)
-    from .merge import MergeOptions, merge_recipe
+    from ..merge import MergeOptions, merge_recipe
 
     options = MergeOptions(
         seed=seed,
@@ -243,52 +159,50 @@ def merge(
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command(name="eval")
+@runners.command(name="eval")
 def evaluate(
     target: Annotated[str, typer.Argument(help="A checkpoint folder, hub id, or recipe file.")],
     config: Annotated[Path, typer.Option(help="The search.yaml with the tasks.")],
     part: Annotated[Literal["search", "select", "report"], typer.Option(help="The part of the items.")] = "search",
     allow_code_execution: AllowCode = False,
     trust_remote_code: RemoteCode = False,
+    as_json: Json = False,
 ) -> None:
     """Score a model or a recipe on the tasks of a search.yaml."""
-    from ..session.options import Options
-    from .inputs.config_checks import checked_config
-    from .inputs.recipe_files import check_target
+    from ...session.options import Options
+    from ..inputs.config_checks import checked_config
+    from ..inputs.recipe_files import check_target
 
     checked_config(config)
     check_target(target)
-    from .evaluate import run_eval
+    from ..evaluate import run_eval
 
     options = Options(allow_code_execution, trust_remote_code)
-    run_eval(target, config=config, part=part, options=options, console=make_console())
+    run_eval(target, config=config, part=part, options=options, console=make_console(), as_json=as_json)
 
 
-@app.command()
+@runners.command()
 def verify(
     recipe: Annotated[Path, typer.Argument(help="A run's best.yaml.")],
     config: Annotated[Path | None, typer.Option(help="The search.yaml, if the run's folder is gone.")] = None,
     allow_code_execution: AllowCode = False,
     trust_remote_code: RemoteCode = False,
+    as_json: Json = False,
 ) -> None:
     """Merge a best.yaml again, score it with lm-eval's evaluation loop, and compare digests and scores."""
-    from ..session.options import Options
-    from .inputs.config_checks import checked_config
+    from ...session.options import Options
+    from ..inputs.config_checks import checked_config
 
     if config is not None:
         checked_config(config)
-    from .verify import run_verify
+    from ..verify import run_verify
 
     options = Options(allow_code_execution, trust_remote_code)
-    if not run_verify(recipe, config=config, options=options, console=make_console()):
+    found = run_verify(recipe, config=config, options=options, console=make_console(silent=as_json))
+    if as_json:
+        print_json(found.to_document())
+    if not found.passed:
         print("mergesmith: the recipe's claims were NOT confirmed", file=sys.stderr)
         raise typer.Exit(CHECK_FAILED)
-    print("verified: the recipe gives the recorded weights and scores")
-
-
-app.add_typer(readers)
-app.add_typer(starters)
-
-
-if __name__ == "__main__":
-    main()
+    if not as_json:
+        print("verified: the recipe gives the recorded weights and scores")
