@@ -64,7 +64,7 @@ MERGE_OPS_LIBRARIES = (
     "accelerate",  # models over several devices
 )
 # Modules that every folder may import, absolutely since the package root lies beside the folders.
-IN_PACKAGE_ROOT = ("mergesmith.errors", "mergesmith.config_section")
+IN_PACKAGE_ROOT = ("mergesmith.errors", "mergesmith.config_section", "mergesmith.__version__")
 MODULES_PER_FOLDER = 16
 LINES_PER_FILE = 300
 

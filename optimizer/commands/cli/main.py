@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mergesmith import __version__
 from mergesmith.errors import UserError
 
-from .... import __version__
 from ...stop_signals import StoppedError, install
 from ...terminal.console import be_quiet
 from .reading import readers
