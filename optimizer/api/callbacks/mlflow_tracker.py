@@ -27,7 +27,7 @@ class MlflowCallback(Tracker):
             UserError: mlflow is not installed.
         """
         try:
-            from mlflow.tracking import MlflowClient
+            from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError("MlflowCallback needs mlflow: pip install 'mergesmith[mlflow]'") from None
         self._client: Any = MlflowClient(tracking_uri)

@@ -25,7 +25,7 @@ class WandbCallback(Tracker):
             UserError: wandb is not installed.
         """
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError("WandbCallback needs wandb: pip install 'mergesmith[wandb]'") from None
         self._wandb, self._settings, self._logged = wandb, settings, None

@@ -18,9 +18,8 @@ from mergesmith.optimizer.config import RacingSection
 from mergesmith.optimizer.run_folder.item_matrix import difference
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Look, Trial
-from mergesmith.optimizer.search.objective import Objective, leaf_without_values, scores_of
+from mergesmith.optimizer.search.objective import Objective, leaf_without_values, paired_difference, scores_of
 from mergesmith.optimizer.search.racing import Incumbent, Race
-from mergesmith.optimizer.search.sanity import paired_difference
 
 ENTRY = TaskEntry("a", 1.0, "acc", "none", 1, True, None, (Leaf("a", 1.0, "mean"),))
 N = 100

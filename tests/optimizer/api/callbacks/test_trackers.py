@@ -71,7 +71,7 @@ def logged(file: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
 
 def wandb_records(data: bytes) -> Iterator[Any]:
     """The records of a .wandb file: LevelDB's log format, in blocks of 32 kB, after a header of 7 bytes."""
-    from wandb.proto import wandb_internal_pb2
+    from wandb.proto import wandb_internal_pb2  # pyright: ignore[reportMissingImports]
 
     pb2: Any = wandb_internal_pb2
     at, text, block, full, last = 7, b"", 1 << 15, 1, 4
