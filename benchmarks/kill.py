@@ -218,7 +218,7 @@ def prepare(work: Path, *, ray: bool) -> Path:
         os._exit(0)
     os.waitpid(child, 0)
     document = yaml.safe_load((work / "demo" / "search.yaml").read_text())
-    document["search"] |= {"trials": 24, "control": "random"}
+    document["search"] |= {"trials": 24, "control": "random", "reuse_baselines": False}
     if ray:
         document["workers"] = {"pool": "ray", "count": 2, "threads": 1}
     path = work / "demo" / f"kill-{'ray' if ray else 'local'}.yaml"
@@ -230,7 +230,7 @@ def import_everything() -> None:
     """Import what a search needs, before processes are forked."""
     for name in ("lm_eval.tasks", "numba", "optuna", "transformers", "mergesmith.optimizer.commands.replay"):
         importlib.import_module(name)
-    importlib.import_module("mergesmith.optimizer.commands.search")
+    importlib.import_module("mergesmith.optimizer.commands.driver")
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from mergesmith.evaluators import Block, BlockScores, ItemScores, Leaf, Score, Scores, ScoringConfig, TaskEntry
 from mergesmith.evaluators.tasks.blocks import make_blocks
-from mergesmith.merge_ops import Recipe, Source
-from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.merge_ops import Recipe, Source, read_recipe
+from mergesmith.optimizer.commands.inputs.overrides import Overrides
 from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import RacingSection
 from mergesmith.optimizer.demo import make_demo
@@ -29,7 +29,8 @@ from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.run_folder.trial import Trial
 from mergesmith.optimizer.search.objective import Objective, scores_of
 from mergesmith.optimizer.search.racing import Incumbent, Race
-from mergesmith.optimizer.session.session import Options, Session
+from mergesmith.optimizer.session.options import Options
+from mergesmith.optimizer.session.session import Session
 
 DISCORDANT = 0.15
 EVEN = {"a": 167, "b": 167, "c": 166}
@@ -236,14 +237,14 @@ class Searched:
         config = search.with_name(f"racing_{racing}_{seed}.yaml")
         config.write_text(text)
         run = RunFolder(search.parent / "runs" / config.stem)
-        verdict = run_search(
+        run_search(
             config,
             resume=(run.path / "environment.json").is_file(),
             overrides=Overrides(output=run.path),
             options=Options(),
             console=Console(quiet=True),
         )
-        report = run.items(verdict.winner.number, "report")
+        report = run.items(read_recipe(run.path / "best.yaml").facts["found_by"]["trial"], "report")
         assert report is not None, "Should not reach."
         return cls(run, [trial for trial in run.trials() if not trial.name], report)
 

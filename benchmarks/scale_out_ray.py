@@ -15,7 +15,7 @@ from mergesmith.optimizer.pools import BlockDone, Event, Job, ray_workers
 from mergesmith.optimizer.pools.ray_actor import WorkerFacts
 from mergesmith.optimizer.pools.ray_pool import RayPool
 from mergesmith.optimizer.pools.ray_workers import WorkerHandle
-from mergesmith.optimizer.session.session import Options
+from mergesmith.optimizer.session.options import Options
 
 PROCESSES = 2  # that stand for all workers
 EVENTS = 3000  # over which the cost of one is measured

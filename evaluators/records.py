@@ -43,6 +43,7 @@ class TaskEntry:
     """One configured task.
 
     Attributes:
+        weight: the entry's share in the objective; 0 if it only has a limit, `max_drop`.
         sign: +1 when a higher value is better, else -1.
         bounded: whether each item's value lies in [0, 1]. False for a Python objective, whose range is unknown.
         python: whether it is a Python objective. One that returns a bare float gives a `Score` with n == 1, without a
@@ -59,6 +60,11 @@ class TaskEntry:
     leaves: tuple[Leaf, ...]
     python: bool = False
 
+    @property
+    def raced(self) -> bool:
+        """Whether its items can show early that a candidate is worse: they are bounded, and the objective has them."""
+        return self.bounded and self.weight > 0
+
 
 @dataclass(frozen=True)
 class Block:
@@ -66,7 +72,8 @@ class Block:
 
     Attributes:
         items: leaf name -> ids of its documents in lm-eval's numbering, ascending. A Python objective is part
-            of the last block, with an empty tuple: its items are known only after it has run.
+            of the last block, with an empty tuple: its items are known only after it has run. In the search part, the
+            items of raced entries come first, and no block holds both those and others.
     """
 
     part: Part
@@ -83,15 +90,32 @@ class ItemScores:
 
     Attributes:
         ids: (n,) item ids as text: lm-eval's document ids, or the keys a Python objective returned.
-        values: (n,) float64, or (n, k) if the metric keeps k values per item, as perplexities do.
+        values: (n,) float64, or (n, k) if the metric keeps k values per item, as perplexities do. NaN if the metric has
+            no value on the item, because the task left it out or it is undefined there; means skip the item.
         facts: (n, len(FACTS)) float64 if answers are generated, else None.
         by_filter: another filter of the task -> the values of the same answers by it, (n,); see `other_filters.py`.
+        answers: (n,) the answers as text, for the report part; empty for the other parts and for Python objectives.
     """
 
     ids: tuple[str, ...]
     values: np.ndarray
     facts: np.ndarray | None = None
     by_filter: Mapping[str, np.ndarray] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> np.ndarray:
+        """Whether the metric has a value, per item, (n,) bool."""
+        missing = np.isnan(self.values)
+        return np.logical_not(missing if missing.ndim == 1 else missing.any(axis=1))
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """The end of an item's prompt, and the answer that its task expects; "" if the task names none."""
+
+    prompt: str
+    gold: str
 
 
 @dataclass(frozen=True)
@@ -123,6 +147,7 @@ class Scores:
 class Score:
     """An entry's value in its metric's unit and direction, its standard error (NaN if unknown), and its item count.
 
+    Items without a value of the metric are not counted.
     With n == 1 there is no confidence interval: the value is a single number.
     """
 

@@ -18,20 +18,27 @@ if TYPE_CHECKING:
 
 
 def score_checkpoint(
-    suite: Suite, checkpoint_folder: Path, part: Part, *, device: str = "cpu", dtype: Any = None
+    suite: Suite,
+    checkpoint_folder: Path,
+    part: Part,
+    *,
+    device: str = "cpu",
+    dtype: Any = None,
+    trust_remote_code: bool = False,
 ) -> Scores:
     """Score a written checkpoint with lm-eval's evaluation loop, on freshly loaded tasks.
 
     Only the tasks' names, the split and the few-shot pools are those of `Suite.score`; task objects, prompts, tokens,
-    batches and the loop are lm-eval's. All documents are evaluated, and those of the part are selected from the logged
-    samples.
+    batches and the loop are lm-eval's. The prompts of all documents are built, since few-shot examples are drawn in
+    their order, and those of the part are scored.
 
     Args:
         suite: the suite that defines tasks and split.
         checkpoint_folder: a folder that `from_pretrained` reads. Its tokenizer is used, or the suite's if it has none.
         part: the part to return.
         device: the device of the model; "balanced" spreads it over all GPUs (accelerate's device map).
-        dtype: dtype of the weights; None keeps the checkpoint's.
+        dtype: torch dtype of the weights, or its name; None keeps the checkpoint's.
+        trust_remote_code: run code that the checkpoint contains.
 
     Raises:
         ScoringError: see `Suite.score`.
@@ -42,7 +49,7 @@ def score_checkpoint(
 
     started, content = time.perf_counter(), suite.content
     with quiet():
-        model, tokenizer = _loaded(checkpoint_folder, content.lm.tokenizer, device, dtype)
+        model, tokenizer = _loaded(checkpoint_folder, content.lm.tokenizer, device, dtype, trust_remote_code)
         lm = LiveLM(
             tokenizer,
             batch_size=content.lm.batch_size,
@@ -60,15 +67,17 @@ def score_checkpoint(
     return join([BlockScores(part=part, index=0, items=items, seconds=time.perf_counter() - started)])
 
 
-def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any) -> tuple[Any, Any]:
+def _loaded(folder: Path, tokenizer: Any, device: str, dtype: Any, trust: bool) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     spread = {"device_map": device} if device == "balanced" else {}
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", **spread)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", trust_remote_code=trust, **spread)
     if not spread:
         model.to(device)
     has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
-    return model, AutoTokenizer.from_pretrained(folder) if has_tokenizer else tokenizer
+    if not has_tokenizer:
+        return model, tokenizer
+    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
 
 
 def _entry_items(
@@ -82,6 +91,10 @@ def _entry_items(
     for name, task in fresh.items():
         if (pool := content.leaves[name].pool) is not None:
             pool.apply(task)
+        _restrict(task, frozenset(content.document_ids(name, part)))
+    fresh = {name: task for name, task in fresh.items() if content.document_ids(name, part)}
+    if not fresh:
+        return {}
     results = simple_evaluate(
         model=lm,
         tasks=list(fresh.values()),
@@ -102,10 +115,21 @@ def _entry_items(
     }
 
 
+def _restrict(task: Any, ids: frozenset[int]) -> None:
+    """Let lm-eval run only the requests of the documents `ids`, after it has built those of all documents."""
+    build, iterate = task.build_all_requests, task.doc_iterator
+
+    def build_part(**arguments: Any) -> None:
+        build(**arguments)
+        task._instances = [instance for instance in task._instances if instance.doc_id in ids]
+        task.doc_iterator = lambda **places: ((i, doc) for i, doc in iterate(**places) if i in ids)
+
+    task.build_all_requests = build_part
+
+
 def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], ids: tuple[int, ...]) -> ItemScores:
-    from .scoring.item_values import checked_value, item_scores
+    from .scoring.item_values import item_scores, value_of
     from .tasks.documents import canonical
-    from .tasks.metrics import metric_value
 
     wanted = set(ids)
     rows = {}
@@ -119,5 +143,5 @@ def _picked_items(name: str, leaf: LeafTask, samples: list[Mapping[str, Any]], i
                 f"task '{name}', item {doc}: lm-eval's document or prompt differs from the one that was scored"
             )
         values = {metric: sample[metric] for metric in sample["metrics"]}
-        rows[doc] = checked_value(metric_value(values, leaf.metric.name), leaf.metric, f"task '{name}', item {doc}")
+        rows[doc] = value_of(values, leaf, f"task '{name}', item {doc}")
     return item_scores(ids, [rows[doc] for doc in ids], name)

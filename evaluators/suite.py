@@ -10,9 +10,9 @@ from .checks.report import ScoringReport
 from .checks.suite_facts import SuiteFacts
 from .config import PARTS, EvaluationConfig, Part
 from .inference.attention_backend import disable_cudnn_attention
-from .records import Block, BlockScores, TaskEntry
+from .records import Block, BlockScores, ItemText, TaskEntry
 from .scoring.scorers import ScoringPlan
-from .tasks.blocks import make_blocks
+from .tasks.blocks import make_blocks, search_blocks
 
 if TYPE_CHECKING:
     from .checks.self_check import Candidates
@@ -126,6 +126,11 @@ class Suite:
             self.content.lm.set_batch_size(plan.batch_size)
 
     @property
+    def plan(self) -> ScoringPlan | None:
+        """The scorers and batch sizes; None before scorers have been chosen."""
+        return self._plan
+
+    @property
     def scorers(self) -> dict[str, str]:
         """The scorer of each task by name; empty before scorers have been chosen."""
         return {} if self._plan is None else {leaf: str(scorer) for leaf, scorer in self._plan.scorers.items()}
@@ -171,6 +176,16 @@ class Suite:
 
         return collect_facts(self.content, tokenizer_file, loaded)
 
+    def item_texts(self, part: Part) -> dict[str, dict[str, ItemText]]:
+        """Return the texts of a part's items: leaf -> id -> text. Python objectives have none."""
+        from .gold.item_texts import item_text
+
+        content = self.content
+        return {
+            name: {str(doc): item_text(leaf, doc) for doc in content.document_ids(name, part)}
+            for name, leaf in content.leaves.items()
+        }
+
     def gold_losses(self, model: Any, items: Mapping[str, Sequence[int]], *, tokens: int = 4096) -> GoldLosses:
         """Return differentiable losses of the gold answers of some items, as `Block.items` names them.
 
@@ -187,5 +202,8 @@ class Suite:
 
 def _blocks(content: SuiteContent, part: Part) -> tuple[Block, ...]:
     items = {leaf: content.document_ids(leaf, part) for leaf in content.leaves}
-    first = content.config.scoring.block_items if part == "search" else None  # only the search stops candidates early
-    return make_blocks(part, items, tuple(content.objectives), seed=content.config.seed, block_items=first)
+    objectives, seed = tuple(content.objectives), content.config.seed
+    if part != "search":  # only the search stops candidates early
+        return make_blocks(part, items, objectives, seed=seed, block_items=None)
+    raced = {leaf.name for entry in content.entries if entry.raced for leaf in entry.leaves}
+    return search_blocks(items, objectives, raced, seed=seed, block_items=content.config.scoring.block_items)

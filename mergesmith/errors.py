@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 MANY, FEW = 40, 6  # of more than MANY known names, only the FEW nearest are listed
 
 
 class UserError(ValueError):
-    """A mistake that the user can correct. The command line prints only its text and exits with code 2."""
+    """A mistake that the user can correct. The command line prints only its text and exits with code 2.
+
+    Attributes:
+        faults: the faults that the message lists, one sentence each; the message itself if it is a single fault.
+    """
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults) or (message,)
 
 
 class Faults:
@@ -30,6 +39,14 @@ class Faults:
         """Record a fault at `place` (a key path, tensor name or file); an empty place means the whole subject."""
         self.messages.append(f"{place}: {message}" if place else message)
 
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Record the faults of a UserError that is raised inside, instead of raising it."""
+        try:
+            yield
+        except UserError as error:
+            self.messages += error.faults
+
     def raise_if_any(self) -> None:
         """Raise one UserError that lists all faults; return if there are none.
 
@@ -40,7 +57,8 @@ class Faults:
         if len(messages) == 1:
             raise UserError(f"{self.subject}: {messages[0]}")
         if messages:
-            raise UserError("\n".join([f"{self.subject}: {len(messages)} faults", *(f"  - {m}" for m in messages)]))
+            text = "\n".join([f"{self.subject}: {len(messages)} faults", *(f"  - {m}" for m in messages)])
+            raise UserError(text, [f"{self.subject}: {m}" for m in messages])
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

@@ -13,10 +13,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mergesmith.config_section import ConfigSection
 from mergesmith.errors import Faults, UserError, unknown
 
-from ..evaluators import ChatConfig, ScoringConfig, SplitConfig, TaskConfig
+from ..evaluators import ChatConfig, Limit, ScoringConfig, SplitConfig, TaskConfig
 from ..merge_ops import check_kind, load_yaml, without_old_prefix
 from ..search_spaces import SpaceConfig
-from .config_faults import ONE_AS_BASE, described
+from .config_faults import ONE_AS_BASE, described_faults
+from .config_references import PathText, Reference
+from .samplers import SAMPLERS
 
 RESUMABLE = ("trials", "time_limit", "item_scores", "control", "workers", "output")  # what may change on resume
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
@@ -73,6 +75,10 @@ class SearchSection(ConfigSection):
         time_limit: seconds; starts again when the run is resumed.
         item_scores: the most item scores that proposals may take; candidates in flight are finished. No limit if unset.
         control: `random` adds a random search that spends as many item scores as this one, for comparison.
+        baselines: the usual merges that are scored before the first proposal, beside the base, the models and the
+            recipes under `baselines:`: `all`, `none`, or a list of `uniform`, `task_arithmetic`, `slerp` and of names
+            that `mergesmith plan` prints. `slerp` in a list is every pair of models.
+        reuse_baselines: whether baselines take their scores from earlier runs with the same models, tasks and versions.
         seed: of the sampler, the split of the items and the masks.
         racing: when a candidate is dropped.
     """
@@ -84,14 +90,14 @@ class SearchSection(ConfigSection):
     time_limit: Annotated[float, Field(gt=0)] | None = None
     item_scores: Annotated[int, Field(gt=0)] | None = None
     control: Literal["random"] | None = None
+    baselines: Literal["all", "none"] | tuple[str, ...] = "all"
+    reuse_baselines: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
     racing: RacingSection = RacingSection()
 
     @field_validator("sampler")
     @classmethod
     def _known(cls, value: str) -> str:
-        from .samplers import SAMPLERS  # imports Optuna, which takes a moment
-
         if value not in SAMPLERS:
             raise ValueError(unknown("sampler", value, SAMPLERS))
         return value
@@ -157,12 +163,17 @@ class WorkersSection(ConfigSection):
 
 
 class RunConfig(ConfigSection):
-    """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder."""
+    """A whole search.yaml. Model references and paths are as the user wrote them, relative to its folder.
+
+    `limit` and `num_fewshot` hold for the lm-eval tasks that set none.
+    """
 
     version: Literal[1] = 1
-    base_model: str
-    models: tuple[str, ...] = Field(min_length=1)
+    base_model: Reference
+    models: tuple[Reference, ...] = Field(min_length=1)
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    limit: Limit = None
+    num_fewshot: int | None = Field(default=None, ge=0)
     task_path: tuple[str, ...] = ()
     chat: ChatConfig = ChatConfig()
     split: SplitConfig = SplitConfig()
@@ -173,7 +184,7 @@ class RunConfig(ConfigSection):
     workers: WorkersSection = WorkersSection()
     tokenizer_source: str | None = None
     bank: Literal["auto", "device", "host"] = "auto"
-    output: str = "./runs/search"
+    output: PathText = "./runs/search"
 
     @field_validator("task_path", mode="before")
     @classmethod
@@ -195,10 +206,28 @@ class RunConfig(ConfigSection):
         twice = sorted({name for name in tasks if tasks.count(name) > 1})
         if twice:
             raise ValueError(f"the task '{twice[0]}' is listed twice")
+        if not any(task.weight for task in self.tasks):
+            raise ValueError("at least one task must have a weight above 0, or there is nothing to maximize")
         known = ("union", "base", *names)
         if self.tokenizer_source is not None and self.tokenizer_source not in known:
             raise ValueError(unknown("tokenizer_source", self.tokenizer_source, known))
         return self
+
+    @property
+    def tokenizer_reference(self) -> str | None:
+        """tokenizer_source with `base` replaced by its reference, because a slerp may not list the base."""
+        return self.base_model if self.tokenizer_source == "base" else self.tokenizer_source
+
+    @property
+    def scored_tasks(self) -> tuple[TaskConfig, ...]:
+        """The tasks, with the limit and number of examples that hold for all where a task sets none."""
+        shared = {"limit": self.limit, "num_fewshot": self.num_fewshot}
+        return tuple(
+            task
+            if task.python is not None
+            else task.model_copy(update={key: value for key, value in shared.items() if getattr(task, key) is None})
+            for task in self.tasks
+        )
 
     def dated(self, day: datetime.date | str | None) -> RunConfig:
         """Return the configuration with the day that chat templates print, unless it names one or uses no template."""
@@ -240,8 +269,7 @@ def parse_config(document: dict[str, Any], *, where: str) -> RunConfig:
         return RunConfig.model_validate(document)
     except ValidationError as error:
         faults = Faults(where)
-        for fault in error.errors():
-            place, message = described(fault, RunConfig)
+        for place, message in described_faults(error.errors(), RunConfig, document):
             faults.add(place, message)
         faults.raise_if_any()
         raise

@@ -154,8 +154,8 @@ def _weights(space: MethodSpace) -> Weights | None:
 
 
 def _given(space: MethodSpace, slot: ParameterSlot) -> bool:
-    name = slot.parameter.name
-    return name in space.settings or f"models[{slot.model}].{name}" in space.settings
+    config = space.given(slot.parameter.name, slot.model)
+    return config is not None and config.has_values
 
 
 def _scaled(space: MethodSpace) -> bool:

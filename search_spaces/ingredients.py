@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..merge_ops import Recipe, Setting, Source
 
@@ -18,6 +18,11 @@ class MergeIngredients:
         out_dtype: dtype of every candidate.
         seed: seed of random masks.
         tokenizer_source: if vocabularies differ, `union` or a model, the same for every candidate; else None.
+        chat_templates: model -> the chat template of the run's prompts, for models that have another one. Merges that
+            take their tokenizer from such a model are written with it.
+        layers: the models' number of layers; needed if the depth is divided into blocks. None before the models are
+            opened: a space can then be checked, except for its steps and filters.
+        tensors: the names of the base's tensors; needed for filters that are regular expressions.
     """
 
     base: str
@@ -25,6 +30,9 @@ class MergeIngredients:
     out_dtype: str
     seed: int = 0
     tokenizer_source: str | None = None
+    chat_templates: Mapping[str, str] = field(default_factory=dict)
+    layers: int | None = None
+    tensors: tuple[str, ...] = ()
 
     def recipe(
         self,
@@ -44,6 +52,7 @@ class MergeIngredients:
             out_dtype=self.out_dtype,
             seed=self.seed,
             tokenizer_source=self.tokenizer_source,
+            chat_template=self.chat_templates.get(base_model or models[0].model),
         )
 
 

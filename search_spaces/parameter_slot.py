@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..merge_ops import Parameter, Rule, Setting
 from .dimensions import Dimension, Float, Params, Value
 
 REST = "rest"  # the tensors that no filter matches
+Number = float | bool
 
 
 class OutsideSpaceError(ValueError):
@@ -23,13 +24,17 @@ class ParameterSlot:
         parameter: the method's parameter.
         model: None if shared; else the model's reference, or its position from 1 if the point chooses the models.
         fixed: the value, if it is not searched.
-        dimensions: filter (REST for the rest) -> one dimension per knot; empty if fixed.
+        dimensions: filter (REST for the rest) -> one dimension per knot or block; empty if fixed.
+        blocks: the number of layers of every block, if the dimensions are the values of blocks; empty for knots.
+        substrings: filter -> the substrings by which the recipe writes it; a filter that is absent is one itself.
     """
 
     parameter: Parameter
     model: str | None
     fixed: float | bool | None
     dimensions: Mapping[str, tuple[Dimension, ...]]
+    blocks: tuple[int, ...] = ()
+    substrings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_idle_extra(self) -> bool:
@@ -41,12 +46,11 @@ class ParameterSlot:
         if not self.dimensions:
             assert self.fixed is not None, "Should not reach."
             return Setting.constant(self.fixed)
-        return Setting(
-            tuple(
-                Rule(tuple(_number(params[d.name]) for d in knots), None if name == REST else name)
-                for name, knots in self.dimensions.items()
-            )
-        )
+        rules = []
+        for name, knots in self.dimensions.items():
+            values = self._over_depth(tuple(_number(params[d.name]) for d in knots))
+            rules += [Rule(values, text) for text in self._texts(name)]
+        return Setting(tuple(rules))
 
     def read(self, setting: Setting | None) -> Iterator[tuple[str, Value]]:
         """Yield (dimension, value) of the point that gives a setting.
@@ -54,31 +58,61 @@ class ParameterSlot:
         Raises:
             OutsideSpaceError: no point gives it.
         """
-        label = self.parameter.name if self.model is None else f"{self.parameter.name} of {self.model}"
         rules = () if setting is None else setting.rules
-        known = {REST, *self.dimensions}
-        unknown = [rule.filter for rule in rules if (rule.filter or REST) not in known]
+        known = {None, *(text for name in self.dimensions for text in self._texts(name))}
+        unknown = [rule.filter for rule in rules if rule.filter not in known]
         if unknown:
-            raise OutsideSpaceError(f"{label} has a rule for '{unknown[0]}', which is not a filter of the space")
-        by_filter = {rule.filter or REST: rule.values for rule in reversed(rules)}
-        if not self.dimensions:
-            values = by_filter.get(REST, (self.parameter.default,))
-            if set(values) != {self.fixed}:
-                raise OutsideSpaceError(f"{label} is {list(values)}, but the space fixes it at {self.fixed}")
+            raise OutsideSpaceError(f"{self._label} has a rule for '{unknown[0]}', which is not a filter of the space")
+        by_text = {rule.filter: rule.values for rule in reversed(rules)}
+        rest = by_text.get(None, (self.parameter.default,))
+        if not self.dimensions and set(rest) != {self.fixed}:
+            raise OutsideSpaceError(f"{self._label} is {list(rest)}, but the space fixes it at {self.fixed}")
         for name, knots in self.dimensions.items():
-            values = by_filter.get(name, by_filter.get(REST, (self.parameter.default,)))
-            values = values * len(knots) if len(values) == 1 else values
-            if len(values) != len(knots):
-                raise OutsideSpaceError(
-                    f"{label} has a gradient of {len(values)} values, the space one of {len(knots)}"
-                )
-            for dimension, value in zip(knots, values, strict=True):
+            found = {by_text.get(text, rest) for text in self._texts(name)}
+            if len(found) > 1:
+                raise OutsideSpaceError(f"{self._label} has several values for the tensors of '{name}'")
+            for dimension, value in zip(knots, self._per_dimension(found.pop(), len(knots)), strict=True):
                 if value is None or not dimension.contains(value):
-                    raise OutsideSpaceError(f"{label} is {value}, outside {_bounds(dimension)}")
+                    raise OutsideSpaceError(f"{self._label} is {value}, outside {_bounds(dimension)}")
                 yield dimension.name, value
 
+    @property
+    def _label(self) -> str:
+        return self.parameter.name if self.model is None else f"{self.parameter.name} of {self.model}"
 
-def _number(value: Value) -> float | bool:
+    def _texts(self, name: str) -> tuple[str | None, ...]:
+        """Return the filters of a recipe's rules for a filter of the space."""
+        return (None,) if name == REST else self.substrings.get(name, (name,))
+
+    def _over_depth(self, values: tuple[Number, ...]) -> tuple[Number, ...]:
+        """Return the values of a recipe's gradient: one per layer if the depth is divided into blocks."""
+        if not self.blocks or len(values) == 1:
+            return values
+        return tuple(value for value, layers in zip(values, self.blocks, strict=True) for _ in range(layers))
+
+    def _per_dimension(self, values: tuple[Number | None, ...], count: int) -> tuple[Number | None, ...]:
+        """Return one value per dimension from those of a recipe's rule.
+
+        Raises:
+            OutsideSpaceError: there are too many or too few of them, or they differ within a block.
+        """
+        if len(values) == 1:
+            return values * count
+        if self.blocks and count > 1 and len(values) == sum(self.blocks):
+            starts = [sum(self.blocks[:i]) for i in range(count)]
+            firsts = tuple(values[start] for start in starts)
+            if tuple(v for v, layers in zip(firsts, self.blocks, strict=True) for _ in range(layers)) != values:
+                raise OutsideSpaceError(
+                    f"{self._label} changes within a block of layers, where the space has one value"
+                )
+            return firsts
+        if len(values) != count or self.blocks:
+            wanted = f"{count} blocks of layers" if self.blocks else f"one of {count}"
+            raise OutsideSpaceError(f"{self._label} has a gradient of {len(values)} values, the space {wanted}")
+        return values
+
+
+def _number(value: Value) -> Number:
     assert not isinstance(value, str), "Should not reach."
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,9 @@ compile_untraced()
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MERGESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = tmp_path_factory.mktemp("cache")
+        (cache / "scores").touch()  # not a folder, so that no test takes over the scores of another
+        patch.setenv("MERGESMITH_CACHE", str(cache))
         yield
 
 
@@ -55,6 +58,22 @@ def in_llama(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, as working directory."""
     monkeypatch.chdir(llama)
     return llama
+
+
+@pytest.fixture
+def code_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A new folder for transformers' copies of the code in checkpoints, and no modules imported from another one."""
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+            del sys.modules[name]
+
+    forget()
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    # Another folder of such copies that an earlier test has put on the path would be searched first.
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not Path(path, "transformers_modules").is_dir()])
+    yield
+    forget()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonschema
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from mergesmith.evaluators import PARTS
 from mergesmith.merge_ops import parse_recipe
 from mergesmith.optimizer.commands import cli
 from mergesmith.optimizer.config import parse_config
+from mergesmith.optimizer.start.schema import search_schema
 from mergesmith.optimizer.stop_signals import EXIT_CODES
 
 DOCS = ROOT / "docs"
@@ -124,6 +126,7 @@ def test_yaml_is_what_it_says(block: Block) -> None:
     elif "tokenizer_source" in document or "base_model" in document or not document.keys() <= {"task"}:
         required = {"base_model": "./base", "models": ["./a", "./b"], "tasks": ["gsm8k"]}
         parse_config({**required, **document}, where=f"{block.page.name} {block.title}")
+        jsonschema.validate(json.loads(json.dumps({**required, **document}, default=str)), search_schema())
 
 
 @pytest.fixture
@@ -207,6 +210,7 @@ def test_the_python_guide_runs(in_llama: Path, tmp_path: Path, monkeypatch: pyte
     Path("ties.yaml").write_text(recipe.text)
     assert run_python_block("merge.py")["written"].folder == Path("merged")
     assert run_python_block("build.py")["recipe"].merge_method == "task_arithmetic"
+    assert run_python_block("configure.py")["config"].space.methods.keys() == {"ties", "slerp"}
 
 
 def test_the_task_loads(tiny: Path) -> None:

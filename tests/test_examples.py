@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 from tiny_models import write_family
+from tiny_run import write_run
 from transformers import AutoModelForCausalLM
 
 from mergesmith.merge_ops import ModelBank, read_recipe, write_merge
@@ -55,4 +56,16 @@ def test_merge_in_python(
     runpy.run_path(str(EXAMPLES / "merge_in_python.py"), run_name="__main__")
     printed = capsys.readouterr().out.splitlines()
     assert len({line.split()[1] for line in printed[:3]}) == 3
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_search_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from datasets import config
+
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    search = write_run(tmp_path, search={"sampler": "random", "trials": 2})
+    monkeypatch.setattr(sys, "argv", ["search_in_python.py", str(search), str(tmp_path / "out")])
+    runpy.run_path(str(EXAMPLES / "search_in_python.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "The winner is" in printed and "items won" in printed and "reproduced bit for bit" in printed
     assert (tmp_path / "out" / "model.safetensors").is_file()

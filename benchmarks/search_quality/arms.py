@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.optimizer.commands.inputs.overrides import Overrides
 from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import RacingSection
-from mergesmith.optimizer.session.session import Options
+from mergesmith.optimizer.session.options import Options
 
 from .measure import measure
 from .records import Outcome

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from mergesmith.evaluators import PARTS, Block, BlockScores, ItemScores, Part, ScoringPlan
-from mergesmith.evaluators.tasks.blocks import make_blocks
+from mergesmith.evaluators.tasks.blocks import make_blocks, search_blocks
 from mergesmith.merge_ops import Recipe
 from mergesmith.optimizer.pools import BlockDone, Event, Failed, Finished, Job
 from mergesmith.optimizer.run_folder.file_names import ITEMS
@@ -155,16 +155,12 @@ def simulate(truth: Truth, matrix: Matrix, *, trials: int, seed: int) -> Simulat
     config = truth.session.config
     search = config.search.model_copy(update={"sampler": "auto", "trials": trials, "seed": seed})
     config = config.model_copy(update={"search": search})
+    items = {part: {leaf: tuple(map(int, ids)) for leaf, ids in truth.items(part).items()} for part in PARTS}
     blocks: dict[Part, Sequence[Block]] = {
-        part: make_blocks(
-            part,
-            {leaf: tuple(map(int, ids)) for leaf, ids in truth.items(part).items()},
-            (),
-            seed=seed,
-            block_items=config.scoring.block_items if part == "search" else None,
-        )
-        for part in PARTS
+        part: make_blocks(part, items[part], (), seed=seed, block_items=None) for part in PARTS
     }
+    raced = {leaf.name for entry in truth.entries if entry.raced for leaf in entry.leaves}
+    blocks["search"] = search_blocks(items["search"], (), raced, seed=seed, block_items=config.scoring.block_items)
     plan = RunPlan(config, truth.session.space, truth.entries, truth.session.baselines)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / ITEMS).mkdir()

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from mergesmith.evaluators import Block, BlockScores, ItemScores, Scores
-from mergesmith.evaluators.tasks.blocks import make_blocks
+from mergesmith.evaluators.tasks.blocks import search_blocks
 from mergesmith.merge_ops import Recipe
 from mergesmith.optimizer.config import RacingSection
 from mergesmith.optimizer.run_folder.trial import Trial
@@ -97,7 +97,8 @@ class _Replay:
 
 def _blocks(truth: Truth, seed: int) -> tuple[Block, ...]:
     items = {leaf: tuple(map(int, ids)) for leaf, ids in truth.items("search").items()}
-    return make_blocks("search", items, (), seed=seed, block_items=truth.session.config.scoring.block_items)
+    raced = {leaf.name for entry in truth.entries if entry.raced for leaf in entry.leaves}
+    return search_blocks(items, (), raced, seed=seed, block_items=truth.session.config.scoring.block_items)
 
 
 def _part_of(scores: Scores, block: Block) -> BlockScores:

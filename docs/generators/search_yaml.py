@@ -24,11 +24,14 @@ from mergesmith.optimizer.config import RunConfig
 DESCRIPTIONS = {
     "version": "The version of this file's format.",
     "base_model": "The base model: a folder, a hub id (`owner/name@revision`), or either with a LoRA adapter "
-    "(`model+adapter`).",
+    "(`model+adapter`). mergekit's mapping `{model: {path: ..., revision: ...}, lora: ...}` is accepted too.",
     "models": "The fine-tunes to merge, named like `base_model`. They must have its architecture, and its vocabulary "
     "unless `tokenizer_source` is given.",
     "tasks": "What candidates are scored on: names of lm-eval tasks, groups or tags, or mappings with the keys of "
     "[`tasks[]`](#tasks).",
+    "limit": "Only the first documents of every lm-eval task that sets no `limit`: a number of documents, or a share "
+    "below 1 (rounded up), as in lm-eval.",
+    "num_fewshot": "The number of examples in the prompts of every lm-eval task that sets no `num_fewshot`.",
     "task_path": "Folders with your lm-eval task YAML.",
     "baselines": "Recipe files that are scored before the first proposal, beside the built-in baselines.",
     "tokenizer_source": "The vocabulary of every candidate if the models' vocabularies differ: `union`, `base`, or one "
@@ -45,11 +48,15 @@ DESCRIPTIONS = {
     "split.search": "The share of the items on which the search scores candidates.",
     "split.select": "The share of the items on which the winner is chosen among the best candidates.",
     "split.report": "The share of the items for the final report; scored once, when the winner has been chosen.",
-    "space.methods": "The merge methods to search: a list of names, or a mapping from names to parameters. A parameter "
+    "space.methods": "The merge methods to search: a list of names, or a mapping from names to settings. A parameter "
     "is fixed by a number, searched over `[low, high]` or `{range: [low, high], log: true}`, or takes one of "
-    '`{choices: [...]}`. `"models[./math-tuned].weight"` is the parameter of one model.',
+    '`{choices: [...]}`. `"models[./math-tuned].weight"` is the parameter of one model. A parameter may have '
+    "`share: true`, `knots`, `steps` and `filters`; a method `knots`, `steps`, `filters` and `models`. See "
+    "[Shape the search space](../how-to/search-space.md).",
     "space.knots": "How many values a gradient over depth has; 1 is a constant.",
-    "space.filters": "Parts of tensor names that get separate parameter values, such as `[self_attn, mlp]`.",
+    "space.steps": "Into how many blocks of layers the depth is divided, each with its value; instead of `knots`.",
+    "space.filters": "Parts of tensor names that get separate parameter values, such as `[self_attn, mlp]`; regular "
+    "expressions begin with `re:`.",
     "search.sampler": "`auto`, which works in stages, or, for comparison, `cmaes`, `descent`, `gp`, `qmc`, `random` or "
     "`tpe`; see [Samplers](samplers.md).",
     "search.trials": "The largest number of proposed candidates; baselines and probes are not counted.",

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.models import huggingface
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from mergesmith.errors import UserError
+from mergesmith.errors import UserError, first_line
 
 from .isolation import fixed_date, generation_settings
 
@@ -125,6 +126,21 @@ class LiveLM(HFLM):
         """As in HFLM, but templates that print today's date print the run's."""
         with fixed_date(self._date):
             return super().apply_chat_template(chat_history, add_generation_prompt)
+
+    def template_error(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str | None:
+        """Return the error that the chat template raises for messages; HFLM then leaves out the system message."""
+        try:
+            with fixed_date(self._date):
+                self.tokenizer.apply_chat_template(
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=not add_generation_prompt,
+                    **self.chat_template_args,
+                )
+        except TemplateError as error:
+            return first_line(error)
+        return None
 
     def prompt_tokens(self, string: str) -> list[int]:
         """Return the tokens that `generate_until` would continue if the prompt were the only one in its batch.

@@ -1,4 +1,7 @@
-"""Aggregates per-item values to an entry's value and standard error."""
+"""Aggregates per-item values to an entry's value and standard error.
+
+Items without a value of the metric (NaN) are left out, as lm-eval does with documents whose results lack the metric.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +48,15 @@ def entry_score(entry: TaskEntry, scores: Scores) -> Score:
         ValueError: the scores hold none of the entry's leaves.
     """
     leaves = _present(entry, scores)
-    n = sum(len(scores.items[leaf.name].ids) for leaf, _ in leaves)
-    per_item = [_variance_per_item(leaf, scores.items[leaf.name].values) for leaf, _ in leaves]
+    known = [_known(leaf, scores.items[leaf.name].values) for leaf, _ in leaves]
+    per_item = [_variance_per_item(leaf, values) for (leaf, _), values in zip(leaves, known, strict=True)]
     variances = [variance for variance in per_item if not math.isnan(variance)]
     borrowed = sum(variances) / len(variances) if variances else math.nan
     total = 0.0
-    for (leaf, share), variance in zip(leaves, per_item, strict=True):
-        total += share**2 * (borrowed if math.isnan(variance) else variance) / len(scores.items[leaf.name].ids)
-    return Score(value=entry_value(entry, scores), stderr=math.sqrt(total), n=n)
+    for (_, share), variance, values in zip(leaves, per_item, known, strict=True):
+        each = borrowed if math.isnan(variance) else variance
+        total += share**2 * each / len(values) if len(values) else math.nan
+    return Score(value=entry_value(entry, scores), stderr=math.sqrt(total), n=sum(map(len, known)))
 
 
 def entry_value(entry: TaskEntry, scores: Scores, indices: Mapping[str, np.ndarray] | None = None) -> float:
@@ -81,7 +85,7 @@ def entry_values(entry: TaskEntry, scores: Scores, resample: Mapping[str, np.nda
     total: Any = 0.0
     for leaf, share in _present(entry, scores):
         values, rows = scores.items[leaf.name].values, resample[leaf.name]
-        if leaf.aggregation == "mean" and values.ndim == 1:
+        if leaf.aggregation == "mean" and values.ndim == 1 and not np.isnan(values).any():
             found = values[rows].mean(axis=1)
         else:
             found = np.array([leaf_value(leaf, values[row]) for row in rows])
@@ -104,7 +108,13 @@ def resamples(sizes: Mapping[str, int], count: int) -> Iterator[dict[str, np.nda
 
 
 def leaf_value(leaf: Leaf, values: np.ndarray) -> float:
-    """Return a leaf's aggregated value; `values` is (n,), or (n, k) for metrics that keep k values per item."""
+    """Return a leaf's aggregated value, NaN if no item has one.
+
+    `values` is (n,), or (n, k) for metrics that keep k values per item.
+    """
+    values = _known(leaf, values)
+    if not len(values):
+        return math.nan
     if leaf.aggregation == "mean" and values.ndim == 1:
         return float(values.mean())
     rows = values.tolist() if values.ndim == 1 else [tuple(row) for row in values.tolist()]
@@ -121,6 +131,14 @@ def _present(entry: TaskEntry, scores: Scores) -> list[tuple[Leaf, float]]:
         raise ValueError(f"the scores hold no items of '{entry.name}'")
     total = sum(leaf.share for leaf in present)
     return [(leaf, leaf.share / total) for leaf in present]
+
+
+def _known(leaf: Leaf, values: np.ndarray) -> np.ndarray:
+    """Return the values of the items that have one; all if the aggregation skips NaN itself."""
+    missing = np.isnan(values)
+    if leaf.aggregation == "nanmean" or not missing.any():
+        return values
+    return values[~(missing if missing.ndim == 1 else missing.any(axis=1))]
 
 
 def _variance_per_item(leaf: Leaf, values: np.ndarray) -> float:
@@ -140,12 +158,20 @@ def _merged(leaf: str, pieces: Iterable[ItemScores]) -> ItemScores:
     ids, order = _ascending(tuple(item for piece in pieces for item in piece.ids))
     if len(set(ids)) != len(ids):
         raise ValueError(f"'{leaf}': the blocks score an item twice")
-    values = np.concatenate([piece.values for piece in pieces])
+    values = np.concatenate(_of_one_width([piece.values for piece in pieces]))
     known = [piece.facts for piece in pieces if piece.facts is not None]
     facts = np.concatenate(known)[order] if len(known) == len(pieces) else None
     shared = [name for name in pieces[0].by_filter if all(name in piece.by_filter for piece in pieces)]
     by_filter = {name: np.concatenate([piece.by_filter[name] for piece in pieces])[order] for name in shared}
-    return ItemScores(ids=ids, values=values[order], facts=facts, by_filter=by_filter)
+    texts = [answer for piece in pieces for answer in piece.answers]
+    answers = tuple(texts[i] for i in order) if len(texts) == len(ids) else ()
+    return ItemScores(ids=ids, values=values[order], facts=facts, by_filter=by_filter, answers=answers)
+
+
+def _of_one_width(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return arrays of item values as (n, k) if one of them is: without any value, those of a block are (n,) NaN."""
+    width = max((array.shape[1] for array in arrays if array.ndim > 1), default=0)
+    return [np.full((len(a), width), np.nan) if width and a.ndim == 1 and np.isnan(a).all() else a for a in arrays]
 
 
 @lru_cache(maxsize=128)

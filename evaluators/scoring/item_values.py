@@ -11,7 +11,7 @@ import numpy as np
 
 from ..inference.generate import Generated
 from ..records import ItemScores, ScoringError
-from ..tasks.metrics import Metric, apply_filter, as_numbers, metric_value
+from ..tasks.metrics import Metric, apply_filter, as_numbers, reported_name
 from ..tasks.suite_content import LeafTask
 from .answer_facts import answer_facts
 from .hflm_scorer import item_name
@@ -36,14 +36,26 @@ def leaf_scores(leaf: LeafTask, ids: Sequence[int], texts: Mapping[int, Sequence
         instances = [request.instance for request in leaf.requests[doc]]
         answers = [instance.filtered_resps[leaf.metric.filter] for instance in instances]
         try:
-            value = metric_value(leaf.task.process_results(instances[0].doc, answers), leaf.metric.name)
+            result = leaf.task.process_results(instances[0].doc, answers)
+            rows.append(value_of(result, leaf, item_name(instances[0])))
+        except ScoringError:
+            raise
         except Exception as error:  # raised by the task's code, given what the model answered
             raise ScoringError(
                 f"{item_name(instances[0])}: the metric failed: {type(error).__name__}: {error}"
             ) from error
-        rows.append(checked_value(value, leaf.metric, item_name(instances[0])))
     found = item_scores(ids, rows, leaf.task.task_name, answer_facts(leaf, ids, texts))
     return replace(found, by_filter=scores_by_other_filters(leaf, ids))
+
+
+def value_of(result: Mapping[str, Any], leaf: LeafTask, place: str) -> float | tuple[float, ...] | None:
+    """Return an item's value from the result of `process_results`; None if that leaves the metric out.
+
+    Raises:
+        ScoringError: see `checked_value`.
+    """
+    name = reported_name(leaf.task, result, leaf.metric.name)
+    return None if name is None else checked_value(result[name], leaf.metric, place)
 
 
 def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float, ...]:
@@ -65,14 +77,17 @@ def checked_value(value: Any, metric: Metric, place: str) -> float | tuple[float
 
 
 def item_scores(
-    ids: Sequence[int], rows: Sequence[float | tuple[float, ...]], leaf: str, facts: np.ndarray | None = None
+    ids: Sequence[int], rows: Sequence[float | tuple[float, ...] | None], leaf: str, facts: np.ndarray | None = None
 ) -> ItemScores:
-    """Return the values of a leaf's items as one array, (n,) or (n, k).
+    """Return the values of a leaf's items as one array, (n,) or (n, k), with NaN for None.
 
     Raises:
         ScoringError: items with different numbers of values.
     """
-    widths = {len(row) if isinstance(row, tuple) else 0 for row in rows}
+    widths = {len(row) if isinstance(row, tuple) else 0 for row in rows if row is not None}
     if len(widths) > 1:
         raise ScoringError(f"{leaf}: its items have different numbers of values: {sorted(widths)}")
-    return ItemScores(ids=tuple(str(doc) for doc in ids), values=np.array(rows, dtype=np.float64), facts=facts)
+    width = next(iter(widths), 0)
+    missing = (math.nan,) * width if width else math.nan
+    values = np.array([missing if row is None else row for row in rows], dtype=np.float64)
+    return ItemScores(ids=tuple(str(doc) for doc in ids), values=values, facts=facts)

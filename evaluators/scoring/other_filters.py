@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..tasks.catalog import executes_code
-from ..tasks.metrics import apply_filter, as_numbers, filter_names, metric_value
+from ..tasks.metrics import apply_filter, as_numbers, filter_names, reported_name
 from ..tasks.suite_content import LeafTask
 
 
 def scores_by_other_filters(leaf: LeafTask, ids: Sequence[int]) -> dict[str, np.ndarray]:
-    """Return filter -> the values of the items, (n,), from the answers stored in their instances.
+    """Return filter -> the values of the items, (n,), from the answers stored in their instances; NaN for none.
 
     A filter or metric that fails on an answer is left out. Only tasks with generated answers and a mean over items are
     considered, and none that executes code, as that would run the code again.
@@ -37,8 +37,10 @@ def _values(leaf: LeafTask, ids: Sequence[int], filter_name: str) -> np.ndarray 
         for doc in ids:
             instances = [request.instance for request in leaf.requests[doc]]
             answers = [instance.filtered_resps[filter_name] for instance in instances]
-            value = as_numbers(metric_value(leaf.task.process_results(instances[0].doc, answers), leaf.metric.name))
-            if not isinstance(value, float) or not math.isfinite(value):
+            result = leaf.task.process_results(instances[0].doc, answers)
+            name = reported_name(leaf.task, result, leaf.metric.name)
+            value = math.nan if name is None else as_numbers(result[name])
+            if not isinstance(value, float) or not (name is None or math.isfinite(value)):
                 return None
             values.append(value)
     except Exception:  # raised by the task's code, for a filter that the run does not use

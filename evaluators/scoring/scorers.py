@@ -84,17 +84,20 @@ class ScoringPlan:
         scorers: leaf name -> its scorer.
         token_budget: the most tokens in a batch, padding included.
         batch_size: rows per batch of lm-eval's HFLM; None keeps the configured number.
+        dtype: the dtype in which the scored model holds its weights; None for that of each candidate.
     """
 
     scorers: Mapping[str, Scorer]
     token_budget: int
     batch_size: int | None = None
+    dtype: str | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Return the plan as a JSON document."""
         return {
             "token_budget": self.token_budget,
             "batch_size": self.batch_size,
+            "dtype": self.dtype,
             "scorers": {leaf: str(scorer) for leaf, scorer in self.scorers.items()},
         }
 
@@ -102,4 +105,4 @@ class ScoringPlan:
     def from_document(cls, document: Mapping[str, Any]) -> ScoringPlan:
         """Return the plan of a document written by `to_document`."""
         scorers = {leaf: Scorer.parse(text) for leaf, text in document["scorers"].items()}
-        return cls(scorers, document["token_budget"], document.get("batch_size"))
+        return cls(scorers, document["token_budget"], document.get("batch_size"), document.get("dtype"))

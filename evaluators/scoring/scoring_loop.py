@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..inference.cuda_graphs import GraphCache
@@ -13,6 +14,7 @@ from ..inference.prefix_cache import PrefixCaches
 from ..lm_eval_bridge.isolation import inside_lm_eval, pinned_generation
 from ..records import Block, BlockScores, ScoringError
 from ..tasks.suite_content import SuiteContent
+from .answer_texts import answer_texts
 from .item_values import leaf_scores
 from .leaf_requests import LeafRequests
 from .prepared_requests import PreparedRequests
@@ -45,6 +47,11 @@ class ScoringLoop:
         with inside_lm_eval(), pinned_generation(model, self.content.lm.tokenizer):
             texts, smaller = self._answer(model, block, leaves, self._caches)
             items = {name: leaf_scores(self.content.leaves[name], ids, texts) for name, ids in leaves.items()}
+            if block.part == "report":  # answers on other items are shown nowhere
+                items = {
+                    name: replace(found, answers=answer_texts(self.content.leaves[name], leaves[name], texts))
+                    for name, found in items.items()
+                }
             for name in block.items:
                 if name in self.content.objectives:
                     items[name] = self.content.objectives[name].score(model, self.content.lm.tokenizer, block.part)

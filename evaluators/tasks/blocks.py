@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ..config import Part
 from ..records import Block
@@ -33,6 +34,35 @@ def block_ends(items: int, first: int | None) -> tuple[int, ...]:
         done = items if items - done < 1.5 * size else done + size
         ends.append(done)
     return tuple(ends) or (0,)
+
+
+def search_blocks(
+    items: Mapping[str, Sequence[int]],
+    objectives: Sequence[str],
+    raced: Collection[str],
+    *,
+    seed: int,
+    block_items: int,
+) -> tuple[Block, ...]:
+    """Return the blocks of the search part: first those of the raced leaves, then those of all others.
+
+    So a candidate that is dropped costs nothing on tasks that cannot show early that it is worse. Without a raced leaf,
+    or if all are raced, this is `make_blocks`, whose arguments have the same names.
+
+    Args:
+        items: leaf name -> document ids.
+        objectives: names of Python objectives.
+        raced: the leaves of entries that are raced.
+        seed: changes the order of the documents.
+        block_items: items in the first block.
+    """
+    first = {leaf: ids for leaf, ids in items.items() if leaf in raced}
+    rest = {leaf: ids for leaf, ids in items.items() if leaf not in raced}
+    if not first or not (rest or objectives):
+        return make_blocks("search", items, objectives, seed=seed, block_items=block_items)
+    blocks = make_blocks("search", first, (), seed=seed, block_items=block_items)
+    others = make_blocks("search", rest, objectives, seed=seed, block_items=None)
+    return (*blocks, *(replace(block, index=len(blocks) + block.index) for block in others))
 
 
 def make_blocks(

@@ -52,17 +52,25 @@ class Catalog:
                 for name, entry in built_in_tasks().task_index.items():
                     self.manager.task_index.setdefault(name, entry)
 
-    def load(self, name: str) -> LoadedEntry:
-        """Return new task objects, datasets included.
+    def check(self, name: str) -> None:
+        """Check that a name and the members of its group are known; nothing is loaded.
 
         Raises:
-            UserError: an unknown name, a broken YAML file, or data that cannot be read or fetched.
+            UserError: a name is unknown, or its YAML file is broken.
         """
         if name not in self.manager.task_index:
             raise UserError(self._broken_definition(name) or unknown("task", name, self.manager.task_index))
         for group, member in self._unknown_members(name):
             fault = self._broken_definition(member) or unknown("task", member, self.manager.task_index)
             raise UserError(f"its group '{group}' names the task '{member}': {fault}")
+
+    def load(self, name: str) -> LoadedEntry:
+        """Return new task objects, datasets included.
+
+        Raises:
+            UserError: an unknown name, a broken YAML file, or data that cannot be read or fetched.
+        """
+        self.check(name)
         try:
             with inside_lm_eval():
                 loaded = self.manager.load([name])

@@ -68,6 +68,18 @@ def _weights_by_size(loaded: LoadedEntry, metrics: Collection[str]) -> bool:
     return any(aggregate.weight_by_size for aggregate in aggregates if aggregate.metric in metrics)
 
 
+def check_max_drop(entry: OpenedEntry) -> None:
+    """Check that the limit of an entry can be exceeded.
+
+    Raises:
+        UserError: `max_drop` is as large as the range of the metric.
+    """
+    limit = entry.config.max_drop
+    if limit is not None and limit >= 1 and all(chosen.bounded for chosen in entry.metrics.values()):
+        meant = f"; if it is meant in percent, write max_drop: {limit / 100:g}" if limit < 100 else ""
+        raise UserError(f"max_drop: {limit:g} can never be exceeded, as the metric lies between 0 and 1{meant}")
+
+
 def direction(entry: OpenedEntry) -> bool:
     """Return whether higher is better, by the configuration or by all of the entry's tasks.
 

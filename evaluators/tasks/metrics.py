@@ -100,15 +100,16 @@ def filter_fallbacks(task: ConfigurableTask, filter_name: str) -> list[Any]:
     return [fallback for fallback in fallbacks if fallback is not None]
 
 
-def metric_value(result: Mapping[str, Any], metric: str) -> Any:
-    """Return a metric's value from the result of `process_results`.
+def reported_name(task: ConfigurableTask, result: Mapping[str, Any], metric: str) -> str | None:
+    """Return the name under which the result of `process_results` has a metric; None if it leaves the metric out.
 
-    A metric that reports under other names, as pass@k does, is accepted if it reports a single number.
-
-    Raises:
-        KeyError: the result does not contain the metric.
+    lm-eval's means are over the documents whose results have the metric. A metric that reports under another name, as
+    pass@k does, is recognized if the result has a single name that is no metric of the task.
     """
-    return next(iter(result.values())) if metric not in result and len(result) == 1 else result[metric]
+    if metric in result:
+        return metric
+    only = next(iter(result)) if len(result) == 1 else None
+    return None if only in task.aggregation() else only
 
 
 def as_numbers(value: Any) -> float | tuple[float, ...] | None:
@@ -134,7 +135,8 @@ def check_numeric(task: ConfigurableTask, chosen: Metric, instances: list[Instan
             instance.resps = [stand_in[instance.request_type]] * (instance.repeats or 1)
         apply_filter(task, chosen.filter, instances)
         answers = [instance.filtered_resps[chosen.filter] for instance in instances]
-        value = metric_value(task.process_results(instances[0].doc, answers), chosen.name)
+        result = task.process_results(instances[0].doc, answers)
+        value = result[reported_name(task, result, chosen.name)]
     except Exception:
         return
     finally:

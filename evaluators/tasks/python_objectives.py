@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import math
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,20 @@ class PythonObjective:
             with torch.no_grad():
                 returned = self.function(model, tokenizer, part)
         except Exception as error:
-            raise ScoringError(f"objective '{self.name}' ({part}) raised {type(error).__name__}: {error}") from error
+            raise ScoringError(
+                f"objective '{self.name}' ({part}) raised {type(error).__name__}: {error}{self._place(error)}"
+            ) from error
         items = returned if isinstance(returned, Mapping) else {WHOLE: returned}
         if not items:
             raise ScoringError(f"objective '{self.name}' ({part}) returned no items")
         return self._checked(items, part)
+
+    def _place(self, error: Exception) -> str:
+        """Return the place in the function's file at which an error left it, or began; empty if unknown."""
+        frames = traceback.extract_tb(error.__traceback__)
+        file = getattr(getattr(self.function, "__code__", None), "co_filename", None)
+        here = [frame for frame in frames if frame.filename == file]
+        return f" ({here[-1].filename}, line {here[-1].lineno}: {here[-1].line})" if here else ""
 
     def _checked(self, items: Mapping[Any, Any], part: Part) -> ItemScores:
         values = []

@@ -11,7 +11,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from mergesmith.errors import UserError
 
-from ..config import ChatConfig
+from ..config import ChatConfig, first_documents
 from ..lm_eval_bridge.live_hflm import LiveLM, Pair
 from .documents import digest
 from .metrics import Metric
@@ -84,14 +84,15 @@ class Request:
         return self.instance.args
 
 
-def read_items(task: ConfigurableTask, limit: int | None) -> TaskItems:
+def read_items(task: ConfigurableTask, limit: float | None) -> TaskItems:
     """Read and digest a task's documents."""
     split_name = task.config.test_split or task.config.validation_split
     if split_name is None:  # as lm-eval's eval_docs does
         raise UserError(f"{task.task_name} has neither a test_split nor a validation_split")
     docs = tuple(dict(doc) for doc in task.eval_docs)
     digests = tuple(digest(doc) for doc in _raw_documents(task, split_name, docs))
-    return TaskItems(docs=docs[:limit], digests=digests[:limit], all_digests=digests, split_name=split_name)
+    count = first_documents(limit, len(docs))
+    return TaskItems(docs=docs[:count], digests=digests[:count], all_digests=digests, split_name=split_name)
 
 
 def set_num_fewshot(task: ConfigurableTask, num_fewshot: int | None) -> tuple[int, bool]:
@@ -108,16 +109,18 @@ def set_num_fewshot(task: ConfigurableTask, num_fewshot: int | None) -> tuple[in
 
 
 def build_requests(
-    task: ConfigurableTask, lm: LiveLM, *, limit: int | None, chat: ChatConfig
+    task: ConfigurableTask, lm: LiveLM, *, limit: int | None, chat: ChatConfig, template: Callable[..., str]
 ) -> dict[int, tuple[Request, ...]]:
-    """Build the requests of each document id, over all documents at once so that prompts equal those of a full run."""
-    template: Callable | None = lm.apply_chat_template if chat.apply_template else None
+    """Build the requests of each document id, over all documents at once so that prompts equal those of a full run.
+
+    `template` turns messages into a prompt, if `chat` asks for the chat template.
+    """
     task.build_all_requests(
         limit=limit,
         system_instruction=chat.system,
         apply_chat_template=chat.apply_template,
         fewshot_as_multiturn=chat.fewshot_as_multiturn,
-        chat_template=template,
+        chat_template=template if chat.apply_template else None,
     )
     by_doc: dict[int, list[Request]] = {}
     for request in _tokenized(task.instances, lm):

@@ -12,8 +12,17 @@ from ..config import PARTS, EvaluationConfig, Part, TaskConfig
 from ..lm_eval_bridge.isolation import inside_lm_eval, quiet
 from ..lm_eval_bridge.live_hflm import LiveLM
 from .catalog import Catalog
+from .chat_settings import SystemMessages, unused_by_task, unused_settings
 from .documents import check_counts, ids_in_part, part_of
-from .entries import OpenedEntry, different_ranges, direction, objective_entry, public_test_warning, task_entry
+from .entries import (
+    OpenedEntry,
+    check_max_drop,
+    different_ranges,
+    direction,
+    objective_entry,
+    public_test_warning,
+    task_entry,
+)
 from .fewshot import fewshot_pool
 from .metrics import Metric, check_numeric, metric_like, resolve_metric
 from .python_objectives import PythonObjective, load_objective
@@ -45,7 +54,7 @@ class SuiteBuilder:
                 date=config.chat.date,
             )
         self.faults = Faults("tasks")
-        self.warnings: list[str] = []
+        self.warnings = unused_settings(config)
         self.objectives: dict[str, PythonObjective] = {}
 
     def build(self) -> SuiteContent:
@@ -118,6 +127,7 @@ class SuiteBuilder:
                 self.warnings.append(warning)
         entry = OpenedEntry(config, loaded, metrics, items)
         direction(entry)
+        check_max_drop(entry)
         self.warnings += different_ranges(entry)
         return entry
 
@@ -171,7 +181,27 @@ class SuiteBuilder:
                 f"parts, so its prompts differ from those of a plain lm-eval run"
             )
         with inside_lm_eval():
-            requests = build_requests(task, self.lm, limit=entry.config.limit, chat=self.config.chat)
+            template = SystemMessages(self.lm)
+            limit = None if entry.config.limit is None else len(items.docs)
+            requests = build_requests(task, self.lm, limit=limit, chat=self.config.chat, template=template)
             check_numeric(task, chosen, [request.instance for request in requests[0]])
             fingerprint = task_digest(task, items, requests, chosen)
+        self._check_chat(name, task, template)
         return LeafTask(task, items, chosen, pool, requests, fingerprint)
+
+    def _check_chat(self, name: str, task: Any, template: SystemMessages) -> None:
+        """Warn of chat settings that lm-eval ignores for a task.
+
+        Raises:
+            UserError: the chat template leaves out the system prompt of the configuration.
+        """
+        chat = self.config.chat
+        self.warnings += [f"{name}: {warning}" for warning in unused_by_task(task, chat)]
+        if template.fault is None:
+            return
+        if chat.system:
+            raise UserError(
+                f"{name}: chat.system would have no effect: {template.fault}, and lm-eval then scores without it. "
+                "Remove chat.system, or give the tokenizer a chat template that writes it into the first user turn"
+            )
+        self.warnings.append(f"{name}: the task's description is not in its prompts, as in lm-eval: {template.fault}")

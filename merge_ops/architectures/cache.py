@@ -56,15 +56,20 @@ def _file_of(folder: Path) -> Path | None:
     """Return the cache file for a folder's config.json, or None if there is no config.json."""
     try:
         config = (folder / "config.json").read_bytes()
-        return _cache() / f"{hashlib.sha256(_versions().encode() + config).hexdigest()}.json"
+        return cache_folder("architectures") / f"{hashlib.sha256(_versions().encode() + config).hexdigest()}.json"
     except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         return None
 
 
-def _cache() -> Path:
+def cache_folder(kind: str) -> Path:
+    """Return the folder for cached files of one kind; it need not exist.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
     configured = os.environ.get("MERGESMITH_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(configured) if configured else Path(shared).expanduser() / "mergesmith") / "architectures"
+    return (Path(configured) if configured else Path(shared).expanduser() / "mergesmith") / kind
 
 
 @lru_cache(maxsize=1)

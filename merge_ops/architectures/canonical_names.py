@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Part:
 
     def of(self, stored: torch.Tensor) -> torch.Tensor:
         """Return the view of a stored tensor."""
-        return torch.as_strided(stored.contiguous(), self.shape, self.strides, self.offset)
+        return stored.contiguous().as_strided(self.shape, self.strides, self.offset)
 
 
 class NonCanonicalNames(Protocol):

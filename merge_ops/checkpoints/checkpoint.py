@@ -16,21 +16,21 @@ from mergesmith.errors import Faults, UserError, first_few
 from ..architectures.architecture import Architecture
 from ..architectures.cache import architecture_of
 from . import tokenizer_files
+from .checkpoint_warning import CheckpointWarning
 from .find_model import find_folders
 from .lora_adapter import LoraAdapter
+from .quantized import REMEDY, raise_if_quantized
 from .source import ModelSource, TensorEntry
-from .weight_files import open_weights
+from .weight_files import FLOAT8, open_weights
 from .weights_digest import WeightsDigest
 
 SAMPLED = 512  # elements at each end of a tensor that are hashed
 
 
-class CheckpointWarning(UserWarning):
-    """A checkpoint contains something that is ignored, or that may not be merged as expected."""
-
-
 class Checkpoint(ModelSource):
     """A source model on disk. Tensors are memory-mapped and read on access, by canonical checkpoint name.
+
+    float8 tensors without scales are read as bfloat16, which represents them exactly.
 
     With an adapter, `folder`, configuration, tokenizer, shapes and dtypes are those of its base.
     """
@@ -50,10 +50,10 @@ class Checkpoint(ModelSource):
         self.architecture: Architecture = architecture_of(self.folder, reference, trust_remote_code=trust_remote_code)
         if self.architecture.quantized:
             raise UserError(
-                f"model '{reference}': its weights are quantized (config.json has a quantization_config), and codes "
-                "cannot be averaged; use the checkpoint that it was quantized from, or write a dequantized one"
+                f"model '{reference}': its weights are quantized (config.json has a quantization_config), and {REMEDY}"
             )
         self._files = open_weights(self.folder, reference)
+        self._widened = False
         self.entries = self._read_entries()
         self.adapter = None if folders.lora is None else LoraAdapter(folders.lora, reference, self.architecture)
         if self.adapter is not None and self.adapter.tied_changes:
@@ -76,6 +76,11 @@ class Checkpoint(ModelSource):
         tokenizer_files.copy_tokenizer(self.folder, folder)
 
     @property
+    def tokenizer_folder(self) -> Path:
+        """The checkpoint's folder."""
+        return self.folder
+
+    @property
     def chat_template(self) -> str | None:
         """The chat template in the checkpoint's folder, or None."""
         return tokenizer_files.chat_template_in(self.folder)
@@ -93,8 +98,8 @@ class Checkpoint(ModelSource):
 
     @property
     def mapped(self) -> bool:
-        """Whether tensors are returned as stored: an adapter changes them."""
-        return self.adapter is None
+        """Whether tensors are returned as stored: an adapter changes them, and float8 is converted."""
+        return self.adapter is None and not self._widened
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -103,7 +108,7 @@ class Checkpoint(ModelSource):
 
     def _stored_tensor(self, entry: TensorEntry) -> torch.Tensor:
         stored = self._files[entry.file].tensor(entry.stored_name)
-        return stored if entry.part is None else entry.part.of(stored)
+        return (stored if entry.part is None else entry.part.of(stored)).to(entry.dtype)
 
     def _read_config(self) -> dict[str, Any]:
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
@@ -130,7 +135,8 @@ class Checkpoint(ModelSource):
         ties: list[tuple[str, TensorEntry]] = []
         unused: list[str] = []
         twice: list[str] = []
-        for canonical, entry in self._canonical():
+        stored = list(self._stored())
+        for canonical, entry in self._canonical(stored):
             if canonical in self.architecture.ties:
                 ties.append((canonical, entry))
             elif canonical in self.architecture.shapes:
@@ -143,7 +149,10 @@ class Checkpoint(ModelSource):
         for canonical, entry in ties:
             # A shared tensor may be stored under either name.
             entries.setdefault(self.architecture.ties[canonical], entry)
+        raise_if_quantized(self.reference, [name for name, _ in stored], entries)
         self._check(entries, ties)
+        if self._widened:
+            self._warn("some of its weights are float8; they are read as bfloat16, which represents them exactly")
         if unused:
             self._warn(
                 f"{len(unused)} tensors that its configuration does not describe are ignored: {first_few(unused)}"
@@ -153,16 +162,19 @@ class Checkpoint(ModelSource):
     def _warn(self, message: str) -> None:
         warnings.warn(f"model '{self.reference}': {message}", CheckpointWarning, stacklevel=3)
 
-    def _canonical(self) -> Iterator[tuple[str, TensorEntry]]:
+    def _canonical(self, stored: Sequence[tuple[str, TensorEntry]]) -> Iterator[tuple[str, TensorEntry]]:
         """Yield every canonical tensor in the files except those that loading ignores; unknown ones by stored name."""
-        for stored_name, entry in self._stored():
+        for stored_name, entry in stored:
             for name, part in (self.architecture.names.canonical(stored_name) or {}).items():
                 yield name, entry if part is None else replace(entry, part=part, shape=part.shape)
 
     def _stored(self) -> Iterator[tuple[str, TensorEntry]]:
         for path, file in self._files.items():
             for header in file.headers():
-                yield header.name, TensorEntry(path, header.name, header.shape, header.dtype)
+                float8 = header.dtype in FLOAT8
+                self._widened |= float8
+                dtype = torch.bfloat16 if float8 else header.dtype
+                yield header.name, TensorEntry(path, header.name, header.shape, dtype)
 
     def _check(self, entries: dict[str, TensorEntry], ties: list[tuple[str, TensorEntry]]) -> None:
         faults = Faults(f"model '{self.reference}'")

@@ -12,11 +12,17 @@ from typing import Any
 from mergesmith.errors import UserError, first_line
 
 from ..recipes.references import ModelPath, ModelReference
+from .code_files import GENERATION_CODE
+from .tokenizer_files import MORE_TEMPLATES
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "tokenizer*", "LICENSE*")
+FILES = (
+    *("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "tokenizer*", "LICENSE*", "*.py"),
+    *("*.tiktoken", "*.spm", "*.bpe", "*.codes", "*.tokenizer"),
+)
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin")  # downloaded only if there are no safetensors
 ADAPTER_CONFIG = "adapter_config.json"
+IN_FOLDERS = (f"{MORE_TEMPLATES}/*.jinja", f"{GENERATION_CODE}/*")
 NOT_FILES = ("*/*", "consolidated*")  # the same weights in other formats
 
 
@@ -59,6 +65,18 @@ def find_folders(reference: str, roots: Sequence[Path] = ()) -> Folders:
     if is_adapter(folder):
         raise UserError(f"model '{reference}': its base {folder} is an adapter too; merge and save that one first")
     return Folders(folder, model)
+
+
+def check_reference(reference: str, roots: Sequence[Path] = ()) -> None:
+    """Check that a reference names a folder or could name a model on the hub, without opening or downloading it.
+
+    Raises:
+        UserError: it is neither.
+    """
+    named = locate(reference, roots)
+    for part in (named.model, named.lora):
+        if part is not None:
+            _local(part, reference, roots)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -133,6 +151,11 @@ def _absolute(part: ModelPath, roots: Sequence[Path]) -> str:
 
 
 def _folder(part: ModelPath, reference: str, roots: Sequence[Path]) -> Path:
+    return _local(part, reference, roots) or _fetch(reference, part.path, part.revision)
+
+
+def _local(part: ModelPath, reference: str, roots: Sequence[Path]) -> Path | None:
+    """Return the folder that a part of a reference names; None if it has the form of a model on the hub."""
     folder = local_folder(str(part), roots)
     if folder is not None:
         return folder
@@ -149,7 +172,7 @@ def _folder(part: ModelPath, reference: str, roots: Sequence[Path]) -> Path:
     if not HUB_ID.fullmatch(part.path):
         named = "" if str(part) == reference else f" as '{part}'"
         raise UserError(f"model '{reference}': no such folder{named}{_looked_in(roots)}")
-    return _fetch(reference, part.path, part.revision)
+    return None
 
 
 def _places(path: str, roots: Sequence[Path]) -> Iterator[Path]:
@@ -178,6 +201,7 @@ def _fetch(reference: str, name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[*patterns], ignore_patterns=ignored))
 
     try:
+        snapshot_download(name, revision=revision, allow_patterns=[*IN_FOLDERS])
         folder = fetch(*FILES)
         return folder if any(folder.glob("*.safetensors")) else fetch(*FILES, *PICKLES)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -13,13 +13,15 @@ from mergesmith.errors import Faults, UserError, first_few
 
 from ..architectures.architecture import Architecture
 from ..numerics.reductions import one_thread
-from .lora_config import LoraConfig, lora_config
+from .lora_config import MERGE_IT, REASONS, LoraConfig, lora_config
 from .weight_files import Header, TensorFile, open_file
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."
-FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
-SAVED = re.compile(r"\.(?:modules_to_save(?:\.default)?|base_layer)(?=\.)")
+FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?(?:\.weight)?")
+WRAPPED = re.compile(r"\.(?:modules_to_save(?:\.default)?|base_layer)(?=\.)")
+# The base's weights beside those that replace them (modules_to_save). PEFT does not load them either.
+UNTRAINED = re.compile(r"\.original_module\.")
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,17 @@ class LoraAdapter:
         for header in self._file.headers():
             name = header.name.removeprefix(PREFIX)
             match = FACTOR.fullmatch(name)
+            plain = WRAPPED.sub("", name)
             if match:
                 side = match["side"] + (match["embedding"] or "")
                 factors.setdefault(match["module"], {})[side] = header
+            elif "lora_magnitude_vector" in name:
+                faults.add(header.name, f"is not supported: {REASONS['use_dora']}; {MERGE_IT}")
             elif "lora_" in name:
-                faults.add(header.name, "is not part of a plain LoRA adapter (lora_A, lora_B)")
-            else:
-                saved[SAVED.sub("", name)] = header
+                faults.add(header.name, f"is not part of a plain LoRA adapter (lora_A, lora_B); {MERGE_IT}")
+            elif not UNTRAINED.search(name) and (plain == name or plain not in saved):
+                # PEFT stores some tensors under two names and loads the one without `modules_to_save`.
+                saved[plain] = header
         if not factors and not saved:
             faults.add("", "contains no tensors")
         for module, sides in factors.items():
@@ -143,7 +149,10 @@ class LoraAdapter:
         for stored, header in saved.items():
             name = self._target(stored)
             if name is None:
-                faults.add(header.name, "is not a tensor of the base; the adapter belongs to another model")
+                faults.add(
+                    header.name,
+                    "is not a tensor of the base; the adapter belongs to another model, or adds a module to it",
+                )
             elif header.shape != self._architecture.shapes[name]:
                 wanted = list(self._architecture.shapes[name])
                 faults.add(

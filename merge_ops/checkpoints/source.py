@@ -77,6 +77,11 @@ class ModelSource(ABC):
 
     @property
     @abstractmethod
+    def tokenizer_folder(self) -> Path:
+        """The folder of the checkpoint whose tokenizer this is, or starts from."""
+
+    @property
+    @abstractmethod
     def chat_template(self) -> str | None:
         """The chat template, or None."""
 

@@ -14,20 +14,23 @@ from mergesmith.errors import UserError, first_line
 
 from ..architectures.quiet_transformers import quiet_transformers
 
+CHAT_TEMPLATE, TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
+PROCESSOR_TEMPLATE, MORE_TEMPLATES = "chat_template.json", "additional_chat_templates"
+# The names of the vocabulary files of all tokenizers in transformers, and of those that come with their code.
 TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "chat_template.jinja",
-    "chat_template.json",
+    *("tokenizer.json", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json"),
+    *("tokenizer.model*", "spiece.model", "spm*.model", "sentencepiece*.model", "*.spm"),
+    *("tekken.json", "*.tiktoken", "tiktoken.model"),
+    *("vocab.json", "merges.txt", "vocab.txt", "vocab.bpe", "bpe.codes", "dict.txt", "prophetnet.tokenizer"),
+    *("normalizer.json", "emoji.json", "byte_maps.json", "entity_vocab.json", "target_vocab.json"),
+    *("word_shape.json", "word_pronunciation.json"),
+    *(CHAT_TEMPLATE, PROCESSOR_TEMPLATE, f"{MORE_TEMPLATES}/*.jinja"),
 )
 # The files that map text to token ids, the most complete kind first.
-VOCABULARY_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+VOCABULARY_FILES = (
+    *(("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",)),
+    *(("tekken.json",), ("spiece.model",), ("sentencepiece.bpe.model",), ("qwen.tiktoken",), ("tiktoken.model",)),
+)
 
 
 def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = False) -> Any:
@@ -38,14 +41,23 @@ def load_tokenizer(folder: Path, reference: str, *, trust_remote_code: bool = Fa
     """
     from transformers import AutoTokenizer  # takes half a second to import, and many merges do not need it
 
-    if not (folder / "tokenizer_config.json").is_file():
-        raise UserError(f"model '{reference}': no tokenizer_config.json in {folder}; its tokenizer is needed")
+    if not (folder / TOKENIZER_CONFIG).is_file():
+        raise UserError(f"model '{reference}': {_no_tokenizer(folder)}")
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds of errors, all of them about these files
         reason = _without_sentencepiece(folder) or first_line(error)
         raise UserError(f"model '{reference}': its tokenizer cannot be loaded: {reason}") from None
+
+
+def _no_tokenizer(folder: Path) -> str:
+    if (folder / "tekken.json").is_file():
+        return (
+            f"its only tokenizer is tekken.json in {folder}, which transformers cannot change; leave out "
+            f"tokenizer_source and rules for tokens, or add the tokenizer.json and {TOKENIZER_CONFIG} of the same one"
+        )
+    return f"no {TOKENIZER_CONFIG} in {folder}; its tokenizer is needed"
 
 
 def _without_sentencepiece(folder: Path) -> str | None:
@@ -59,20 +71,44 @@ def _without_sentencepiece(folder: Path) -> str | None:
 
 def copy_tokenizer(folder: Path, target: Path) -> None:
     """Copy the tokenizer files of a checkpoint folder to another folder."""
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, target / name)
+    for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}):
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds tokenizer files other than chat templates."""
+    patterns = TOKENIZER_FILES[: TOKENIZER_FILES.index(CHAT_TEMPLATE)]
+    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
 
 
 def chat_template_in(folder: Path) -> str | None:
-    """Return the chat template of a checkpoint folder, from the template file or from tokenizer_config.json."""
-    template_file, tokenizer_config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    """Return the chat template of a checkpoint folder, from the template file or from tokenizer_config.json.
+
+    Of several templates it is the one called `default`.
+    """
+    template_file, tokenizer_config = folder / CHAT_TEMPLATE, folder / TOKENIZER_CONFIG
     if template_file.is_file():
         return template_file.read_text(encoding="utf-8")
     if not tokenizer_config.is_file():
         return None
     template = json.loads(tokenizer_config.read_text(encoding="utf-8")).get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
     return template if isinstance(template, str) else None
+
+
+def set_chat_template(folder: Path, template: str) -> None:
+    """Make `template` the only chat template of a folder: older programs, tools and processors read others first."""
+    shutil.rmtree(folder / MORE_TEMPLATES, ignore_errors=True)
+    (folder / PROCESSOR_TEMPLATE).unlink(missing_ok=True)
+    path = folder / TOKENIZER_CONFIG
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if settings.pop("chat_template", None) is not None:
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CHAT_TEMPLATE).write_text(template, encoding="utf-8")
 
 
 def tokenizer_digest(folder: Path) -> str | None:

@@ -31,7 +31,10 @@ DTYPES = {
     "BOOL": torch.bool,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
 }
+FLOAT8 = frozenset(dtype for name, dtype in DTYPES.items() if name.startswith("F8_"))
 CONVERT = (
     "If you trust it, convert it: load it with transformers' from_pretrained and write it with save_pretrained, "
     "which writes safetensors"
@@ -203,7 +206,10 @@ def _wanted(error: pickle.UnpicklingError) -> str:
 
 
 def _not_merged(reference: str, name: str, dtype: object) -> UserError:
-    return UserError(f"model '{reference}': tensor '{name}' has dtype {dtype}, which is not supported")
+    return UserError(
+        f"model '{reference}': tensor '{name}' has dtype {dtype}, which is not supported; use a checkpoint with "
+        "weights in bfloat16, float16 or float32 (if these are quantized, the one that they were quantized from)"
+    )
 
 
 @dataclass(frozen=True)

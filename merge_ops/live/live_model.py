@@ -64,14 +64,21 @@ class LiveModel:
     `load` writes a recipe's merged tensors into the existing storage of `model`, without reallocation. The model is
     rebuilt only if a recipe gives another configuration (such as another depth or dtype).
 
+    The model holds its weights in `dtype`, after they were rounded to the recipe's output dtype; None is that dtype.
+
     With several `devices`, the first of which is the bank's, the layers are spread over them (`device_map.py`), and
     every tensor is merged on its device. `memory` is the size of each, in any unit (default: all equal).
     """
 
     def __init__(
-        self, bank: ModelBank, *, devices: Sequence[torch.device] = (), memory: Sequence[int] | None = None
+        self,
+        bank: ModelBank,
+        *,
+        devices: Sequence[torch.device] = (),
+        memory: Sequence[int] | None = None,
+        dtype: str | None = None,
     ) -> None:
-        self.bank = bank
+        self.bank, self.dtype = bank, dtype
         self.devices = tuple(devices) or (bank.device,)
         self.memory = tuple(memory) if memory is not None else (1,) * len(self.devices)
         self._built_for: str | None = None
@@ -94,6 +101,10 @@ class LiveModel:
     def views(self) -> Mapping[str, tuple[View, ...]]:
         """The storage of every merged tensor in the live model, by checkpoint name."""
         return self._views
+
+    def hold_in(self, dtype: str | None) -> None:
+        """Hold the weights in another dtype from the next recipe on."""
+        self.dtype = dtype
 
     @torch.no_grad()
     def load(self, recipe: Recipe, *, digest: WeightsDigest | None = None) -> None:
@@ -145,6 +156,8 @@ class LiveModel:
     def _build(self, plan: MergePlan) -> None:
         donor = self.bank[plan.donor]
         config = merged_config(plan, self.bank)
+        if self.dtype is not None:
+            config["dtype"] = self.dtype
         # Without the donor's name: models that differ only in weights share one live model.
         compared = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
         ties = output_ties(plan, self.bank)

@@ -78,6 +78,11 @@ class MergedSource(ModelSource):
         write_tokenizer(self.plan.recipe, self.bank, folder)
 
     @property
+    def tokenizer_folder(self) -> Path:
+        """The folder of the checkpoint whose tokenizer the output's starts from."""
+        return self._tokenizer_source.tokenizer_folder
+
+    @property
     def chat_template(self) -> str | None:
         """The output's chat template, or None."""
         return output_template(self.plan.recipe, self.bank)

@@ -109,7 +109,7 @@ def job_of(
     if plan.vocabulary is not None:
         keys = rebuilt_keys(plan.vocabulary, recipe, keys, bank, working)
     stored = [bank.tensor(key) for key in keys]
-    if not stored[0].is_floating_point():
+    if not all(tensor.is_floating_point() for tensor in stored):
         return _same(stored, task)
     dtype = out or reduce(torch.promote_types, (x.dtype for x in stored))
     if task.copied:
@@ -147,7 +147,7 @@ def output_spec(plan: MergePlan, task: TensorTask, bank: ModelBank) -> TensorSpe
     shape, dtype = entries[0].shape, entries[0].dtype
     if plan.vocabulary is not None and name in bank[model].architecture.vocabulary:
         shape = (plan.vocabulary.size, *shape[1:])
-    if dtype.is_floating_point:
+    if all(entry.dtype.is_floating_point for entry in entries):
         promoted = reduce(torch.promote_types, (entry.dtype for entry in entries))
         dtype = torch_dtype(plan.recipe.out_dtype or plan.recipe.dtype) or promoted
     return TensorSpec(shape, dtype)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from ..numerics.lazy_torch import torch
 from ..numerics.reductions import CHUNK, row_sums
 from .base.declaration import Base, MergeMethod, ParameterValues, Statistics
 from .base.plans import Custom

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-
+from ..numerics.lazy_torch import torch
 from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, PlanError, Range, Scope, Statistics
 from .base.depth_scaling import LINES, merged_scale
 from .base.elementwise import sum_in_order, task_vectors

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-
-import torch
+from typing import TYPE_CHECKING
 
 from .base.declaration import Base, MergeMethod
 from .base.elementwise import sum_in_order
 from .base.spectral import PARAMETERS, mean, plan_spectral, product, svd
+
+if TYPE_CHECKING:
+    import torch
 
 
 def isotropic(deltas: Sequence[torch.Tensor]) -> torch.Tensor:

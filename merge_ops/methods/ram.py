@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import torch
-
+from ..numerics.lazy_torch import torch
 from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics
 from .base.depth_scaling import LINES, depth_factor
 from .base.elementwise import sum_in_order, task_vectors

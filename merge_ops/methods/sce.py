@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import torch
-
+from ..numerics.lazy_torch import torch
 from ..numerics.reductions import chunked_sum
 from ..numerics.top_k import largest
 from .base.declaration import Base, MergeMethod, Parameter, ParameterValues, Range, Scope, Statistics

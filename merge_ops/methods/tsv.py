@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import torch
-
+from ..numerics.lazy_torch import torch
 from .base.declaration import Base, MergeMethod
 from .base.spectral import PARAMETERS, mean, plan_spectral, product, svd
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import torch
+
+from .lazy_torch import torch
 
 CHUNK = 1 << 18  # elements; a power of two
 ROWS = 64  # chunks summed at a time on devices other than the CPU

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+
+from .lazy_torch import torch
 
 
 def largest(values: torch.Tensor, count: int) -> torch.Tensor:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from mergesmith.errors import UserError
 
 from ..bank.model_bank import ModelBank
 from ..merging.merge_tensors import materialize_plan, output_spec
 from ..merging.plan_recipe import plan_merge
-from ..planning.merge_plan import MergePlan
-from ..planning.output_config import merged_config
 from ..recipes.recipe import Recipe
-from ..vocabulary.output_tokenizer import write_tokenizer
-from ..vocabulary.token_ids import GENERATION, output_generation_config
+from .companions import code_of_output, write_companions, write_tokenizer_files
 from .finite_check import FiniteCheck
 from .model_card import model_card
+from .output_folder import check_output_folder
 from .safetensors_writer import write_shards
 
-DONOR_FILES = ("preprocessor_config.json", "processor_config.json")
-RECIPE_FILE = "mergekit_config.yml"  # the file name that other tools expect for a merge's recipe
+Named = tuple[str, torch.Tensor]
 DEFAULT_SHARD_SIZE = "5GB"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -49,31 +47,45 @@ def write_merge(
     copy_tokenizer: bool = True,
     write_card: bool = True,
     allow_nonfinite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Written:
     """Merge a recipe into a checkpoint folder: shards, index, config.json, tokenizer, model card, recipe.
 
     Only a few merged tensors are in memory at a time. `folder` does not exist until everything is on disk.
+    `progress` is called with the numbers of merged tensors and of all.
 
     Raises:
-        UserError: the sources are not compatible, `folder` exists and is not empty, writing fails, or a merged tensor
-            contains NaN or infinite values.
+        UserError: the sources are not compatible, `folder` exists and is not empty, writing fails, a merged tensor
+            contains NaN or infinite values, or the code of two models has different files of one name.
         MergeError: the parameter values define no tensor.
     """
     limit = parse_size(max_shard_size)
-    _check_output(folder, bank, overwrite=overwrite)
+    check_output_folder(folder, overwrite=overwrite)
+    _check_sources_stay(folder, bank)
     plan = plan_merge(recipe, bank)
+    code = code_of_output(plan, bank, copy_tokenizer=copy_tokenizer)
     finite = FiniteCheck(plan, bank)
     specs = {task.name: output_spec(plan, task, bank) for task in plan.tasks}
     with _complete_or_absent(folder) as partial:
-        names, digest = write_shards(finite.watch(materialize_plan(plan, bank)), specs, partial, limit)
+        merged = _counted(materialize_plan(plan, bank), len(specs), progress)
+        names, digest = write_shards(finite.watch(merged), specs, partial, limit)
         finite.conclude(allow=allow_nonfinite)
-        _write_companions(plan, bank, partial)
-        if copy_tokenizer:
-            write_tokenizer(plan.recipe, bank, partial)
+        write_companions(plan, bank, partial)
+        write_tokenizer_files(plan, bank, partial, copy=copy_tokenizer)
+        for name, path in code.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, partial / name)
         if write_card:
             (partial / "README.md").write_text(model_card(plan, bank, digest.hex), encoding="utf-8")
         _sync(partial / name for name in (*names, "config.json"))
     return Written(folder, digest.hex)
+
+
+def _counted(stream: Iterable[Named], total: int, progress: Callable[[int, int], None]) -> Iterator[Named]:
+    progress(0, total)
+    for done, named in enumerate(stream, start=1):
+        progress(done, total)
+        yield named
 
 
 def parse_size(text: str) -> int:
@@ -88,14 +100,8 @@ def parse_size(text: str) -> int:
     return max(1, int(float(match.group(1)) * UNITS[match.group(2).upper()]))
 
 
-def _check_output(folder: Path, bank: ModelBank, *, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not overwrite:
-        raise UserError(f"output folder {folder} exists and is not empty; name another one or give --overwrite")
-    # Overwriting removes the whole folder, so it must be a checkpoint, and not one of the sources.
-    if not (folder / "config.json").is_file():
-        raise UserError(f"output folder {folder} is not a checkpoint (no config.json); it is not overwritten")
+def _check_sources_stay(folder: Path, bank: ModelBank) -> None:
+    """Check that no source is inside the folder, which is removed as a whole when it is overwritten."""
     whole = folder.resolve()
     for reference in bank.references:
         sources = [folder.resolve() for folder in bank[reference].folders]
@@ -130,28 +136,6 @@ def _replace(target: Path, complete: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
-
-
-def _write_companions(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
-    config = merged_config(plan, bank)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / RECIPE_FILE).write_text(plan.asked.to_yaml(), encoding="utf-8")
-    donor = bank[plan.donor].folder
-    for name in DONOR_FILES:
-        if (donor / name).is_file():
-            shutil.copyfile(donor / name, folder / name)
-    _write_generation_config(plan, bank, folder)
-
-
-def _write_generation_config(plan: MergePlan, bank: ModelBank, folder: Path) -> None:
-    source = bank[plan.donor].folder / GENERATION
-    document = output_generation_config(plan.donor, plan.vocabulary, bank)
-    if document is None:
-        return
-    if source.is_file() and document == json.loads(source.read_text(encoding="utf-8")):
-        shutil.copyfile(source, folder / GENERATION)
-    else:
-        (folder / GENERATION).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _sync(paths: Iterable[Path]) -> None:

@@ -94,7 +94,7 @@ def output_dtype(plan: MergePlan, bank: ModelBank) -> str:
     elements: Counter[torch.dtype] = Counter()
     for task in plan.tasks:
         entries = [bank[model].entries[name] for model, name in task.inputs]
-        if entries[0].dtype.is_floating_point:
+        if all(entry.dtype.is_floating_point for entry in entries):
             dtype = reduce(torch.promote_types, (entry.dtype for entry in entries))
             elements[dtype] += 1
     return str(elements.most_common(1)[0][0]).removeprefix("torch.")

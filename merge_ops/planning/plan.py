@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from mergesmith.errors import UserError
-
 from ..architectures.architecture import TEXT
 from ..bank.model_bank import ModelBank
-from ..methods import Base, Parameter, ParameterValues, get_method
-from ..recipes.blocks import Number, Parameters
+from ..methods import ParameterValues
 from ..recipes.recipe import Recipe
 from ..vocabulary.embedding_rows import rebuilt_keys
 from ..vocabulary.output_vocabulary import OutputVocabulary, output_vocabulary
 from .compatibility import check_fit
 from .layer_order import check_layout
 from .merge_plan import MergePlan, TensorTask
+from .resolver import Resolver
 from .structure import Output, PartOutputs, PartRecipe, part_recipes, with_known_parts, without_values
+from .unused_filters import warn_of_unused_filters
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ def plan_resolved(asked: Recipe, recipe: Recipe, bank: ModelBank) -> MergePlan:
         layers=structure.layers,
         vocabulary=structure.vocabulary,
     )
+    warn_of_unused_filters(recipe, parts, structure.outputs, bank)
     if known is None:
         check_layout(plan, bank)
         bank.remember(key, lambda: structure)
@@ -74,7 +74,7 @@ def _tasks(part: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iter
     if part.copied:
         yield from (TensorTask(o.name, o.inputs, ParameterValues({}, (), None), copied=True) for o in outputs)
         return
-    resolver = _Resolver(part, bank)
+    resolver = Resolver(part, bank)
     filters = sorted(resolver.filters)
     known: dict[Hashable, ParameterValues] = {}
     for o in outputs:
@@ -84,57 +84,3 @@ def _tasks(part: PartRecipe, outputs: Iterable[Output], bank: ModelBank) -> Iter
         if values is None:
             values = known[key] = resolver.values(o)
         yield TensorTask(o.name, o.inputs, values)
-
-
-class _Resolver:
-    """Resolves the parameter values of the tensors of one part."""
-
-    def __init__(self, part: PartRecipe, bank: ModelBank) -> None:
-        self.recipe, self.method = part.recipe, get_method(part.recipe.merge_method)
-        self.slices = part.slices(bank[part.donor].architecture.depth(part.part))
-
-    @property
-    def filters(self) -> set[str]:
-        """The filters of all rules."""
-        levels = [self.recipe.parameters]
-        for run in self.slices:
-            levels += [run.parameters, *(source.parameters for source in run.sources)]
-        rules = (rule for level in levels for setting in level.values() for rule in setting.rules)
-        return {rule.filter for rule in rules if rule.filter is not None}
-
-    def values(self, output: Output) -> ParameterValues:
-        """Return the parameter values of one output tensor.
-
-        Raises:
-            UserError: a required parameter is missing.
-        """
-        place, run = output.place, self.slices[output.place.slice]
-        base: int | None = None
-        if self.method.base is not Base.IGNORED:
-            base_name = run.base_model or self.recipe.base_model
-            base = next((i for i, source in enumerate(run.sources) if source.model == base_name), None)
-        shared = (run.parameters, self.recipe.parameters)
-
-        def value_of(parameter: Parameter, i: int | None) -> Number | None:
-            if i is None:
-                return _value(parameter, shared, output.name, place.depth)
-            # In a layer, filters compare the name in the source; outside, a tied model has another name for its head.
-            name = output.name if place.model_depth is None else output.inputs[i][1]
-            return _value(parameter, (run.sources[i].parameters, *shared), name, place.depth)
-
-        return self.method.values(len(output.inputs), value_of, base=base, depth=place.model_depth)
-
-
-def _value(parameter: Parameter, levels: tuple[Parameters, ...], tensor_name: str, depth: float) -> Number | None:
-    """Return the value of the first level that has a matching rule, else the default."""
-    for level in levels:
-        setting = level.get(parameter.name)
-        value = None if setting is None else setting.at(tensor_name, depth)
-        if value is not None:
-            return value
-    if parameter.required:
-        raise UserError(
-            f"recipe: no rule gives {parameter.name} for '{tensor_name}': "
-            "add a rule without filter as the last of the list"
-        )
-    return parameter.default

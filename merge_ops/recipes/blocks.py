@@ -49,9 +49,14 @@ class Setting:
         """Return a setting with the same value for every tensor."""
         return cls((Rule((value,)),))
 
+    def rule_of(self, tensor_name: str) -> Rule | None:
+        """Return the rule that applies to a tensor, or None if none matches it."""
+        return next((rule for rule in self.rules if rule.matches(tensor_name)), None)
+
     def at(self, tensor_name: str, depth: float) -> Number | None:
         """Return the value for a tensor, or None if no rule matches it."""
-        return next((rule.at(depth) for rule in self.rules if rule.matches(tensor_name)), None)
+        rule = self.rule_of(tensor_name)
+        return None if rule is None else rule.at(depth)
 
 
 Parameters = Mapping[str, Setting]

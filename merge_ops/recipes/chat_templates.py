@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from jinja2 import TemplateSyntaxError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import SandboxedEnvironment
+
 from mergesmith.errors import unknown
 
 AUTO_TEMPLATE = "auto"  # the most frequent chat template of the models
@@ -71,8 +76,27 @@ EXAONE = """\
 NAMED = {"alpaca": ALPACA, "chatml": CHATML, "exaone": EXAONE, "llama3": LLAMA3, "mistral": MISTRAL}
 
 
+class _Generation(Extension):
+    """The tag {% generation %} of transformers' chat templates, which marks the text of the assistant."""
+
+    tags: set[str] = {"generation"}  # noqa: RUF012 - declared like this in jinja2
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def template_fault(text: str) -> str | None:
-    """Return the fault of a recipe's `chat_template`, or None if it is `auto`, a name, or looks like Jinja."""
-    if text == AUTO_TEMPLATE or text in NAMED or "{" in text:
+    """Return the fault of a recipe's `chat_template`, or None if it is `auto`, a name, or a Jinja template."""
+    if text == AUTO_TEMPLATE or text in NAMED:
         return None
-    return f"{unknown('chat template', text, (AUTO_TEMPLATE, *NAMED))} The text of a Jinja template is accepted too."
+    if "{" not in text:
+        return (
+            f"{unknown('chat template', text, (AUTO_TEMPLATE, *NAMED))} The text of a Jinja template is accepted too."
+        )
+    try:
+        SandboxedEnvironment(extensions=[_Generation, loopcontrols]).from_string(text)
+    except TemplateSyntaxError as error:
+        line = [*text.splitlines(), ""][error.lineno - 1].strip()
+        return f"is not a Jinja template: line {error.lineno}, '{line}': {error.message}"
+    return None

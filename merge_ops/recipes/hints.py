@@ -68,8 +68,8 @@ def check_kind(document: Mapping[Any, Any], where: str, *, wanted: str) -> None:
         )
     if "genome" in document:
         raise UserError(
-            f"{where}: this is a file for mergekit-evolve; write a search.yaml instead, with base_model, models and "
-            "tasks at the top level (genome.merge_method becomes space.methods), for `mergesmith search`"
+            f"{where}: this is a file for mergekit-evolve; `mergesmith import {where} -o search.yaml` turns it into a "
+            "search.yaml, for `mergesmith search`"
         )
     if wanted == "recipe" and "tasks" in document and "merge_method" not in document:
         raise UserError(f"{where}: this is a search.yaml, not a recipe; use `mergesmith search` or `mergesmith plan`")

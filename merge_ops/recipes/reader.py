@@ -22,6 +22,7 @@ from .multi_document import join_documents, load_documents
 from .parameter_reader import ParameterReader
 from .recipe import MERGEKIT_NOTE, Recipe
 from .references import reference_text
+from .slice_lengths import check_lengths
 from .tokenizer_section import SectionReader
 
 SLICE_KEYS = ("sources", "base_model", "parameters", "residual_weight")
@@ -143,6 +144,7 @@ class _Reader:
             for i, entry in enumerate(self.entries(document, "slices", place))
         )
         check_contract(self.faults, method, Module(models, slices), base, dot)
+        check_lengths(slices, dot, self.faults.add, self.warn)
         reader.check_required(models, slices, above, base)
         return Module(models, slices)
 
@@ -229,8 +231,8 @@ class _Reader:
         if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)):
             self.faults.add(place, f"must be [start, stop), two whole numbers, but is {value!r}")
             return None
-        if not 0 <= value[0] < value[1]:
-            self.faults.add(place, f"must satisfy 0 <= start < stop, but is {value!r}")
+        if not 0 <= value[0] <= value[1]:
+            self.faults.add(place, f"must satisfy 0 <= start <= stop, but is {value!r}")
         return value[0], value[1]
 
     def block(self, value: object) -> dict[str, Any]:

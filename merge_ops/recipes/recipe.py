@@ -91,7 +91,7 @@ class Recipe:
         return self.base_model or next(sources).model
 
     def renamed(self, names: Mapping[str, str]) -> Recipe:
-        """Return the recipe with model references replaced; those not in `names` are kept."""
+        """Return the recipe with model references replaced, also in its facts; those not in `names` are kept."""
 
         def name(reference: str) -> str:
             return names.get(reference, reference)
@@ -107,7 +107,9 @@ class Recipe:
         def module(old: Module) -> Module:
             return replace(old, models=sources(old.models), slices=slices(old.slices))
 
-        source = self.tokenizer_source
+        source, facts = self.tokenizer_source, dict(self.facts)
+        if "sources" in facts:
+            facts["sources"] = {name(reference): digests for reference, digests in facts["sources"].items()}
         return replace(
             self,
             models=sources(self.models),
@@ -116,6 +118,7 @@ class Recipe:
             base_model=self.base_model and name(self.base_model),
             tokenizer_source=source if source is None or source in TOKENIZER_WORDS else name(source),
             tokenizer=self.tokenizer and self.tokenizer.renamed(name),
+            facts=facts,
             intermediates=tuple((inner, part.renamed(names)) for inner, part in self.intermediates),
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..architectures.quiet_transformers import quiet_transformers
 from ..bank.model_bank import ModelBank
+from ..checkpoints.tokenizer_files import set_chat_template
 from ..recipes.recipe import Recipe
 from .chat_template import output_template, requested_template
 from .output_vocabulary import output_vocabulary, tokenizer_model
@@ -27,7 +28,7 @@ def write_tokenizer(recipe: Recipe, bank: ModelBank, folder: Path) -> None:
         bank[tokenizer_model(recipe)].write_tokenizer(folder)
     template = requested_template(recipe, bank)
     if template is not None:
-        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+        set_chat_template(folder, template)
 
 
 def output_tokenizer(recipe: Recipe, bank: ModelBank) -> Any:

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from ..demo import make_demo
 from ..run_folder.file_names import CONFIG
-from ..session.session import Options
-from .overrides import Overrides
+from ..session.options import Options
+from .inputs.overrides import Overrides
 from .search import run_search
 
 

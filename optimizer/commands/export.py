@@ -19,7 +19,9 @@ Form = Literal["recipe", "task-vector"]
 WEIGHTS, TASK_VECTOR_RECIPE = "weights", "recipe.yaml"
 
 
-def run_export(path: Path, number: int | None, target: Path | None, *, form: Form) -> None:
+def run_export(
+    path: Path, number: int | None, target: Path | None, *, form: Form, trust_remote_code: bool = False
+) -> None:
     """Write a trial's recipe or task vector to `target`, or print the recipe if there is no target.
 
     Raises:
@@ -28,7 +30,8 @@ def run_export(path: Path, number: int | None, target: Path | None, *, form: For
     if form == "task-vector":
         if target is None:
             raise UserError("--as task-vector writes a folder: name it after the run, or with --output")
-        print(f"wrote {export_task_vector(path, number, target)}; mergekit-yaml and mergesmith merge run it")
+        written = export_task_vector(path, number, target, trust_remote_code=trust_remote_code)
+        print(f"wrote {written}; mergekit-yaml and mergesmith merge run it")
         return
     text = exported_recipe(path, number)
     if target is None:
@@ -39,11 +42,7 @@ def run_export(path: Path, number: int | None, target: Path | None, *, form: For
 
 def present_recipe(recipe: Recipe, run_folder: RunFolder) -> Recipe:
     """Return a recipe of a run with the present paths of its models, which may have moved with the run."""
-    names = {reference: run_folder.here(reference) for reference in recipe.references()}
-    facts = dict(recipe.facts)
-    if "sources" in facts:
-        facts["sources"] = {names.get(ref, ref): digests for ref, digests in facts["sources"].items()}
-    return replace(recipe.renamed(names), facts=facts)
+    return recipe.renamed({reference: run_folder.here(reference) for reference in recipe.references()})
 
 
 def exported_recipe(path: Path, number: int | None) -> str:
@@ -72,7 +71,7 @@ def exported_recipe(path: Path, number: int | None) -> str:
     return replace(trial.recipe.renamed(absolute_names(trial.recipe, (run_folder.root,))), facts=facts).to_yaml()
 
 
-def export_task_vector(path: Path, number: int | None, folder: Path) -> Path:
+def export_task_vector(path: Path, number: int | None, folder: Path, *, trust_remote_code: bool = False) -> Path:
     """Write a trial's merge as a task vector that stock mergekit can add to the base; return the recipe's path.
 
     Checkpoints cannot hold differences, so `folder`/weights holds base + task vector in float32, and
@@ -85,7 +84,7 @@ def export_task_vector(path: Path, number: int | None, folder: Path) -> Path:
     recipe = parse_recipe(exported_recipe(path, number), where=f"{path}: recipe")
     if recipe.base_model is None:
         raise UserError(f"{recipe.merge_method} without a base_model has no task vector")
-    bank = ModelBank(recipe.references())
+    bank = ModelBank(recipe.references(), trust_remote_code=trust_remote_code)
     _check_depth(recipe, bank)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output folder {folder} exists and is not empty; name another one")

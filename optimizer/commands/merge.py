@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from ...merge_ops import (
     ModelBank,
     Recipe,
     Written,
-    read_recipe,
     write_merge,
 )
 from ..run_folder.provenance import PACKAGES, anonymous_digest
 from ..session.devices import device_name, pick_device
 from ..session.versions import package_version
+from ..terminal.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,6 @@ class MergeOptions:
     seed: int | None = None
     dtype: str | None = None
     out_dtype: str | None = None
-    lenient: bool = False
     device: str | None = None
     overwrite: bool = False
     max_shard_size: str = DEFAULT_SHARD_SIZE
@@ -94,17 +95,12 @@ class MergeOptions:
         return replace(recipe, **given)
 
 
-def run_merge(path: Path, out: Path, options: MergeOptions) -> MergeCheck:
-    """Merge a recipe file into a checkpoint folder and compare it with the digest that the recipe records, if any.
+def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) -> MergeCheck:
+    """Merge a recipe that was read from `path` into a folder; compare it with the digest that it records, if any.
 
     Raises:
-        UserError: the recipe, a source or an option is at fault, or the folder cannot be written.
+        UserError: a source or an option is at fault, or the folder cannot be written.
     """
-    return merge_recipe(read_recipe(path, lenient=options.lenient), path, out, options)
-
-
-def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) -> MergeCheck:
-    """Do the same as `run_merge` for a recipe that was read from `path`."""
     recipe = options.changed(given)
     edited = recipe.facts.get("recipe_digest") not in (None, anonymous_digest(recipe))
     if edited:  # the record describes another recipe
@@ -125,6 +121,7 @@ def merge_recipe(given: Recipe, path: Path, out: Path, options: MergeOptions) ->
         copy_tokenizer=options.copy_tokenizer,
         write_card=options.write_card,
         allow_nonfinite=options.allow_nonfinite,
+        progress=partial(Steps(partial(print, file=sys.stderr), "tensors"), "merging"),
     )
     claim = recipe.facts.get("weights_digest")
     if claim in (None, written.digest):  # other differences did not matter, and finding them reads all sources

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from itertools import accumulate, islice
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ...evaluators import PARTS, Scores, ScoringError, join
-from ...merge_ops import MergeError, kernel_report
-from ...search_spaces import BASE, OutsideSpaceError, left_out, parent_name
-from ..config import load_config
+from ...evaluators import PARTS, Block, Scores, ScoringError, join
+from ...merge_ops import MergeError
+from ...search_spaces import BASE, OutsideSpaceError, parent_name
+from ..config import RunConfig
 from ..run_folder.run_folder import config_root
 from ..samplers import make_sampler
 from ..search.objective import Objective
-from ..search.racing import why_off
 from ..search.sanity import ScoredModel, sanity_warnings
 from ..search.scorer_choice import print_scorers
-from ..session.session import Options, Session
-from ..session.source_placement import decomposed_bytes
-from ..terminal.durations import duration
-from ..terminal.tables import add_scores, score_table
-from .overrides import Overrides, print_warnings
+from ..session.options import Options
+from ..session.session import Session
+from ..terminal.console import print_warnings
+from ..terminal.score_table import ScoreTable
+from .inputs.open_session import open_session
+from .plan_costs import Costs, measure_costs, search_blocks
 
 SCORED_ITEMS = 300  # at least, with --score
 
 
-def run_plan(path: Path, *, overrides: Overrides, options: Options, score: bool, console: Console) -> None:
-    """Check a search.yaml and print the run's tasks, search space, baselines, memory and time.
+def run_plan(config: RunConfig, path: Path, *, options: Options, score: bool, console: Console) -> dict[str, Any]:
+    """Check a search.yaml; print and return the run's tasks, search space, baselines, memory and time.
 
     The time is measured: the baselines are merged, and the largest block of items is scored. With `score`, the base and
     the models are scored on the first search items, and suspicious scores are reported.
@@ -38,17 +40,21 @@ def run_plan(path: Path, *, overrides: Overrides, options: Options, score: bool,
     Raises:
         UserError: the configuration, a source or a task is at fault.
     """
-    config = overrides.apply(load_config(path))
-    session = Session(config, config_root(path), options)
+    start = time.perf_counter()
+    session = open_session(config, config_root(path), options)
     make_sampler(config.search.sampler, session.space, config.search.seed)
     console.print(_tasks(session))
     console.print(_space(session))
     _baselines(session, console)
-    print_warnings(console, [*left_out(session.merge_ingredients), *session.task_warnings()])
+    print_warnings([*session.space_warnings(), *session.task_warnings()])
     print_scorers(session, console)
+    before = time.perf_counter() - start
     if score:
         _scores(session, console)
-    _costs(session, console)
+    costs = measure_costs(session, before)
+    for line in costs.sentences(session):
+        console.print(line, highlight=False, soft_wrap=True)
+    return _document(session, costs)
 
 
 def _tasks(session: Session) -> Table:
@@ -88,17 +94,16 @@ def _baselines(session: Session, console: Console) -> None:
 
 def _scores(session: Session, console: Console) -> None:
     """Score the base and the models on the first blocks of search items, and print scores and warnings."""
-    sizes = accumulate(len(block) for block in session.suite.blocks("search"))
-    count = next((n for n, size in enumerate(sizes, start=1) if size >= SCORED_ITEMS), None)
+    blocks = [block for kind in search_blocks(session.suite) for block in _first(kind, SCORED_ITEMS)]
     names = (BASE, *(parent_name(model) for model in session.config.models))
     scored: dict[str, Scores] = {}
     for name, recipe in session.baselines:
         if name in names:
             try:
                 session.candidate.load(recipe)
-                scored[name] = join(list(islice(session.candidate.blocks("search"), count)))
+                scored[name] = join(list(session.candidate.score(blocks)))
             except (MergeError, ScoringError) as error:
-                print_warnings(console, [f"{name} cannot be scored: {error}"])
+                print_warnings([f"{name} cannot be scored: {error}"])
     if not scored:
         return
     present = next(iter(scored.values())).items
@@ -106,41 +111,37 @@ def _scores(session: Session, console: Console) -> None:
     models = [ScoredModel.of(name, entries, items) for name, items in scored.items()]
     objective = Objective.fixed_by(entries, [model.scores for model in models if model.name != BASE])
     items = sum(len(leaf.ids) for leaf in present.values())
-    table = score_table(f"Scores on {items} search items (± standard error)", entries)
+    table = ScoreTable(f"Scores on {items} search items", entries, console)
     for model in models:
         value, stderr = objective.value(model.scores), objective.stderr(model.scores)
-        add_scores(table, model.name, entries, model.scores, value, stderr)
-    console.print(table)
-    print_warnings(console, sanity_warnings(models, entries, session.suite_facts()))
+        table.add(model.name, model.scores, value, stderr)
+    table.print()
+    print_warnings(sanity_warnings(models, entries, session.suite_facts()))
 
 
-def _costs(session: Session, console: Console) -> None:
-    first = session.baselines[0][1]
-    session.candidate.timed_load(first)  # builds the model, once per run
-    # The first round includes one-time work (statistics, compiling); the second is the cost of every candidate.
-    once, merge = (max(session.candidate.timed_load(recipe) for _, recipe in session.baselines) for _ in range(2))
-    matrices = decomposed_bytes(session.bank, session.config.base_model, session.space.methods) / 1e9
-    kept = f"; merged matrices of methods that decompose: {matrices:.2f} GB" if matrices else ""
-    blocks = session.suite.blocks("search")
-    largest = max(blocks, key=len)
-    session.suite.score(session.live.model, largest)  # warm-up
-    start = time.perf_counter()
-    session.suite.score(session.live.model, largest)
-    per_item = (time.perf_counter() - start) / max(1, len(largest))
-    score = per_item * sum(len(block) for block in blocks)
-    trials = session.config.search.trials + len(session.baselines)
-    source = session.source_bytes() / 1e9
-    model = sum(p.numel() * p.element_size() for p in session.live.model.parameters()) / 1e9
-    devices = f"Device{'s' if len(session.devices) > 1 else ''}: {', '.join(map(str, session.devices))}"
-    off = why_off(session.config.search.racing, session.suite.entries)
-    racing = "less where candidates are dropped early" if off is None else f"no candidate is dropped early: {off}"
-    for line in (
-        f"{devices}. Sources: {source:.2f} GB, {session.placement.words}; live model: {model:.2f} GB{kept}.",
-        *session.placement.sentences(),
-        *session.pinning.sentences(session.bank),
-        kernel_report(session.device.type),
-        f"A candidate: {merge:.2f} s to merge ({once:.2f} s the first of a kind), {score:.2f} s to score.",
-        f"Statistics of the sources: {session.bank.known_bytes / 1e6:.1f} MB so far.",
-        f"{trials} trials: about {duration(trials * (merge + score))}; {racing}.",
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
+def _first(blocks: Sequence[Block], items: int) -> Sequence[Block]:
+    """Return the first blocks that have so many items together, or all."""
+    sizes = accumulate(len(block) for block in blocks)
+    return blocks[: next((n for n, size in enumerate(sizes, start=1) if size >= items), None)]
+
+
+def _document(session: Session, costs: Costs) -> dict[str, Any]:
+    counts = {part: session.suite.counts(part) for part in PARTS}
+    return {
+        "tasks": {
+            entry.name: {
+                "metric": entry.metric,
+                "higher_is_better": entry.sign > 0,
+                "weight": entry.weight,
+                "items": {part: None if entry.python else counts[part][entry.name] for part in PARTS},
+            }
+            for entry in session.suite.entries
+        },
+        "methods": {
+            method: [dimension.name for dimension in session.space.dimensions(method)]
+            for method in session.space.methods
+        },
+        "baselines": [name for name, _ in session.baselines],
+        "scorers": session.suite.scorers,
+        "costs": costs.to_document(),
+    }

@@ -29,7 +29,8 @@ from ..search.racing import Incumbent
 from ..search.scorer_choice import settle_scorers
 from ..search.study import Study
 from ..session.load_sources import load_sources
-from ..session.session import Options, Session
+from ..session.options import Options
+from ..session.session import Session
 from ..terminal.progress import Report
 
 SHOWN = 10  # most differences that are printed

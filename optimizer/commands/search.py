@@ -3,64 +3,93 @@
 from __future__ import annotations
 
 import datetime
-from contextlib import ExitStack, closing, suppress
-from functools import partial
+import gc
+import importlib
+import os
+import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from mergesmith.errors import UserError
 
-from ...merge_ops import Recipe
-from ...search_spaces import left_out
-from ..config import RunConfig, load_config
-from ..pools import LocalPool, Pool
-from ..run_folder.file_names import BEST, is_run
-from ..run_folder.lifecycle import check_ingredients, create_run, discard_run, resume_run
-from ..run_folder.lock import process
-from ..run_folder.provenance import provenance
+from ..config import RunConfig
+from ..run_folder.completion import is_complete
+from ..run_folder.file_names import is_run
+from ..run_folder.lifecycle import check_same_run, create_run, discard_run, is_fruitless, resume_run
+from ..run_folder.lock import take_lock
 from ..run_folder.run_folder import RunFolder, config_root
-from ..search.best_recipe import best_recipe
-from ..search.leaderboard import RunPlan
-from ..search.sanity import report_sanity
-from ..search.scorer_choice import settle_scorers
-from ..search.study import Study
-from ..search.verdict.control import Control
-from ..search.verdict.final_phase import FinalPhase
-from ..search.verdict.reach_verdict import reach_verdict
-from ..search.verdict.records import Verdict
 from ..session.gc_pause import gc_paused
-from ..session.load_sources import load_sources
-from ..session.session import Options, Session
-from ..session.versions import versions
-from ..stop_signals import RunFailedError, StoppedError
+from ..session.options import Options
+from ..stop_signals import StoppedError
+from ..terminal.console import note
 from ..terminal.progress import Report
-from ..terminal.tables import print_verdict
-from .overrides import Overrides, print_warnings
+from .inputs.config_checks import checked_config
+from .inputs.overrides import Overrides
+from .status import print_status, read_status
+
+if TYPE_CHECKING:
+    from ..search.verdict.records import Verdict  # imports the samplers
+    from .driver import OnTrial
 
 
-def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console) -> Verdict:
-    """Run or resume a search and print its result.
+def run_search(
+    path: Path, *, resume: bool, overrides: Overrides, options: Options, console: Console, overwrite: bool = False
+) -> Verdict | None:
+    """Run or resume a search and print its result; return None if the resumed run was complete already.
+
+    With `overwrite`, a run in the folder is discarded first. One in which no candidate could be scored is discarded in
+    any case: nothing is lost with it.
 
     Raises:
         UserError: the configuration, a source or a task is at fault, or the run's folder cannot be written.
         RunFailedError: nothing could be scored.
         StoppedError: a signal requested a stop.
     """
-    config = overrides.apply(load_config(path))
-    root = config_root(path)
-    output = root / config.output
+    config, root, output = located(path, overrides)
+    if overwrite and resume:
+        raise UserError("--overwrite discards the run that --resume continues: give one of them")
+    _discard_if(output, overwrite=overwrite, console=console)
+    return run_config(config, root, output, resume=resume, options=options, report=Report(console))
+
+
+def located(path: Path, overrides: Overrides) -> tuple[RunConfig, Path, Path]:
+    """Return the configuration in a search.yaml, the folder that its paths are relative to, and the run's folder.
+
+    Raises:
+        UserError: the file is invalid, or names something that does not exist.
+    """
+    config, root = checked_config(path, overrides), config_root(path)
     if overrides.output is None and is_run(path.parent):
-        output = path.parent  # search.yaml is the run's copy, and the run may have been moved
+        return config, root, path.parent  # search.yaml is the run's copy, and the run may have been moved
+    return config, root, root / config.output
+
+
+def run_config(
+    config: RunConfig,
+    root: Path,
+    output: Path,
+    *,
+    resume: bool,
+    options: Options,
+    report: Report,
+    on_trial: OnTrial | None = None,
+) -> Verdict | None:
+    """Do the same as `run_search` for a checked configuration; `root` and `output` are as in `located`."""
     # Check that the folder can be used before spending minutes on loading models and tasks.
     resume = resume and is_run(output)  # a job script may pass --resume from the first start on
     config = config.dated(RunFolder.open(output).config.chat.date if resume else datetime.date.today())
-    report = Report(console)
+    if resume and _says_complete(output, config, report.console):
+        return None
     open_run = resume_run if resume else create_run
     run_folder = open_run(output, config, root, announce=report.announce)
     try:
-        return _run(config, root, run_folder, options, report)
+        _import_driver()
+        from .driver import drive
+
+        return drive(config, root, run_folder, options, report, on_trial=on_trial)
     except BaseException as error:
         kept = resume or bool(run_folder.trials())
         if not kept:
@@ -72,84 +101,39 @@ def run_search(path: Path, *, resume: bool, overrides: Overrides, options: Optio
         run_folder.close()
 
 
-def _run(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
-    try:
-        return _search(config, root, run_folder, options, report)
-    finally:
-        with suppress(StoppedError, UserError):  # the disk is full or failing
-            run_folder.note("driver", state="stopped", **process())
-
-
-def _search(config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report) -> Verdict:
-    console = report.console
-    with gc_paused():
-        session, pool = _open(config, root, run_folder, options, report)
-    try:
-        with gc_paused():  # loads the tasks
-            check_ingredients(run_folder.path, session.ingredient_digests())
-        plan = RunPlan(config, session.space, session.suite.entries, session.baselines, weights_key=session.weights_key)
-        run_folder.note("driver", state="started", **process(), baselines=len(plan.baselines))
-        print_warnings(console, [*left_out(session.merge_ingredients), *pool.call(Session.task_warnings)])
-        settle_scorers(pool, run_folder, session, console)
-        with report:
-            check = partial(report_sanity, facts=session.suite_facts(), announce=report.announce)
-            study = Study(plan, run_folder, pool, report, baselines_done=check)
-            if study.recorded:
-                report.announce(f"resuming after {len(study.recorded)} finished trials")
-            study.run()
-        final = FinalPhase(study.leaderboard, study.dispatcher, report.announce)
-        verdict = _verdict(study, final, pool, session, console)
-        facts = pool.call(_provenance, verdict.winner.recipe)
-    finally:
-        pool.close()
-    scored = final.digests.get(verdict.winner.number)
-    again = (facts["device"], facts["weights_digest"])
-    if scored is not None and scored[0] == again[0] and scored != again:
-        raise RunFailedError(f"the winner's weights came out differently when merged again: {again[1]}; please report")
-    best = run_folder.path / BEST
-    recipe = best_recipe(verdict, session, final.objective, run_folder, facts)
-    run_folder.files.write_text(BEST, recipe.to_yaml())
-    print_verdict(console, verdict, session.suite.entries, study.trials, best)
-    return verdict
-
-
-def _verdict(study: Study, final: FinalPhase, pool: Pool, session: Session, console: Console) -> Verdict:
-    """Run the control, if there is to be one, and reach the verdict on both searches."""
-    with ExitStack() as stack:
-        control = None
-        if study.plan.config.search.control is not None:
-            progress = Report(console, title="control")
-            control = stack.enter_context(closing(Control(study, pool, progress)))
-            with progress:
-                control.run()
-        final.announce("choosing the winner by search and select items, then opening the report items")
-        return reach_verdict(study, final, control, scorers=session.suite.scorers)
-
-
-def _open(
-    config: RunConfig, root: Path, run_folder: RunFolder, options: Options, report: Report
-) -> tuple[Session, Pool]:
-    """Open the driver's session and the workers; with Ray, the driver needs no GPU and reads headers and tasks only.
+def _discard_if(output: Path, *, overwrite: bool, console: Console) -> None:
+    """Discard a run if the user wishes it, or if none of its trials could be scored.
 
     Raises:
-        UserError: a source is missing, damaged or does not fit the others, or the Ray cluster cannot be reached.
+        UserError: another process works on it.
     """
-    if config.workers.pool == "local":
-        session = Session(config, root, options)
-        load_sources(session, report.console)
-        return session, LocalPool(session)
-    from ..pools.ray_pool import RayPool  # imports Ray
-
-    pool = RayPool(config, root, options, note=run_folder.note, announce=report.announce)  # opens the sources meanwhile
-    try:
-        workers = config.workers.model_copy(update={"device": "cpu", "gpus_per_worker": None})
-        session = Session(config.model_copy(update={"workers": workers}), root, options)
-        pool.expect(session.ingredient_digests(), versions())
-    except BaseException:
-        pool.close()
-        raise
-    return session, pool
+    if not is_run(output):
+        return
+    if overwrite or is_fruitless(output):
+        os.close(take_lock(output))
+        discard_run(output)
+        note(console, f"discarded the run in {output}" + ("" if overwrite else ", in which nothing could be scored"))
 
 
-def _provenance(session: Session, recipe: Recipe) -> dict[str, Any]:
-    return provenance(recipe, session.bank)
+def _says_complete(output: Path, config: RunConfig, console: Console) -> bool:
+    """Print the result of a run that is complete; return whether it is.
+
+    Raises:
+        UserError: the configuration is not the run's.
+    """
+    check_same_run(output, config)
+    run_folder = RunFolder.open(output)
+    if not is_complete(run_folder, config):
+        return False
+    print_status(read_status(output, time.time()), console)
+    console.print("The run is complete, nothing was done. Search longer with --trials N.", highlight=False)
+    return True
+
+
+def _import_driver() -> None:
+    """Import what a search needs without letting the garbage collector scan it, now or later, which takes a second."""
+    name = f"{__package__}.driver"
+    if name not in sys.modules:
+        with gc_paused():
+            importlib.import_module(name)
+        gc.freeze()

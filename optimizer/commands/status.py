@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,12 @@ class Status:
         if self.total is None or not self.per_hour or self.ended is not None:
             return None
         return 3600 * max(0, self.total - self.done) / self.per_hour
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the status as plain values."""
+        document = {field.name: getattr(self, field.name) for field in fields(self)}
+        document["driver"] = self.driver._asdict()
+        return {**document, "finished": self.finished, "seconds_left": self.seconds_left}
 
 
 def read_status(path: Path, now: float) -> Status:

@@ -18,12 +18,15 @@ from ...merge_ops import Recipe, read_recipe
 from ..config import load_config
 from ..run_folder.file_names import is_run
 from ..run_folder.run_folder import RunFolder, config_root
-from ..search.best_recipe import CHAT_DATE
+from ..search.best_recipe import CHAT_DATE, SCORING_DTYPE
 from ..search.objective import scores_of
-from ..session.session import Options, Session
+from ..session.options import Options
+from ..session.session import Session
+from ..terminal.console import note
 from .export import present_recipe
-from .merge import MergeOptions, merge_recipe
+from .merge import MergeCheck, MergeOptions, merge_recipe
 
+CHECKED = ("claimed", "rescored", "items", "flipped", "exact")  # of a `ScoreCheck`, in JSON
 FLIPPED = 0.02  # share of items that rounding may flip in dtypes below float32, if margins are as small as rounding
 
 
@@ -62,8 +65,36 @@ class ScoreCheck:
         )
 
 
-def run_verify(path: Path, *, config: Path | None, options: Options, console: Console) -> bool:
-    """Merge a best.yaml, score the checkpoint with lm-eval's evaluation loop, and return whether its record holds.
+@dataclass(frozen=True)
+class Verification:
+    """A best.yaml that was merged and scored again; `changed` names the tasks that are not the recorded ones."""
+
+    merged: MergeCheck
+    changed: tuple[str, ...]
+    checks: tuple[ScoreCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the recipe gives the recorded weights and scores."""
+        return self.merged.reproduced and not self.changed and all(check.passed for check in self.checks)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the verification as plain values."""
+        merged = self.merged
+        tasks = {
+            check.entry.name: {"passed": check.passed, **{key: getattr(check, key) for key in CHECKED}}
+            for check in self.checks
+        }
+        return {
+            "passed": self.passed,
+            "weights": {"reproduced": merged.reproduced, "digest": merged.written.digest, "recorded": merged.claim},
+            "changed_tasks": list(self.changed),
+            "tasks": tasks,
+        }
+
+
+def run_verify(path: Path, *, config: Path | None, options: Options, console: Console) -> Verification:
+    """Merge a best.yaml, score the checkpoint with lm-eval's evaluation loop, and compare both with its record.
 
     Raises:
         UserError: the recipe records no run, or the run is gone and no --config is given.
@@ -76,21 +107,29 @@ def run_verify(path: Path, *, config: Path | None, options: Options, console: Co
     settings = load_config(config) if config is not None else _existing(run_folder).config
     settings = settings.dated(recipe.facts.get(CHAT_DATE))
     session = Session(settings, config_root(config) if config is not None else _existing(run_folder).root, options)
+    note(console, "merging")
     with tempfile.TemporaryDirectory(prefix="mergesmith-verify-") as folder:
-        merged = merge_recipe(recipe, path, Path(folder) / "model", MergeOptions(device=str(session.device)))
+        merging = MergeOptions(device=str(session.device), trust_remote_code=options.trust_remote_code)
+        merged = merge_recipe(recipe, path, Path(folder) / "model", merging)
         console.print(merged.sentence, highlight=False, markup=False, soft_wrap=True)
+        items = sum(session.suite.counts("report").values())
+        note(console, f"scoring {items:,} report items with lm-eval")
+        dtype = recipe.facts.get(SCORING_DTYPE)
         place = "balanced" if len(session.devices) > 1 else str(session.device)
-        rescored = score_checkpoint(session.suite, merged.written.folder, "report", device=place)
+        trust, written = options.trust_remote_code, merged.written.folder
+        rescored = score_checkpoint(
+            session.suite, written, "report", device=place, dtype=dtype, trust_remote_code=trust
+        )
     trial = recipe.facts.get("found_by", {}).get("trial")
     recorded = None if run_folder is None or trial is None else run_folder.items(trial, "report")
     changed = [n for n, d in session.suite.digests().items() if recipe.facts.get("tasks", {}).get(n, d) != d]
     for name in changed:
         console.print(f"DIFFERS: the task '{name}' is not the one that was scored", highlight=False, markup=False)
-    exact = (recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
+    exact = (dtype or recipe.out_dtype or recipe.dtype) in (None, "float32", "float64")
     checks = [_score_check(e, recipe.facts, rescored, recorded, exact=exact) for e in session.suite.entries]
     for check in checks:
         console.print(check.sentence, highlight=False, markup=False, soft_wrap=True)
-    return merged.reproduced and not changed and all(check.passed for check in checks)
+    return Verification(merged, tuple(changed), tuple(checks))
 
 
 def _recorded_run(recipe: Recipe, path: Path) -> RunFolder | None:
@@ -122,8 +161,8 @@ def _score_check(
 
 
 def _flipped(first: np.ndarray, second: np.ndarray) -> int:
-    """Return on how many items the values differ by more than rounding."""
+    """Return on how many items the values differ by more than rounding; items without a value (NaN) are equal."""
     if first.shape != second.shape:
         return max(len(first), len(second))
-    close = np.isclose(first, second, rtol=1e-4, atol=1e-6)
+    close = np.isclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
     return int((~close.reshape(len(close), -1).all(axis=1)).sum())

@@ -65,7 +65,7 @@ class LocalPool:
 
     def use(self, plan: ScoringPlan) -> None:
         """Score by this plan."""
-        self.session.suite.use(plan)
+        self.session.use(plan)
 
     def close(self) -> None:
         """Do nothing: the driver owns the session."""

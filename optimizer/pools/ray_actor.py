@@ -13,7 +13,8 @@ from ...evaluators import ScoringPlan
 from ..config import RunConfig, WorkersSection
 from ..session.devices import device_name
 from ..session.load_sources import load_quietly
-from ..session.session import Options, Session
+from ..session.options import Options
+from ..session.session import Session
 from .pool import BlockDone, Event, Job
 from .ray_cluster import workers_that_fit
 from .worker import Worker
@@ -96,7 +97,7 @@ class RayWorker:
 
     def use(self, plan: ScoringPlan) -> None:
         """Score by this plan from now on."""
-        self.session.suite.use(plan)
+        self.session.use(plan)
 
 
 def _workers_on_this_node(ray: Any, workers: WorkersSection) -> int:

@@ -15,7 +15,7 @@ from mergesmith.errors import UserError
 
 from ...evaluators import ScoringPlan
 from ..config import RunConfig
-from ..session.session import Options
+from ..session.options import Options
 from ..stop_signals import RunFailedError, raise_if_overdue, stop_requested
 from .deadline import INITIAL_TIMEOUT_S, Deadline
 from .pool import BlockDone, Event, Finished, Job, Lost

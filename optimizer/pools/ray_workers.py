@@ -10,7 +10,7 @@ from typing import Any
 
 from ...evaluators import ScoringPlan
 from ..config import RunConfig
-from ..session.session import Options
+from ..session.options import Options
 from .pool import Job
 from .ray_actor import RayWorker, WorkerFacts
 

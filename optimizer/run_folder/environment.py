@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..session.devices import default_device, device_name
 from ..session.versions import package_version
 
 LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes", "safetensors")
@@ -16,6 +15,8 @@ LIBRARIES = ("mergesmith", "torch", "transformers", "lm_eval", "optuna", "cmaes"
 
 def environment() -> dict[str, Any]:
     """Return the versions and the machine, as environment.json records them."""
+    from ..session.devices import default_device, device_name  # imports torch
+
     return {
         "schema_version": 1,
         "python": platform.python_version(),

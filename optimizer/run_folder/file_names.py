@@ -6,9 +6,13 @@ from pathlib import Path
 
 CONFIG, TRIALS, VERDICT, BEST = "search.yaml", "trials.jsonl", "verdict.json", "best.yaml"
 ENVIRONMENT, INGREDIENTS, LOOKS = "environment.json", "ingredients.json", "looks.json"
-SANITY = "sanity.json"
+SANITY, TASKS, ANSWERS, REPORT = "sanity.json", "tasks.json", "answers.jsonl", "report.html"
 SCORING, EVENTS, ITEMS, JOURNAL, LOCK = "scoring.json", "events.jsonl", "items", "study.journal", "lock"
 CONTROL = "control"  # a folder: the run of the control
+FILES = (
+    *(CONFIG, TRIALS, VERDICT, BEST, ENVIRONMENT, INGREDIENTS, LOOKS, SANITY, TASKS, ANSWERS, REPORT),
+    *(SCORING, EVENTS, JOURNAL, LOCK),
+)
 
 
 def is_run(path: Path) -> bool:

@@ -76,7 +76,7 @@ def _cells(scores: Scores) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 def shared(first: Scores, second: Scores) -> tuple[Scores, Scores]:
-    """Return two candidates' scores on the items that both were scored on, in the order of the first."""
+    """Return two candidates' scores on the items that have a value for both, in the order of the first."""
     pairs = {leaf: _shared(items, second.items[leaf]) for leaf, items in first.items.items() if leaf in second.items}
     pairs = {leaf: pair for leaf, pair in pairs.items() if pair[0].ids}
     return (
@@ -86,7 +86,7 @@ def shared(first: Scores, second: Scores) -> tuple[Scores, Scores]:
 
 
 def difference(first: Scores, second: Scores) -> Scores:
-    """Return first minus second, item by item, on the items that both were scored on."""
+    """Return first minus second, item by item, on the items that have a value for both."""
     one, other = shared(first, second)
     return Scores(
         one.part,
@@ -95,8 +95,9 @@ def difference(first: Scores, second: Scores) -> Scores:
 
 
 def _shared(first: ItemScores, second: ItemScores) -> tuple[ItemScores, ItemScores]:
-    position = {item: i for i, item in enumerate(second.ids)}
-    in_first = [i for i, item in enumerate(first.ids) if item in position]
+    first_known, second_known = first.known, second.known
+    position = {item: i for i, item in enumerate(second.ids) if second_known[i]}
+    in_first = [i for i, item in enumerate(first.ids) if first_known[i] and item in position]
     in_second = [position[first.ids[i]] for i in in_first]
     ids = tuple(first.ids[i] for i in in_first)
     return ItemScores(ids, first.values[in_first]), ItemScores(ids, second.values[in_second])

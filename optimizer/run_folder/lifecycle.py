@@ -14,7 +14,7 @@ from ..config import RESUMABLE, RunConfig, dump_config
 from .atomic_files import cut_torn_tail, remove_partial, user_errors, write_json, write_text
 from .durable_files import Announce, discard
 from .environment import environment, recorded_root
-from .file_names import CONFIG, ENVIRONMENT, EVENTS, INGREDIENTS, ITEMS, JOURNAL, LOCK, SCORING, TRIALS, is_run
+from .file_names import ANSWERS, CONFIG, CONTROL, ENVIRONMENT, EVENTS, FILES, INGREDIENTS, ITEMS, LOCK, TRIALS, is_run
 from .lock import take_lock
 from .run_folder import RunFolder
 
@@ -47,15 +47,9 @@ def resume_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
     Raises:
         UserError: there is no run, its configuration differs in more than may change, or another process works on it.
     """
-    different = RunFolder.open(path).config.difference(config)
-    if different:
-        raise UserError(
-            f"output {path} already holds a different run: {', '.join(different)} changed. On resume only "
-            f"{', '.join(RESUMABLE[:-1])} and {RESUMABLE[-1]} may change; "
-            "name another folder with --output for a new run"
-        )
+    check_same_run(path, config)
     lock = take_lock(path)
-    for name in (TRIALS, EVENTS):
+    for name in (TRIALS, EVENTS, ANSWERS):
         cut_torn_tail(path / name)
     for folder in (path, path / ITEMS):
         remove_partial(folder)
@@ -63,10 +57,32 @@ def resume_run(path: Path, config: RunConfig, root: Path, *, announce: Announce 
     return RunFolder(path, announce=announce, lock=lock)
 
 
+def check_same_run(path: Path, config: RunConfig) -> None:
+    """Check that a run can be continued with a configuration.
+
+    Raises:
+        UserError: there is no run, or the configuration differs in more than may change.
+    """
+    different = RunFolder.open(path).config.difference(config)
+    if different:
+        raise UserError(
+            f"output {path} already holds a different run: {', '.join(different)} changed. On resume only "
+            f"{', '.join(RESUMABLE[:-1])} and {RESUMABLE[-1]} may change; "
+            "name another folder with --output for a new run"
+        )
+
+
+def is_fruitless(path: Path) -> bool:
+    """Return whether a run has finished trials, and all of them failed."""
+    trials = RunFolder.open(path).trials()
+    return bool(trials) and all(trial.failed for trial in trials)
+
+
 def discard_run(path: Path) -> None:
-    """Remove the files of a run without trials; other files in the folder stay."""
-    shutil.rmtree(path / ITEMS, ignore_errors=True)
-    for name in (CONFIG, ENVIRONMENT, INGREDIENTS, SCORING, TRIALS, EVENTS, JOURNAL, LOCK):
+    """Remove the files of a run; other files in the folder stay."""
+    for folder in (ITEMS, CONTROL):
+        shutil.rmtree(path / folder, ignore_errors=True)
+    for name in FILES:
         (path / name).unlink(missing_ok=True)
     with suppress(OSError):  # other files are in it
         path.rmdir()

@@ -3,15 +3,18 @@
 search.yaml       the configuration, with every default written out
 environment.json  versions and machine, and the folder to which relative paths refer
 ingredients.json  digests of sources and tasks: a resumed run must have the same
-scoring.json      the scorer of each task, and the tokens per batch
+scoring.json      the scorer of each task, the tokens per batch, and the dtype that weights are scored in
+tasks.json        how the tasks are scored: metric, direction, weight, limit
 sanity.json       warnings about the scores of the base and the models, before the first proposal
 trials.jsonl      one line per finished trial; all other records of trials are derived from it
 items/            per-item scores, one .npz per trial and part, and the items' ids
 events.jsonl      a log of events for `mergesmith status` and `mergesmith replay`; see below
 study.journal     an Optuna journal for optuna-dashboard; rebuilt if it disagrees with trials.jsonl
 verdict.json      the final phase: scores on select and report, intervals
+answers.jsonl     prompts, expected answers and the reported models' answers on the report items
 looks.json        how often the report part was scored
 best.yaml         the winner
+report.html       the result as a page; written by `mergesmith report`, and at the end of a search
 control/          the random search beside this one, with `search.control`: a folder like this one
 lock              held by the running driver; contains its host and pid
 

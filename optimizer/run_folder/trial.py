@@ -64,6 +64,7 @@ class Trial:
         smaller_batches: whether memory ran out and some blocks were scored in batches of half the size.
         looks: the decisions of racing, in order.
         repeats: number of the earlier trial with the same weights whose scores were reused; else None.
+        reused: whether its scores were taken from an earlier run (baselines only); it has them all the same.
         error: why it failed; else None.
         after: the number of trials that had finished when it was proposed; the sampler's history follows from it.
         worker: name of the worker that scored it; empty for the driver's process.
@@ -90,6 +91,7 @@ class Trial:
     smaller_batches: bool = False
     looks: tuple[Look, ...] = ()
     repeats: int | None = None
+    reused: bool = False
     error: str | None = None
     after: int = 0
     worker: str = ""
@@ -135,8 +137,8 @@ class Trial:
         document["scores"] = scores_document(self.scores)
         document |= {"answers": self.answers, "smaller_batches": self.smaller_batches}
         document |= {"items": self.items, "repeats": self.repeats, "looks": [asdict(look) for look in self.looks]}
-        document |= {"error": self.error, "params": self.params, "outside": self.outside, "after": self.after}
-        document |= {"worker": self.worker, "lost": [asdict(attempt) for attempt in self.lost]}
+        document |= {"reused": self.reused, "error": self.error, "params": self.params, "outside": self.outside}
+        document |= {"after": self.after, "worker": self.worker, "lost": [asdict(one) for one in self.lost]}
         document |= {"stage": self.stage, "probe": self.probe, "offset": self.offset}
         document |= {"slopes": None if self.slopes is None else asdict(self.slopes)}
         document |= {"estimate": self.estimate, "stderr": self.stderr}
@@ -172,6 +174,7 @@ class Trial:
             smaller_batches=document.get("smaller_batches", False),
             looks=tuple(Look(**look) for look in document["looks"]),
             repeats=document["repeats"],
+            reused=document.get("reused", False),
             error=document["error"],
             after=document["after"],
             worker=document.get("worker", ""),

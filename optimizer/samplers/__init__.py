@@ -1,36 +1,32 @@
-"""The samplers, one file each. Every file in this folder is registered.
+"""The samplers, one file each. Every file in this folder that declares one is registered.
 
-A file declares `NAME` and `make(space, seed) -> Sampler`. Nothing else needs to be edited to add one.
+A file declares `NAME`, which is its name, and `make(space, seed) -> Sampler`. Nothing else needs to be edited to add
+one. A sampler is imported when it is made: search.yaml is checked without their libraries.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from mergesmith.errors import UserError, unknown
 
 from ...search_spaces import SearchSpace
-from .auto import STAGES, AutoSampler
 from .sampler import Observation, Proposal, Sampler, Slopes, Stop, derived_seed
 
 __all__ = ["SAMPLERS", "Observation", "Proposal", "Sampler", "Slopes", "Stop", "derived_seed", "make_sampler"]
 
 
-def _discover() -> dict[str, Callable[[SearchSpace, int], Sampler]]:
-    found: dict[str, Callable[[SearchSpace, int], Sampler]] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        name = getattr(module, "NAME", None)
-        if name in found:
-            raise ValueError(f"two files in {__name__} declare the sampler '{name}'")
-        if name is not None:
-            found[name] = module.make
-    return dict(sorted(found.items()))
+def _names() -> Iterator[str]:
+    folder = Path(__file__).parent
+    for path in sorted((*folder.glob("*.py"), *folder.glob("*/__init__.py"))):
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        if f'\nNAME = "{name}"\n' in path.read_text(encoding="utf-8"):
+            yield name
 
 
-SAMPLERS = _discover()
+SAMPLERS: tuple[str, ...] = tuple(sorted(_names()))
 
 
 def make_sampler(
@@ -44,5 +40,7 @@ def make_sampler(
     if name not in SAMPLERS:
         raise UserError(f"search.sampler: {unknown('sampler', name, SAMPLERS)}")
     if name == "auto" and (stages is not None or not stop):
+        from .auto import STAGES, AutoSampler
+
         return AutoSampler(space, seed, stages=tuple(STAGES) if stages is None else stages, stop=stop)
-    return SAMPLERS[name](space, seed)
+    return importlib.import_module(f".{name}", __name__).make(space, seed)

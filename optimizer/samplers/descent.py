@@ -1,4 +1,4 @@
-"""Gradient steps in the merge weights alone: the stages `line` and `descent` of `auto`, then draws from the prior."""
+"""Steps to the lowest loss of the gold answers alone: `line` and `descent` of `auto`, then draws from the prior."""
 
 from __future__ import annotations
 

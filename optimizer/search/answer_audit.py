@@ -42,7 +42,8 @@ def rates_document(scores: Scores) -> dict[str, dict[str, float]]:
     for leaf, items in scores.items.items():
         if items.facts is not None:
             rates = dict(zip(FACTS, items.facts.mean(0).tolist(), strict=True))
-            rates |= {filter_fact(name): float(values.mean()) for name, values in items.by_filter.items()}
+            known = {name: values[~np.isnan(values)] for name, values in items.by_filter.items()}
+            rates |= {filter_fact(name): float(values.mean()) for name, values in known.items() if len(values)}
             found[leaf] = {fact: round(rate, 4) for fact, rate in rates.items()}
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...evaluators import Part
-from ...merge_ops import Recipe, get_method
+from ...merge_ops import Recipe, get_method, output_dtype, plan_merge
 from ..run_folder.provenance import anonymous_digest, lasting_names
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial, scores_document
@@ -16,6 +16,7 @@ from .objective import Objective, scores_of
 from .verdict.records import Verdict
 
 CHAT_DATE = "chat_date"  # the day that the chat template printed
+SCORING_DTYPE = "scoring_dtype"  # the dtype in which the weights were held while they were scored
 RANDOM_NOTE = (
     "This method drops random elements. mergekit draws other masks, so the scores hold for the weights that mergesmith "
     "computes from this recipe."
@@ -33,8 +34,12 @@ def best_recipe(
     facts["tasks"] = session.suite.digests()
     if (day := session.config.chat.date) is not None:
         facts[CHAT_DATE] = day.isoformat()
+    plan = plan_merge(trial.recipe, session.bank)
+    facts[SCORING_DTYPE] = session.scoring_dtype.name or output_dtype(plan, session.bank)
     facts["scores"] = {part: _scores(trial, part, objective, run_folder) for part in ("search", "select", "report")}
     facts["verdict"] = [comparison.sentence for comparison in verdict.comparisons]
+    if verdict.limits:
+        facts["limits"] = [limit.sentence for limit in verdict.limits]
     facts["found_by"] = {"run": str(run_folder.path.resolve()), "trial": trial.number, "name": trial.label}
     if get_method(trial.recipe.merge_method).random:
         facts["note"] = RANDOM_NOTE

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
 
 from ...evaluators import Score, Scores, TaskEntry
 from ...merge_ops import Recipe
-from ...search_spaces import SearchSpace, parent_name
+from ...search_spaces import BASE, UNIFORM, SearchSpace, parent_name
 from ..config import RunConfig
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
 from ..samplers import Observation
 from ..stop_signals import RunFailedError
-from .objective import Objective
-from .racing import Incumbent
+from .candidate import PendingCandidate
+from .objective import Objective, leaf_without_values, scores_of
+from .racing import Incumbent, why_off
 
+MOST_UNRACED = 10  # baselines beside base, models and uniform average; if there are more, they are raced
 MAX_FAILURES_AT_START = 10  # failures before the first success that end the run
 
 
@@ -39,6 +43,17 @@ class RunPlan:
     last: int | None = None
     weights_key: Callable[[Recipe], str] = _digest
 
+    @cached_property
+    def raced_baselines(self) -> frozenset[int]:
+        """The numbers of the baselines that may be dropped early: none, unless there are many.
+
+        Never the base and the models, from which scales and limits come, nor the uniform average, which is reported.
+        """
+        kept = {BASE, UNIFORM, *(parent_name(model) for model in self.config.models)}
+        others = frozenset(number for number, (name, _) in enumerate(self.baselines) if name not in kept)
+        raced = len(others) > MOST_UNRACED and why_off(self.config.search.racing, self.entries) is None
+        return others if raced else frozenset()
+
     @property
     def total(self) -> int:
         """The number of trials, if all are proposed: baselines and candidates. Probes do not count."""
@@ -50,7 +65,8 @@ class Leaderboard:
 
     Attributes:
         trials: the finished trials in the order in which they finished.
-        objective: None until the last baseline has finished, because its scales and limits come from the parents.
+        objective: None until the last baseline that is not raced has finished, because its scales and limits come from
+            the parents.
         best: the feasible complete trial with the highest value, and of those with equal values the first.
     """
 
@@ -62,34 +78,40 @@ class Leaderboard:
         self._scored: dict[str, Trial] = {}  # by the key of the weights
         self._incumbent: Incumbent | None = None
         self._item_ids: dict[str, tuple[str, ...]] | None = None
-        self._baselines_left = len(plan.baselines)
+        self._unfinished = set(range(len(plan.baselines)))  # numbers of baselines
         self._first_failure = ""
         self._proposals = self._failed = 0
 
     def add(self, trial: Trial) -> list[Trial]:
-        """Add a finished trial; return the trials to report to the sampler now: none until the objective is fixed.
+        """Add a finished trial; return the trials to report to the sampler now: none until all baselines have finished.
 
         Raises:
             RunFailedError: all baselines have finished, and no parent could be scored.
         """
+        finished_before = self.baselines_finished
         self.trials.append(trial)
         if trial.probe:
-            return [trial] if self.objective is not None else []
+            return [trial] if finished_before else []
         if not trial.failed:
             self._scored.setdefault(self.plan.weights_key(trial.recipe), trial)
         if trial.name:
-            self._baselines_left -= 1
+            self._unfinished.discard(trial.number)
         else:
             self._proposals += 1
             self._failed += trial.failed
             self._first_failure = self._first_failure or trial.error or ""
         if self.objective is not None:
             self._compare(trial)
+        elif not self._unfinished - self.plan.raced_baselines:
+            self._fix_objective()
+        if finished_before:
             return [trial]
-        if self._baselines_left:
-            return []
-        self._fix_objective()
-        return self.trials
+        return self.trials if self.baselines_finished else []
+
+    @property
+    def baselines_finished(self) -> bool:
+        """Whether all baselines have finished."""
+        return not self._unfinished
 
     def value_of(self, scores: Mapping[str, Score]) -> float | None:
         """Return the objective of a candidate's scores; None without scores, or while the objective is unknown."""
@@ -97,20 +119,21 @@ class Leaderboard:
             return None
         if self.objective is not None:
             return self.objective.value(scores)
-        if all(entry.bounded for entry in self.plan.entries):  # the scales are 1, whatever the parents score
+        if all(e.bounded for e in self.plan.entries if e.weight > 0):  # the scales are 1, whatever the parents score
             return self._current_objective().value(scores)
         return None
 
     def compare(self, items: Scores) -> tuple[float | None, float | None]:
         """Estimate a candidate's value from its difference from the incumbent on the items that both were scored on.
 
-        Returns the estimate without shrinkage and the standard error of the difference; None without an incumbent.
+        Returns the estimate without shrinkage and the standard error of the difference; None without an incumbent, or
+        if no task is raced.
         """
         incumbent = self.incumbent()
         if incumbent is None or self.objective is None or incumbent.trial.value is None:
             return None, None
-        if not all(entry.bounded for entry in self.plan.entries):
-            return None, None  # differences per item are meaningless for metrics such as perplexity
+        if not any(entry.raced for entry in self.plan.entries):
+            return None, None
         scores = incumbent.differences(items)
         stderr = self.objective.stderr(scores)
         estimate = incumbent.trial.value + self.objective.value(scores)
@@ -177,6 +200,22 @@ class Leaderboard:
         """Return a trial as an incumbent; None if its items are not on disk."""
         scores = self.run_folder.items(trial.number, "search")
         return None if scores is None else Incumbent(trial, scores, self.plan.entries)
+
+    def result_of(
+        self, pending: PendingCandidate, items: Scores
+    ) -> tuple[Literal["complete", "dropped", "failed"], Mapping[str, Score], str | None]:
+        """Return (state, scores, error) of a candidate whose job has ended without an error."""
+        if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
+            return "dropped", incumbent.estimate(items), None
+        if (other := self.mismatched_leaf(items)) is not None:
+            return "failed", {}, f"'{other}' scored other items than for the first candidate"
+        if (leaf := leaf_without_values(items)) is not None:
+            return "failed", {}, f"'{leaf}': none of its documents has a value of the metric"
+        scores = scores_of(self.plan.entries, items)
+        for name, score in scores.items():
+            if not math.isfinite(score.value):
+                return "failed", {}, f"task '{name}' scored {score.value}"
+        return "complete", scores, None
 
     def mismatched_leaf(self, items: Scores) -> str | None:
         """Return a leaf task whose items differ from the first complete trial's, so that scores cannot be compared."""

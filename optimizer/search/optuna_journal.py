@@ -62,7 +62,7 @@ class Journal:
             return
         attributes = {"name": trial.label, "method": trial.recipe.merge_method, NUMBER: trial.number}
         attributes[DIGEST] = trial.recipe.digest
-        attributes |= {name: score.value for name, score in trial.scores.items()}
+        attributes |= {name: score.value for name, score in trial.scores.items() if score.n}
         if not trial.failed:
             attributes |= {"items": trial.items if items is None else items, "dropped": trial.dropped}
             attributes["stderr"] = stderr if math.isfinite(stderr) else None

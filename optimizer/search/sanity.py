@@ -10,30 +10,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ...evaluators import (
-    Leaf,
-    LeafFacts,
-    Score,
-    Scores,
-    SuiteFacts,
-    TaskEntry,
-    entry_value,
-    entry_values,
-    resamples,
-)
+from ...evaluators import LeafFacts, Score, Scores, SuiteFacts, TaskEntry
 from ...search_spaces import BASE
 from ..run_folder.file_names import SANITY
 from .answer_audit import FILTER_FACT, rates_document
 from .leaderboard import Leaderboard
-from .objective import scores_of
+from .objective import paired_difference, scored_leaves, scores_of
 
 STDERRS = 2.0  # standard errors by which a score must be above chance, or a model above the base
 FILTER_DIFFERENCE = 0.10  # difference between two filters' scores of the same answers that is reported
 TRUNCATED_SHARE = 0.05  # share of a model's answers above which truncation is reported
 MANY_EMPTY, MANY_UNEXTRACTED = 0.2, 0.5  # shares of answers that explain a score of zero
-RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -54,8 +41,8 @@ class ScoredModel:
         return cls(name, scores_of(entries, items), rates_document(items), items)
 
 
-def report_sanity(leaderboard: Leaderboard, *, facts: SuiteFacts, announce: Callable[[str], None]) -> None:
-    """Announce the warnings about a run's base and models, and record them in the run's folder.
+def report_sanity(leaderboard: Leaderboard, *, facts: SuiteFacts, warn: Callable[[list[str]], None]) -> None:
+    """Print the warnings about a run's base and models, and record them in the run's folder.
 
     Raises:
         UserError: the file cannot be written.
@@ -65,8 +52,7 @@ def report_sanity(leaderboard: Leaderboard, *, facts: SuiteFacts, announce: Call
     models = [ScoredModel(t.name, t.scores, t.answers, run_folder.items(t.number, "search")) for t in trials]
     warnings = sanity_warnings(models, leaderboard.plan.entries, facts)
     run_folder.files.write_json(SANITY, {"schema_version": 1, "warnings": warnings})
-    for warning in warnings:
-        announce(f"warning: {warning}")
+    warn(warnings)
 
 
 def sanity_warnings(models: Sequence[ScoredModel], entries: Sequence[TaskEntry], facts: SuiteFacts) -> list[str]:
@@ -75,12 +61,13 @@ def sanity_warnings(models: Sequence[ScoredModel], entries: Sequence[TaskEntry],
         return []
     found = list(_tokenizer(facts))
     for entry in entries:
-        found += _no_signal(models, entry, facts)
+        if entry.weight > 0:
+            found += _no_signal(models, entry, facts)
         for leaf in entry.leaves:
             if leaf.name in facts.leaves:
                 found += _filters(models, leaf.name, facts.leaves[leaf.name])
                 found += _truncated(models, leaf.name, facts.leaves[leaf.name])
-    return [*found, *_no_gain(models, entries)]
+    return [*found, *_no_gain(models, [entry for entry in entries if entry.weight > 0])]
 
 
 def _tokenizer(facts: SuiteFacts) -> Iterator[str]:
@@ -163,7 +150,10 @@ def _filters(models: Sequence[ScoredModel], leaf: str, facts: LeafFacts) -> Iter
     for model in models:
         if model.items is None or leaf not in model.items.items:
             continue
-        used = float(model.items.items[leaf].values.mean())
+        items = model.items.items[leaf]
+        if not items.known.any():
+            continue
+        used = float(items.values[items.known].mean())
         for fact, other in model.answers.get(leaf, {}).items():
             name = fact.removeprefix(FILTER_FACT)
             before = differences.get(name, (0.0, 0.0, ""))
@@ -198,7 +188,9 @@ def _no_gain(models: Sequence[ScoredModel], entries: Sequence[TaskEntry]) -> Ite
     for model in others:
         assert model.items is not None, "Should not reach."
         for entry in entries:
-            if any(model.items.items[leaf.name].ids != base.items[leaf.name].ids for leaf in _scored(entry, base)):
+            if any(
+                model.items.items[leaf.name].ids != base.items[leaf.name].ids for leaf in scored_leaves(entry, base)
+            ):
                 continue  # a Python objective may choose different items for each model
             difference = paired_difference(entry, model.items, base)
             stderr = 0.0 if math.isnan(difference.stderr) else difference.stderr
@@ -214,25 +206,3 @@ def _no_gain(models: Sequence[ScoredModel], entries: Sequence[TaskEntry]) -> Ite
         f"difference: {model} on {task}, {d.value:+.3f}{error}, {d.n} items), so there is nothing to combine. Add the "
         f"tasks that the models were trained for, or raise limit for more items, or check that base_model is their base"
     )
-
-
-def paired_difference(entry: TaskEntry, first: Scores, second: Scores) -> Score:
-    """Return by how much `first` is better on a task, in the metric's unit, with its bootstrap standard error.
-
-    Items are resampled identically for both. The standard error is NaN if a leaf has a single item.
-    """
-    sizes = {leaf.name: len(first.items[leaf.name].ids) for leaf in _scored(entry, first)}
-    draws = np.concatenate(
-        [
-            entry.sign * (entry_values(entry, first, drawn) - entry_values(entry, second, drawn))
-            for drawn in resamples(sizes, RESAMPLES)
-        ]
-    )
-    known = min(sizes.values()) > 1 and bool(np.isfinite(draws).all())
-    value = entry.sign * (entry_value(entry, first) - entry_value(entry, second))
-    return Score(value, float(np.std(draws, ddof=1)) if known else math.nan, sum(sizes.values()))
-
-
-def _scored(entry: TaskEntry, scores: Scores) -> list[Leaf]:
-    """Return the leaves of an entry that have items."""
-    return [leaf for leaf in entry.leaves if leaf.name in scores.items]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +24,47 @@ def settle_scorers(pool: Pool, run_folder: RunFolder, session: Session, console:
     """Choose the scorers of a new run and print them, or use those that the run began with.
 
     Scorers were chosen on one kind of device with certain library versions; if these have changed, all are checked
-    again. If no model can be scored, no scorers are chosen, and the trials record the reason. `session` is the driver's
-    session, which needs the plan for the verdict.
+    again, in the dtype that the run began with. If no model can be scored, no scorers are chosen, and the trials record
+    the reason. `session` is the driver's session, which needs the plan for the verdict.
 
     Raises:
         UserError: scoring.json is damaged.
     """
-    path, current = run_folder.path / SCORING, pool.call(Session.scored_with)
+    path, current, plan = run_folder.path / SCORING, pool.call(Session.scored_with), None
     if path.is_file():
         plan, sentences, recorded = recorded_plan(path)
         pairs = ((name, recorded.get(name), now) for name, now in current.items())
         changed = [f"{name} was {before} and is {now}" for name, before, now in pairs if before != now]
         if not changed:
-            session.suite.use(plan)
+            session.use(plan)
             pool.use(plan)
             print_lines(console, sentences)
             return
         print_lines(console, [f"the scorers are checked again: {', '.join(changed)}"])
     try:
-        document = pool.call(checked_scorers)
+        document = pool.call(checked_scorers, plan)
     except ScoringError as error:
         _warn(console, error)
         return
     write_json(path, {"schema_version": 1, **document, "made_with": current})
-    session.suite.use(plan := ScoringPlan.from_document(document))
+    session.use(plan := ScoringPlan.from_document(document))
     pool.use(plan)
     print_lines(console, document["check"])
 
 
-def checked_scorers(session: Session) -> dict[str, Any]:
+def checked_scorers(session: Session, before: ScoringPlan | None = None) -> dict[str, Any]:
     """Check the scorers; return the plan as a document, with the findings as sentences under "check".
+
+    `before` is the plan that a resumed run began with, whose dtype is kept.
 
     Raises:
         ScoringError: no model can be scored.
     """
-    report = session.check_scorers()
-    return {**report.plan.to_document(), "check": list(report.sentences())}
+    if before is not None:
+        session.hold_in(before.dtype)
+    report, dtype = session.check_scorers(), session.scoring_dtype
+    plan = replace(report.plan, dtype=dtype.name)
+    return {**plan.to_document(), "check": [*filter(None, [dtype.sentence]), *report.sentences()]}
 
 
 def recorded_plan(path: Path) -> tuple[ScoringPlan, list[str], dict[str, Any]]:

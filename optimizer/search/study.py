@@ -8,10 +8,10 @@ scales of the objective come from the baselines.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from ...evaluators import Score, Scores, join
+from ...evaluators import Scores, join
 from ..pools import BlockDone, Failed, Finished, Job, Pool
 from ..run_folder.run_folder import RunFolder
 from ..run_folder.trial import Trial
@@ -19,16 +19,17 @@ from ..samplers import Observation, Proposal, Sampler, make_sampler
 from ..session.gc_pause import gc_paused
 from ..stop_signals import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
 from .answer_audit import rates_document
+from .baseline_cache import BaselineCache, reuse_sentence
 from .candidate import Candidate, PendingCandidate, block_items
 from .dispatcher import Dispatcher, Restarted
 from .leaderboard import Leaderboard, RunPlan
-from .objective import scores_of
 from .optuna_journal import Journal
 from .proposals import Proposals
 from .racing import Incumbent, Race, why_off
 from .stages import Stages
 from .watcher import Watcher
 
+ENDED_BY_CALLER = "a callback ended the search"
 ChooseIncumbent = Callable[[int, int], Incumbent | None]
 """(trial number, its items scored so far, this block included) -> the incumbent to compare the block with."""
 
@@ -37,7 +38,9 @@ class Study:
     """One search.
 
     `choose_incumbent` and `sampler` replace the best trial so far and the configured sampler: to replay a run, or to
-    measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it.
+    measure. `baselines_done` is called once, when the last baseline has finished or a resumed run has read it. `cache`
+    has the scores of baselines from earlier runs. `on_trial` is called after every trial that finishes in this session,
+    except probes; once it has returned True, no more candidates are proposed.
 
     Attributes:
         end: why the search ended; empty while it has not.
@@ -53,6 +56,8 @@ class Study:
         choose_incumbent: ChooseIncumbent | None = None,
         sampler: Sampler | None = None,
         baselines_done: Callable[[Leaderboard], None] | None = None,
+        cache: BaselineCache | None = None,
+        on_trial: Callable[[Trial], bool] | None = None,
     ) -> None:
         self.plan, self.run_folder, self.watcher = plan, run_folder, watcher
         self.leaderboard = Leaderboard(plan, run_folder)
@@ -64,10 +69,11 @@ class Study:
         )
         self.recorded = run_folder.trials()
         self.journal = Journal(run_folder, plan.space, self.recorded)
-        self.baselines_done = baselines_done
+        self.baselines_done, self.cache, self.on_trial = baselines_done, cache, on_trial
         self.stages = Stages(self.leaderboard, run_folder, watcher.announce)
         self.racing_off = why_off(search.racing, plan.entries)
         self.end = ""
+        self._ended_by_caller = False
         self._pending: dict[int, PendingCandidate] = {}
         self._twins: list[Candidate] = []  # wait for a pending candidate with the same weights
 
@@ -104,7 +110,7 @@ class Study:
             announce=self.watcher.announce,
         )
         self._score(proposals.candidates(done))
-        self.end = proposals.end
+        self.end = proposals.end or (ENDED_BY_CALLER if self._ended_by_caller else "")
         self.stages.finish(self.end)
         self.leaderboard.raise_if_all_failed(finished=True)
 
@@ -122,6 +128,8 @@ class Study:
                     more = False
                     self._twins.clear()  # proposed again on resume
                     self._announce_stop()
+                if more and self._ended_by_caller and self.leaderboard.objective is not None:
+                    more = False  # the baselines are always scored: the verdict needs them
                 while twin := self._freed_twin():
                     self._begin(twin)
                 while more and self.dispatcher.free > 0:
@@ -159,6 +167,8 @@ class Study:
         if known is None and self._has_pending_twin(candidate):
             self._twins.append(candidate)
             return
+        if known is None and self._reuse(candidate):
+            return
         if known is None:
             self._pending[candidate.number] = PendingCandidate(candidate, self._race(candidate))
             self.dispatcher.submit(Job(candidate.number, candidate.recipe, "search"))
@@ -190,7 +200,8 @@ class Study:
         return freed
 
     def _race(self, candidate: Candidate) -> Race | None:
-        if candidate.name or self.racing_off is not None:
+        unraced_baseline = candidate.name and candidate.number not in self.plan.raced_baselines
+        if unraced_baseline or self.racing_off is not None:
             return None
         config = self.plan.config
         return Race(config.search.racing, search_per_select=config.split.search / config.split.select)
@@ -223,26 +234,27 @@ class Study:
             self._record(pending.candidate.trial("probed", slopes=slopes, **facts), None)
             return
         items = join(pending.blocks)
-        state, scores, error = self._result(pending, items)
-        value = self.leaderboard.value_of(scores)
-        estimate, stderr = self.leaderboard.compare(items) if state != "failed" else (None, None)
-        result = {"value": value, "scores": scores, "error": error, "answers": rates_document(items)}
-        result |= {"estimate": estimate, "stderr": stderr}
-        self._record(pending.candidate.trial(state, **result, **facts), items)
+        self._record_scores(pending, items, **facts)
 
-    def _result(
-        self, pending: PendingCandidate, items: Scores
-    ) -> tuple[Literal["complete", "dropped", "failed"], Mapping[str, Score], str | None]:
-        """Return (state, scores, error) of a candidate whose job has ended without an error."""
-        if pending.race is not None and (incumbent := pending.race.lost_to) is not None:
-            return "dropped", incumbent.estimate(items), None
-        if (other := self.leaderboard.mismatched_leaf(items)) is not None:
-            return "failed", {}, f"'{other}' scored other items than for the first candidate"
-        scores = scores_of(self.plan.entries, items)
-        for name, score in scores.items():
-            if not math.isfinite(score.value):
-                return "failed", {}, f"task '{name}' scored {score.value}"
-        return "complete", scores, None
+    def _reuse(self, candidate: Candidate) -> bool:
+        """Record a baseline with its scores from an earlier run, if there are any; return whether there are."""
+        if not candidate.name or self.cache is None or (items := self.cache.load(candidate.recipe, "search")) is None:
+            return False
+        count = sum(len(leaf.ids) for leaf in items.items.values())
+        self._record_scores(PendingCandidate(candidate, None), items, items=count, reused=True)
+        return True
+
+    def _record_scores(self, pending: PendingCandidate, scored: Scores, **facts: Any) -> None:
+        """Record a candidate with the items that were scored; `facts` are the other fields of its trial."""
+        state, scores, error = self.leaderboard.result_of(pending, scored)
+        value = self.leaderboard.value_of(scores)
+        estimate, stderr = self.leaderboard.compare(scored) if state != "failed" else (None, None)
+        result = {"value": value, "scores": scores, "error": error, "answers": rates_document(scored)}
+        result |= {"estimate": estimate, "stderr": stderr}
+        trial = pending.candidate.trial(state, **result, **facts)
+        self._record(trial, scored)
+        if trial.name and trial.complete and self.cache is not None and not (trial.reused or trial.smaller_batches):
+            self.cache.save(trial.recipe, scored)
 
     def _record(self, trial: Trial, items: Scores | None) -> None:
         self.run_folder.append(trial, items)
@@ -251,15 +263,20 @@ class Study:
         if (best := self.leaderboard.best) is not None and best is not before:
             self.run_folder.note("best", number=best.number, label=best.label, value=best.value)
         self.watcher.finished(trial, self.leaderboard.best)
+        if self.on_trial is not None and not trial.probe:
+            self._ended_by_caller = self.on_trial(trial) or self._ended_by_caller
         self.leaderboard.raise_if_all_failed(finished=False)
 
     def _take(self, trial: Trial) -> None:
         """Add a trial that has finished, in this session or an earlier one."""
-        waiting = self.leaderboard.objective is None
+        waiting = not self.leaderboard.baselines_finished
         for reportable in self.leaderboard.add(trial):
             self._report(reportable)
-        if waiting and self.leaderboard.objective is not None and self.baselines_done is not None:
-            self.baselines_done(self.leaderboard)
+        if waiting and self.leaderboard.baselines_finished:
+            if sentence := reuse_sentence(self.trials):
+                self.watcher.announce(sentence)
+            if self.baselines_done is not None:
+                self.baselines_done(self.leaderboard)
 
     def _report(self, trial: Trial) -> None:
         """Report a trial to the sampler, and add a scored candidate to the Optuna journal."""

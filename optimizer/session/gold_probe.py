@@ -64,13 +64,15 @@ class GoldProbe:
 
     def _gold_losses(self, offset: int) -> Any:
         """Return the losses of one window of the search items, which wraps around at the end of each task."""
-        items: dict[str, list[int]] = {}
-        for block in self.candidate.suite.blocks("search"):
+        suite, items = self.candidate.suite, dict[str, list[int]]()
+        weighted = {leaf.name for entry in suite.entries if entry.weight > 0 for leaf in entry.leaves}
+        for block in suite.blocks("search"):
             for leaf, ids in block.items.items():
-                items.setdefault(leaf, []).extend(ids)
+                if leaf in weighted:
+                    items.setdefault(leaf, []).extend(ids)
         total = sum(map(len, items.values()))
         window = {leaf: _window(ids, math.ceil(ITEMS * len(ids) / total), offset) for leaf, ids in items.items()}
-        return self.candidate.suite.gold_losses(self.candidate.live.model, window, tokens=TOKENS)
+        return suite.gold_losses(self.candidate.live.model, window, tokens=TOKENS)
 
 
 def _window(ids: list[int], size: int, offset: int) -> list[int]:

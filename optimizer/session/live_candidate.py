@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
-from ...evaluators import BlockScores, Part, Scores, Suite, join
+from ...evaluators import Block, BlockScores, Part, Scores, Suite, join
 from ...merge_ops import LiveModel, Recipe, WeightsDigest
 
 
@@ -39,12 +39,16 @@ class LiveCandidate:
         return time.perf_counter() - start
 
     def blocks(self, part: Part) -> Iterator[BlockScores]:
-        """Score the merged model on a part, block by block.
+        """Score the merged model on a part, block by block; raises as `score`."""
+        return self.score(self.suite.blocks(part))
+
+    def score(self, blocks: Iterable[Block]) -> Iterator[BlockScores]:
+        """Score the merged model on these blocks, one after another.
 
         Raises:
             ScoringError: the merged model cannot be scored.
         """
-        for block in self.suite.blocks(part):
+        for block in blocks:
             yield self.suite.score(self.live.model, block, weights=self._loads)
 
     def evaluate(self, recipe: Recipe, part: Part) -> Scores:

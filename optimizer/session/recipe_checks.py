@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mergesmith.errors import Faults, UserError
 
-from ...merge_ops import ModelBank, Recipe, absolute_reference, check_vocabulary, same_tokens
+from ...merge_ops import (
+    ModelBank,
+    Recipe,
+    absolute_reference,
+    check_vocabulary,
+    output_template,
+    same_tokens,
+    unmatched_filter,
+)
+from ...search_spaces import SpaceConfig, filter_substrings
 from ..config import RunConfig
 
 
-def check_filters(filters: Sequence[str], tensor_names: Collection[str]) -> None:
-    """Check that every filter of the search space matches a tensor.
+def check_filters(space: SpaceConfig, tensor_names: Sequence[str]) -> None:
+    """Check that every filter of the search space, and the rest, determine the parameters of some tensor.
+
+    Otherwise the sampler would search dimensions without effect.
 
     Raises:
-        UserError: some filters match none; all of them are listed.
+        UserError: some filters match no tensor, or only tensors of earlier filters, or no tensor is left for the rest.
     """
-    faults = Faults("space.filters")
-    for pattern in filters:
-        if not any(pattern in name for name in tensor_names):
-            faults.add("", f"'{pattern}' is part of no tensor name; a name here is '{next(iter(tensor_names))}'")
+    faults = Faults("space")
+    for place, filters in space.all_filters():
+        left = list(tensor_names)
+        for pattern in filters:
+            texts = filter_substrings(pattern, tensor_names)
+            if not any(text in name for name in tensor_names for text in texts):
+                faults.add(place, unmatched_filter(pattern, tensor_names))
+            elif not any(text in name for name in left for text in texts):
+                faults.add(place, f"'{pattern}' matches only tensors that earlier filters match: put it before them")
+            left = [name for name in left if not any(text in name for text in texts)]
+        if not left:
+            faults.add(place, "together they match all tensors, none is left for the rest; leave out the last filter")
     faults.raise_if_any()
 
 
@@ -59,6 +78,19 @@ def check_vocabulary_of(recipe: Recipe, name: str, *, candidates: Recipe, config
         raise UserError(
             f"{name}: its output has another vocabulary than the run's, whose tokenizer scores it; its "
             f"tokenizer_source must be that of search.yaml, {config.tokenizer_source or 'none'}"
+        )
+
+
+def check_template_of(recipe: Recipe, name: str, template: str, bank: ModelBank) -> None:
+    """Check that a recipe from outside the run does not give its output another chat template than the prompts have.
+
+    Raises:
+        UserError: it does.
+    """
+    if recipe.chat_template is not None and output_template(recipe, bank) != template:
+        raise UserError(
+            f"{name}: its chat_template is not that of the run's tokenizer, with which it would be scored; leave it "
+            "out, or set chat.apply_template to false"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from mergesmith.errors import UserError
 
-from ...evaluators import EvaluationConfig, ScoringReport, Suite, SuiteFacts
+from ...evaluators import EvaluationConfig, ScoringPlan, ScoringReport, Suite, SuiteFacts
 from ...merge_ops import (
     LiveModel,
     ModelBank,
@@ -26,22 +25,23 @@ from ...merge_ops import (
     read_recipe,
     weights_key,
 )
-from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, parent_name
+from ...search_spaces import BASE, MergeIngredients, SearchSpace, baselines, left_out, parent_name
 from ..config import RunConfig
 from .devices import limit_memory, pick_devices
 from .gold_probe import GoldProbe
 from .live_candidate import LiveCandidate
+from .options import Options
 from .pinning import Pinning
-from .recipe_checks import check_filters, check_language_models, check_vocabulary_of, with_run_names
+from .prompt_template import PromptTemplate
+from .recipe_checks import (
+    check_filters,
+    check_language_models,
+    check_vocabulary_of,
+    with_run_names,
+)
+from .scoring_dtype import ScoringDtype, choose_dtype, itemsize
 from .source_placement import Placement, free_memory, matrices_per_tensor, place_sources
 from .versions import versions
-
-
-@dataclass(frozen=True)
-class Options:
-    """Permissions that a user can only give on the command line, not in search.yaml."""
-
-    allow_code_execution: bool = False
 
 
 class Session:
@@ -66,8 +66,11 @@ class Session:
         self.device = self.devices[0]
         limit_memory(self.device, config.workers.gpus_per_worker)
         references = (config.base_model, *config.models)
-        opened = ModelBank(references, roots=(self.root,), device=self.device)
+        trust = self.options.trust_remote_code
+        opened = ModelBank(references, roots=(self.root,), device=self.device, trust_remote_code=trust)
         check_language_models(opened, opened.references)
+        self._held_in: ScoringDtype | None = None
+        self.bank = opened
         self.placement = self._placement(opened)
         self.pinning = Pinning.of(opened, workers=neighbors)
         residency = Residency(
@@ -85,24 +88,27 @@ class Session:
         """The inputs of the search space; candidates have the base model's dtype."""
         base = Recipe("passthrough", models=(Source(self.config.base_model),))
         dtype = output_dtype(plan_merge(base, self.bank), self.bank)
-        source = self.tokenizer_source
-        return MergeIngredients(self.config.base_model, self.config.models, dtype, self.config.search.seed, source)
-
-    @property
-    def tokenizer_source(self) -> str | None:
-        """tokenizer_source of search.yaml, with `base` replaced by its reference: a slerp may not list the base."""
-        source = self.config.tokenizer_source
-        return self.config.base_model if source == "base" else source
+        opened = self.bank[self.config.base_model]
+        return MergeIngredients(
+            self.config.base_model,
+            self.config.models,
+            dtype,
+            seed=self.config.search.seed,
+            tokenizer_source=self.config.tokenizer_reference,
+            chat_templates=self._prompt_template.others,
+            layers=opened.architecture.num_layers,
+            tensors=tuple(task.name for task in plan_merge(self._all, self.bank).tasks),
+        )
 
     @cached_property
     def space(self) -> SearchSpace:
         """The search space.
 
         Raises:
-            UserError: the `space` section is at fault, or a filter matches no tensor.
+            UserError: the `space` section is at fault, or a filter has no effect.
         """
         space = SearchSpace(self.config.space, self.merge_ingredients)
-        check_filters(self.config.space.filters, self.bank[self.config.base_model].entries)
+        check_filters(self.config.space, self.merge_ingredients.tensors)
         return space
 
     @cached_property
@@ -121,7 +127,7 @@ class Session:
         if config.chat.apply_template and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"chat.apply_template: the tokenizer of '{config.base_model}' has no chat template")
         evaluation = EvaluationConfig(
-            tasks=config.tasks,
+            tasks=config.scored_tasks,
             task_path=tuple(Path(folder) for folder in config.task_path),
             chat=config.chat,
             split=config.split,
@@ -135,7 +141,26 @@ class Session:
     def live(self) -> LiveModel:
         """The model in memory that candidates are merged into."""
         memory = [load.free for load in self.placement.loads.values()] or None
-        return LiveModel(self.bank, devices=self.devices, memory=memory)
+        return LiveModel(self.bank, devices=self.devices, memory=memory, dtype=self.scoring_dtype.name)
+
+    @property
+    def scoring_dtype(self) -> ScoringDtype:
+        """The dtype in which the live model holds its weights."""
+        if self._held_in is None:
+            out, base = self.merge_ingredients.out_dtype, self.config.base_model
+            self._held_in = choose_dtype(self.config.scoring.dtype, out=out, bank=self.bank, base_model=base)
+        return self._held_in
+
+    def hold_in(self, dtype: str | None) -> None:
+        """Score in a dtype that was chosen before; None is that of each recipe."""
+        self._held_in = ScoringDtype(dtype, f"Scored in {dtype}, as recorded." if dtype else "")
+        if "live" in vars(self):
+            self.live.hold_in(dtype)
+
+    def use(self, plan: ScoringPlan) -> None:
+        """Score by a plan that was chosen earlier or in another process."""
+        self.hold_in(plan.dtype)
+        self.suite.use(plan)
 
     @cached_property
     def candidate(self) -> LiveCandidate:
@@ -154,10 +179,11 @@ class Session:
         Raises:
             UserError: a recipe cannot be read, or its sources are incompatible.
         """
-        named = list(baselines(self.merge_ingredients))
+        named = list(baselines(self.merge_ingredients, self.config.search.baselines))
         for text in self.config.baselines:
             path = self.root / text
             recipe = with_run_names(read_recipe(path), folders=(path.parent, self.root, Path()), bank=self.bank)
+            recipe = self._prompt_template.of_recipe(recipe)
             self.bank.open(recipe.references())
             plan_merge(recipe, self.bank)
             self.check_tokenizer(recipe, path.name)
@@ -182,17 +208,25 @@ class Session:
         }
 
     def check_tokenizer(self, recipe: Recipe, name: str) -> None:
-        """Check that a recipe from outside the run has the vocabulary used for all scoring.
+        """Check that a recipe from outside the run has the vocabulary and chat template used for all scoring.
 
         Raises:
-            UserError: its vocabulary differs.
+            UserError: its vocabulary differs, or it gives another chat template.
         """
         check_language_models(self.bank, recipe.references())
         check_vocabulary_of(recipe, name, candidates=self._all, config=self.config, bank=self.bank)
+        self._prompt_template.check(recipe, name, self.bank)
 
     def scored_with(self) -> dict[str, str | None]:
         """Return the device type and library versions, on which a scorer's agreement with lm-eval's scores depends."""
         return {"device": self.device.type, **versions()}
+
+    def space_warnings(self) -> list[str]:
+        """Return warnings about the search space and about baselines that it leaves out."""
+        return [
+            *left_out(self.merge_ingredients, self.config.search.baselines),
+            *self.space.warnings(self.config.search.trials),
+        ]
 
     def task_warnings(self) -> tuple[str, ...]:
         """Return warnings about the tasks, such as prompts that exceed the model's context length.
@@ -200,12 +234,13 @@ class Session:
         Raises:
             UserError: a task's answers exceed the model's context length.
         """
-        return (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        warnings = (*self.suite.warnings, *self.suite.check(self.candidate.load(self.baselines[0][1])))
+        return (*warnings, *self._prompt_template.warnings())
 
     def suite_facts(self) -> SuiteFacts:
         """Return facts about the tasks and the tokenizer that explain suspicious scores."""
-        named = self.tokenizer_source in self.bank.references
-        source = self.bank[self.tokenizer_source if named and self.tokenizer_source else self.config.base_model]
+        named = self.config.tokenizer_reference
+        source = self.bank[named if named in self.bank.references else self.config.base_model]
         return self.suite.facts(source.folder / "tokenizer.json", source.tokenizer())
 
     def check_scorers(self) -> ScoringReport:
@@ -226,11 +261,23 @@ class Session:
             return Placement(False, "memory-mapped")
         plan = plan_merge(self._all, opened)
         spectral = matrices_per_tensor(tuple(self.config.space.methods))
-        return place_sources(plan, opened, self.devices, free, wish=self.config.bank, spectral=spectral)
+        out = self.merge_ingredients.out_dtype
+        scale = itemsize(self.scoring_dtype.name or out) / itemsize(out)
+        wish = self.config.bank
+        return place_sources(plan, opened, self.devices, free, wish=wish, spectral=spectral, live_scale=scale)
 
     def source_bytes(self) -> int:
         """Return the size in bytes of all sources' tensors."""
         return sum(self.bank[reference].nbytes for reference in self.bank.references)
+
+    @cached_property
+    def _prompt_template(self) -> PromptTemplate:
+        if not self.config.chat.apply_template:
+            return PromptTemplate()
+        models = (
+            self.config.models if self.config.tokenizer_reference is None else ()
+        )  # else the output's tokenizer is the run's
+        return PromptTemplate.of(self.tokenizer, models, self.bank)
 
     @cached_property
     def _all(self) -> Recipe:
@@ -238,7 +285,7 @@ class Session:
         names = (self.config.base_model, *self.config.models)
         models = tuple(Source(model) for model in names)
         weight = {"weight": Setting.constant(1.0)}
-        return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.tokenizer_source)
+        return Recipe("linear", models=models, parameters=weight, tokenizer_source=self.config.tokenizer_reference)
 
 
 def _gpus(config: RunConfig) -> int:

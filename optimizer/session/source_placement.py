@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import torch
@@ -79,7 +79,14 @@ def free_memory(device: torch.device, share: float = 1.0) -> int | None:
 
 
 def place_sources(
-    plan: MergePlan, bank: ModelBank, devices: Sequence[torch.device], free: Sequence[int], *, wish: str, spectral: int
+    plan: MergePlan,
+    bank: ModelBank,
+    devices: Sequence[torch.device],
+    free: Sequence[int],
+    *,
+    wish: str,
+    spectral: int,
+    live_scale: float = 1.0,
 ) -> Placement:
     """Distribute the live model of `plan` over the devices, and the sources with it if they fit.
 
@@ -90,6 +97,7 @@ def place_sources(
         free: free bytes of each device.
         wish: search.yaml's `bank`.
         spectral: how many merged matrices the searched methods keep for each tensor.
+        live_scale: bytes of the live model for each byte of the merged weights; 2 if it holds bfloat16 in float32.
 
     Raises:
         UserError: the live model does not fit, or the sources do not although `bank` is `device`.
@@ -99,6 +107,7 @@ def place_sources(
         places = Places({}, {devices[0]: live})
     else:
         places = places_of(plan, bank, devices, free)
+    places = replace(places, nbytes={device: int(live_scale * size) for device, size in places.nbytes.items()})
     loads = _loads(plan, bank, places, dict(zip(devices, free, strict=True)), spectral)
     resident, words = _sources(loads, wish)
     if len(devices) > 1:

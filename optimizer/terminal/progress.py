@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from ..run_folder.trial import Trial
+from .console import is_quiet
 from .durations import duration
+from .pace import Pace
 
-RECENT = 20  # trials over which speed is measured
-
-
-class Pace:
-    """Items per second and remaining time, from the recent trials."""
-
-    def __init__(self) -> None:
-        self.ends: deque[float] = deque([time.monotonic()], maxlen=RECENT + 1)
-        self.items: deque[int] = deque(maxlen=RECENT)
-        self._current = 0
-
-    def block(self, items: int) -> None:
-        """Count the items of a scored block."""
-        self._current += items
-
-    def finished(self) -> None:
-        """Record the end of a trial."""
-        self.ends.append(time.monotonic())
-        self.items.append(self._current)
-        self._current = 0
-
-    def text(self, left: int, items_left: int | None) -> str:
-        """Return text such as '812 items/s, 1 min 20 s left', from the remaining trials and item scores."""
-        seconds = self.ends[-1] - self.ends[0]
-        if not self.items or seconds <= 0:
-            return ""
-        scored = sum(self.items)
-        time_left = left * seconds / len(self.items)
-        if items_left is not None and scored:
-            time_left = min(time_left, max(0, items_left) * seconds / scored)
-        return f"{scored / seconds:.0f} items/s, {duration(time_left)} left"
+WIDE = 100  # columns from which the bar has its full width
 
 
 class Report:
-    """Shows the progress of a search; a context manager. Plain lines are at least `every` seconds apart."""
+    """Shows the progress of a search; a context manager. Plain lines are at least `every` seconds apart.
+
+    On a terminal, bar, count and times keep their place; what does not fit of the rest is cut off.
+    """
 
     def __init__(self, console: Console, *, title: str = "search", every: float = 5.0) -> None:
         self.console, self.every = console, every
@@ -56,13 +31,14 @@ class Report:
         self._last_line = -every
         self._bar = Progress(
             TextColumn(f"[bold]{title}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= WIDE else 10),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
             TimeElapsedColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            expand=True,
+            disable=is_quiet() or not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None)
 
@@ -81,6 +57,10 @@ class Report:
         self.done, self.total, self.dropped, self._items_left = done, total, dropped, items_left
         self._bar.update(self._task, completed=done, total=None if items_left is not None else total)
 
+    def expect_afterwards(self, items: int) -> None:
+        """Count `items` item scores that follow the search as time left."""
+        self.pace.items_after = items
+
     def workers(self, ready: int, wanted: int) -> None:
         """Show how many workers are ready, if more than one is wanted."""
         self._workers = f"{ready}/{wanted} workers" if wanted > 1 else ""
@@ -93,21 +73,26 @@ class Report:
         """Show the end of a trial and the best trial so far."""
         self.done += not trial.probe
         self.dropped += trial.dropped
-        self.pace.finished()
-        best_so_far = "" if best is None or best.value is None else f"best {best.value:.4f} by {best.label}"
-        dropped = f"{self.dropped} dropped early" if self.dropped else ""
-        stage = f"stage {trial.stage}" if trial.stage else ""
+        self.pace.finished(candidate=not trial.name and not trial.probe)
         if self._items_left is not None and not trial.name:
             self._items_left -= trial.items
-        pace = self.pace.text(self.total - self.done, self._items_left)
-        state = ", ".join(filter(None, (stage, best_so_far, dropped, self._workers, pace)))
+        seconds = self.pace.seconds_left(self.total - self.done, self._items_left)
+        left = "" if seconds is None else f"{duration(seconds)} left"
+        found = best is not None and best.value is not None
+        dropped = f"{self.dropped} dropped early" if self.dropped else ""
+        stage = f"stage {trial.stage}" if trial.stage else ""
+        rate = self.pace.items_per_second
+        speed = f"{rate:.0f} items/s" if rate else ""
+        short = f"best {best.value:.3f} ({best.number})" if found and best is not None else ""
+        state = ", ".join(filter(None, (left, short, self._workers, dropped, stage, speed)))
         self._bar.update(self._task, completed=self.done, description=state)
         if trial.error is not None:
             self.announce(f"{trial.label} failed: {trial.error}")
         last = self.done == self.total
         if not self.console.is_terminal and (last or time.monotonic() - self._last_line >= self.every):
             self._last_line = time.monotonic()
-            self.announce(", ".join(filter(None, (self._count, state))))
+            long = f"best {best.value:.4f} by {best.label}" if found and best is not None else ""
+            self.announce(", ".join(filter(None, (self._count, stage, long, dropped, self._workers, speed, left))))
 
     @property
     def _count(self) -> str:
@@ -115,5 +100,6 @@ class Report:
         return f"{self.done}/{self.total} trials" if self._items_left is None else f"{self.done} trials"
 
     def announce(self, message: str) -> None:
-        """Print a line."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        """Print a line, unless only results are printed."""
+        if not is_quiet():
+            self.console.print(message, highlight=False, markup=False, soft_wrap=True)

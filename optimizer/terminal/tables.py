@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ...evaluators import Score, TaskEntry
+from ...evaluators import TaskEntry
 from ..run_folder.item_matrix import ItemMatrix
 from ..run_folder.trial import Trial
+from .console import print_warnings, say
+from .score_table import ScoreTable
 
 if TYPE_CHECKING:
     from ..search.stages import StageSummary
@@ -24,31 +25,31 @@ def print_verdict(
     console: Console, verdict: Verdict, entries: Sequence[TaskEntry], trials: Sequence[Trial], best: Path
 ) -> None:
     """Print the scores on the report part, the comparisons, and the cost of the search."""
-    table = score_table("Scores on the report items (± standard error)", entries)
+    table = ScoreTable("Scores on the report items", entries, console)
     for row in verdict.rows:
         winner = row.role == "winner"
         name = f"{row.role}: {row.trial.label}" if row.role in ("winner", "control") else row.trial.label
-        add_scores(table, name, entries, row.scores, row.value, row.stderr, style="bold green" if winner else "")
-    console.print(table)
+        table.add(name, row.scores, row.value, row.stderr, style="bold green" if winner else "")
+    table.print()
     if verdict.stages:
         console.print(stages_table(verdict.stages, trials))
     for comparison in verdict.comparisons:
-        console.print(comparison.sentence, highlight=False, markup=False, soft_wrap=True)
-    for warning in verdict.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        say(console, comparison.sentence)
+    for limit in verdict.limits:
+        style = "" if limit.kept else "yellow"
+        say(console, limit.sentence, style)
+    print_warnings(verdict.warnings)
     if verdict.winner.name:
-        console.print(
+        say(
+            console,
             f"No searched candidate beat the baseline '{verdict.winner.name}' on the select items: it is the result.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
     times = "once" if verdict.looks == 1 else f"{verdict.looks} times"
-    console.print(f"The report items of this run have been looked at {times}.", highlight=False, soft_wrap=True)
-    console.print(saved(trials), highlight=False, markup=False, soft_wrap=True)
+    say(console, f"The report items of this run have been looked at {times}.")
+    say(console, saved(trials))
     if verdict.control is not None:
-        console.print(verdict.control.sentence, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Recipe: {best}", highlight=False, markup=False, soft_wrap=True)
+        say(console, verdict.control.sentence)
+    console.print(f"Recipe: {best}", highlight=False, markup=False, soft_wrap=True)  # may be copied
 
 
 def saved(trials: Sequence[Trial]) -> str:
@@ -101,37 +102,3 @@ def items_table(matrix: ItemMatrix, most: int) -> Table:
         scored, mean = int(np.isfinite(values).sum()), f"{np.nanmean(values):.3f}"
         table.add_row(leaf, str(len(places)), f"{scored:,}", mean, f"{alike[places].mean():.0%}", named)
     return table
-
-
-def score_table(title: str, entries: Sequence[TaskEntry]) -> Table:
-    """Return an empty table with a column per task and one for the objective."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("model", overflow="fold")
-    for entry in entries:
-        arrow = "" if entry.sign > 0 else " (lower is better)"
-        table.add_column(f"{entry.name}\n{entry.metric}{arrow}", justify="right")
-    table.add_column("overall", justify="right")
-    return table
-
-
-def add_scores(
-    table: Table,
-    name: str,
-    entries: Sequence[TaskEntry],
-    scores: Mapping[str, Score],
-    value: float,
-    stderr: float,
-    *,
-    style: str = "",
-) -> None:
-    """Add a model's row."""
-    cells = [number(scores[entry.name].value, scores[entry.name].stderr) for entry in entries]
-    table.add_row(name, *cells, number(value, stderr), style=style)
-
-
-def number(value: float, stderr: float) -> str:
-    """Return text such as '0.712 ± 0.023'; without the error if it is NaN, '-' if the value is NaN."""
-    if math.isnan(value):
-        return "-"
-    digits = 3 if abs(value) < 100 else 1
-    return f"{value:.{digits}f}" if math.isnan(stderr) else f"{value:.{digits}f} ± {stderr:.{digits}f}"

@@ -67,12 +67,13 @@ def test_chat_prompts_and_items(root: Path, settings: dict[str, Any]) -> None:
     assert turns == (1 if settings.get("fewshot_as_multiturn") is False else 3)
 
 
-def test_limit_and_num_fewshot_equal_lm_evals(root: Path) -> None:
+@pytest.mark.parametrize("limit", [120, 0.746])  # 0.746 of 160 documents are 119.36: rounded up
+def test_limit_and_num_fewshot_equal_lm_evals(root: Path, limit: float) -> None:
     write_task(root / "tasks", "choice", "choice", docs=documents(160, seed=1), train=TRAIN)
     write_task(root / "tasks", "fixed", "choice", docs=documents(160, seed=2), train=TRAIN, num_fewshot=0)
     names = ["choice", "fixed"]
-    suite = load(root, [{"name": name, "num_fewshot": 2, "limit": 120} for name in names])
-    theirs = harness_run(make_model(), names, root / "tasks", num_fewshot=2, limit=120)
+    suite = load(root, [{"name": name, "num_fewshot": 2, "limit": limit} for name in names])
+    theirs = harness_run(make_model(), names, root / "tasks", num_fewshot=2, limit=limit)
     for name in names:
         assert suite_prompts(suite, name) == harness_prompts(theirs, name)
         assert len(suite_prompts(suite, name)) == 120

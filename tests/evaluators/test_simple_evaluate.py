@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lm_eval.models.huggingface import HFLM
 from tiny_tasks import documents, graded, load, make_model, make_tokenizer, score_part, write_task
 from torch.utils import collect_env
 
@@ -95,3 +96,22 @@ def test_installed_packages_are_not_listed(root: Path, monkeypatch: pytest.Monke
     score_checkpoint(suite, written(make_model(), root / "model"), "report")
     assert calls == []
     assert collect_env.get_pretty_env_info is before
+
+
+def test_only_the_part_is_scored(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few-shot examples are those of a run over all documents, as the check of every prompt shows."""
+    shots = {"docs": documents(130, seed=1), "train": TRAIN, "num_fewshot": 2}
+    write_task(root / "tasks", "choice", "choice", **shots)
+    suite = load(root, ["choice"])
+    folder = written(make_model(), tmp_path / "checkpoint")
+    asked: list[int] = []
+
+    def counted(self: Any, requests: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(len({request.doc_id for request in requests}))
+        return loglikelihood(self, requests, *rest, **more)
+
+    loglikelihood = HFLM.loglikelihood
+    monkeypatch.setattr(HFLM, "loglikelihood", counted)
+    scores = score_checkpoint(suite, folder, "report")
+    assert asked == [suite.counts("report")["choice"]]
+    assert len(scores.items["choice"].ids) == asked[0] < 130

@@ -102,6 +102,16 @@ RECIPES = (
     RecipeSpec("dare_ties_full", "density 1 draws no mask"),
     RecipeSpec("dare_linear_full", "density 1 draws no mask"),
     RecipeSpec("passthrough_stack", "five layers; the final norm and head are those of b", refs=("a", "b")),
+    RecipeSpec(
+        "passthrough_empty_slices",
+        "slices of no layers: the embeddings of b, the layers of a, the final norm and head of c",
+        refs=("a", "b", "c"),
+    ),
+    RecipeSpec(
+        "linear_empty_slices",
+        "slices of no layers with two sources each, with weights and a gradient",
+        refs=("a", "b", "c"),
+    ),
     RecipeSpec("passthrough_scale", "repeated layers whose output projections are zero", refs=("a",)),
     RecipeSpec(
         "precedence",

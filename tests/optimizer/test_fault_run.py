@@ -119,7 +119,7 @@ def test_nothing_is_lost_and_nothing_done_twice(tmp_path: Path, cluster: Any) ->
     search = write_run(
         tmp_path,
         tasks=("mc", {"name": "closeness", "python": "./objectives.py:closeness", "higher_is_better": True}),
-        search={"sampler": "tpe", "trials": TOTAL - BASELINES, "seed": 4},
+        search={"sampler": "tpe", "trials": TOTAL - BASELINES, "seed": 4, "racing": False},
         workers={"pool": "ray", "address": cluster.address, "threads": 1},
     )
     cluster.add_node(num_cpus=2)

@@ -15,7 +15,8 @@ from tiny_models import write_family
 from tiny_run import write_search
 
 from mergesmith.evaluators import ItemScores, Leaf, LeafFacts, Scores, SuiteFacts, TaskEntry, TokenizerDifference
-from mergesmith.optimizer.search.sanity import ScoredModel, paired_difference, sanity_warnings
+from mergesmith.optimizer.search.objective import paired_difference
+from mergesmith.optimizer.search.sanity import ScoredModel, sanity_warnings
 
 MC = TaskEntry("mc", 1.0, "acc", "none", 1, True, None, (Leaf("mc", 1.0, "mean"),))
 GEN = TaskEntry("gen", 1.0, "exact_match", "strict", 1, True, None, (Leaf("gen", 1.0, "mean"),))

@@ -13,12 +13,12 @@ from tiny_models import ALPHABET, write_model
 from tiny_run import write_search
 
 from mergesmith.merge_ops import read_recipe
-from mergesmith.optimizer.commands.overrides import Overrides
+from mergesmith.optimizer.commands.inputs.overrides import Overrides
 from mergesmith.optimizer.commands.search import run_search
 from mergesmith.optimizer.config import load_config
 from mergesmith.optimizer.run_folder.run_folder import RunFolder
 from mergesmith.optimizer.samplers import SAMPLERS
-from mergesmith.optimizer.session.session import Options
+from mergesmith.optimizer.session.options import Options
 from mergesmith.optimizer.stop_signals import StoppedError
 from mergesmith.optimizer.terminal.console import make_console
 
@@ -93,7 +93,7 @@ def test_failed_candidates_are_recorded_and_the_run_goes_on(run_folder: Path, co
         "    return {f'i{k}': float(k % 2) for k in range(20)}\n"
     )
     tasks = ("mc", {"name": "fragile", "python": "./objectives.py:fragile"})
-    search = write_search(run_folder, tasks=tasks)
+    search = write_search(run_folder, tasks=tasks, search={"sampler": "random", "trials": 4, "racing": False})
     outcome = command("search", search)
     assert outcome.code == 0, outcome.err
     failed = [line for line in lines(run_folder / "run") if line["state"] == "failed"]
@@ -199,6 +199,23 @@ def test_torn_tail_is_cut_and_its_trial_done_again(run_folder: Path, command: Co
     assert lines(run) == before
 
 
+def test_a_complete_run_is_left_alone(run_folder: Path, command: Command) -> None:
+    search = write_search(run_folder, tasks=("mc",))
+    assert command("search", search).code == 0
+    before = {path: path.stat().st_mtime_ns for path in (run_folder / "run").rglob("*")}
+    again = command("search", search, "--resume")
+    assert again.code == 0
+    assert "The run is complete, nothing was done" in again.out
+    assert "winner: " in again.out
+    assert {path: path.stat().st_mtime_ns for path in (run_folder / "run").rglob("*")} == before
+    longer = command("search", search, "--resume", "--trials", 5)
+    assert longer.code == 0
+    assert "looked at 2 times" in longer.out
+    assert len(lines(run_folder / "run")) == BASELINES + 5
+    (run_folder / "run" / "best.yaml").unlink()  # killed before the last file was written
+    assert "looked at 2 times" in command("search", search, "--resume", "--trials", 5).out
+
+
 def test_items_tell_what_the_lines_say(run_folder: Path, command: Command) -> None:
     search = write_search(run_folder)
     assert command("search", search).code == 0
@@ -271,7 +288,7 @@ def test_stopped_before_the_first_trial_keeps_nothing_and_says_so(
     def stopped(*_: object) -> None:
         raise StoppedError(130)
 
-    monkeypatch.setattr("mergesmith.optimizer.commands.search.settle_scorers", stopped)
+    monkeypatch.setattr("mergesmith.optimizer.commands.driver.settle_scorers", stopped)
     search = write_search(run_folder, tasks=("mc",))
     with pytest.raises(StoppedError) as stop:
         run_search(search, resume=False, overrides=Overrides(), options=Options(), console=make_console())

@@ -20,7 +20,7 @@ class FastLoader(yaml.CSafeLoader):
 class FastDumper(yaml.CSafeDumper):
     """The dumper of recipes over libyaml's emitter."""
 
-    yaml_representers: Any = recipe.Dumper.yaml_representers
+    yaml_representers: Any = recipe.Dumper.yaml_representers  # pyright: ignore[reportPrivateImportUsage]
 
 
 @pytest.fixture(autouse=True, scope="package")

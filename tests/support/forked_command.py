@@ -20,7 +20,7 @@ from checkout import ROOT
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    [f"mergesmith.optimizer.{name}" for name in ("commands.cli", "commands.search", "session.session")]
+    [f"mergesmith.optimizer.{name}" for name in ("commands.cli", "commands.driver", "session.session")]
     + ["mergesmith.evaluators.tasks.suite_builder", "transformers.models.llama.modeling_llama"]
 )
 
@@ -49,9 +49,9 @@ class ForkedCommand:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if the process has not ended."""
-        assert self._process.pid is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, number)
+        if self.returncode is None and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     def wait(self, seconds: float) -> str:
         """Return standard error after the end of the process, which must come within `seconds`."""

@@ -17,7 +17,10 @@ from mergesmith.search_spaces import MergeIngredients, SearchSpace, SpaceConfig
 
 SUBJECT = MergeIngredients("./zoo/base", ("./zoo/a", "./zoo/b", "./zoo/c"), "bfloat16")
 SPACE = SearchSpace(
-    SpaceConfig(methods={"task_arithmetic": {}}, knots=5, filters=("self_attn", "mlp", "embed")), SUBJECT
+    SpaceConfig.model_validate(
+        {"methods": ["task_arithmetic"], "knots": 5, "filters": ["self_attn", "mlp", "embed"]},
+    ),
+    SUBJECT,
 )
 TASKS = ("arc_challenge", "gsm8k", "hellaswag")
 RANDOM = RandomSampler(SPACE, 0)

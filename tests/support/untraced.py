@@ -24,4 +24,4 @@ def compile_untraced() -> None:
         finally:
             sys.settrace(tracer)
 
-    Dispatcher.compile = untraced
+    Dispatcher.compile = untraced  # pyright: ignore[reportAttributeAccessIssue]

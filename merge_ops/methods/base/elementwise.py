@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def task_vectors(inputs: Sequence[torch.Tensor], base: int) -> list[torch.Tensor]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-
+from ...numerics.lazy_torch import torch
 from ...numerics.reductions import one_thread
 from .declaration import Parameter, ParameterValues, Range, Scope, Statistics
 from .depth_scaling import LAMBDA, LINES, merged_scale

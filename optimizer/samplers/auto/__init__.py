@@ -3,7 +3,7 @@
     line      equal weights of several totals
     soup      models added one at a time, best first, while the score improves
     survey    checks whether the loss of the gold answers ranks known candidates as the metrics do
-    descent   if it does, gradient steps in all weights at once
+    descent   if it does, steps to the lowest loss in all weights at once
     transfer  the best weights under every other method
     refine    a Gaussian process, or CMA-ES, around the best; ends the search when nothing better is likely to be found
 

@@ -1,41 +1,44 @@
-"""Stage `descent`: steps against the gradient of the gold answers' loss in all weights at once.
+"""Stage `descent`: steps to the lowest loss of the gold answers in all weights at once.
 
 A merge of task vectors is linear in its weights, theta(w) = theta_0 + sum_k w_k m_k tau_k, so one backward pass gives
 dL/dw_k = <dL/dtheta, m_k tau_k> for every model, knot and filter (as AdaMerging, Yang et al. 2023, arXiv:2310.02575,
-and SuperMerge, arXiv:2412.10416, learn them). A step costs three forward passes per item, whatever the number of
-weights. The steps only propose: every ROUND of them ends in a candidate that is scored by the tasks' metrics, and
-another round follows only if that candidate is better than the one before.
+and SuperMerge, arXiv:2412.10416, learn them). A probe costs three forward passes per item, whatever the number of
+weights. Instead of one step per probe, a process is fitted to all of them (`loss_surface`), and the next probe is at
+its lowest point, no farther than RADIUS from some probe per weight. The first probes are at the best merge and at the
+best fine-tune, since good merges are often near either. Every probe sees other items.
 
-Adam (Kingma and Ba 2015, arXiv:1412.6980) in the weights, each of which moves at most STEP per step. Every step sees
-other items, and the candidate is the mean of the last weights (Polyak averaging), which takes most of the noise out.
-If weights differ over depth or filters, the first rounds move each model as a whole and the later ones every weight.
+The steps only propose: every ROUND probes end in a candidate, the lowest point, which the tasks' metrics score like all
+others. If weights differ over depth or filters, the first rounds move each model as a whole and the later ones every
+weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ....search_spaces import Params
+from ..loss_surface import LossSurface, Probes
 from ..sampler import Observation, Proposal
 from . import survey
-from .history import History
+from .history import Arm, History, best_of
 
 NAME, IN_DEPTH = "descent", "descent in depth"  # models as a whole, then every weight
-ROUND = 5  # steps between candidates
-MOST_ROUNDS = 4
-STEP = 0.12  # the largest change of a weight per step, times the mean of the weights above 0 at the start
-FIRST, SECOND = 0.5, 0.9  # decay of Adam's moments; the first slopes are the largest, and a long memory overshoots
-AVERAGED = 3  # weights at the end of a round whose mean is the candidate
+ROUND = 5  # probes between candidates
+MOST_ROUNDS = 3
+RADIUS = 0.35  # of a step, per weight
+LEAST_MOVE = 0.02  # a candidate whose weights all differ by less from those of the one before is the same
+DECIMALS = 4  # of weights: the last bits of a minimum differ between machines
 
 
 def propose(history: History) -> Proposal | None:
     """Return the next step or candidate that moves models as a whole; None if this stage has nothing to propose now."""
     if (arm := history.leading) is None or not survey.trusted(history):
         return None
-    return Descent(NAME, [list(names) for names in arm.groups]).propose(history)
+    return Descent(history, arm, NAME, arm.groups, _starts(history, arm)).propose()
 
 
 def propose_in_depth(history: History) -> Proposal | None:
@@ -44,77 +47,112 @@ def propose_in_depth(history: History) -> Proposal | None:
         return None
     if all(len(names) == 1 for names in arm.groups) or history.waiting(NAME) or propose(history) is not None:
         return None
-    return Descent(IN_DEPTH, [[name] for names in arm.groups for name in names]).propose(history)
+    return Descent(history, arm, IN_DEPTH, [[name] for names in arm.groups for name in names], []).propose()
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Steps in groups of weights; the weights of a group move by the same amount."""
+    """Steps in groups of weights; the weights of a group move by the same amount.
 
+    Attributes:
+        starts: the points of the first probes; without any, the stage goes on from the probes of the stage before.
+    """
+
+    history: History
+    arm: Arm
     stage: str
     groups: Sequence[Sequence[str]]
+    starts: Sequence[Params]
 
-    def propose(self, history: History) -> Proposal | None:
+    def propose(self) -> Proposal | None:
         """Return the next step or candidate; None while one is pending, and at the end."""
-        probes, candidates = self._observed(history)
-        steps = [o for o in probes if o.slopes is not None and o.slopes.by_dimension]
-        start = self._start(history)
-        if start is None or history.waiting(self.stage) or self._ended(history, probes, candidates):
+        if self._base is None or self.history.waiting(self.stage) or self.ended:
             return None
-        path = self.path(start, steps)
-        if len(steps) == ROUND * (len(candidates) + 1):
-            return Proposal(self._moved(history, start, np.mean(path[-AVERAGED:], axis=0)), self.stage)
-        return Proposal(self._moved(history, start, path[-1]), self.stage, probe="gradient", offset=len(steps))
+        if len(self._steps) < len(self.starts):
+            return self._probe(self.starts[len(self._steps)])
+        lowest = self.history.once((self.stage, len(self._steps)), self._lowest)
+        if len(self._steps) == ROUND * (len(self._candidates) + 1):
+            return None if self._is_known(lowest) else Proposal(lowest, self.stage)
+        return self._probe(lowest)
 
-    def _observed(self, history: History) -> tuple[list[Observation], list[Observation]]:
-        """Return the finished probes and the finished candidates."""
-        observed = history.of_stage(self.stage)
-        return [o for o in observed if o.probe], [o for o in observed if not o.probe]
+    @cached_property
+    def _steps(self) -> list[Observation]:
+        return [o for o in self.history.of_stage(self.stage) if o.probe]
 
-    def _ended(self, history: History, probes: Sequence[Observation], candidates: Sequence[Observation]) -> bool:
-        """Return whether a step has failed, or the last round has gained nothing."""
-        if any(o.slopes is None for o in probes) or len(candidates) >= MOST_ROUNDS:
+    @cached_property
+    def _candidates(self) -> list[Observation]:
+        return [o for o in self.history.of_stage(self.stage) if not o.probe]
+
+    @property
+    def ended(self) -> bool:
+        """Whether a probe has failed, all rounds are over, or the last one ended in a worse candidate.
+
+        The first round never ends the stage: its process knows too little yet.
+        """
+        failed = any(o.slopes is None or not o.slopes.by_dimension for o in self._steps)
+        if failed or len(self._candidates) >= MOST_ROUNDS:
             return True
-        if not candidates:
+        if len(self._candidates) < 2:
             return False
-        # The start is flattered by having been chosen, so the first round may fall behind by its standard error; later
-        # rounds have to gain more than theirs.
-        first = len(candidates) == 1
-        before = history.best_before(self.stage) if first else candidates[-2]
-        level = -np.inf if before is None else before.feasible_value
-        error = candidates[-1].stderr if np.isfinite(candidates[-1].stderr) else 0.0
-        return candidates[-1].feasible_value <= level + (-error if first else error)
+        *earlier, last = self._candidates
+        before = self.history.best_before(self.stage)
+        level = max(o.feasible_value for o in [*earlier, *([before] if before else [])])
+        return last.feasible_value < level - (last.stderr if np.isfinite(last.stderr) else 0.0)
 
-    def path(self, start: Params, steps: Sequence[Observation]) -> list[np.ndarray]:
-        """Return the changes of the groups at the start, 0, and after every step, each (len(groups),)."""
-        weights = [[float(start[name]) for name in names] for names in self.groups]
-        positive = [w for group in weights for w in group if w > 0]
-        largest = STEP * (float(np.mean(positive)) if positive else 0.1)
-        least = np.array([-max(group) for group in weights])
-        x = np.zeros(len(self.groups))
-        first, second, path = np.zeros_like(x), np.zeros_like(x), [x]
-        for t, observation in enumerate(steps, start=1):
-            assert observation.slopes is not None, "Should not reach."
-            by_name = observation.slopes.by_dimension
-            slope = np.array([sum(by_name.get(name, 0.0) for name in names) for names in self.groups])
-            first = FIRST * first + (1 - FIRST) * slope
-            second = SECOND * second + (1 - SECOND) * slope**2
-            size = np.sqrt(second / (1 - SECOND**t))
-            direction = np.divide(first / (1 - FIRST**t), size, out=np.zeros_like(x), where=size > 0)
-            decay = 1.0 if t <= ROUND else 0.5
-            x = np.maximum(x - largest * decay * np.clip(direction, -1, 1), least)
-            path.append(x)
-        return path
-
-    def _start(self, history: History) -> Params | None:
-        first = next(iter(history.asked(self.stage)), None)
+    @property
+    def _base(self) -> Params | None:
+        """The point whose other parameters, and differences within groups, every step keeps."""
+        first = next(iter(self.history.asked(self.stage)), None)
         if first is not None:
             return first.params
-        arm, best = history.leading, history.best_before(self.stage)
-        return None if arm is None or best is None else arm.as_params(best)
+        best = self.history.best_before(self.stage)
+        return None if best is None else self.arm.as_params(best)
 
-    def _moved(self, history: History, start: Params, change: np.ndarray) -> Params:
-        arm = history.leading
-        assert arm is not None, "Should not reach."
-        moved = {n: float(start[n]) + float(c) for names, c in zip(self.groups, change, strict=True) for n in names}
-        return {**start, **arm.clipped(moved)}
+    def _probe(self, params: Params) -> Proposal:
+        return Proposal(params, self.stage, probe="gradient", offset=sum(1 for _ in self._gradients()))
+
+    def _gradients(self) -> Iterator[Observation]:
+        """Yield the probes that the process is fitted to."""
+        stages = (self.stage,) if self.starts else (NAME, self.stage)
+        for o in self.history.told:
+            if o.proposal.stage in stages and o.slopes is not None and o.slopes.by_dimension:
+                yield o
+
+    def _lowest(self) -> Params:
+        """Return the point of the lowest expected loss."""
+        base = self._base
+        assert base is not None, "Should not reach."
+        low = np.array([min(self.arm.ranges[name][0] for name in names) for names in self.groups])
+        high = np.array([max(self.arm.ranges[name][1] for name in names) for names in self.groups])
+        moves = LossSurface(self._probes()).minimum(low, high, RADIUS) - self._place(base)
+        moved = {n: float(base[n]) + float(m) for names, m in zip(self.groups, moves, strict=True) for n in names}
+        return {**base, **{n: round(float(w), DECIMALS) for n, w in self.arm.clipped(moved).items()}}
+
+    def _probes(self) -> Probes:
+        found = [(o, o.slopes) for o in self._gradients() if o.slopes is not None]
+        return Probes(
+            points=np.array([self._place(o.params) for o, _ in found]),
+            losses=np.array([s.loss for _, s in found]),
+            loss_errors=np.array([s.stderr for _, s in found]),
+            slopes=np.array([[sum(s.by_dimension.get(n, 0.0) for n in g) for g in self.groups] for _, s in found]),
+            slope_errors=np.array([[sum(s.errors.get(n, 0.0) for n in g) for g in self.groups] for _, s in found]),
+        )
+
+    def _place(self, params: Params) -> np.ndarray:
+        """Return the mean weight of every group at a point."""
+        return np.array([float(np.mean([float(params[name]) for name in names])) for names in self.groups])
+
+    def _is_known(self, params: Params) -> bool:
+        """Whether the last candidate of this stage has nearly these weights."""
+        if not self._candidates:
+            return False
+        gaps = self._place(params) - self._place(self._candidates[-1].params)
+        return bool(np.abs(gaps).max() < LEAST_MOVE)
+
+
+def _starts(history: History, arm: Arm) -> list[Params]:
+    """Return the best merge and the best fine-tune from before the stage, the better one first."""
+    before = [(o, params) for o in history.before(NAME) if (params := arm.as_params(o)) is not None]
+    kinds = ([o for o, _ in before if o.params], [o for o, _ in before if not o.params])
+    best = sorted((found for kind in kinds if (found := best_of(kind)) is not None), key=lambda o: -(o.value or 0.0))
+    return [next(params for o, params in before if o is one) for one in best]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 from ....search_spaces import Coordinates, Params, SearchSpace, parent_name
 from ..arms import Arms
 from ..landscape import Group, groups_of, same_merge
 from ..sampler import Observation, Proposal
 
+T = TypeVar("T")
 FAMILY = ("task_arithmetic", "ties", "dare_linear", "dare_ties", "della_linear", "della", "breadcrumbs")
 
 
@@ -24,6 +26,13 @@ class History:
     seed: int
     told: list[Observation] = field(default_factory=list)
     pending: Sequence[Proposal] = ()
+    _computed: dict[Hashable, Any] = field(default_factory=dict)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return `compute()`, which is called once per key; the key has to identify the observations that it uses."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -72,9 +81,12 @@ class History:
     def best_before(self, stage: str) -> Observation | None:
         """Return the best observation with a point in the leading arm before the first one of a stage."""
         arm = self.leading
+        return None if arm is None else best_of(o for o in self.before(stage) if arm.as_params(o) is not None)
+
+    def before(self, stage: str) -> list[Observation]:
+        """Return the observations with a value, within all limits, before the first one of a stage."""
         first = next((i for i, o in enumerate(self.told) if o.of_stage(stage)), len(self.told))
-        before = [o for o in self.told[:first] if o.feasible_value > -math.inf]
-        return None if arm is None else best_of(o for o in before if arm.as_params(o) is not None)
+        return [o for o in self.told[:first] if o.feasible_value > -math.inf]
 
 
 @dataclass(frozen=True)
@@ -118,9 +130,13 @@ class Arm:
 
     def clipped(self, weights: Mapping[str, float]) -> Params:
         """Return weights by name, each moved into its range."""
+        return {name: min(self.ranges[name][1], max(self.ranges[name][0], w)) for name, w in weights.items()}
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The range of every weight."""
         assert self.coordinates.weights is not None, "Should not reach."
-        ranges = {d.name: (d.low, d.high) for ds in self.coordinates.weights.by_model.values() for d in ds}
-        return {name: min(ranges[name][1], max(ranges[name][0], w)) for name, w in weights.items()}
+        return {d.name: (d.low, d.high) for ds in self.coordinates.weights.by_model.values() for d in ds}
 
 
 def best_of(observations: Iterable[Observation]) -> Observation | None:

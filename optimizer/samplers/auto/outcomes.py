@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from ....search_spaces import METHOD
@@ -48,11 +47,11 @@ def _survey(history: History) -> tuple[str, str]:
         return "", "skipped, too few candidates with scores"
     if any(o.slopes is None for o in observed):
         return "", "the loss of the gold answers cannot be computed"
-    found = survey.correlation(history)
-    if not math.isfinite(found):
-        return "", "the known scores are too few, or too much alike, to rank"
-    learnt = f"loss and metrics rank candidates with correlation {found:.2f}"
-    return learnt, f"{len(observed)} candidates were compared"
+    reason = f"{len(observed)} candidates were compared"
+    alike, pairs = survey.agreement(history)
+    if not pairs:
+        return "loss and metrics tell none of the candidates apart", reason
+    return f"the loss ranks {alike} of {pairs} pairs as the metrics do", reason
 
 
 def _descent(history: History, stage: str = descent.NAME) -> tuple[str, str]:
@@ -60,10 +59,13 @@ def _descent(history: History, stage: str = descent.NAME) -> tuple[str, str]:
     candidates = [o for o in history.of_stage(stage) if not o.probe]
     if not probes:
         return "", "skipped, the loss does not rank candidates as the metrics do"
-    if any(o.slopes is None for o in probes):
+    if any(o.slopes is None or not o.slopes.by_dimension for o in probes):
         return "", "a step could not be computed"
-    most = len(candidates) == descent.MOST_ROUNDS
-    return "", f"{len(probes)} steps were taken" if most else f"the last {descent.ROUND} steps gained nothing"
+    if len(candidates) == descent.MOST_ROUNDS:
+        return "", f"{len(probes)} steps were taken"
+    if len(probes) > descent.ROUND * len(candidates):
+        return "", "the lowest loss was found"
+    return "", f"the last {descent.ROUND} steps gained nothing"
 
 
 def _in_depth(history: History) -> tuple[str, str]:

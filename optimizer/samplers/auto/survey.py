@@ -2,23 +2,26 @@
 
 The loss is computed, without gradients, for candidates whose scores are known: base, fine-tunes, points of the line. If
 it ranks them differently, following its gradient would not improve the metrics, and the stage `descent` is skipped.
+Only pairs count that loss and score both tell apart: the ranks of candidates that are about equally good are noise. If
+there are too few such pairs, `descent` is tried, since its candidates are scored by the metrics in any case.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-
-import numpy as np
-from scipy.stats import rankdata
+from itertools import combinations
 
 from ....search_spaces import METHOD, Params
-from ..sampler import Proposal
+from ...proposal import Slopes
+from ..sampler import Observation, Proposal
 from .history import Arm, History
 
 NAME = "survey"
 MOST = 8  # candidates whose loss is computed
-LEAST_CORRELATION = 0.6
+LEAST_CANDIDATES = 4
+LEAST_PAIRS = 3  # on which to judge the loss
+LEAST_ALIKE = 0.8  # the share of pairs that the loss has to rank as the score does
 
 
 def propose(history: History) -> Proposal | None:
@@ -34,37 +37,45 @@ def propose(history: History) -> Proposal | None:
 
 
 def trusted(history: History) -> bool:
-    """Whether the survey has found that the loss ranks candidates as the metrics do."""
-    if history.waiting(NAME):
+    """Whether the survey is over and speaks for the loss, or at least not against it."""
+    if history.waiting(NAME) or len(_compared(history)) < LEAST_CANDIDATES:
         return False
-    found = correlation(history)
-    return math.isfinite(found) and found >= LEAST_CORRELATION
+    alike, pairs = agreement(history)
+    return pairs < LEAST_PAIRS or alike >= LEAST_ALIKE * pairs
 
 
-def correlation(history: History) -> float:
-    """Return Spearman's rank correlation of value and negated loss over the survey's candidates; NaN for too few."""
-    arm = history.leading
-    if arm is None:
-        return float("nan")
-    found = ((o.params, o.slopes) for o in history.of_stage(NAME))
-    losses = {_key(params): slopes.loss for params, slopes in found if slopes is not None}
-    pairs = [(value, -losses[_key(params)]) for params, value in _known(history, arm) if _key(params) in losses]
-    if len(pairs) < 4 or len({value for value, _ in pairs}) < 3:
-        return float("nan")
-    values, negated = np.array(pairs).T
-    return float(np.corrcoef(rankdata(values), rankdata(negated))[0, 1])
+def agreement(history: History) -> tuple[int, int]:
+    """Return how many pairs of candidates loss and score rank alike, of how many that both tell apart.
+
+    They tell a pair apart if its difference is larger than its standard error, as if the two were independent. They are
+    scored on the same items, so a difference is known better than that.
+    """
+    alike = pairs = 0
+    for (first, a), (second, b) in combinations(_compared(history), 2):
+        score, loss = (first.value or 0.0) - (second.value or 0.0), a.loss - b.loss
+        if abs(score) > math.hypot(first.stderr, second.stderr) and abs(loss) > math.hypot(a.stderr, b.stderr):
+            pairs += 1
+            alike += (score > 0) == (loss < 0)
+    return alike, pairs
 
 
-def _known(history: History, arm: Arm) -> Iterator[tuple[Params, float]]:
-    """Yield points of the arm with their values: its best and worst, the fine-tunes and the base, then the rest."""
+def _compared(history: History) -> list[tuple[Observation, Slopes]]:
+    """Return the candidates whose score and loss are known."""
+    if (arm := history.leading) is None:
+        return []
+    losses = {_key(o.params): o.slopes for o in history.of_stage(NAME) if o.slopes is not None}
+    return [(o, losses[_key(params)]) for params, o in _known(history, arm) if _key(params) in losses]
+
+
+def _known(history: History, arm: Arm) -> Iterator[tuple[Params, Observation]]:
+    """Yield points of the arm with their scores: its best and worst, the fine-tunes and the base, then the rest."""
     scored = [o for o in history.scored if o.params and o.params[METHOD] == arm.method and o.value is not None]
     ranked = sorted(scored, key=lambda o: -(o.value or 0.0))
     outside = [o for o in history.scored if not o.params]
-    singles = [(params, o.value or 0.0) for o in outside if (params := arm.as_params(o)) is not None]
     ends = [ranked[0], ranked[-1]] if len(ranked) > 1 else ranked
-    yield from ((o.params, o.value or 0.0) for o in ends if o.params)
-    yield from singles
-    yield from ((o.params, o.value or 0.0) for o in ranked[1:-1] if o.params)
+    yield from ((o.params, o) for o in ends)
+    yield from ((params, o) for o in outside if (params := arm.as_params(o)) is not None)
+    yield from ((o.params, o) for o in ranked[1:-1])
 
 
 def _key(params: Params) -> str:

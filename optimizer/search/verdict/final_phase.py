@@ -12,16 +12,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ....evaluators import Part, Scores
+from ....evaluators import Part, Scores, Suite
 from ....search_spaces import BASE, UNIFORM
 from ...pools import Job
+from ...run_folder.answer_file import save_answers
 from ...run_folder.trial import Trial
 from ...stop_signals import RunFailedError
+from ..baseline_cache import BaselineCache
 from ..dispatcher import Dispatcher, JobOutcome, run_all
 from ..leaderboard import Leaderboard
-from ..objective import Objective, scores_of
+from ..objective import Objective, leaf_without_values, scores_of
 
 FINALISTS = 5
+Progress = Callable[[str, int, int], None]
+"""(phase, finished steps, all steps)"""
+
+
+def items_afterwards(suite: Suite, models: int) -> int:
+    """Return the most item scores that the final phase takes of a search over `models` models."""
+    select, report = (sum(suite.counts(part).values()) for part in ("select", "report"))
+    # The best parent and baseline may be finalists too; base, models, uniform, best baseline and winner are reported.
+    return (FINALISTS + 2) * select + (models + 4) * report
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,20 @@ class FinalPhase:
     `digests`: trial number -> (device name, digest of the weights) for every trial scored here.
     """
 
-    def __init__(self, leaderboard: Leaderboard, dispatcher: Dispatcher, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        leaderboard: Leaderboard,
+        dispatcher: Dispatcher,
+        announce: Callable[[str], None],
+        *,
+        cache: BaselineCache | None = None,
+        progress: Progress = lambda title, done, total: None,
+    ) -> None:
+        """`cache` has the scores of baselines from earlier runs; `progress` is called after every scored trial."""
         assert leaderboard.objective is not None, "Should not reach."
         self.leaderboard, self.dispatcher, self.announce = leaderboard, dispatcher, announce
         self.objective: Objective = leaderboard.objective
+        self.cache, self.progress = cache, progress
         self.digests: dict[int, tuple[str, str]] = {}
 
     def choose(self) -> Choice:
@@ -96,19 +117,31 @@ class FinalPhase:
         return max(baselines, key=lambda trial: (trial.value or 0.0, -trial.number))
 
     def score(self, trials: Sequence[Trial], part: Part) -> dict[int, Scores]:
-        """Return trial number -> scores on a part; scores that are in the run's folder already are read from there.
+        """Return trial number -> scores on a part, which are read from the run's folder or the cache if they are there.
 
         A trial that cannot be scored is left out, and the reason is announced.
         """
         run_folder = self.leaderboard.run_folder
-        found = {trial.number: run_folder.items(trial.number, part) for trial in trials}
+        found = {trial.number: run_folder.items(trial.number, part) or self._cached(trial, part) for trial in trials}
+        labels = {trial.number: trial.label for trial in trials}
 
         def done(number: int, outcome: JobOutcome) -> None:
+            finished.append(number)
+            self.progress(f"{part} items", len(finished), len(jobs))
             if outcome.scores is not None:
+                save_answers(run_folder.files, number, outcome.scores)
                 run_folder.save_items(number, outcome.scores)
+                if (
+                    missing[number].name
+                    and self.cache is not None
+                    and not any(b.smaller_batches for b in outcome.blocks)
+                ):
+                    self.cache.save(missing[number].recipe, outcome.scores)
 
         missing = {trial.number: trial for trial in trials if found[trial.number] is None}  # the winner may be a parent
         jobs = [Job(trial.number, trial.recipe, part, digest=True) for trial in missing.values()]
+        finished: list[int] = []
+        self.progress(f"{part} items", 0, len(jobs))
         grace = self.leaderboard.plan.config.workers.grace
         for number, outcome in run_all(self.dispatcher, jobs, grace=grace, done=done).items():
             found[number] = outcome.scores
@@ -116,4 +149,19 @@ class FinalPhase:
                 self.announce(f"{missing[number].label} cannot be scored on the {part} items: {outcome.error}")
             if outcome.digest is not None:
                 self.digests[number] = outcome.digest
-        return {number: scores for number, scores in found.items() if scores is not None}
+        scored = {number: scores for number, scores in found.items() if scores is not None}
+        for number, scores in list(scored.items()):
+            if (leaf := leaf_without_values(scores)) is not None:
+                del scored[number]
+                self.announce(
+                    f"{labels[number]} has no score on the {part} items: none of the documents of '{leaf}' has a value "
+                    "of the metric"
+                )
+        return scored
+
+    def _cached(self, trial: Trial, part: Part) -> Scores | None:
+        """Return the scores of a baseline from an earlier run, after saving them in this run's folder; else None."""
+        found = self.cache.load(trial.recipe, part) if trial.name and self.cache is not None else None
+        if found is not None:
+            self.leaderboard.run_folder.save_items(trial.number, found)
+        return found

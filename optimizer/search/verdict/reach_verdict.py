@@ -12,10 +12,11 @@ from ...run_folder.run_folder import RunFolder
 from ...run_folder.trial import Trial
 from ...stop_signals import RunFailedError
 from ..answer_audit import audit_warnings, rates_document
-from ..objective import scores_of
+from ..objective import Objective, scores_of
 from ..study import Study
 from .control import Control
 from .final_phase import FinalPhase
+from .limits import check_limits
 from .records import Comparison, Verdict, VerdictRow, verdict_document
 
 
@@ -38,30 +39,37 @@ def reach_verdict(study: Study, final: FinalPhase, control: Control | None, *, s
             f"mergesmith export {run_folder.path} --trial {winner.number}"
         )
     rows = [_row(final, trial, role, items[trial.number]) for trial, role in reported if trial.number in items]
-    rivals = {
-        against: items[trial.number]
+    mine = items[winner.number]
+    comparisons = [
+        _comparison(final.objective, mine, items[trial.number], against, trial.number)
         for against, trial in _rivals(final).items()
         if trial.number != winner.number and trial.number in items
-    }
+    ]
     if control is not None and rival is not None and (scores := control.report_items(rival)) is not None:
         rows.insert(-1, _row(final, rival, "control", scores))
-        rivals[f"the control's best ({rival.label} of {CONTROL}/)"] = scores
-    difference, mine = final.objective.difference, items[winner.number]
-    parents = [items[parent.number] for parent in study.leaderboard.parents() if parent.number in items]
+        against = f"the control's best ({rival.label} of {CONTROL}/)"
+        comparisons.append(_comparison(final.objective, mine, scores, against, None))
+    parents = study.leaderboard.parents()
     verdict = Verdict(
         winner,
         best_parent,
         tuple(rows),
         choice.finalists,
-        tuple(Comparison(against, difference(mine, scores)) for against, scores in rivals.items()),
+        tuple(comparisons),
         looks,
         scorers,
-        tuple(audit_warnings(mine, parents)),
+        tuple(audit_warnings(mine, [items[parent.number] for parent in parents if parent.number in items])),
         tuple(study.stages.summaries()),
         None if control is None else control.cost,
+        check_limits(final.objective, winner, parents, items),
     )
     run_folder.files.write_json(VERDICT, verdict_document(verdict))
     return verdict
+
+
+def _comparison(objective: Objective, mine: Scores, scores: Scores, against: str, number: int | None) -> Comparison:
+    tasks = {entry.name: objective.task_difference(entry, mine, scores) for entry in objective.entries}
+    return Comparison(against, objective.difference(mine, scores), tasks, number)
 
 
 def count_look(run_folder: RunFolder, *, trials: int, winner: int) -> int:

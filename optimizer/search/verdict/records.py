@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ....evaluators import Score
 from ...run_folder.trial import Trial, scores_document
 from ..objective import Difference
 from ..stages import StageSummary
+from .limits import LimitCheck
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,18 @@ class VerdictRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference between the winner and another candidate on the report part."""
+    """The difference between the winner and another candidate on the report part.
+
+    Attributes:
+        against: the other candidate, as sentences name it; `number` is its trial, or None if it is the control's.
+        difference: of the objective.
+        tasks: task -> by how much the winner is better, in the metric's unit.
+    """
 
     against: str
     difference: Difference
+    tasks: Mapping[str, Difference] = field(default_factory=dict)
+    number: int | None = None
 
     @property
     def sentence(self) -> str:
@@ -87,6 +96,7 @@ class Verdict:
         warnings: how the winner's generated answers differ from its parents'.
         stages: the stages of the search, if its sampler works in stages.
         control: what the control took, if there was one; its best candidate is the row "control".
+        limits: how the winner keeps within each `max_drop`.
     """
 
     winner: Trial
@@ -99,6 +109,7 @@ class Verdict:
     warnings: tuple[str, ...]
     stages: tuple[StageSummary, ...] = ()
     control: ControlCost | None = None
+    limits: tuple[LimitCheck, ...] = ()
 
 
 def verdict_document(verdict: Verdict) -> dict[str, Any]:
@@ -114,8 +125,16 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
         ],
         "report": [_row_document(row) for row in verdict.rows],
         "comparisons": [
-            {"against": c.against, **c.difference.to_document(), "sentence": c.sentence} for c in verdict.comparisons
+            {
+                "against": c.against,
+                "trial": c.number,
+                **c.difference.to_document(),
+                "tasks": {task: difference.to_document() for task, difference in c.tasks.items()},
+                "sentence": c.sentence,
+            }
+            for c in verdict.comparisons
         ],
+        "limits": [limit.to_document() for limit in verdict.limits],
         "stages": [asdict(stage) for stage in verdict.stages],
         "control": None if verdict.control is None else asdict(verdict.control),
         "warnings": list(verdict.warnings),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mergesmith.evaluators.tasks.blocks import block_ends, make_blocks
+from mergesmith.evaluators.tasks.blocks import block_ends, make_blocks, search_blocks
 
 
 def test_blocks_cover_everything_once_in_even_proportions() -> None:
@@ -48,3 +48,19 @@ def test_blocks_start_with_each_leaf_as_often_as_its_share() -> None:
 def test_blocks_without_items() -> None:
     (block,) = make_blocks("report", {}, ["tone"], seed=0, block_items=64)
     assert (block.items, len(block)) == ({"tone": ()}, 0)
+
+
+def test_tasks_that_are_not_raced_come_last() -> None:
+    """The raced tasks have the blocks that they would have alone, so a further task changes none of them."""
+    items = {"a": range(90), "ppl": range(300), "b": range(40)}
+    blocks = search_blocks(items, ["tone"], {"a", "b"}, seed=0, block_items=32)
+    raced = make_blocks("search", {"a": range(90), "b": range(40)}, [], seed=0, block_items=32)
+    assert blocks[: len(raced)] == raced
+    assert [block.index for block in blocks] == list(range(len(blocks)))
+    assert {leaf for block in blocks[len(raced) :] for leaf in block.items} == {"ppl", "tone"}
+    assert blocks[-1].items["tone"] == ()
+    assert sum(len(block) for block in blocks) == 430
+    for same in ({"a", "ppl", "b"}, set()):  # all are raced, or none
+        objectives = ["tone"] * (not same)
+        expected = make_blocks("search", items, objectives, seed=0, block_items=32)
+        assert search_blocks(items, objectives, same, seed=0, block_items=32) == expected

@@ -16,6 +16,8 @@ from mergesmith.errors import UserError
 from mergesmith.merge_ops import ModelBank, parse_recipe, write_merge
 from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
 
+pytestmark = pytest.mark.filterwarnings("ignore:model .* has no tokenizer files")  # these checkpoints need none
+
 SIZES = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
 SIZES |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
 BERT = {key: value for key, value in SIZES.items() if key != "num_key_value_heads"}

@@ -170,7 +170,7 @@ def test_quantized_weights_are_refused(tmp_path: Path) -> None:
 def test_a_dtype_that_is_not_merged(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m")
     rewrite(folder, lambda t: {**t, "model.norm.weight": t["model.norm.weight"].to(torch.complex64)})
-    assert "tensor 'model.norm.weight' has dtype C64, which is not supported" in refused(folder)
+    assert "tensor 'model.norm.weight' has dtype C64, which is not supported; use a checkpoint with" in refused(folder)
 
 
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
+from adapters import edit, merged_by_peft, rewrite, write_adapter
+from safetensors.torch import load_file
 from tiny_models import write_model
-from transformers import AutoModelForCausalLM
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import Checkpoint, CheckpointWarning, ModelBank, parse_recipe, write_merge
@@ -39,41 +35,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "some layers": ("llama", {"target_modules": ["q_proj"], "layers_to_transform": [1, 3]}),
     "whole modules": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"]}),
     "embeddings": ("llama", {"target_modules": ["embed_tokens", "q_proj", "lm_head"], "r": 4}),
+    "untouched copies": (
+        "llama",
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"], "save_embeddings": True},
+    ),
 }
-
-
-def write_adapter(base: Path, folder: Path, *, base_name: str | None = None, seed: int = 7, **config: Any) -> Path:
-    """An adapter as PEFT saves it, every trained number random."""
-    generator = torch.Generator().manual_seed(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT's advice is for who trains
-        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(task_type="CAUSAL_LM", **config))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        model.save_pretrained(str(folder))
-    if base_name is not None:
-        edit(folder, base_model_name_or_path=base_name)
-    return folder
-
-
-def edit(folder: Path, **changes: Any) -> Path:
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    return folder
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
-    save_file(change(load_file(folder / "adapter_model.safetensors")), folder / "adapter_model.safetensors")
-
-
-def merged_by_peft(base: Path, adapter: Path, out: Path) -> dict[str, torch.Tensor]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter))
-        model.merge_and_unload().save_pretrained(out)
-    return load_file(out / "model.safetensors")
 
 
 @pytest.fixture
@@ -124,6 +90,35 @@ def test_below_float32_the_sum_is_rounded_once(folder: Path) -> None:
     a, b = (stored[f"base_model.model.{name}.lora_{side}.weight"].float() for side in "AB")
     wanted = (Checkpoint("base").tensor(f"{name}.weight").float() + 0.5 * (b @ a)).to(torch.bfloat16)
     assert torch.equal(Checkpoint("base+lora").tensor(f"{name}.weight"), wanted)
+
+
+def test_names_of_whole_tensors(folder: Path) -> None:
+    """`original_module` is the base's tensor and ignored; of two names PEFT loads the one without a wrapper."""
+    base = write_model("base")
+    write_adapter(base, Path("lora"), target_modules=["q_proj"], modules_to_save=["lm_head"], save_embeddings=True)
+    head = "base_model.model.lm_head"
+    saved = load_file("lora/adapter_model.safetensors")
+    assert {f"{head}.{x}" for x in ("weight", "modules_to_save.weight", "original_module.weight")} <= set(saved)
+    one, two, three = (torch.full((48, 32), float(i)) for i in (1, 2, 3))
+    untouched = {f"{head}.original_module.weight": three}
+    rest = {name: x for name, x in saved.items() if head not in name}
+
+    def read(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        rewrite(Path("lora"), lambda _: {**rest, **tensors})
+        return Checkpoint("base+lora").tensor(HEAD)
+
+    both = {f"{head}.modules_to_save.weight": two, f"{head}.weight": one, **untouched}
+    assert torch.equal(read(both), one)
+    assert torch.equal(merged_by_peft(base, Path("lora"), Path("merged"))[HEAD], one)
+    assert torch.equal(read({f"{head}.modules_to_save.default.weight": two, **untouched}), two)
+    assert torch.equal(read(untouched), Checkpoint("base").tensor(HEAD))
+
+
+def test_factors_named_after_the_default_adapter(pair: tuple[Path, Path]) -> None:
+    """As they are called in a model's state_dict, from which some trainers write them."""
+    digest = Checkpoint("base+lora").weights_digest
+    rewrite(pair[1], lambda tensors: {name.replace(".weight", ".default.weight"): x for name, x in tensors.items()})
+    assert Checkpoint("base+lora").weights_digest == digest
 
 
 def test_gpt2_is_transposed_whatever_the_configuration_says(folder: Path) -> None:
@@ -227,7 +222,11 @@ def test_tensors_that_do_not_belong(pair: tuple[Path, Path]) -> None:
     rewrite(pair[1], lambda t: {n: x for n, x in t.items() if n != first})
     assert "model.layers.0.self_attn.q_proj: must have both lora_A and lora_B" in refused("base+lora")
     rewrite(pair[1], lambda t: {**t, "base_model.model.x.lora_magnitude_vector": torch.ones(3)})
-    assert "lora_magnitude_vector: is not part of a plain LoRA adapter" in refused("base+lora")
+    assert "lora_magnitude_vector: is not supported: DoRA rescales every row" in refused("base+lora")
+    rewrite(pair[1], lambda t: {**t, "base_model.model.x.lora_B.bias": torch.ones(3)})
+    assert "lora_B.bias: is not part of a plain LoRA adapter (lora_A, lora_B); merge it with PEFT" in refused(
+        "base+lora"
+    )
     rewrite(pair[1], lambda _: {"base_model.model.lm_head.weight": torch.ones(50, 32)})
     assert "if the vocabulary was resized in training" in refused("base+lora")
     rewrite(pair[1], lambda _: {"base_model.model.value_head.weight": torch.ones(3)})

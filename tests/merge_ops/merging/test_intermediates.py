@@ -118,7 +118,7 @@ def test_written_and_live(text: str, tmp_path: Path) -> None:
     assert written.digest == digest.hex
     assert (tmp_path / "out" / "tokenizer.json").is_file()
     again = parse_recipe((tmp_path / "out" / "mergekit_config.yml").read_text())
-    assert again == recipe
+    assert again == recipe.renamed({name: str(Path(name).resolve()) for name in recipe.references()})
     assert recipe_from_document(recipe.to_document()) == recipe
 
 

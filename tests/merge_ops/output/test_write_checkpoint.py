@@ -15,6 +15,7 @@ from tiny_models import write_family, write_model
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import (
     Checkpoint,
+    CheckpointWarning,
     ModelBank,
     Recipe,
     Written,
@@ -187,14 +188,17 @@ def test_the_usual_chat_template(zoo: Path) -> None:
 def test_no_chat_template_at_all(zoo: Path) -> None:
     for name in ("a", "b"):
         Path(name, "chat_template.jinja").unlink()
-    write(LINEAR + "chat_template: auto\n")
+    with pytest.warns(CheckpointWarning, match="no model has a chat template"):
+        write(LINEAR + "chat_template: auto\n")
     assert not Path("out/chat_template.jinja").exists()
 
 
-def test_the_recipe_file_makes_the_same_model(zoo: Path) -> None:
+def test_the_recipe_file_makes_the_same_model_from_every_folder(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = write(LINEAR).digest
     recipe = read_recipe("out/mergekit_config.yml")
-    assert recipe == parse_recipe(LINEAR)
+    assert recipe == parse_recipe(LINEAR).renamed({name: str((zoo / name).resolve()) for name in "ab"})
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
     assert write_merge(recipe, ModelBank(recipe.references()), Path("again")).digest == digest
 
 

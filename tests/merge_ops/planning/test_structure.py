@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from mergesmith.errors import UserError
 from mergesmith.merge_ops import LiveModel, ModelBank, WeightsDigest, materialize, parse_recipe, plan_merge, write_merge
+from mergesmith.merge_ops.architectures.architecture import is_before_layers
 from mergesmith.merge_ops.architectures.quiet_transformers import quiet_transformers
 from mergesmith.merge_ops.planning.output_config import merged_config
 
@@ -91,6 +92,20 @@ def test_the_same_bits_as_mergekit(family: str, folder: Path) -> None:
         pass
     assert digest.hex == MERGEKIT[family]
     check_loads(OVERLAP)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "gemma2", "lfm2"])
+def test_first_and_last_slices_of_no_layers(family: str, folder: Path) -> None:
+    """They give the embeddings, and the final norm and head; tests/golden has mergekit's result."""
+    write_models(folder, family)
+    text = stack(("b", 0, 0), ("a", 0, 4), ("base", 4, 4))
+    recipe = parse_recipe(text)
+    bank = ModelBank(recipe.references())
+    architecture = bank["a"].architecture
+    for name, tensor in materialize(recipe, bank):
+        outside = "b" if is_before_layers(name) else "base"
+        assert torch.equal(tensor, bank["a" if architecture.layer(name) is not None else outside].tensor(name)), name
+    check_loads(text)
 
 
 def test_every_slice_has_its_base_and_parameters(folder: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from mergesmith.merge_ops import LiveModel, ModelBank, Recipe, parse_recipe, write_merge
 from mergesmith.merge_ops.planning.tied_heads import TiedHeadWarning
+from mergesmith.merge_ops.recipes.reader import RecipeWarning
 
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
 TEXTS = {
@@ -91,7 +92,10 @@ def test_the_live_model_has_the_same_head(folder: Path, first: str, second: str)
 
 
 def test_a_head_that_equals_the_embeddings_is_left_out_beside_a_tied_donor(folder: Path) -> None:
-    with pytest.warns(TiedHeadWarning, match=r"lm_head.weight of 'copied' equals its embeddings and is left out"):
+    with (
+        pytest.warns(TiedHeadWarning, match=r"lm_head.weight of 'copied' equals its embeddings and is left out"),
+        pytest.warns(RecipeWarning, match=r"filter 'lm_head' has no effect: lm_head.weight is tied to model.embed"),
+    ):
         out = written(recipe_of(TEXTS["linear"], "tied", "copied"), folder)
     assert HEAD not in out
     assert is_tied(folder)

@@ -113,8 +113,16 @@ FAULTS = {
         "slices[0]: its sources must cover equally many layers, but cover [2, 3]",
     ),
     "backward layers": (
+        "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [2, 1]}]}]",
+        "slices[0].sources[0].layer_range: must satisfy 0 <= start <= stop, but is [2, 1]",
+    ),
+    "no layers": (
         "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [2, 2]}]}]",
-        "slices[0].sources[0].layer_range: must satisfy 0 <= start < stop, but is [2, 2]",
+        "slices: take no layers; the merged model needs at least one",
+    ),
+    "no layers in one of the sources": (
+        f"{LINEAR_SLICE}[{{model: a, layer_range: [2, 2]}}, {{model: b, layer_range: [0, 3]}}]",
+        "slices[0]: its sources must cover equally many layers, but cover [0, 3]",
     ),
     "layers that are no numbers": (
         "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [0, x]}]}]",
@@ -202,6 +210,20 @@ def test_a_fault_is_told_once() -> None:
         + "parameters: {weight: 1}"
     )
     assert refused(text).count("base_model: is missing") == 1
+
+
+def test_slices_of_no_layers() -> None:
+    """The first and the last give tensors outside the layers; others give nothing."""
+
+    def text(*ranges: str) -> str:
+        slices = "".join(f"  - sources: [{{model: a, layer_range: {each}}}]\n" for each in ranges)
+        return f"merge_method: passthrough\nslices:\n{slices}"
+
+    recipe = parse_recipe(text("[0, 0]", "[0, 2]", "[2, 2]"))
+    assert [part.sources[0].layer_range for part in recipe.slices] == [(0, 0), (0, 2), (2, 2)]
+    assert parse_recipe(recipe.to_yaml()) == recipe
+    with pytest.warns(RecipeWarning, match=r"slices\[1\]: takes no layers and has no effect"):
+        parse_recipe(text("[0, 2]", "[1, 1]", "[2, 3]"))
 
 
 def test_lenient_turns_unknown_keys_into_warnings() -> None:

@@ -77,10 +77,28 @@ def test_verify_notices_changed_source_weights(finished: Path, command: Command,
     assert f"the weights of '{copy}' are not the recorded ones" in outcome.out
 
 
+def test_a_wrong_option_is_reported_in_plain_words(run_folder: Path, command: Command) -> None:
+    outcome = command("search", write_search(run_folder), "--control", "foo")
+    assert outcome.code == 2
+    assert "Invalid value for '--control': 'foo' is not one of 'random'." in outcome.err
+    assert command("serch").code == 2
+    assert command("--help").code == 0
+
+
 def test_plan(run_folder: Path, command: Command) -> None:
     outcome = command("plan", write_search(run_folder))
     assert outcome.code == 0
-    for part in ("Search space", "task_arithmetic", "Scored first", "uniform", "Device: cpu", "14 trials: about"):
+    for part in (
+        "Search space",
+        "task_arithmetic",
+        "Scored first",
+        "uniform",
+        "Device: cpu",
+        "Time: about",
+        "10 baselines",
+        "4 candidates",
+        "the verdict",
+    ):
         assert part in outcome.out
     assert not (run_folder / "run").exists()
 
@@ -115,7 +133,10 @@ SEARCH_FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"space": {"methods": ["tise"]}}, ("unknown merge method 'tise'. Did you mean 'ties'",)),
     ({"space": {"methods": {"ties": {"density": [0.5, 1.5]}}}}, ("must lie in [0, 1]",)),
     ({"space": {"methods": {"ties": {"densty": 1}}}}, ("unknown parameter 'densty'. Did you mean 'density'",)),
-    ({"space": {"filters": ["self_atn"]}}, ("'self_atn' is part of no tensor name",)),
+    ({"space": {"filters": ["self_atn"]}}, ("'self_atn' is part of no tensor name", "have the parts self_attn")),
+    ({"space": {"filters": ["layers.0-5"]}}, ("'layers.0-5' is part of no tensor name", "without ranges")),
+    ({"space": {"filters": ["mlp", "gate_proj"]}}, ("'gate_proj' matches only tensors that earlier filters match",)),
+    ({"space": {"filters": ["model.", "head"]}}, ("together they match all tensors", "leave out the last filter")),
     ({"tasks": ["mcc"]}, ("unknown task 'mcc'. Did you mean 'mc'",)),
     ({"tasks": [{"name": "mc", "metric": "acx"}]}, ("metric", "'acx'")),
     ({"tasks": [{"name": "mc", "limit": 30}]}, ("too small for its share",)),

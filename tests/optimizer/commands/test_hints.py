@@ -60,7 +60,7 @@ RECIPES = {
 SEARCHES = {
     "mergekit-evolve": (
         "{genome: {models: [a, b], merge_method: dare_ties, base_model: a}, tasks: [{name: gsm8k, weight: 1.0}]}",
-        "this is a file for mergekit-evolve; write a search.yaml instead, with base_model, models and tasks",
+        "this is a file for mergekit-evolve; `mergesmith import",
     ),
     "mergekit-moe": ("{base_model: a, gate_mode: hidden, experts: []}", "this is a file for mergekit-moe"),
     "a recipe": (f"{{{TWO}, merge_method: linear}}", "this is a recipe, not a search.yaml; use `mergesmith merge`"),

@@ -104,10 +104,8 @@ class OwnForCausalLM(LlamaForCausalLM):
 """
 
 
-def test_code_in_a_checkpoint_runs_only_when_allowed(
-    zoo: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(zoo / "modules"))
+@pytest.mark.usefixtures("code_cache")
+def test_code_in_a_checkpoint_runs_only_when_allowed(zoo: Path, command: Command) -> None:
     path = Path("b/config.json")
     classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "own", "auto_map": classes}))
@@ -120,6 +118,7 @@ def test_code_in_a_checkpoint_runs_only_when_allowed(
     allowed = command("merge", "recipe.yaml", "out", "--trust-remote-code")
     assert allowed.code == 0, allowed.err
     assert Path("ran").exists()
+    assert Path("out/own.py").read_text() == CODE
 
 
 def test_the_module_is_the_script(zoo: Path) -> None:

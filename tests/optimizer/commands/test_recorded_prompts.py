@@ -65,3 +65,27 @@ def test_verify_and_search_honour_generation_config(folder: Path, command: Comma
     assert "its generation_config.json sets repetition_penalty: 1.5" in outcome.out
     verified = command("verify", folder / "run" / "best.yaml")
     assert verified.code == 0, verified
+
+
+def test_the_result_has_the_chat_template_that_it_was_scored_with(folder: Path, command: Command) -> None:
+    """A winner whose files come from a fine-tune with another template, here the parent or a slerp."""
+    for name in MODELS:
+        (folder / name / "chat_template.jinja").write_text("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    space = {"methods": ["slerp"]}
+    config = write_search(folder, tasks=("mc",), search=SHORT, space=space, chat={"apply_template": True})
+    searched = command("search", config)
+    assert searched.code == 0, searched
+    assert "'./a', './b', './c' has another chat template than the run's tokenizer" in searched.err
+    trials = [json.loads(line) for line in (folder / "run" / "trials.jsonl").read_text().splitlines()]
+    template = (folder / "base" / "chat_template.jinja").read_text()
+    for trial in trials:
+        recipe = trial["recipe"]
+        taken = recipe.get("base_model", recipe["models"][0]["model"]) != "./base"
+        assert recipe.get("chat_template") == (template if taken else None), trial["name"]
+    verified = command("verify", folder / "run" / "best.yaml")
+    assert verified.code == 0, verified
+    other = folder / "other.yaml"
+    other.write_text("merge_method: passthrough\nmodels: [{model: ./a}]\nchat_template: chatml\n")
+    outcome = command("eval", other, "--config", config)
+    assert outcome.code == 2
+    assert "other.yaml: its chat_template is not that of the run's tokenizer" in outcome.err

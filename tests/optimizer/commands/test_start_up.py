@@ -54,6 +54,7 @@ def test_a_merge(tmp_path: Path) -> None:
     [
         (["--help"], 0, ["torch"]),
         (["search", "--help"], 0, ["torch"]),
+        (["search", "nowhere.yaml"], 2, ["torch"]),
         (["methods"], 0, []),
         (["export", "nowhere"], 2, []),
         (["items", "nowhere"], 2, []),

@@ -157,7 +157,8 @@ def test_unknown_device_and_time(search: Path, run_folder: Path, command: Comman
 
 def test_cmaes_leaves_an_arm_that_fails() -> None:
     space = SearchSpace(
-        SpaceConfig(methods={"ties": {}, "task_arithmetic": {}}), MergeIngredients("b", ("x", "y"), "float32")
+        SpaceConfig.model_validate({"methods": ["ties", "task_arithmetic"]}),
+        MergeIngredients("b", ("x", "y"), "float32"),
     )
     sampler = make_sampler("cmaes", space, 0)
     asked = []

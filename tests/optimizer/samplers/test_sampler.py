@@ -41,7 +41,9 @@ from mergesmith.search_spaces import (
 
 SUBJECT = MergeIngredients("./base", ("./a", "./b", "./c"), "float32")
 MIXED = SearchSpace(SpaceConfig(), SUBJECT)
-SMOOTH = SearchSpace(SpaceConfig(methods={"task_arithmetic": {}}, knots=2), SUBJECT)  # six numbers
+SMOOTH = SearchSpace(  # six numbers
+    SpaceConfig.model_validate({"methods": ["task_arithmetic"], "knots": 2}), SUBJECT
+)
 
 
 def value_of(params: Params) -> float:

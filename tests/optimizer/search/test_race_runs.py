@@ -14,6 +14,7 @@ import pytest
 from command_line import Command
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from tiny_models import write_family
 from tiny_run import write_search
 
 from mergesmith.evaluators import ScoringPlan
@@ -114,8 +115,8 @@ def test_estimates_count_for_limits(run_folder: Path, command: Command) -> None:
 @pytest.mark.parametrize(
     ("tasks", "reason"),
     [
-        (("mc", "ppl"), "'ppl' has no bounds per item"),
-        (("mc", {"name": "own", "python": "./objectives.py:own"}), "'own' is a Python objective"),
+        (("ppl", {"name": "mc", "weight": 0, "max_drop": 0.5}), "'ppl' (word_perplexity)"),
+        (({"name": "own", "python": "./objectives.py:own"},), "'own' (a Python objective)"),
     ],
 )
 def test_racing_is_off_with_its_reason(tasks: tuple[Any, ...], reason: str, run_folder: Path, command: Command) -> None:
@@ -123,9 +124,86 @@ def test_racing_is_off_with_its_reason(tasks: tuple[Any, ...], reason: str, run_
     search = raced(run_folder, EAGER, tasks=tasks)
     outcome = command("search", search, "--trials", 1)
     assert outcome.code == 0, outcome.err
+    reason = f"no task with a weight has known bounds per item: {reason}"
     assert f"racing is off, every candidate is scored in full: {reason}" in outcome.out
     assert all(trial.complete and not trial.looks for trial in trials_of(run_folder / "run"))
     assert f"no candidate is dropped early: {reason}" in command("plan", search).out
+
+
+GUARD = {"name": "ppl", "weight": 0, "max_drop": 30.0, "higher_is_better": False}
+
+
+def test_a_perplexity_guard_does_not_stop_the_race(run_folder: Path, command: Command) -> None:
+    """Dropped candidates are not scored on it; the others are, and none beyond its limit wins or is raced against."""
+    tasks = ("mc", "gen", GUARD)
+    wide = {"methods": {"task_arithmetic": {"weight": [0.0, 8.0]}}}
+    search = raced(run_folder, {"alpha": 0.7, "min_items": 16}, tasks=tasks, space=wide)
+    assert command("search", search, "--trials", 5).code == 0
+    outcome = command("search", search, "--trials", TRIALS, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert "racing is off" not in outcome.out
+    run = RunFolder.open(run_folder / "run")
+    trials = run.trials()
+    dropped, complete = ([trial for trial in trials if trial.state == state] for state in ("dropped", "complete"))
+    assert len(dropped) > 2
+    for trial in trials:
+        items = run.items(trial.number, "search")
+        assert items is not None
+        assert ("ppl" in items.items) == (not trial.dropped) == (trial.scores["ppl"].n > 0)
+        weighted = [trial.scores[name].value for name in ("mc", "gen")]
+        assert trial.value == pytest.approx(sum(weighted) / 2)
+    limit = min(trials[i].scores["ppl"].value for i in (1, 2, 3)) + 30.0
+    beyond = {trial.number for trial in complete if trial.scores["ppl"].value > limit}
+    assert beyond, [trial.scores["ppl"].value for trial in complete]
+    assert not beyond & {look.incumbent for trial in trials for look in trial.looks}
+    verdict = json.loads((run.path / "verdict.json").read_text())
+    winner = max((t for t in complete if t.number not in beyond), key=lambda t: (t.value or 0.0, -t.number))
+    assert winner.number in [finalist["trial"] for finalist in verdict["finalists"]]
+    assert not beyond & {finalist["trial"] for finalist in verdict["finalists"]}
+    assert verdict["comparisons"][0]["n"] == sum(
+        len(_report(run, trial=verdict["winner"]["trial"])[t]) for t in ("mc", "gen")
+    )
+    again = command("replay", run.path)
+    assert again.code == 0, again.out
+    whole = command("search", search, "--trials", TRIALS, "--output", run_folder / "whole")
+    assert whole.code == 0, whole.err
+    keys = [(t.number, t.state, t.value, t.items) for t in trials]
+    assert keys == [(t.number, t.state, t.value, t.items) for t in trials_of(run_folder / "whole")]
+    assert "those are not scored on ppl" in command("plan", search).out
+
+
+def _report(run: RunFolder, *, trial: int) -> dict[str, tuple[str, ...]]:
+    found = run.items(trial, "report")
+    assert found is not None
+    return {leaf: items.ids for leaf, items in found.items.items()}
+
+
+def test_many_baselines_are_raced(tmp_path: Path, command: Command) -> None:
+    """Slerps of six models: 15 of 17 usual merges. Base, models and uniform average are scored in full."""
+    write_family(tmp_path, "llama", layers=2, models=6)
+    models = [f"./{name}" for name in "abcdef"]
+    search = {"sampler": "random", "trials": 4, "racing": EAGER, "baselines": ["slerp", "uniform"]}
+    assert command("search", write_search(tmp_path, models=models, search=search), "--trials", 2).code == 0
+    outcome = command("search", tmp_path / "search.yaml", "--resume")
+    assert outcome.code == 0, outcome.err
+    run = RunFolder.open(tmp_path / "run")
+    trials = {trial.number: trial for trial in run.trials()}
+    assert [trial.name for trial in trials.values() if trial.name][:8] == [
+        "base",
+        *(f"parent {m}" for m in models),
+        "uniform",
+    ]
+    assert all(trials[number].complete and not trials[number].looks for number in range(8))
+    slerps = [trial for trial in trials.values() if trial.name.startswith("slerp")]
+    assert len(slerps) == 15
+    assert any(trial.dropped for trial in slerps)
+    for trial in slerps:
+        assert trial.dropped == bool(trial.looks and trial.looks[-1].drop)
+        assert trial.value is not None
+    verdict = json.loads((run.path / "verdict.json").read_text())
+    baseline = max((t for t in trials.values() if t.name and t.complete), key=lambda t: (t.value or 0.0, -t.number))
+    assert baseline.number in [row["trial"] for row in verdict["report"]]
+    assert command("replay", run.path).code == 0
 
 
 def test_a_recipe_is_scored_once(run_folder: Path, command: Command) -> None:
@@ -140,7 +218,7 @@ def test_a_recipe_is_scored_once(run_folder: Path, command: Command) -> None:
     )
     space = {"methods": {"slerp": {"t": {"choices": [0.2, 0.4]}}}}
     tasks = ("mc", {"name": "fragile", "python": f"{run_folder}/objectives.py:fragile"})
-    search = raced(run_folder, EAGER, space=space, tasks=tasks)
+    search = raced(run_folder, False, space=space, tasks=tasks)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run_folder)
         outcome = command("search", search, "--trials", 30)

@@ -218,8 +218,77 @@ def test_when_racing_is_off() -> None:
     rule = RacingSection()
     assert why_off(rule, ENTRIES) is None
     assert why_off(RacingSection(rule="off"), ENTRIES) == "search.racing is off"
-    assert "no bounds per item" in str(why_off(rule, (entry("ppl", bounded=False, metric="word_perplexity"),)))
-    assert "Python objective" in str(why_off(rule, (entry("own", bounded=False, python=True),)))
+    assert why_off(rule, (*ENTRIES, PERPLEXITY)) is None
+    alone = (PERPLEXITY, entry("own", bounded=False, python=True), entry("limit", weight=0.0, max_drop=0.1))
+    reason = "no task with a weight has known bounds per item: 'ppl' (word_perplexity), 'own' (a Python objective)"
+    assert why_off(rule, alone) == reason
+
+
+PERPLEXITY = entry("ppl", Leaf("ppl", 1.0, "perplexity"), bounded=False, metric="word_perplexity", sign=-1)
+GUARDED = (entry("a"), PERPLEXITY, entry("guard", weight=0.0, max_drop=0.1))
+
+
+def guarded() -> tuple[Scores, Incumbent]:
+    """A hopeless candidate with a better perplexity, and its incumbent; 100 items each."""
+    ours, best = worse()
+    ids = ours.items["a"].ids
+    rest = {"ppl": ItemScores(ids, np.full(100, -2.0)), "guard": ItemScores(ids, np.full(100, 0.5))}
+    better = rest | {"ppl": ItemScores(ids, np.full(100, -1.0))}
+    scores = Scores("search", {**best.scores.items, **rest})
+    return Scores("search", {**ours.items, **better}), incumbent(scores, entries=GUARDED)
+
+
+def test_only_raced_tasks_decide_and_what_is_left_of_others_is_saved() -> None:
+    """After the last raced item a candidate is still dropped, because the other tasks have not been scored."""
+    ours, best = guarded()
+    raced, others = ({leaf: ours.items[leaf] for leaf in leaves} for leaves in (["a"], ["ppl", "guard"]))
+    race = Race(RacingSection(min_items=100), search_per_select=3.0)
+    assert race.goes_on(block(Scores("search", raced), 0, 60), best)
+    assert not race.goes_on(block(Scores("search", raced), 60, 100), best)
+    race = Race(RacingSection(min_items=1000), search_per_select=3.0)
+    for candidate in (raced, others):
+        assert race.goes_on(block(Scores("search", candidate), 0, 100), best)
+    assert (race.items, [look.items for look in race.looks]) == (300, [100])
+
+
+def test_a_dropped_candidate_has_no_score_on_tasks_that_were_not_scored() -> None:
+    """Its value has the incumbent's perplexity, and no limit is judged on items that it lacks."""
+    ours, best = guarded()
+    parents = {"a": 1.0, "ppl": 4.0, "guard": 0.9}
+    objective = Objective(GUARDED, {"ppl": 4.0}, parents)
+    seen = Scores("search", {"a": block(ours, 0, 50).items["a"]})
+    estimate = best.estimate(seen)
+    assert [(name, score.n) for name, score in estimate.items()] == [("a", 50), ("ppl", 0), ("guard", 0)]
+    assert objective.value(estimate) == pytest.approx((0.5 - math.exp(2) / 4) / 2)  # a: 1 - 50 / 100
+    assert objective.violations(estimate) == {}
+    assert objective.violations(best.estimate(ours)).keys() == {"guard"}
+    unseen = best.differences(seen)
+    assert unseen["ppl"].value == unseen["guard"].value == 0.0
+    assert unseen["ppl"].stderr == pytest.approx(0.1 * math.exp(2))
+    assert best.differences(ours)["ppl"].value == pytest.approx(math.e - math.exp(2))
+
+
+def test_a_task_of_weight_0_is_a_limit_alone() -> None:
+    objective = Objective(GUARDED, {"ppl": 4.0}, {"a": 1.0, "ppl": 4.0, "guard": 0.9})
+    scores = {"a": Score(0.6, 0.3, 10), "ppl": Score(2.0, 1.6, 10), "guard": Score(0.5, math.nan, 10)}
+    assert objective.value(scores) == pytest.approx((0.6 - 0.5) / 2)
+    assert objective.stderr(scores) == pytest.approx(math.hypot(0.3, 0.4) / 2)
+    assert objective.violations(scores) == pytest.approx({"guard": 0.3})
+    assert not objective.feasible(scores)
+    ours, best = guarded()
+    assert objective.difference(ours, best.scores).n == 200  # the items of a and ppl
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([{"name": "t", "weight": 0}, "u"], "weight 0 it has no effect without max_drop"),
+        ([{"name": "t", "weight": 0, "max_drop": 0.1}], "at least one task must have a weight above 0"),
+    ],
+)
+def test_weights_of_0_without_an_effect(tasks: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_config({"base_model": "b", "models": ["x"], "tasks": tasks}, where="search.yaml")
 
 
 def config(search: dict[str, Any]) -> RunConfig:

@@ -1,17 +1,14 @@
-"""Command-line settings that override search.yaml, and the warnings printed before a run."""
+"""Command-line settings that override search.yaml."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from mergesmith.errors import UserError
 
-from ..config import RunConfig
+from ...config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,3 @@ class Overrides:
                 raise UserError("--workers: several workers need workers.pool: ray in search.yaml")
             update["workers"] = config.workers.model_copy(update={"count": self.workers})
         return config.model_copy(update=update)
-
-
-def print_warnings(console: Console, warnings: Iterable[str]) -> None:
-    """Print warnings about the tasks."""
-    for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)

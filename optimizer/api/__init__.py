@@ -1,0 +1,1 @@
+"""The search as Python functions; `mergesmith` exports their names."""

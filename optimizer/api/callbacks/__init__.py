@@ -1,0 +1,1 @@
+"""Ready callbacks for `mergesmith.search`; each imports its library when it is created."""
