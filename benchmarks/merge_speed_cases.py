@@ -1,4 +1,4 @@
-"""What merge_speed.py runs: every method of mergekit's with its numbers, as candidates of a search; and the goals."""
+"""The cases of merge_speed.py: every method of mergekit with parameters, as candidates of a search; and the goals."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ JITTER = 0.05  # relative change of a number from one candidate to the next, at 
 
 @dataclass(frozen=True)
 class Case:
-    """A method and its numbers: `shared` ones, and per model those of `own`, which start with the base's.
+    """A method and its parameters: `shared` ones, and in `own` those per model, the base's first.
 
-    `models` are its inputs, the base among them; `based` says that the base is one to the method too.
+    `models` are its inputs, the base included; `based` is whether the method treats the base as one.
     """
 
     method: str
@@ -27,7 +27,7 @@ class Case:
 
     @property
     def base(self) -> str | None:
-        """The base model, for methods that have one."""
+        """The base model; None for methods without one."""
         return BASE if self.based else None
 
     @property
@@ -36,7 +36,7 @@ class Case:
         return any(isinstance(value, float) for value in self.shared.values()) or bool(self.own)
 
     def candidate(self, number: int) -> Case:
-        """The same with every number a little different; number 0 is the case itself."""
+        """Return the case with every parameter changed a little; number 0 is the case itself."""
         draw = random.Random(number)
 
         def moved(value: Any) -> Any:
@@ -49,7 +49,7 @@ class Case:
         )
 
     def recipe(self, folder: Path, **dtypes: str) -> str:
-        """The recipe as YAML (JSON is YAML) over the checkpoints in `folder`."""
+        """Return the recipe as YAML (JSON is YAML) over the checkpoints in `folder`."""
         models = [
             {
                 "model": str(folder / model),
@@ -95,7 +95,7 @@ CASES = {
     )
 }
 
-# How many times as fast as mergekit, at least; and at most how many times the time of copying the inputs.
+# The goals: at least this many times as fast as mergekit, and at most this many times the time of copying the inputs.
 FASTER = {**dict.fromkeys(CASES, 8), "linear": 10, "slerp": 10, "task_arithmetic": 20, "dare_ties": 100, "ties": 300}
 COPIES = {"linear": 2, "slerp": 2, "task_arithmetic": 2, "ties": 4, "breadcrumbs": 4, "dare_ties": 4}
 EXTRA_MEMORY = 256 * 2**20

@@ -1,4 +1,4 @@
-"""Whole commands from disk to disk: `mergekit-yaml` and `mergesmith merge`, in processes of their own."""
+"""Whole commands from disk to disk: `mergekit-yaml` and `mergesmith merge`, each in a new process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = dict[str, tuple[Figure | None, Figure]]  # by method: mergekit's, mergesm
 
 
 def disk_rows(figures: Figures, folder: Path, methods: Sequence[str], work: Path) -> Rows:
-    """Both commands for every method over the checkpoints in `folder`; no cards, no tokenizers."""
+    """Run both commands for every method over the checkpoints in `folder`, without model cards and tokenizers."""
     settings, recipe, out = figures.settings, work / "recipe.yaml", work / "merged"
     ours = [
         sys.executable,
@@ -52,7 +52,7 @@ def _seconds(command: list[str], out: Path, settings: Settings) -> list[float]:
     seconds: list[float] = []
     while not seconds or (len(seconds) < settings.mergekit_repeats and sum(seconds) < settings.patience):
         shutil.rmtree(out, ignore_errors=True)
-        os.sync()  # nobody waits for what another has written
+        os.sync()  # so that no command waits for the data that another has written
         start = time.perf_counter()
         done = subprocess.run(command, env=settings.environment, capture_output=True, text=True)
         seconds.append(time.perf_counter() - start)

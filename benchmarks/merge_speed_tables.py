@@ -1,4 +1,4 @@
-"""The tables of merge_speed.py, as markdown; mergekit's cells are empty where it was not run."""
+"""The tables of merge_speed.py, as markdown; mergekit's cells are empty if it was not run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from merge_speed_cases import COPIES, DISK_FASTER, EXTRA_MEMORY, FASTER, TINY_SE
 
 Figure = dict[str, Any]
 MIB = 2**20
-BUSY = 0.9  # cores: who computes and keeps fewer busy was waiting for a core or for the disk
-ALIKE = 0.02  # relative difference of both results' distances from the base that is not told
+BUSY = 0.9  # cores: a program that keeps fewer busy was waiting for a core or for the disk
+ALIKE = 0.02  # the relative difference between the two results' distances from the base up to which none is reported
 
 
 def seconds(value: float) -> str:
-    """Two or three digits, in seconds or milliseconds."""
+    """Format a time with two or three digits, in seconds or milliseconds."""
     return f"{number(value)} s" if value >= 1 else f"{number(1000 * value)} ms"
 
 
 def number(value: float) -> str:
-    """At least two digits, without an exponent."""
+    """Format a number with at least two digits, without an exponent."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
 
 
@@ -29,7 +29,7 @@ def bold(text: str, missed: bool) -> str:
 
 
 def at_least(goal: float, theirs: Figure | None, ours: Figure) -> tuple[str, str]:
-    """How many times as fast as mergekit, and the goal."""
+    """Return how many times as fast as mergekit it is, and the goal, as cells."""
     if theirs is None:
         return "", f"{goal}x"
     ratio = median(theirs["seconds"]) / median(ours["seconds"])
@@ -46,7 +46,7 @@ def table(head: str, rows: list[list[str]]) -> str:
 def candidate_table(
     mergekit: Mapping[str, Figure], rounded: Mapping[str, Figure], mergesmith: Mapping[str, Figure]
 ) -> str:
-    """One row per method: a candidate after the bank is built."""
+    """Return the table with one row per method: the time of a candidate after the bank is built."""
     head = "per candidate | mergekit | mergesmith | faster | at least | mergekit in bfloat16 | faster | copies"
     head += " | times that | at most | extra MiB | bank"
     rows, notes = [], []
@@ -73,7 +73,8 @@ def candidate_table(
             notes.append(f"{name} {theirs['distance']:.4g} and {ours['distance']:.4g}")
     model = median([ours["model"] for ours in mergesmith.values()])
     text = f"{table(head, rows)}\n\nThe live model is built in {seconds(model)}. Extra memory: at most "
-    text += f"{EXTRA_MEMORY // MIB} MiB wanted; bank: the first candidate, its extra memory, and what of it stays."
+    text += f"{EXTRA_MEMORY // MIB} MiB is the goal; bank: the time of the first candidate, its extra memory, "
+    text += "and how much of it is kept."
     for side, figures in (("mergekit", mergekit), ("mergesmith", mergesmith)):
         if waited := [name for name, found in figures.items() if found.get("busy", 1.0) < BUSY]:
             text += f"\nNot to be trusted, {side} waited for a core or the disk: {', '.join(waited)}."
@@ -86,7 +87,7 @@ def candidate_table(
 def tiny_table(
     tensors: int, mergekit: Mapping[str, Figure], ours: Mapping[str, Figure], disk: tuple[Figure | None, Figure]
 ) -> str:
-    """Many tiny tensors: what each costs apart from its bytes."""
+    """Return the table of many tiny tensors: the cost of a tensor apart from its bytes."""
     spent = median(ours["linear"]["seconds"])
     cells = [seconds(median(found["seconds"])) if found else "" for found in (mergekit.get("linear"), *disk)]
     head = "linear | mergekit in memory | mergekit from disk | mergesmith from disk | live model | at most"
@@ -95,7 +96,7 @@ def tiny_table(
 
 
 def disk_table(rows: Mapping[str, tuple[Figure | None, Figure]], start_up: tuple[Figure | None, Figure]) -> str:
-    """Whole commands, and those over the smallest checkpoint."""
+    """Return the table of whole commands, and of those over the smallest checkpoint."""
     lines = [
         [
             name,
@@ -111,7 +112,7 @@ def disk_table(rows: Mapping[str, tuple[Figure | None, Figure]], start_up: tuple
 
 
 def profile_text(checkpoint: str, profiles: Mapping[str, Figure]) -> str:
-    """The shares of the stages, and the costliest functions by their own time."""
+    """Return the shares of the stages, and the functions that take the most time themselves."""
     lines = []
     for name, found in profiles.items():
         total = sum(found["stages"].values())

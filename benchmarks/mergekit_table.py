@@ -2,7 +2,7 @@
 
     python benchmarks/mergekit_table.py --mergekit-python /path/to/python
 
-mergekit runs in an interpreter of its own, on the tensors as they stand in the files (`merge_state_dicts`), in float32.
+mergekit runs in a separate interpreter, on the tensors as stored in the files (`merge_state_dicts`), in float32.
 Methods with random masks run at density 1, where nothing is dropped.
 """
 
@@ -31,7 +31,8 @@ from mergesmith.merge_ops import METHODS, ModelBank, materialize, recipe_from_do
 
 ROUNDING = 2e-6  # of a tensor's largest value, in float32
 THREE = [("base", {}), ("a", {"weight": 0.6, "density": 0.5}), ("b", {"weight": 0.7, "density": 0.7})]
-# What each method is run with: parameters for all models, and those of THREE that it takes per model.
+# Per method: parameters for all models, the names of those parameters of THREE that it takes per model, and the number
+# of models.
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "linear": ({}, ("weight",), 3),
     "slerp": ({"t": 0.3}, (), 2),
@@ -94,7 +95,7 @@ NOTES = (
 
 
 def document(method: str) -> dict[str, Any]:
-    """The recipe of a method, as mergekit reads it."""
+    """Return the recipe of a method, as mergekit reads it."""
     shared, names, count = CASES[method]
     models = []
     for model, values in THREE[:count]:
@@ -126,7 +127,7 @@ def run_mergekit(python: str, folder: Path, families: list[str]) -> None:
 
 
 def largest_difference(folder: Path, family: str, method: str) -> float:
-    """The largest difference to mergekit, relative to the tensor's largest value; inf where the names differ."""
+    """Return the largest difference from mergekit relative to the tensor's largest value; inf if the names differ."""
     theirs = load_file(folder / f"{family}-{method}.safetensors")
     recipe = recipe_from_document(document(method))
     bank = ModelBank(recipe.references(), roots=(folder / family,))
@@ -172,7 +173,7 @@ def main() -> None:
 
 
 def shown(difference: float) -> str:
-    """A cell of the table."""
+    """Return a difference as a cell of the table."""
     if difference == 0.0:
         return "="
     return f"{difference:.0e}" if difference <= ROUNDING else f"**{difference:.0e}**"

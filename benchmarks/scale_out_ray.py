@@ -1,4 +1,4 @@
-"""What the calls of Ray cost the driver of many workers."""
+"""The time that calls of Ray cost the driver of many workers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mergesmith.optimizer.pools.ray_pool import RayPool
 from mergesmith.optimizer.pools.ray_workers import WorkerHandle
 from mergesmith.optimizer.session.options import Options
 
-PROCESSES = 2  # that stand for all workers
-EVENTS = 3000  # over which the cost of one is measured
-ITEMS = 142  # of a block: 1,984 items in 14 blocks
+PROCESSES = 2  # that answer for all workers
+EVENTS = 3000  # that are timed; the cost of one is their mean
+ITEMS = 142  # per block: 1,984 items in 14 blocks
 
 
 class InstantWorkers:
-    """An actor that stands for many workers: it answers every call at once, with made-up scores of a block.
+    """An actor in the place of many workers: it answers every call at once, with made-up scores of a block.
 
     Its methods are asynchronous, so that Ray lets it take hundreds of calls at a time.
     """
@@ -42,7 +42,7 @@ class InstantWorkers:
 
 
 def seconds_per_event(workers: int) -> float:
-    """Seconds that the pool on Ray costs the driver for each event of so many workers that all answer at once.
+    """Return the seconds that the pool on Ray costs the driver per event, with `workers` workers that answer at once.
 
     The pool is the product's; its workers share two processes. A new job is given out after each block, which is one
     more call than for an answer.
