@@ -50,7 +50,7 @@ def append(path: Path, data: bytes, *, sync: bool) -> None:
             _write_all(file, data)
             if sync:
                 os.fsync(file)
-        except OSError:
+        except BaseException:  # also when the handler of a stop signal raises in the middle of the line
             os.ftruncate(file, size)
             raise
     finally:

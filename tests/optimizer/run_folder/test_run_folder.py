@@ -206,6 +206,23 @@ def test_other_errors_and_other_times_are_not_waited_for(
         make_run(tmp_path / "other")
 
 
+def test_a_stop_signal_in_the_middle_of_a_line_leaves_no_half_line(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def interrupted(file: int, data: bytes) -> int:
+        write(file, data[: len(data) // 2])
+        raise stop_signals.StoppedError(143)
+
+    run.append(make_trial(0), None)
+    before = (run.path / "trials.jsonl").read_bytes()
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(stop_signals.StoppedError):
+        run.append(make_trial(1), None)
+    assert (run.path / "trials.jsonl").read_bytes() == before
+
+
 # The lock
 
 

@@ -88,6 +88,7 @@ def test_a_wrong_recipe(run_folder: Path) -> None:
     assert "exists and is not empty" in reported(run_folder, "merge", "recipe.yaml", "out")
 
 
+@pytest.mark.usefixtures("short_index")
 def test_models_space_and_tasks_are_reported_together(run_folder: Path, command: Command) -> None:
     wrong = {"models": ["./a", "./nowhere"], "space": {"methods": ["tie"]}}
     outcome = command("search", write_search(run_folder, tasks=("mc", "gsm9k"), **wrong))
@@ -97,6 +98,7 @@ def test_models_space_and_tasks_are_reported_together(run_folder: Path, command:
         assert part in outcome.err
 
 
+@pytest.mark.usefixtures("short_index")
 def test_faults_of_opened_models_come_with_those_of_tasks(run_folder: Path, command: Command) -> None:
     (run_folder / "broken").mkdir()
     search = write_search(run_folder, tasks=("mc", "gsm9k"), models=["./a", "./broken"])
