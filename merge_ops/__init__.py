@@ -7,7 +7,6 @@ What does is imported at its first use.
 import importlib
 from typing import TYPE_CHECKING
 
-from .architectures.cache import cache_folder
 from .checkpoints.find_model import absolute_reference, check_reference
 from .methods import METHODS, Base, MergeMethod, Parameter, Range, Scope, get_method
 from .output.output_folder import check_output_folder
@@ -20,7 +19,7 @@ from .recipes.references import ModelPath, ModelReference
 from .recipes.tokenizer_section import TokenizerSection, TokenRule
 
 if TYPE_CHECKING:
-    from .architectures.cache import cache_folder
+    from .architectures.cache import cache_folder, write_cached
     from .bank.model_bank import ModelBank
     from .bank.pinned_memory import pinned_bytes
     from .bank.residency import Residency
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "cache_folder": "architectures.cache",
+    "write_cached": "architectures.cache",
     "ModelBank": "bank.model_bank",
     "pinned_bytes": "bank.pinned_memory",
     "Residency": "bank.residency",
@@ -140,6 +140,7 @@ __all__ = [
     "unmatched_filter",
     "weights_key",
     "without_old_prefix",
+    "write_cached",
     "write_merge",
 ]
 

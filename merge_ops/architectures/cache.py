@@ -41,7 +41,7 @@ def architecture_of(folder: Path, reference: str, *, trust_remote_code: bool = F
     architecture = derive_architecture(folder, reference, trust_remote_code=trust_remote_code)
     if file is not None:
         with suppress(OSError):  # the cache is only an optimization
-            _keep(file, _document(architecture))
+            write_cached(file, json.dumps(_document(architecture)).encode())
     return architecture
 
 
@@ -79,12 +79,17 @@ def _versions() -> str:
     return f"transformers {version('transformers')} torch {version('torch')} {code.hexdigest()}\n"
 
 
-def _keep(file: Path, document: dict[str, Any]) -> None:
+def write_cached(file: Path, data: bytes) -> None:
+    """Write a cached file and the folder that it is in; other processes see it complete or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=".")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as part:
-            json.dump(document, part)
+        with os.fdopen(handle, "wb") as part:
+            part.write(data)
         Path(name).replace(file)
     finally:
         Path(name).unlink(missing_ok=True)

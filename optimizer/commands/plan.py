@@ -26,7 +26,7 @@ from ..session.session import Session
 from ..terminal.console import print_warnings
 from ..terminal.score_table import ScoreTable
 from .inputs.open_session import open_session
-from .plan_costs import Costs, measure_costs, search_blocks
+from .plan_costs import Costs, measure_costs, raced_and_other_blocks
 
 SCORED_ITEMS = 300  # at least, with --score
 
@@ -94,7 +94,7 @@ def _baselines(session: Session, console: Console) -> None:
 
 def _scores(session: Session, console: Console) -> None:
     """Score the base and the models on the first blocks of search items, and print scores and warnings."""
-    blocks = [block for kind in search_blocks(session.suite) for block in _first(kind, SCORED_ITEMS)]
+    blocks = [block for kind in raced_and_other_blocks(session.suite) for block in _first(kind, SCORED_ITEMS)]
     names = (BASE, *(parent_name(model) for model in session.config.models))
     scored: dict[str, Scores] = {}
     for name, recipe in session.baselines:

@@ -85,7 +85,7 @@ def _phases(session: Session, before: float, merge: float, score: float) -> dict
     }
 
 
-def search_blocks(suite: Suite) -> list[list[Block]]:
+def raced_and_other_blocks(suite: Suite) -> list[list[Block]]:
     """Return the blocks of the search part that are raced, and the others; without an empty list."""
     raced = {leaf.name for entry in suite.entries if entry.raced for leaf in entry.leaves}
     kinds: dict[bool, list[Block]] = {}
@@ -97,7 +97,7 @@ def search_blocks(suite: Suite) -> list[list[Block]]:
 def _seconds_to_score(session: Session) -> float:
     """Return the time to score the live model on the search part, measured on its largest blocks."""
     total = 0.0
-    for blocks in search_blocks(session.suite):
+    for blocks in raced_and_other_blocks(session.suite):
         largest = max(blocks, key=len)
         session.suite.score(session.live.model, largest)  # warm-up
         start = time.perf_counter()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..config import RunConfig
 from .file_names import BEST, CONTROL, LOOKS, VERDICT, is_run
 from .run_folder import RunFolder
-from .trial import Trial
+from .trial import items_spent
 
 
 def is_complete(run_folder: RunFolder, config: RunConfig) -> bool:
@@ -31,7 +31,7 @@ def is_complete(run_folder: RunFolder, config: RunConfig) -> bool:
     events = run_folder.events()
     baselines = [event["baselines"] for event in events if event["event"] == "driver" and "baselines" in event]
     counted = sum(not trial.probe for trial in trials)
-    spent = _spent(trials)
+    spent = items_spent(trials)
     return (
         any(event["event"] == "ended" for event in events)
         or (bool(baselines) and counted >= baselines[-1] + config.search.trials)
@@ -44,9 +44,4 @@ def _has_control(run_folder: RunFolder, verdict: Mapping[str, Any]) -> bool:
     path, recorded = run_folder.path / CONTROL, verdict.get("control")
     if recorded is None or not is_run(path):
         return False
-    return _spent(RunFolder.open(path).trials()) == recorded["item_scores"]
-
-
-def _spent(trials: Iterable[Trial]) -> int:
-    """Return the item scores that proposals took."""
-    return sum(trial.items for trial in trials if not trial.name)
+    return items_spent(RunFolder.open(path).trials()) == recorded["item_scores"]

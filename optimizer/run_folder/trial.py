@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -196,3 +196,8 @@ def scores_document(scores: Mapping[str, Score]) -> dict[str, Any]:
         name: {"value": s.value, "stderr": s.stderr if math.isfinite(s.stderr) else None, "n": s.n}
         for name, s in scores.items()
     }
+
+
+def items_spent(trials: Iterable[Trial]) -> int:
+    """Return the item scores that proposals took, without baselines."""
+    return sum(trial.items for trial in trials if not trial.name)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -62,8 +61,7 @@ class LossSurface:
         self.scales = _scales(probes.slopes)
         self.points = probes.points / self.scales
         slopes = probes.slopes * self.scales
-        self._mean = float(probes.losses.mean())
-        self._rows = np.concatenate([(probes.losses - self._mean)[:, None], slopes], axis=1).ravel()
+        self._rows = np.concatenate([(probes.losses - probes.losses.mean())[:, None], slopes], axis=1).ravel()
         square = max(float((slopes**2).mean()), 1e-12)
         errors = np.maximum((probes.slope_errors * self.scales) ** 2, 1e-16)
         self._noises = square * errors / errors.mean()
@@ -87,10 +85,6 @@ class LossSurface:
         )
         return min(found, key=lambda result: float(result.fun)).x * self.scales
 
-    def loss(self, point: np.ndarray) -> float:
-        """Return the expected loss at a point, (d,)."""
-        return self._mean + self._loss_and_slopes(point / self.scales)[0]
-
     def _box(self, start: np.ndarray, low: np.ndarray, high: np.ndarray, radius: float) -> np.ndarray:
         """Return the least and the largest weights near a scaled point, (2, d); the point is always between them."""
         least = np.minimum(np.maximum(start - radius, low / self.scales), start)
@@ -107,7 +101,7 @@ class LossSurface:
         known = {place: self._evidence(place)}
         while True:
             known |= {near: self._evidence(near) for near in _neighbours(place) if near not in known}
-            best = max(chain([place], _neighbours(place)), key=lambda p: known[p][0])
+            best = max((place, *_neighbours(place)), key=lambda p: known[p][0])
             if best == place:
                 break
             place = best

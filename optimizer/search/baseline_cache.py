@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -22,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...evaluators import ItemScores, Part, Scores
-from ...merge_ops import Recipe, cache_folder
+from ...merge_ops import Recipe, cache_folder, write_cached
 from ..run_folder.trial import Trial
 from ..session.scored_as import ScoredAs
 
@@ -52,7 +50,7 @@ class BaselineCache:
         data = io.BytesIO()
         np.savez_compressed(data, **arrays, **{KEY: np.array(key), SUM: np.array(_sum(arrays))})  # type: ignore[arg-type]
         with suppress(OSError, RuntimeError):
-            _replace(_file(key), data.getvalue())
+            write_cached(_file(key), data.getvalue())
 
 
 def reuse_sentence(trials: Iterable[Trial]) -> str:
@@ -69,17 +67,6 @@ def reuse_sentence(trials: Iterable[Trial]) -> str:
 
 def _file(key: str) -> Path:
     return cache_folder("scores") / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
-
-
-def _replace(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".")
-    try:
-        with os.fdopen(handle, "wb") as part:
-            part.write(data)
-        Path(name).replace(file)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _arrays(scores: Scores) -> dict[str, np.ndarray]:

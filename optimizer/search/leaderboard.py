@@ -13,7 +13,7 @@ from ...merge_ops import Recipe
 from ...search_spaces import BASE, UNIFORM, SearchSpace, parent_name
 from ..config import RunConfig
 from ..run_folder.run_folder import RunFolder
-from ..run_folder.trial import Trial
+from ..run_folder.trial import Trial, items_spent
 from ..samplers import Observation
 from ..stop_signals import RunFailedError
 from .candidate import PendingCandidate
@@ -159,7 +159,7 @@ class Leaderboard:
     @property
     def spent(self) -> int:
         """The item scores that proposals have taken so far, probes counted as in `Trial.items`."""
-        return sum(trial.items for trial in self.trials if not trial.name)
+        return items_spent(self.trials)
 
     @property
     def budget(self) -> int:

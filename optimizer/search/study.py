@@ -14,7 +14,7 @@ from typing import Any
 from ...evaluators import Scores, join
 from ..pools import BlockDone, Failed, Finished, Job, Pool
 from ..run_folder.run_folder import RunFolder
-from ..run_folder.trial import Trial
+from ..run_folder.trial import Trial, items_spent
 from ..samplers import Observation, Proposal, Sampler, make_sampler
 from ..session.gc_pause import gc_paused
 from ..stop_signals import at_safe_points, raise_if_overdue, raise_if_stop_requested, stop_requested
@@ -93,7 +93,7 @@ class Study:
         done = {trial.number: trial for trial in self.recorded}
         counted = sum(not trial.probe for trial in self.recorded)
         limit = self.plan.config.search.item_scores
-        left = None if limit is None else limit - sum(trial.items for trial in self.recorded if not trial.name)
+        left = None if limit is None else limit - items_spent(self.recorded)
         dropped = sum(trial.dropped for trial in self.recorded)
         self.watcher.started(counted, self.plan.total, dropped, items_left=left)
         if self.racing_off is not None and self.plan.config.search.racing.rule != "off":

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ...evaluators import TaskEntry
 from ..run_folder.item_matrix import ItemMatrix
-from ..run_folder.trial import Trial
+from ..run_folder.trial import Trial, items_spent
 from .console import print_warnings, say
 from .score_table import ScoreTable
 
@@ -75,7 +75,7 @@ def saved(trials: Sequence[Trial]) -> str:
 
 def stages_table(stages: Sequence[StageSummary], trials: Sequence[Trial]) -> Table:
     """Return a table of what each stage took, as a share of the item scores of all proposals, and what it found."""
-    spent = max(1, sum(trial.items for trial in trials if not trial.name))
+    spent = max(1, items_spent(trials))
     table = Table(title="Stages of the search", title_justify="left")
     for column in ("stage", "candidates", "probes", "item scores", "best", "gain", "ended"):
         table.add_column(column, justify="left" if column in ("stage", "ended") else "right")

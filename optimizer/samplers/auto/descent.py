@@ -24,7 +24,7 @@ from ....search_spaces import Params
 from ..loss_surface import LossSurface, Probes
 from ..sampler import Observation, Proposal
 from . import survey
-from .history import Arm, History, best_of
+from .history import Arm, History, best_of, group_means
 
 NAME, IN_DEPTH = "descent", "descent in depth"  # models as a whole, then every weight
 ROUND = 5  # probes between candidates
@@ -66,7 +66,7 @@ class Descent:
 
     def propose(self) -> Proposal | None:
         """Return the next step or candidate; None while one is pending, and at the end."""
-        if self._base is None or self.history.waiting(self.stage) or self.ended:
+        if self._base is None or self.history.waiting(self.stage) or self._ended:
             return None
         if len(self._steps) < len(self.starts):
             return self._probe(self.starts[len(self._steps)])
@@ -84,7 +84,7 @@ class Descent:
         return [o for o in self.history.of_stage(self.stage) if not o.probe]
 
     @property
-    def ended(self) -> bool:
+    def _ended(self) -> bool:
         """Whether a probe has failed, all rounds are over, or the last one ended in a worse candidate.
 
         The first round never ends the stage: its process knows too little yet.
@@ -140,7 +140,7 @@ class Descent:
 
     def _place(self, params: Params) -> np.ndarray:
         """Return the mean weight of every group at a point."""
-        return np.array([float(np.mean([float(params[name]) for name in names])) for names in self.groups])
+        return np.array(group_means(params, self.groups))
 
     def _is_known(self, params: Params) -> bool:
         """Whether the last candidate of this stage has nearly these weights."""
@@ -152,7 +152,7 @@ class Descent:
 
 def _starts(history: History, arm: Arm) -> list[Params]:
     """Return the best merge and the best fine-tune from before the stage, the better one first."""
-    before = [(o, params) for o in history.before(NAME) if (params := arm.as_params(o)) is not None]
-    kinds = ([o for o, _ in before if o.params], [o for o, _ in before if not o.params])
-    best = sorted((found for kind in kinds if (found := best_of(kind)) is not None), key=lambda o: -(o.value or 0.0))
-    return [next(params for o, params in before if o is one) for one in best]
+    before = [o for o in history.before(NAME) if arm.as_params(o) is not None]
+    merge, fine_tune = best_of(o for o in before if o.params), best_of(o for o in before if not o.params)
+    best = sorted((o for o in (merge, fine_tune) if o is not None), key=lambda o: -(o.value or 0.0))
+    return [params for o in best if (params := arm.as_params(o)) is not None]

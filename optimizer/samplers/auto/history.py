@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ....search_spaces import Coordinates, Params, SearchSpace, parent_name
 from ..arms import Arms
-from ..landscape import Group, groups_of, same_merge
+from ..landscape import Group, groups_of, ranges, same_merge
 from ..sampler import Observation, Proposal
 
 T = TypeVar("T")
@@ -104,13 +104,8 @@ class Arm:
 
     def params(self, weights: Sequence[float]) -> Params:
         """Return the point with one constant weight per model; all else is at the middle of its prior."""
-        assert self.coordinates.weights is not None, "Should not reach."
-        values = {
-            d.name: min(d.high, max(d.low, weight))
-            for weight, dimensions in zip(weights, self.coordinates.weights.by_model.values(), strict=True)
-            for d in dimensions
-        }
-        return {**self.coordinates.middle, **values}
+        values = {name: weight for weight, names in zip(weights, self.groups, strict=True) for name in names}
+        return {**self.coordinates.middle, **self.clipped(values)}
 
     def as_params(self, observation: Observation) -> Params | None:
         """Return the arm's point that gives the same merge; a fine-tune has weight 1. None if there is none."""
@@ -120,7 +115,7 @@ class Arm:
 
     def weights(self, params: Params) -> list[float]:
         """Return the mean weight of each model at a point."""
-        return [sum(float(params[name]) for name in names) / len(names) for names in self.groups]
+        return group_means(params, self.groups)
 
     @property
     def groups(self) -> list[list[str]]:
@@ -135,8 +130,12 @@ class Arm:
     @cached_property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The range of every weight."""
-        assert self.coordinates.weights is not None, "Should not reach."
-        return {d.name: (d.low, d.high) for ds in self.coordinates.weights.by_model.values() for d in ds}
+        return {name: (low, high) for name, low, high in ranges(self.coordinates)}
+
+
+def group_means(params: Params, groups: Iterable[Sequence[str]]) -> list[float]:
+    """Return the mean weight of every group of weights at a point."""
+    return [sum(float(params[name]) for name in names) / len(names) for names in groups]
 
 
 def best_of(observations: Iterable[Observation]) -> Observation | None:

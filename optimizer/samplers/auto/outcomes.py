@@ -58,7 +58,7 @@ def _descent(history: History, stage: str = descent.NAME) -> tuple[str, str]:
     probes = [o for o in history.of_stage(stage) if o.probe]
     candidates = [o for o in history.of_stage(stage) if not o.probe]
     if not probes:
-        return "", "skipped, the loss does not rank candidates as the metrics do"
+        return "", "skipped, since the survey does not speak for the loss"
     if any(o.slopes is None or not o.slopes.by_dimension for o in probes):
         return "", "a step could not be computed"
     if len(candidates) == descent.MOST_ROUNDS:
